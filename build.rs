@@ -1,0 +1,16 @@
+//! Compiles `proto/` into Rust and a descriptor set, for the crates that name this file as their
+//! build script. protox parses the files, so no protoc has to be installed.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed={}", proto.display());
+
+    let descriptors = protox::compile(["types/api.proto"], [&proto])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
+
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! The contract as Rust: the messages and stubs generated from `proto/`, its descriptor set, and
+//! the words that the contract fixes but a `.proto` cannot say.
+
+pub use prost_types::Timestamp;
+
+/// Package `types`: the messages, `api_client` and `api_server`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+pub mod types {
+    tonic::include_proto!("types");
+}
+
+/// The encoded `google.protobuf.FileDescriptorSet` of `proto/`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The id of a container's first process.
+pub const INIT: &str = "init";
+
+/// Values of `Event.type`.
+pub mod event_type {
+    /// A container's first process was started; `pid` is "init".
+    pub const START_CONTAINER: &str = "start-container";
+    /// A further process was started in a container.
+    pub const START_PROCESS: &str = "start-process";
+    /// A process has ended; `status` says how.
+    pub const EXIT: &str = "exit";
+    /// All processes of the container were frozen.
+    pub const PAUSE: &str = "pause";
+    /// All processes of the container were thawed.
+    pub const RESUME: &str = "resume";
+    /// The kernel killed a process of the container because its memory limit was reached.
+    pub const OOM: &str = "oom";
+}
+
+/// Values of `Container.status`.
+pub mod status {
+    /// Its first process lives.
+    pub const RUNNING: &str = "running";
+    /// Its processes are frozen.
+    pub const PAUSED: &str = "paused";
+    /// Its first process has ended and the container is being removed.
+    pub const STOPPED: &str = "stopped";
+}
+
+/// `Event.status` of a process whose exit status could not be known.
+pub const EXIT_STATUS_UNKNOWN: u32 = 255;
+
+/// gRPC metadata key of `AddProcess`: the terminal's size from its first byte, `WIDTHxHEIGHT` in
+/// character cells. The messages have no field for it; servers that do not know the key ignore it.
+pub const CONSOLE_SIZE_METADATA: &str = "gantry-console-size";

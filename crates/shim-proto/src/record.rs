@@ -1,0 +1,258 @@
+//! The records.
+
+use crate::codec::{DecodeError, Reader, Writer};
+
+/// What the server says to a shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToShim {
+    /// Start the process. The first record of a shim's life, sent once.
+    Launch(Launch),
+    /// Kill the runtime if it still works, and what it started; answered by `LaunchFailed`.
+    /// Too late once `Launched` was sent, and ignored then.
+    Abort,
+    /// Deliver what is in the stdin pipe, then end it. Idempotent.
+    CloseStdin,
+    /// New size of the terminal in character cells.
+    Resize {
+        /// Columns.
+        width: u16,
+        /// Rows.
+        height: u16,
+    },
+    /// The exit (or the failed launch) is recorded: the shim may leave.
+    Ack,
+}
+
+/// How to start a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Launch {
+    /// The runtime and all its arguments. It is to start the process detached, write
+    /// [`crate::PID_FILE`] and exit.
+    pub argv: Vec<String>,
+    /// The process has a terminal, which arrives on [`crate::CONSOLE_FILE`].
+    pub terminal: bool,
+    /// Absolute paths; empty means /dev/null.
+    pub stdin: String,
+    /// See `stdin`. With a terminal all output goes here.
+    pub stdout: String,
+    /// See `stdin`.
+    pub stderr: String,
+    /// First size of the terminal in character cells; zero leaves it to the runtime.
+    pub width: u16,
+    /// See `width`.
+    pub height: u16,
+    /// How long output that nobody has read stays readable after the exit, in milliseconds.
+    pub linger_ms: u32,
+}
+
+/// What a shim says to the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromShim {
+    /// The runtime has done its work and the process lives (or has lived). A pidfd of the process
+    /// travels with this record as `SCM_RIGHTS`.
+    Launched {
+        /// Pid in the shim's pid namespace.
+        pid: u32,
+    },
+    /// No process came to be. The last record of a shim's life.
+    LaunchFailed(LaunchError),
+    /// The process has ended, and all it wrote is in its pipes (a terminal's within a bound).
+    /// The last record of a shim's life.
+    Exited {
+        /// How it ended.
+        status: WaitStatus,
+        /// When, in nanoseconds since the epoch.
+        at: u64,
+    },
+}
+
+/// Why a launch failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaunchError {
+    /// A stdio path could not be opened.
+    Stdio {
+        /// The path.
+        path: String,
+        /// errno.
+        errno: i32,
+    },
+    /// A system call of the shim failed.
+    System {
+        /// What the shim was doing.
+        what: String,
+        /// errno.
+        errno: i32,
+    },
+    /// The runtime could not be executed.
+    Exec {
+        /// errno.
+        errno: i32,
+    },
+    /// The runtime failed; [`crate::LOG_FILE`] says why.
+    Runtime {
+        /// How it ended.
+        status: WaitStatus,
+    },
+    /// The server asked for it.
+    Aborted,
+}
+
+/// How a process ended, see wait(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitStatus {
+    /// It called exit with this code.
+    Code(u8),
+    /// This signal killed it.
+    Signal(u8),
+}
+
+const LAUNCH: u8 = 1;
+const ABORT: u8 = 2;
+const CLOSE_STDIN: u8 = 3;
+const RESIZE: u8 = 4;
+const ACK: u8 = 5;
+
+const LAUNCHED: u8 = 65;
+const LAUNCH_FAILED: u8 = 66;
+const EXITED: u8 = 67;
+
+const FAILED_STDIO: u8 = 1;
+const FAILED_SYSTEM: u8 = 2;
+const FAILED_EXEC: u8 = 3;
+const FAILED_RUNTIME: u8 = 4;
+
+impl ToShim {
+    /// The record as a packet.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Launch(launch) => Writer::new(LAUNCH)
+                .list(&launch.argv)
+                .bool(launch.terminal)
+                .str(&launch.stdin)
+                .str(&launch.stdout)
+                .str(&launch.stderr)
+                .u16(launch.width)
+                .u16(launch.height)
+                .u32(launch.linger_ms)
+                .finish(),
+            Self::Abort => Writer::new(ABORT).finish(),
+            Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
+            Self::Resize { width, height } => {
+                Writer::new(RESIZE).u16(*width).u16(*height).finish()
+            }
+            Self::Ack => Writer::new(ACK).finish(),
+        }
+    }
+
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// `UnknownKind` for a record of a later version, which is to be skipped; anything else means
+    /// that the packet is damaged.
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, mut fields) = Reader::open(packet)?;
+        match kind {
+            LAUNCH => Ok(Self::Launch(Launch {
+                argv: fields.list()?,
+                terminal: fields.bool()?,
+                stdin: fields.str()?,
+                stdout: fields.str()?,
+                stderr: fields.str()?,
+                width: fields.u16()?,
+                height: fields.u16()?,
+                linger_ms: fields.u32()?,
+            })),
+            ABORT => Ok(Self::Abort),
+            CLOSE_STDIN => Ok(Self::CloseStdin),
+            RESIZE => Ok(Self::Resize { width: fields.u16()?, height: fields.u16()? }),
+            ACK => Ok(Self::Ack),
+            other => Err(DecodeError::UnknownKind(other)),
+        }
+    }
+}
+
+impl FromShim {
+    /// The record as a packet.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Launched { pid } => Writer::new(LAUNCHED).u32(*pid).finish(),
+            Self::LaunchFailed(error) => error.encode(&mut Writer::new(LAUNCH_FAILED)),
+            Self::Exited { status, at } => {
+                let mut fields = Writer::new(EXITED);
+                status.encode(&mut fields);
+                fields.u64(*at).finish()
+            }
+        }
+    }
+
+    /// Reads a packet.
+    ///
+    /// # Errors
+    /// As [`ToShim::decode`].
+    pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, mut fields) = Reader::open(packet)?;
+        match kind {
+            LAUNCHED => Ok(Self::Launched { pid: fields.u32()? }),
+            LAUNCH_FAILED => Ok(Self::LaunchFailed(LaunchError::decode(&mut fields)?)),
+            EXITED => {
+                Ok(Self::Exited { status: WaitStatus::decode(&mut fields)?, at: fields.u64()? })
+            }
+            other => Err(DecodeError::UnknownKind(other)),
+        }
+    }
+}
+
+impl LaunchError {
+    // Aborted is kind 0, which is also what a reader sees where a later version adds a kind.
+    fn encode(&self, fields: &mut Writer) -> Vec<u8> {
+        match self {
+            Self::Aborted => fields.u8(0).finish(),
+            Self::Stdio { path, errno } => {
+                fields.u8(FAILED_STDIO).u32(errno.cast_unsigned()).str(path).finish()
+            }
+            Self::System { what, errno } => {
+                fields.u8(FAILED_SYSTEM).u32(errno.cast_unsigned()).str(what).finish()
+            }
+            Self::Exec { errno } => fields.u8(FAILED_EXEC).u32(errno.cast_unsigned()).finish(),
+            Self::Runtime { status } => {
+                fields.u8(FAILED_RUNTIME);
+                status.encode(fields);
+                fields.finish()
+            }
+        }
+    }
+
+    fn decode(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match fields.u8()? {
+            FAILED_STDIO => {
+                let errno = fields.u32()?.cast_signed();
+                Self::Stdio { path: fields.str()?, errno }
+            }
+            FAILED_SYSTEM => {
+                let errno = fields.u32()?.cast_signed();
+                Self::System { what: fields.str()?, errno }
+            }
+            FAILED_EXEC => Self::Exec { errno: fields.u32()?.cast_signed() },
+            FAILED_RUNTIME => Self::Runtime { status: WaitStatus::decode(fields)? },
+            _ => Self::Aborted,
+        })
+    }
+}
+
+impl WaitStatus {
+    fn encode(self, fields: &mut Writer) {
+        match self {
+            Self::Code(code) => fields.u8(0).u8(code),
+            Self::Signal(signal) => fields.u8(1).u8(signal),
+        };
+    }
+
+    fn decode(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match (fields.u8()?, fields.u8()?) {
+            (0, code) => Self::Code(code),
+            (_, signal) => Self::Signal(signal),
+        })
+    }
+}
