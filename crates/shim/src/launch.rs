@@ -1,0 +1,124 @@
+//! Runs the runtime and takes over the process that it started.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+
+use gantry_shim_proto::{Identity, LaunchError, PID_FILE, WaitStatus};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+
+use crate::children::wait_status;
+
+/// An error of a system call as the server is told it.
+pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |error| LaunchError::System { what: what.to_owned(), errno: errno(&error) }
+}
+
+/// Zero where the error is not the kernel's.
+pub(crate) fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// A runtime at work.
+pub(crate) struct Runtime(Child);
+
+impl Runtime {
+    /// Executes `argv`, with the standard streams of the process to be if it has no terminal.
+    pub(crate) fn spawn(
+        argv: &[String],
+        streams: Option<[OwnedFd; 3]>,
+    ) -> Result<Self, LaunchError> {
+        let [program, arguments @ ..] = argv else {
+            return Err(LaunchError::Exec { errno: rustix::io::Errno::NOENT.raw_os_error() });
+        };
+        let [stdin, stdout, stderr] = match streams {
+            Some(fds) => fds.map(Stdio::from),
+            None => [Stdio::null(), Stdio::null(), Stdio::null()],
+        };
+        #[expect(clippy::disallowed_methods, reason = "the shim is what waits for a runtime")]
+        let mut command = Command::new(program);
+        // A group of its own: what a hook does to its group must not hit the shim.
+        command.args(arguments).process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
+        crate::sys::prepare_runtime(&mut command);
+        command.spawn().map(Self).map_err(|error| LaunchError::Exec { errno: errno(&error) })
+    }
+
+    /// Its status, if it has ended. Takes no other child's: the process keeps its pid.
+    pub(crate) fn ended(&mut self) -> io::Result<Option<WaitStatus>> {
+        Ok(self.0.try_wait()?.map(|status| wait_status(status.into_raw())))
+    }
+
+    /// Kills it, and what it started in its process group.
+    pub(crate) fn kill(&mut self) {
+        // The group's number is not another's as long as the runtime was not waited for.
+        if let Ok(None) = self.ended()
+            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+/// The process that a runtime started, a child of the shim by now.
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Reads who it is and writes it down. No child may be reaped before.
+    pub(crate) fn adopt() -> Result<Self, LaunchError> {
+        let pid = read_pid().map_err(system("read the pid file"))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|errno| system("open a pidfd")(errno.into()))?;
+        let process = Self { pid, pidfd };
+        let identity = process.identity().map_err(system("read the process's identity"))?;
+        crate::state::write_started(&identity).map_err(system("write started.json"))?;
+        Ok(process)
+    }
+
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    fn identity(&self) -> io::Result<Identity> {
+        let stat = fs::read(format!("/proc/{}/stat", self.number()))?;
+        let start_time =
+            start_time(&String::from_utf8_lossy(&stat)).ok_or(io::ErrorKind::InvalidData)?;
+        let pidfd_inode = rustix::fs::fstat(&self.pidfd)?.st_ino;
+        Ok(Identity { pid: self.number(), start_time, pidfd_inode })
+    }
+}
+
+fn read_pid() -> io::Result<Pid> {
+    let text = fs::read_to_string(PID_FILE)?;
+    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Field 22 of /proc/pid/stat. Field 2, the command in parentheses, may contain both spaces and
+/// parentheses itself.
+fn start_time(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_behind_an_awkward_name() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(start_time(&format!("7 (a) b) c) {fields}")), Some(4711));
+        assert_eq!(start_time(&format!("7 (sh) {fields}")), Some(4711));
+        assert_eq!(start_time("7 (sh) S 1"), None);
+        assert_eq!(start_time(""), None);
+    }
+}

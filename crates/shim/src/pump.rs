@@ -1,0 +1,129 @@
+//! Carries bytes from one descriptor to another, no faster than the slower of the two.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::{Errno, read, write};
+
+use crate::poll::{EventFlags, Poller, Source};
+
+/// What a terminal gives at once, and what a pipe that polls writable takes at once (PIPE_BUF).
+const BUFFER: usize = 4096;
+
+/// How a step went.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// This many bytes arrived.
+    Moved(usize),
+    /// Nothing to read at the moment.
+    Starved,
+    /// No room to write at the moment.
+    Full,
+    /// Nothing will ever be read again, and all was written.
+    Ended,
+    /// Nothing can be written ever again.
+    Broken,
+}
+
+/// Two descriptors that do not block and the bytes on their way between them.
+pub(crate) struct Pump {
+    poller: Poller,
+    source: Source,
+    from: End,
+    to: End,
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+struct End {
+    fd: OwnedFd,
+    /// Regular files and some devices cannot be watched: they are always ready.
+    watched: bool,
+}
+
+impl Pump {
+    pub(crate) fn new(
+        poller: &Poller,
+        source: Source,
+        from: OwnedFd,
+        to: OwnedFd,
+    ) -> io::Result<Self> {
+        let from = End::new(poller, source, from)?;
+        let to = End::new(poller, source, to)?;
+        let buffer = vec![0; BUFFER].into_boxed_slice();
+        let pump = Self { poller: poller.clone(), source, from, to, buffer, start: 0, end: 0 };
+        pump.watch()?;
+        Ok(pump)
+    }
+
+    /// Reads once if nothing is pending, and writes once.
+    pub(crate) fn step(&mut self) -> Step {
+        let step = self.read_and_write();
+        // Fails for no reason that a working epoll instance could have.
+        let _ = self.watch();
+        step
+    }
+
+    /// Appends bytes of the shim's own; only when nothing is pending.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.start = 0;
+        self.end = bytes.len();
+        self.buffer[..bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn read_and_write(&mut self) -> Step {
+        if self.start == self.end {
+            match read(&self.from.fd, &mut self.buffer[..]) {
+                Ok(0) => return Step::Ended,
+                Ok(length) => (self.start, self.end) = (0, length),
+                Err(Errno::AGAIN | Errno::INTR) => return Step::Starved,
+                // EIO: a terminal that was hung up.
+                Err(_) => return Step::Ended,
+            }
+        }
+        match write(&self.to.fd, &self.buffer[self.start..self.end]) {
+            Ok(length) => {
+                self.start += length;
+                Step::Moved(length)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Step::Full,
+            Err(_) => Step::Broken,
+        }
+    }
+
+    /// Waits for whichever end the next step needs, and not for the other.
+    fn watch(&self) -> io::Result<()> {
+        let writes = self.start < self.end || !self.from.watched;
+        let (read, write) = match writes {
+            true => (EventFlags::empty(), EventFlags::OUT),
+            false => (EventFlags::IN, EventFlags::empty()),
+        };
+        self.from.watch(&self.poller, self.source, read)?;
+        self.to.watch(&self.poller, self.source, write)
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        // A terminal's master has other descriptors, so that closing this one is not enough.
+        self.poller.forget(&self.from.fd);
+        self.poller.forget(&self.to.fd);
+    }
+}
+
+impl End {
+    fn new(poller: &Poller, source: Source, fd: OwnedFd) -> io::Result<Self> {
+        match poller.watch(&fd, source, EventFlags::empty()) {
+            Ok(()) => Ok(Self { fd, watched: true }),
+            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                Ok(Self { fd, watched: false })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn watch(&self, poller: &Poller, source: Source, flags: EventFlags) -> io::Result<()> {
+        if self.watched { poller.change(&self.fd, source, flags) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,325 @@
+//! The shim's life: wait for orders, launch, run, report the exit, linger.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
+
+use gantry_shim_proto::{ExitFile, FromShim, Launch, LaunchError, ToShim, WaitStatus};
+use rustix::io::Errno;
+
+use crate::children::{self, Reaped};
+use crate::console::ConsoleSocket;
+use crate::launch::{Process, Runtime, system};
+use crate::link::{self, Link};
+use crate::poll::{EventFlags, Poller, Source};
+use crate::streams::{Drained, Streams};
+
+/// How long an exit is held back for a reader that does not keep up with a terminal.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+enum Phase {
+    /// For the launch order.
+    Waiting,
+    /// The runtime is at work.
+    Launching(Runtime, Option<ConsoleSocket>),
+    /// The launch failed; what it started is being killed.
+    Aborting(LaunchError),
+    /// The process lives.
+    Running,
+    /// The process has ended, and its terminal is being read empty.
+    Draining(ExitFile),
+    /// The last record was sent.
+    Over,
+}
+
+/// One process's shim.
+pub(crate) struct Shim {
+    poller: Poller,
+    signals: OwnedFd,
+    link: Link,
+    phase: Phase,
+    streams: Streams,
+    process: Option<Process>,
+    deadline: Option<OwnedFd>,
+    linger: Duration,
+    /// The exit or the failed launch, once it was reported.
+    last: Option<FromShim>,
+    /// The last record needs no server any more: it is on disk, or there is no exit to be lost.
+    recorded: bool,
+    acknowledged: bool,
+}
+
+impl Shim {
+    pub(crate) fn new(signals: OwnedFd) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.watch(&signals, Source::Children, EventFlags::IN)?;
+        let mut shim = Self {
+            link: Link::new(&poller)?,
+            streams: Streams::new(&poller),
+            poller,
+            signals,
+            phase: Phase::Waiting,
+            process: None,
+            deadline: None,
+            linger: Duration::ZERO,
+            last: None,
+            recorded: false,
+            acknowledged: false,
+        };
+        if let Err(error) = shim.link.listen() {
+            shim.fail(system("listen on shim.sock")(error));
+        }
+        Ok(shim)
+    }
+
+    /// Returns when there is nothing left to do.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        while !self.is_done() {
+            for (source, flags) in self.poller.wait()? {
+                self.handle(source, flags);
+            }
+        }
+        self.link.close();
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        match self.phase {
+            Phase::Waiting => self.link.is_alone(),
+            Phase::Over => {
+                let known = self.acknowledged || (self.recorded && self.link.is_alone());
+                known && !self.streams.are_pending()
+            }
+            _ => false,
+        }
+    }
+
+    fn handle(&mut self, source: Source, flags: EventFlags) {
+        match source {
+            Source::Children => self.children_ended(),
+            Source::Listener => self.greet(),
+            Source::Peers => self.listen_to_peers(),
+            Source::Console => self.receive_terminal(),
+            Source::Input => self.streams.carry_input(flags),
+            Source::Output => self.carry_output(),
+            Source::Readers => self.streams.check_readers(),
+            Source::Deadline => self.time_is_up(),
+        }
+    }
+
+    /// Tells a server that connects what has happened so far.
+    fn greet(&mut self) {
+        let Some(peer) = self.link.accept() else { return };
+        if let Some(process) = &self.process {
+            let launched = FromShim::Launched { pid: process.number() };
+            link::send(peer, &launched, Some(process.pidfd()));
+        }
+        if let Some(last) = &self.last {
+            link::send(peer, last, None);
+        }
+    }
+
+    fn listen_to_peers(&mut self) {
+        for record in self.link.receive() {
+            self.obey(record);
+        }
+        if self.link.is_alone() {
+            self.abandoned();
+        }
+    }
+
+    /// The caller of a server that is gone is gone with it: nobody waits for a process that has
+    /// not come to be yet.
+    fn abandoned(&mut self) {
+        if let Phase::Launching(..) = self.phase {
+            self.children_ended();
+        }
+        if let Phase::Launching(..) = self.phase {
+            self.abort(LaunchError::Aborted);
+        }
+    }
+
+    fn obey(&mut self, record: ToShim) {
+        match record {
+            ToShim::Launch(launch) if matches!(self.phase, Phase::Waiting) => self.launch(&launch),
+            ToShim::Abort if matches!(self.phase, Phase::Launching(..)) => {
+                self.abort(LaunchError::Aborted);
+            }
+            ToShim::CloseStdin => self.streams.close_input(),
+            ToShim::Resize { width, height } => self.streams.resize(width, height),
+            ToShim::Ack => self.acknowledged = self.last.is_some(),
+            ToShim::Launch(_) | ToShim::Abort => {}
+        }
+    }
+
+    fn launch(&mut self, launch: &Launch) {
+        self.linger = Duration::from_millis(launch.linger_ms.into());
+        match self.start_runtime(launch) {
+            Ok(phase) => self.phase = phase,
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn start_runtime(&mut self, launch: &Launch) -> Result<Phase, LaunchError> {
+        let streams = self.streams.open(launch)?;
+        let console = match launch.terminal {
+            true => {
+                Some(ConsoleSocket::new(&self.poller).map_err(system("listen on console.sock"))?)
+            }
+            false => None,
+        };
+        Ok(Phase::Launching(Runtime::spawn(&launch.argv, streams)?, console))
+    }
+
+    fn receive_terminal(&mut self) {
+        if let Phase::Launching(_, Some(console)) = &mut self.phase {
+            let connected = match console.receive(&self.poller) {
+                Ok(Some(master)) => self.streams.connect(master),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = connected {
+                self.abort(system("receive the terminal")(error));
+            }
+        }
+    }
+
+    fn children_ended(&mut self) {
+        // One signal may stand for many.
+        let mut signal = [0; 128];
+        while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
+        if let Phase::Launching(runtime, _) = &mut self.phase {
+            match runtime.ended() {
+                Ok(None) => return,
+                Ok(Some(status)) => self.runtime_ended(status),
+                Err(error) => self.abort(system("wait for the runtime")(error)),
+            }
+        }
+        self.reap();
+    }
+
+    fn runtime_ended(&mut self, status: WaitStatus) {
+        if status != WaitStatus::Code(0) {
+            return self.abort(LaunchError::Runtime { status });
+        }
+        // It was sent before the runtime ended, but may not have been looked at yet.
+        self.receive_terminal();
+        let Phase::Launching(_, console) = &self.phase else { return };
+        if console.is_some() && !self.streams.is_connected() {
+            let errno = Errno::NOTTY.raw_os_error();
+            return self.abort(LaunchError::System { what: "receive the terminal".into(), errno });
+        }
+        match Process::adopt() {
+            Ok(process) => {
+                let launched = FromShim::Launched { pid: process.number() };
+                self.link.send(&launched, Some(process.pidfd()));
+                self.process = Some(process);
+                self.phase = Phase::Running;
+            }
+            Err(error) => self.abort(error),
+        }
+    }
+
+    /// Gives a launch up. The failure is reported when nothing of it is left.
+    fn abort(&mut self, error: LaunchError) {
+        if let Phase::Launching(runtime, _) = &mut self.phase {
+            runtime.kill();
+        }
+        self.phase = Phase::Aborting(error);
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        loop {
+            match children::reap() {
+                Reaped::Child(pid, status) => {
+                    if self.process.as_ref().is_some_and(|process| process.pid == pid) {
+                        self.process_ended(status);
+                    }
+                }
+                Reaped::None if matches!(self.phase, Phase::Aborting(_)) => {
+                    return children::kill_all();
+                }
+                Reaped::None => return,
+                Reaped::Childless => break,
+            }
+        }
+        if let Phase::Aborting(error) = &self.phase {
+            self.fail(error.clone());
+        }
+    }
+
+    fn fail(&mut self, error: LaunchError) {
+        self.recorded = true;
+        self.streams.end_input();
+        self.streams.give_up();
+        self.report(FromShim::LaunchFailed(error));
+    }
+
+    fn process_ended(&mut self, status: WaitStatus) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        self.streams.end_input();
+        self.phase = Phase::Draining(ExitFile { status, at });
+        self.carry_output();
+        if matches!(self.phase, Phase::Draining(_)) {
+            if self.streams.has_reader() {
+                self.set_deadline(DRAIN_TIME);
+            } else {
+                self.report_exit();
+            }
+        }
+    }
+
+    fn carry_output(&mut self) {
+        match self.phase {
+            Phase::Draining(_) => {
+                if let Drained::All = self.streams.drain() {
+                    self.report_exit();
+                }
+            }
+            Phase::Over => {
+                if let Drained::All = self.streams.drain() {
+                    self.streams.linger();
+                }
+            }
+            _ => self.streams.carry_output(),
+        }
+    }
+
+    /// On disk first: an exit that was told to nobody is found there.
+    fn report_exit(&mut self) {
+        let Phase::Draining(exit) = self.phase else { return };
+        self.recorded = crate::state::write_exit(&exit).is_ok();
+        self.report(FromShim::Exited { status: exit.status, at: exit.at });
+        if let Drained::All = self.streams.drain() {
+            self.streams.linger();
+        }
+        if self.streams.are_pending() {
+            self.set_deadline(self.linger);
+        }
+    }
+
+    fn report(&mut self, last: FromShim) {
+        self.link.send(&last, None);
+        self.last = Some(last);
+        self.phase = Phase::Over;
+    }
+
+    fn time_is_up(&mut self) {
+        self.deadline = None;
+        match self.phase {
+            Phase::Draining(_) => self.report_exit(),
+            Phase::Over => self.streams.give_up(),
+            _ => {}
+        }
+    }
+
+    /// Without a timer the time is up at once.
+    fn set_deadline(&mut self, time: Duration) {
+        match crate::poll::deadline(&self.poller, time) {
+            Ok(deadline) => self.deadline = Some(deadline),
+            Err(_) => self.time_is_up(),
+        }
+    }
+}

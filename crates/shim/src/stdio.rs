@@ -1,0 +1,106 @@
+//! Opens the caller's stdio paths: named pipes so that neither end ever waits for the other.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use gantry_shim_proto::LaunchError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, openat, stat};
+
+const NULL: &str = "/dev/null";
+
+/// Where the process's input comes from.
+pub(crate) enum Input {
+    /// A named pipe, which the shim reads. Never at its end, since it is open for writing too.
+    Pipe(OwnedFd),
+    /// A file to be read by the process itself.
+    File(OwnedFd),
+}
+
+/// A named pipe that the process writes to, open at both ends: the process gets no SIGPIPE, and
+/// readers get no end of file, however callers come and go.
+pub(crate) struct OutputPipe(OwnedFd);
+
+/// Where the process's output goes.
+pub(crate) struct Output {
+    /// The end to write to.
+    pub(crate) writer: OwnedFd,
+    /// Kept by the shim if it is a named pipe.
+    pub(crate) pipe: Option<OutputPipe>,
+}
+
+pub(crate) fn open_input(path: &str) -> Result<Input, LaunchError> {
+    let opened = match path {
+        "" => open(NULL, OFlags::RDONLY).map(Input::File),
+        path if is_pipe(path)? => open(path, OFlags::RDWR | OFlags::NONBLOCK).map(Input::Pipe),
+        path => open(path, OFlags::RDONLY).map(Input::File),
+    };
+    opened.map_err(failed(path))
+}
+
+/// `mode` goes to a pipe's writer: the process expects a blocking one, the shim's loop does not.
+pub(crate) fn open_output(path: &str, mode: OFlags) -> Result<Output, LaunchError> {
+    let opened = match path {
+        "" => open(NULL, OFlags::WRONLY).map(|writer| Output { writer, pipe: None }),
+        path if is_pipe(path)? => OutputPipe::open(path).and_then(|pipe| {
+            let writer = reopen(&pipe.0, OFlags::WRONLY | mode)?;
+            Ok(Output { writer, pipe: Some(pipe) })
+        }),
+        path => {
+            open(path, OFlags::WRONLY | OFlags::APPEND).map(|writer| Output { writer, pipe: None })
+        }
+    };
+    opened.map_err(failed(path))
+}
+
+impl OutputPipe {
+    fn open(path: &str) -> io::Result<Self> {
+        open(path, OFlags::RDWR | OFlags::NONBLOCK).map(Self)
+    }
+
+    /// Whether somebody else reads it. The shim's own reading end has to be closed to see that,
+    /// so that for a moment a writer could get SIGPIPE: only for a pipe that the shim writes.
+    pub(crate) fn has_reader(&mut self) -> io::Result<bool> {
+        self.0 = self.write_end()?;
+        let has_reader = has_reader(&self.0);
+        self.0 = reopen(&self.0, OFlags::RDWR | OFlags::NONBLOCK)?;
+        Ok(has_reader)
+    }
+
+    /// A writing end, with which the pipe keeps what is in it but does not count as being read.
+    pub(crate) fn write_end(&self) -> io::Result<OwnedFd> {
+        reopen(&self.0, OFlags::WRONLY | OFlags::NONBLOCK)
+    }
+}
+
+/// Whether the pipe of this writing end is open for reading.
+pub(crate) fn has_reader(writer: &OwnedFd) -> bool {
+    // POLLERR is set on a pipe's writing end while nobody reads, see poll(2).
+    let mut fds = [PollFd::new(writer, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let polled = poll(&mut fds, Some(&now));
+    polled.is_ok() && !fds[0].revents().contains(PollFlags::ERR)
+}
+
+/// The name under which an open file can be opened again, whatever became of its path.
+pub(crate) fn own_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    open(&own_path(fd), flags)
+}
+
+/// A terminal must not become the shim's controlling one.
+fn open(path: &str, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
+}
+
+fn is_pipe(path: &str) -> Result<bool, LaunchError> {
+    let stat = stat(path).map_err(|errno| failed(path)(errno.into()))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+}
+
+fn failed(path: &str) -> impl FnOnce(io::Error) -> LaunchError {
+    move |error| LaunchError::Stdio { path: path.to_owned(), errno: crate::launch::errno(&error) }
+}

@@ -1,0 +1,200 @@
+//! The process's standard streams as far as the shim has to do with them.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use gantry_shim_proto::{Launch, LaunchError};
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::console::Terminal;
+use crate::input::Input;
+use crate::launch::system;
+use crate::linger::Lingering;
+use crate::poll::{EventFlags, Poller, Source};
+use crate::pump::{Pump, Step};
+use crate::stdio::{self, Output, OutputPipe, open_input, open_output};
+
+/// More than a terminal holds after an exit (the kernel's drivers/tty/pty.c and n_tty.c: 8192 and
+/// 4096 bytes): what comes behind it is of others that hold the terminal.
+const TERMINAL_REST: usize = 64 * 1024;
+
+/// How far the terminal's output has come.
+pub(crate) enum Drained {
+    /// All of it is in the caller's pipe.
+    All,
+    /// The pipe is full.
+    Blocked,
+}
+
+/// The streams, in whatever state.
+pub(crate) struct Streams {
+    poller: Poller,
+    /// The terminal's ends, until the terminal is there.
+    ends: Option<(Option<stdio::Input>, OwnedFd)>,
+    terminal: Option<Terminal>,
+    size: Option<(u16, u16)>,
+    input: Option<Input>,
+    input_closed: bool,
+    output: Option<Pump>,
+    drained: usize,
+    pipes: Vec<OutputPipe>,
+    lingering: Option<Lingering>,
+}
+
+impl Streams {
+    pub(crate) fn new(poller: &Poller) -> Self {
+        Self {
+            poller: poller.clone(),
+            ends: None,
+            terminal: None,
+            size: None,
+            input: None,
+            input_closed: false,
+            output: None,
+            drained: 0,
+            pipes: Vec::new(),
+            lingering: None,
+        }
+    }
+
+    /// Opens the caller's paths and returns what the process is to get; with a terminal nothing,
+    /// as the runtime makes it.
+    pub(crate) fn open(&mut self, launch: &Launch) -> Result<Option<[OwnedFd; 3]>, LaunchError> {
+        if launch.terminal {
+            let stdin = match launch.stdin.as_str() {
+                "" => None,
+                path => Some(open_input(path)?),
+            };
+            let stdout = open_output(&launch.stdout, OFlags::NONBLOCK)?;
+            self.ends = Some((stdin, self.keep(stdout)));
+            if launch.width != 0 && launch.height != 0 {
+                self.size = Some((launch.width, launch.height));
+            }
+            return Ok(None);
+        }
+        let stdin = match open_input(&launch.stdin)? {
+            stdio::Input::File(file) => file,
+            stdio::Input::Pipe(pipe) => self.feed(pipe).map_err(system("make the stdin pipe"))?,
+        };
+        let stdout = open_output(&launch.stdout, OFlags::empty())?;
+        let stderr = open_output(&launch.stderr, OFlags::empty())?;
+        Ok(Some([stdin, self.keep(stdout), self.keep(stderr)]))
+    }
+
+    /// The process reads from a pipe of its own, which ends when the caller says so and not
+    /// when the caller's pipe is closed.
+    fn feed(&mut self, from: OwnedFd) -> io::Result<OwnedFd> {
+        let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
+        fcntl_setfl(&write_end, OFlags::WRONLY | OFlags::NONBLOCK)?;
+        let pump = Pump::new(&self.poller, Source::Input, from, write_end)?;
+        self.input = Some(Input::new(pump, None));
+        Ok(read_end)
+    }
+
+    fn keep(&mut self, output: Output) -> OwnedFd {
+        self.pipes.extend(output.pipe);
+        output.writer
+    }
+
+    /// Connects the terminal that the runtime has made.
+    pub(crate) fn connect(&mut self, master: OwnedFd) -> io::Result<()> {
+        let terminal = Terminal::new(master)?;
+        if let Some((width, height)) = self.size {
+            terminal.resize(width, height)?;
+        }
+        if let Some((stdin, stdout)) = self.ends.take() {
+            let pump = Pump::new(&self.poller, Source::Output, terminal.master()?, stdout)?;
+            self.output = Some(pump);
+            if let Some(stdio::Input::Pipe(from) | stdio::Input::File(from)) = stdin {
+                let pump = Pump::new(&self.poller, Source::Input, from, terminal.master()?)?;
+                self.input = Some(Input::new(pump, terminal.eof_char()));
+            }
+        }
+        self.terminal = Some(terminal);
+        if self.input_closed {
+            self.close_input();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.terminal.is_some()
+    }
+
+    /// Remembered for a terminal that is not there yet.
+    pub(crate) fn resize(&mut self, width: u16, height: u16) {
+        self.size = Some((width, height));
+        if let Some(terminal) = &self.terminal {
+            // Fails for no terminal that was connected.
+            let _ = terminal.resize(width, height);
+        }
+    }
+
+    /// Remembered for a terminal that is not there yet.
+    pub(crate) fn close_input(&mut self) {
+        self.input_closed = true;
+        self.input = self.input.take().and_then(Input::close);
+    }
+
+    pub(crate) fn carry_input(&mut self, flags: EventFlags) {
+        self.input = self.input.take().and_then(|input| input.carry(flags));
+    }
+
+    /// Nobody is there to read input any more.
+    pub(crate) fn end_input(&mut self) {
+        self.input = None;
+    }
+
+    /// Carries the output of a living process's terminal.
+    pub(crate) fn carry_output(&mut self) {
+        if let Some(output) = &mut self.output
+            && let Step::Ended | Step::Broken = output.step()
+        {
+            self.output = None;
+        }
+    }
+
+    /// After the exit: carries what the terminal still holds, then lets go of the terminal.
+    pub(crate) fn drain(&mut self) -> Drained {
+        while let Some(output) = &mut self.output {
+            match output.step() {
+                Step::Moved(bytes) if self.drained + bytes < TERMINAL_REST => self.drained += bytes,
+                Step::Full => return Drained::Blocked,
+                // A reading master has seen all that was written before (n_tty_read in n_tty.c).
+                _ => self.output = None,
+            }
+        }
+        self.terminal = None;
+        Drained::All
+    }
+
+    /// Whether somebody reads the output.
+    pub(crate) fn has_reader(&mut self) -> bool {
+        self.pipes.iter_mut().all(|pipe| pipe.has_reader().unwrap_or(false))
+    }
+
+    /// After the exit and the drain: keeps what is unread.
+    pub(crate) fn linger(&mut self) {
+        let pipes = std::mem::take(&mut self.pipes);
+        // Without descriptors for it, unread output is lost; the exit is not.
+        self.lingering = Lingering::new(pipes, &self.poller).unwrap_or_default();
+    }
+
+    /// Somebody opened an output pipe.
+    pub(crate) fn check_readers(&mut self) {
+        self.lingering = self.lingering.take().and_then(Lingering::check);
+    }
+
+    /// Whether output is still on its way or unread.
+    pub(crate) fn are_pending(&self) -> bool {
+        self.output.is_some() || self.lingering.is_some()
+    }
+
+    pub(crate) fn give_up(&mut self) {
+        self.output = None;
+        self.terminal = None;
+        self.pipes.clear();
+        self.lingering = None;
+    }
+}

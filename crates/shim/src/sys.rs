@@ -1,0 +1,68 @@
+//! The calls that the compiler cannot check.
+#![allow(unsafe_code, reason = "signal sets, inherited descriptors and code between fork and exec")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+/// The shim's end of the first connection. To be called once.
+pub(crate) fn take_link() -> OwnedFd {
+    // SAFETY: the descriptor was made for the shim, and nothing else in it owns it.
+    unsafe { OwnedFd::from_raw_fd(gantry_shim_proto::LINK_FD) }
+}
+
+/// Sets the standard signals to their default: a disposition of "ignore" that the server got from
+/// its own parent (nohup, `&` of a shell) would go through the runtime into the container.
+pub(crate) fn reset_dispositions() {
+    for signal in 1..32 {
+        // std ignores SIGPIPE here and restores it in its children; the shim needs it ignored.
+        if signal != libc::SIGPIPE {
+            // SAFETY: no handler is installed. Fails for SIGKILL and SIGSTOP, as it should.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    }
+}
+
+/// Blocks every signal that can be blocked and returns a signalfd for SIGCHLD. The others stay
+/// pending for ever: a stray SIGTERM must not lose an exit.
+pub(crate) fn block_signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer is valid for writes.
+    unsafe { libc::sigfillset(set.as_mut_ptr()) };
+    // SAFETY: both pointers are valid, and the set is initialised by the call above.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) })?;
+    // SAFETY: the pointer is valid for writes.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: the set is initialised by the call above.
+    unsafe { libc::sigaddset(set.as_mut_ptr(), libc::SIGCHLD) };
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the set is initialised.
+    let fd = check(unsafe { libc::signalfd(-1, set.as_ptr(), flags) })?;
+    // SAFETY: the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Gives the command's process an empty signal mask, as it would go on into the container (std
+/// resets SIGPIPE but not the mask), and has the kernel kill it when the shim dies, since nobody
+/// would wait for it any more.
+pub(crate) fn prepare_runtime(command: &mut Command) {
+    let prepare = || {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: the pointer is valid for writes.
+        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+        // SAFETY: both pointers are valid, and the set is initialised by the call above.
+        check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) })?;
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
+}
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,113 @@
+//! A container to run: a bundle with busybox as its root file system, and runc's state of it.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use gantry_shim_proto::Launch;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const BUSYBOX: &str = "/bin/busybox";
+const RUNC: &str = "runc";
+
+/// A bundle; its container is deleted with it.
+pub(crate) struct Bundle {
+    dir: TempDir,
+    id: String,
+}
+
+impl Bundle {
+    /// A container that runs this shell script.
+    pub(crate) fn new(script: &str, terminal: bool) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let id = format!("gantry-test-shim-{}-{count}", std::process::id());
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("rootfs/bin");
+        for name in ["bin", "proc", "dev"] {
+            std::fs::create_dir_all(dir.path().join("rootfs").join(name)).unwrap();
+        }
+        std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+        for name in ["sh", "cat", "sleep", "stty", "grep", "head", "tr", "wc"] {
+            symlink("busybox", bin.join(name)).unwrap();
+        }
+        let spec = spec(&id, script, terminal).to_string();
+        std::fs::write(dir.path().join("config.json"), spec).unwrap();
+        Self { dir, id }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// runc with the options common to all of its commands.
+    fn runc(&self, arguments: &[&str]) -> Vec<String> {
+        let root = self.path("runc");
+        let mut argv: Vec<String> = [RUNC, "--root", &root].map(str::to_owned).to_vec();
+        argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        argv
+    }
+
+    /// The launch of the container by the shim that will get it.
+    pub(crate) fn run(&self, console: Option<PathBuf>) -> Launch {
+        let bundle = self.path("");
+        let mut arguments = vec!["run", "--detach", "--bundle", &bundle, "--pid-file", "pid"];
+        let console = console.map(|path| path.to_str().unwrap().to_owned());
+        if let Some(path) = &console {
+            arguments.extend(["--console-socket", path]);
+        }
+        arguments.push(&self.id);
+        Launch {
+            argv: self.runc(&arguments),
+            terminal: console.is_some(),
+            linger_ms: 60_000,
+            ..Launch::default()
+        }
+    }
+
+    /// The launch of one more process in the container.
+    pub(crate) fn exec(&self, script: &str) -> Launch {
+        let arguments =
+            ["exec", "--detach", "--pid-file", "pid", &self.id, "/bin/sh", "-c", script];
+        Launch { argv: self.runc(&arguments), linger_ms: 60_000, ..Launch::default() }
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        let argv = self.runc(&["delete", "--force", &self.id]);
+        let _ = Command::new(&argv[0]).args(&argv[1..]).output();
+    }
+}
+
+fn spec(id: &str, script: &str, terminal: bool) -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": terminal,
+            "user": { "uid": 0, "gid": 0 },
+            "args": ["/bin/sh", "-c", script],
+            "env": ["PATH=/bin"],
+            "cwd": "/",
+        },
+        "root": { "path": "rootfs" },
+        "mounts": [
+            { "destination": "/proc", "type": "proc", "source": "proc" },
+            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+            {
+                "destination": "/dev/pts",
+                "type": "devpts",
+                "source": "devpts",
+                "options": ["newinstance", "ptmxmode=0666"],
+            },
+        ],
+        "linux": {
+            "cgroupsPath": format!("/gantry-test-shim/{id}"),
+            "namespaces": [
+                { "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" },
+            ],
+        },
+    })
+}

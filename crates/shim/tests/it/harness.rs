@@ -1,0 +1,275 @@
+//! A shim under test, and what a server and a caller do with it.
+
+use std::fs::File;
+use std::io::{IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use gantry_shim_proto::{ExitFile, FromShim, Launch, SOCKET_FILE, ToShim, WaitStatus};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
+    SocketFlags, SocketType, connect, recvmsg, send, socket_with, socketpair,
+};
+use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal};
+use tempfile::TempDir;
+
+/// Longer than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server's connection to a shim.
+pub(crate) struct Server(OwnedFd);
+
+impl Server {
+    pub(crate) fn say(&self, record: &ToShim) {
+        send(&self.0, &record.encode(), SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// The next record and the descriptor that came with it; `None` at the end.
+    pub(crate) fn hear(&self) -> Option<(FromShim, Option<OwnedFd>)> {
+        assert!(is_ready(&self.0, PollFlags::IN, PATIENCE), "the shim says nothing");
+        let mut packet = [0; 4096];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let iov = &mut [IoSliceMut::new(&mut packet)];
+        let length = recvmsg(&self.0, iov, &mut control, flags).ok()?.bytes;
+        let fd = control.drain().find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+            _ => None,
+        });
+        (length > 0).then(|| (FromShim::decode(&packet[..length]).unwrap(), fd))
+    }
+
+    pub(crate) fn hear_launched(&self) -> (u32, OwnedFd) {
+        match self.hear() {
+            Some((FromShim::Launched { pid }, Some(pidfd))) => (pid, pidfd),
+            other => panic!("not launched: {other:?}"),
+        }
+    }
+
+    pub(crate) fn hear_exited(&self) -> WaitStatus {
+        match self.hear() {
+            Some((FromShim::Exited { status, .. }, None)) => status,
+            other => panic!("not exited: {other:?}"),
+        }
+    }
+
+    pub(crate) fn says_nothing_for(&self, time: Duration) -> bool {
+        !is_ready(&self.0, PollFlags::IN, time)
+    }
+}
+
+/// A shim in a directory of its own.
+pub(crate) struct Shim {
+    pub(crate) server: Server,
+    process: Child,
+    pidfd: OwnedFd,
+    dir: TempDir,
+}
+
+impl Shim {
+    pub(crate) fn start() -> Self {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_gantry-shim"))
+            .current_dir(dir.path())
+            .stdin(Stdio::from(theirs))
+            .spawn()
+            .unwrap();
+        let pid = rustix::process::Pid::from_child(&process);
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        Self { server: Server(ours), process, pidfd, dir }
+    }
+
+    /// A shim that was told to launch.
+    pub(crate) fn launch(launch: Launch) -> Self {
+        let shim = Self::start();
+        shim.server.say(&ToShim::Launch(launch));
+        shim
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// As a restarted server does.
+    pub(crate) fn connect(&self) -> Server {
+        let flags = SocketFlags::CLOEXEC;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let address = SocketAddrUnix::new(self.path(SOCKET_FILE)).unwrap();
+        connect(&fd, &address).unwrap();
+        Server(fd)
+    }
+
+    /// The server is gone.
+    pub(crate) fn hang_up(&mut self) {
+        let (other, _) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .unwrap();
+        self.server = Server(other);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.pidfd, signal).unwrap();
+    }
+
+    pub(crate) fn ack(&self) {
+        self.server.say(&ToShim::Ack);
+    }
+
+    pub(crate) fn exit_file(&self) -> ExitFile {
+        let text = std::fs::read_to_string(self.path("exit.json")).unwrap();
+        ExitFile::from_json(&text).unwrap()
+    }
+
+    pub(crate) fn leaves_within(&self, time: Duration) -> bool {
+        is_ready(&self.pidfd, PollFlags::IN, time)
+    }
+
+    /// It leaves by itself, in order, and takes its sockets along.
+    pub(crate) fn assert_leaves(&mut self) {
+        assert!(self.leaves_within(PATIENCE), "the shim stays");
+        assert!(self.process.wait().unwrap().success());
+        assert!(!self.path(SOCKET_FILE).exists());
+        assert!(!self.path("console.sock").exists());
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A caller's named pipe.
+pub(crate) struct Pipe {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+impl Pipe {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        Self { path, _dir: dir }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.path.to_str().unwrap().to_owned()
+    }
+
+    /// Opens it for reading without waiting for a writer, then reads with patience.
+    pub(crate) fn reader(&self) -> File {
+        open(&self.path, OFlags::RDONLY)
+    }
+
+    /// Opens it for writing; somebody has to be reading.
+    pub(crate) fn writer(&self) -> File {
+        open(&self.path, OFlags::WRONLY)
+    }
+}
+
+fn open(path: &Path, flags: OFlags) -> File {
+    let fd = rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
+    let fd = fd.unwrap();
+    rustix::fs::fcntl_setfl(&fd, flags).unwrap();
+    fd.into()
+}
+
+/// Creates a file to be read by `sh`.
+pub(crate) fn write(path: &Path, text: &str) {
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// Reads to the end of file, which has to come.
+pub(crate) fn read_all(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut buffer = [0; 65536];
+    loop {
+        assert!(is_ready(&file, PollFlags::IN, PATIENCE), "no end after {} bytes", bytes.len());
+        match file.read(&mut buffer).unwrap() {
+            0 => return bytes,
+            length => bytes.extend(&buffer[..length]),
+        }
+    }
+}
+
+/// Reads exactly this many bytes.
+pub(crate) fn read_exact(file: &mut File, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        assert!(is_ready(&*file, PollFlags::IN, PATIENCE), "only {filled} of {length} bytes");
+        match file.read(&mut bytes[filled..]).unwrap() {
+            0 => panic!("end of file after {filled} of {length} bytes"),
+            length => filled += length,
+        }
+    }
+    bytes
+}
+
+/// Whether reading would not wait.
+pub(crate) fn is_readable(file: &File, time: Duration) -> bool {
+    is_ready(file, PollFlags::IN, time)
+}
+
+pub(crate) fn is_ready(fd: impl AsFd, flags: PollFlags, time: Duration) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), flags)];
+    poll(&mut fds, Some(&Timespec::try_from(time).unwrap())).unwrap() > 0
+}
+
+/// Waits for what nothing else announces.
+pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "it does not come to be");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Whether a process that is no child of ours has gone, zombie included.
+pub(crate) fn is_gone(pid: u32) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Waits for the end of a process that is not ours to reap.
+pub(crate) fn ends(pidfd: &OwnedFd) -> bool {
+    is_ready(pidfd, PollFlags::IN, PATIENCE)
+}
+
+/// Asserts that a process is not a child of the test.
+pub(crate) fn is_not_ours(pidfd: &OwnedFd) -> bool {
+    rustix::process::waitid(
+        WaitId::PidFd(pidfd.as_fd()),
+        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+    )
+    .is_err()
+}
+
+/// A launch of a shell script in place of a runtime, without stdio.
+pub(crate) fn script(text: &str) -> Launch {
+    let argv = ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
+    Launch { argv, linger_ms: 60_000, ..Launch::default() }
+}
+
+/// A launch whose "runtime" detaches `command` as runc does.
+pub(crate) fn detached(command: &str) -> Launch {
+    // Without job control, `&` would replace stdin.
+    script(&format!("({command}) <&0 & echo $! > pid"))
+}
