@@ -1,0 +1,183 @@
+//! Which cgroup hierarchies are mounted where, and which directory of each a process is in.
+
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{Cgroup, CgroupError, file::Reader};
+
+const MOUNTS: &str = "/proc/self/mountinfo";
+const OWN: &str = "/proc/self/cgroup";
+
+/// The mounted hierarchies, found once.
+#[derive(Debug, Default)]
+pub(crate) struct Hierarchies(Vec<Hierarchy>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Hierarchy {
+    /// As in /proc/pid/cgroup: "cpu,cpuacct", "name=systemd", empty for v2.
+    controllers: String,
+    mount: PathBuf,
+    /// The cgroup that is mounted: "/", or deeper where a part of the tree was bind-mounted.
+    root: PathBuf,
+    /// Where the server is, if that is below `mount`.
+    own: Option<PathBuf>,
+}
+
+impl Hierarchies {
+    /// The hierarchies that the server can see.
+    pub(crate) fn discover() -> Result<Self, CgroupError> {
+        let mut reader = Reader::new();
+        let own = reader.read(Path::new(OWN))?.to_owned();
+        Ok(Self::parse(reader.read(Path::new(MOUNTS))?, &own))
+    }
+
+    fn parse(mountinfo: &str, own: &str) -> Self {
+        let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+        let hierarchies = cgroup_lines(own).filter_map(|(controllers, own)| {
+            let of_hierarchy = mounts.iter().filter(|mount| mount.is_of(controllers));
+            // A hierarchy can be mounted more than once; the whole tree is better than a part.
+            let mount = of_hierarchy.min_by_key(|mount| mount.root.components().count())?;
+            let mut hierarchy = Hierarchy {
+                controllers: controllers.to_owned(),
+                mount: mount.point.clone(),
+                root: mount.root.clone(),
+                own: None,
+            };
+            hierarchy.own = hierarchy.dir(own);
+            Some(hierarchy)
+        });
+        Self(hierarchies.collect())
+    }
+
+    fn cgroup(&self, dir: impl Fn(&Hierarchy) -> Option<PathBuf>) -> Option<Cgroup> {
+        let mut cgroup = Cgroup { v1: BTreeMap::new(), unified: None };
+        for hierarchy in &self.0 {
+            let Some(dir) = dir(hierarchy).filter(|dir| !hierarchy.holds_server(dir)) else {
+                continue;
+            };
+            if hierarchy.controllers.is_empty() {
+                cgroup.unified = Some(dir);
+            } else {
+                let names = hierarchy.controllers.split(',');
+                cgroup.v1.extend(names.map(|name| (name.to_owned(), dir.clone())));
+            }
+        }
+        (cgroup.unified.is_some() || !cgroup.v1.is_empty()).then_some(cgroup)
+    }
+}
+
+impl Hierarchy {
+    /// The directory of a cgroup whose path was read from /proc/pid/cgroup.
+    fn dir(&self, path: &str) -> Option<PathBuf> {
+        let removed = path.ends_with(" (deleted)");
+        let below = Path::new(path).strip_prefix(&self.root).ok().filter(|_| !removed)?;
+        self.join(below)
+    }
+
+    /// A directory below the mount point, which ".." must not leave.
+    fn join(&self, below: &Path) -> Option<PathBuf> {
+        let mut dir = self.mount.clone();
+        for component in below.components() {
+            match component {
+                Component::Normal(name) => dir.push(name),
+                Component::RootDir | Component::CurDir => {}
+                Component::ParentDir | Component::Prefix(_) => return None,
+            }
+        }
+        Some(dir)
+    }
+
+    /// The root of the hierarchy, the server's own cgroup or one around it: never a container's.
+    fn holds_server(&self, dir: &Path) -> bool {
+        dir == self.mount || self.own.as_ref().is_some_and(|own| own.starts_with(dir))
+    }
+}
+
+/// A cgroup mount, see proc_pid_mountinfo(5).
+struct Mount {
+    root: PathBuf,
+    point: PathBuf,
+    v2: bool,
+    options: String,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut mount = mount.split(' ').skip(3);
+        let (root, point) = (mount.next()?, mount.next()?);
+        let mut filesystem = filesystem.split(' ');
+        let v2 = match filesystem.next()? {
+            "cgroup" => false,
+            "cgroup2" => true,
+            _ => return None,
+        };
+        let options = filesystem.nth(1)?.to_owned();
+        Some(Self { root: unescape(root).into(), point: unescape(point).into(), v2, options })
+    }
+
+    fn is_of(&self, controllers: &str) -> bool {
+        if controllers.is_empty() || self.v2 {
+            return controllers.is_empty() && self.v2;
+        }
+        controllers.split(',').all(|name| self.options.split(',').any(|option| option == name))
+    }
+}
+
+/// Undoes the octal escapes of blanks, tabs, newlines and backslashes.
+fn unescape(text: &str) -> String {
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    escapes.iter().fold(text.to_owned(), |text, (escape, char)| text.replace(escape, char))
+}
+
+/// The controllers and the path of each line of /proc/pid/cgroup, see cgroups(7).
+fn cgroup_lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
+}
+
+impl Cgroup {
+    /// The cgroup that a living process is in.
+    pub(crate) fn of_process(hierarchies: &Hierarchies, pid: u32) -> Result<Self, CgroupError> {
+        let mut reader = Reader::new();
+        let text = match reader.read_present(Path::new(&format!("/proc/{pid}/cgroup")))? {
+            Some(text) => text.to_owned(),
+            None => return Err(CgroupError::Gone { pid }),
+        };
+        // A process that is ending shows the root of every v1 hierarchy (proc_cgroup_show), so
+        // what was read is only good if it has not begun to end by now.
+        if is_ending(&mut reader, pid)? {
+            return Err(CgroupError::Gone { pid });
+        }
+        Self::parse(hierarchies, &text).ok_or(CgroupError::Shared { pid })
+    }
+
+    fn parse(hierarchies: &Hierarchies, text: &str) -> Option<Self> {
+        hierarchies.cgroup(|hierarchy| {
+            let line = cgroup_lines(text).find(|(names, _)| *names == hierarchy.controllers);
+            hierarchy.dir(line?.1)
+        })
+    }
+
+    /// Where a runtime puts a container without a cgroup manager in between: the OCI
+    /// `linux.cgroupsPath`, if absolute, below every mount point. For a container that ended
+    /// before anyone could look. Not all of the directories need to exist.
+    pub(crate) fn predicted(hierarchies: &Hierarchies, cgroups_path: &str) -> Option<Self> {
+        let path = Some(Path::new(cgroups_path)).filter(|path| path.is_absolute())?;
+        hierarchies.cgroup(|hierarchy| hierarchy.join(path))
+    }
+}
+
+/// `PF_EXITING` of include/linux/sched.h.
+const EXITING: u64 = 4;
+
+/// Whether the process has begun to end, from the flags in /proc/pid/stat (field 9 of proc(5)).
+fn is_ending(reader: &mut Reader, pid: u32) -> Result<bool, CgroupError> {
+    let path = PathBuf::from(format!("/proc/{pid}/stat"));
+    let Some(stat) = reader.read_present(&path)? else { return Ok(true) };
+    // The command in field 2 can contain anything, also blanks and parentheses.
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+    let flags = fields.and_then(|fields| fields.split(' ').nth(6)?.parse::<u64>().ok());
+    flags.map(|flags| flags & EXITING != 0).ok_or_else(|| CgroupError::malformed(&path, stat))
+}

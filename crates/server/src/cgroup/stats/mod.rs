@@ -1,0 +1,229 @@
+//! What a container uses, in the terms of cgroup v1; docs/stats.md tells where each value is from.
+
+mod v1;
+mod v2;
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Cgroup, CgroupError, Dir,
+    file::{Reader, pairs},
+};
+
+/// Everything about one container. What its kernel or its cgroup does not tell is zero or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CgroupStats {
+    pub(crate) cpu: CpuStats,
+    pub(crate) memory: MemoryStats,
+    pub(crate) blkio: BlkioStats,
+    /// By page size: "2MB", "1GB".
+    pub(crate) hugetlb: HashMap<String, HugetlbStats>,
+    pub(crate) pids: PidsStats,
+}
+
+/// Times in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CpuStats {
+    pub(crate) total_usage: u64,
+    pub(crate) percpu_usage: Vec<u64>,
+    pub(crate) usage_in_kernelmode: u64,
+    pub(crate) usage_in_usermode: u64,
+    pub(crate) periods: u64,
+    pub(crate) throttled_periods: u64,
+    pub(crate) throttled_time: u64,
+}
+
+/// Bytes, and counts of failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryData {
+    pub(crate) usage: u64,
+    pub(crate) max_usage: u64,
+    pub(crate) failcnt: u64,
+    pub(crate) limit: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MemoryStats {
+    /// Page cache, in bytes.
+    pub(crate) cache: u64,
+    pub(crate) usage: MemoryData,
+    /// Memory and swap together.
+    pub(crate) swap_usage: MemoryData,
+    pub(crate) kernel_usage: MemoryData,
+    /// memory.stat.
+    pub(crate) stats: HashMap<String, u64>,
+}
+
+/// A value of one block device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BlkioEntry {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
+    /// "Read", "Write", "Sync", "Async", "Discard" or "Total"; empty where there is one value.
+    pub(crate) op: String,
+    pub(crate) value: u64,
+}
+
+/// Nested cgroups included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BlkioStats {
+    /// Bytes.
+    pub(crate) service_bytes: Vec<BlkioEntry>,
+    pub(crate) serviced: Vec<BlkioEntry>,
+    pub(crate) queued: Vec<BlkioEntry>,
+    /// Nanoseconds.
+    pub(crate) service_time: Vec<BlkioEntry>,
+    /// Nanoseconds.
+    pub(crate) wait_time: Vec<BlkioEntry>,
+    pub(crate) merged: Vec<BlkioEntry>,
+    /// Milliseconds.
+    pub(crate) time: Vec<BlkioEntry>,
+    pub(crate) sectors: Vec<BlkioEntry>,
+}
+
+/// Bytes, and a count of failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HugetlbStats {
+    pub(crate) usage: u64,
+    pub(crate) max_usage: u64,
+    pub(crate) failcnt: u64,
+    pub(crate) limit: u64,
+}
+
+/// Tasks; a limit of zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PidsStats {
+    pub(crate) current: u64,
+    pub(crate) limit: u64,
+}
+
+impl Cgroup {
+    /// What the container uses now.
+    pub(crate) fn stats(&self) -> Result<CgroupStats, CgroupError> {
+        self.member_dir().ok_or(CgroupError::Removed)?;
+        let mut reader = Reader::new();
+        let mut stats = CgroupStats::default();
+        match self.controller("cpu") {
+            Some(Dir::V1(dir)) => v1::throttling(&mut reader, dir, &mut stats.cpu)?,
+            Some(Dir::V2(dir)) => v2::cpu(&mut reader, dir, &mut stats.cpu)?,
+            None => {}
+        }
+        if let Some(Dir::V1(dir)) = self.controller("cpuacct") {
+            v1::cpu_usage(&mut reader, dir, &mut stats.cpu)?;
+        }
+        match self.controller("memory") {
+            Some(Dir::V1(dir)) => stats.memory = v1::memory(&mut reader, dir)?,
+            Some(Dir::V2(dir)) => stats.memory = v2::memory(&mut reader, dir)?,
+            None => {}
+        }
+        match self.controller("blkio") {
+            Some(Dir::V1(dir)) => stats.blkio = v1::blkio(&mut reader, dir)?,
+            Some(Dir::V2(dir)) => stats.blkio = v2::io(&mut reader, dir)?,
+            None => {}
+        }
+        match self.controller("hugetlb") {
+            Some(Dir::V1(dir)) => stats.hugetlb = v1::hugetlb(&mut reader, dir)?,
+            Some(Dir::V2(dir)) => stats.hugetlb = v2::hugetlb(&mut reader, dir)?,
+            None => {}
+        }
+        // The two files have the same names and meaning in v1 and v2.
+        if let Some(dir) = self.controller("pids") {
+            stats.pids = pids(&mut reader, dir.path())?;
+        }
+        Ok(stats)
+    }
+}
+
+fn pids(reader: &mut Reader, dir: &Path) -> Result<PidsStats, CgroupError> {
+    Ok(PidsStats {
+        current: reader.number(&dir.join("pids.current"))?.unwrap_or(0),
+        limit: reader.number(&dir.join("pids.max"))?.unwrap_or(0),
+    })
+}
+
+/// Clock ticks a second in files for users: `USER_HZ`, 100 on every architecture that we run on.
+const TICK_NANOSECONDS: u64 = 1_000_000_000 / 100;
+
+/// The time that the host's processors spent, in nanoseconds: the first seven columns (user to
+/// softirq, idle included) of `cpu` in /proc/stat.
+pub(crate) fn system_usage() -> Result<u64, CgroupError> {
+    let path = Path::new("/proc/stat");
+    let mut reader = Reader::new();
+    let text = reader.read(path)?;
+    system_ticks(text)
+        .map(|ticks| ticks * TICK_NANOSECONDS)
+        .ok_or_else(|| CgroupError::malformed(path, text.lines().next().unwrap_or_default()))
+}
+
+fn system_ticks(stat: &str) -> Option<u64> {
+    let columns = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> =
+        columns.split_ascii_whitespace().take(7).map_while(|ticks| ticks.parse().ok()).collect();
+    (ticks.len() == 7).then(|| ticks.iter().sum())
+}
+
+/// The huge page sizes of the host, as the files of the controller spell them.
+fn huge_page_sizes() -> Vec<String> {
+    let Ok(sizes) = fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
+    let names = sizes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter_map(|name| huge_page_size(&name)).collect()
+}
+
+/// "hugepages-2048kB" to "2MB", as `mem_fmt` in mm/hugetlb_cgroup.c.
+fn huge_page_size(directory: &str) -> Option<String> {
+    let kib: u64 = directory.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+    Some(match kib {
+        1_048_576.. => format!("{}GB", kib >> 20),
+        1024.. => format!("{}MB", kib >> 10),
+        _ => format!("{kib}KB"),
+    })
+}
+
+/// A directory of memory.stat, or empty if there is none.
+fn memory_stat(reader: &mut Reader, dir: &Path) -> Result<HashMap<String, u64>, CgroupError> {
+    let text = reader.read_present(&dir.join("memory.stat"))?.unwrap_or_default();
+    Ok(pairs(text).map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+/// Reads numbers that belong together: files with the same beginning of their names.
+struct Numbers<'a> {
+    reader: &'a mut Reader,
+    dir: &'a Path,
+    prefix: String,
+}
+
+impl Numbers<'_> {
+    /// Zero without such a file.
+    fn get(&mut self, name: &str) -> Result<u64, CgroupError> {
+        let path: PathBuf = self.dir.join(format!("{}.{name}", self.prefix));
+        Ok(self.reader.number(&path)?.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_seven_columns_count() {
+        let stat = "cpu  10 20 30 400 5 6 7 80 90 100\ncpu0 1 2 3 4 5 6 7 8 9 10\nintr 5\n";
+        assert_eq!(system_ticks(stat), Some(478));
+        assert_eq!(system_ticks("cpu  1 2 3 4 5 6\n"), None);
+        assert_eq!(system_ticks("cpu  1 2 x 4 5 6 7 8\n"), None);
+        let (first, second) = (system_usage().unwrap(), system_usage().unwrap());
+        assert!(0 < first && first <= second);
+    }
+
+    #[test]
+    fn huge_pages_are_spelled_as_in_the_files() {
+        assert_eq!(huge_page_size("hugepages-64kB").unwrap(), "64KB");
+        assert_eq!(huge_page_size("hugepages-2048kB").unwrap(), "2MB");
+        assert_eq!(huge_page_size("hugepages-1048576kB").unwrap(), "1GB");
+        assert_eq!(huge_page_size("hugepages-16777216kB").unwrap(), "16GB");
+        assert_eq!(huge_page_size("something"), None);
+    }
+}
