@@ -1,0 +1,168 @@
+//! The event log: journalled first, then published to every subscriber, without gap or repeat.
+
+mod journal;
+pub(crate) mod record;
+mod recovery;
+mod reserve;
+mod ring;
+mod subscription;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_full_disk;
+#[cfg(test)]
+mod tests_recovery;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::Notify;
+
+pub(crate) use self::recovery::{JournalError, Recovery};
+pub(crate) use self::subscription::{Lagged, Subscription};
+
+use self::journal::Journal;
+use self::recovery::Recovered;
+use self::ring::Ring;
+use crate::domain::{ContainerKey, Event, EventKind, Life, Timestamp};
+
+/// How many events are remembered at least, however few are replayed: a restarted server asks
+/// whether it journalled those of the moment before it died.
+const REMEMBERED: usize = 1000;
+
+/// All events, in order. Clones are the same log.
+///
+/// The newest `max(retain, 1000)` are kept in memory and on disk. What some subscriber has not
+/// read yet is kept in memory too, up to 65,536 events more: one further behind gets [`Lagged`].
+#[derive(Clone)]
+pub(crate) struct EventLog(Arc<Shared>);
+
+struct Shared {
+    /// Taken before `ring`, and held over both steps of an append, so that the journal, the ring
+    /// and the timestamps are in the same order.
+    writer: Mutex<Writer>,
+    /// Held for moments only: a reader never waits for a disk.
+    ring: Mutex<Ring>,
+    appended: Notify,
+    retain: usize,
+}
+
+struct Writer {
+    journal: Journal,
+    last: Timestamp,
+    clock: fn() -> Timestamp,
+}
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    /// With the next event to come.
+    Now,
+    /// With the first event after this moment, of those that are kept for replay.
+    After(Timestamp),
+}
+
+/// An event that is in the log now.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    pub(crate) event: Arc<Event>,
+    /// Whether a restarted server will know of it. If not, the disk is full, say, and it is
+    /// written before the next event for which there is room, or by [`EventLog::flush`].
+    pub(crate) durable: bool,
+}
+
+impl EventLog {
+    /// Opens the journal in `dir`, of which the last `retain` events are for replay.
+    pub(crate) fn open(dir: &Path, retain: usize) -> Result<(Self, Recovery), JournalError> {
+        Self::open_at(dir, retain, now)
+    }
+
+    fn open_at(
+        dir: &Path,
+        retain: usize,
+        clock: fn() -> Timestamp,
+    ) -> Result<(Self, Recovery), JournalError> {
+        let kept = retain.max(REMEMBERED);
+        let Recovered { journal, events, last, recovery } = recovery::open(dir, kept)?;
+        let mut ring = Ring::new(kept);
+        for event in events {
+            ring.push(Arc::new(event));
+        }
+        let shared = Shared {
+            writer: Mutex::new(Writer { journal, last, clock }),
+            ring: Mutex::new(ring),
+            appended: Notify::new(),
+            retain,
+        };
+        Ok((Self(Arc::new(shared)), recovery))
+    }
+
+    /// Adds an event: stamps it, writes it to the journal, then shows it to the subscribers.
+    pub(crate) fn append(&self, container: &ContainerKey, life: Life, kind: EventKind) -> Appended {
+        let mut writer = self.0.writer();
+        let at = writer.stamp();
+        let event = Arc::new(Event { at, container: container.clone(), life, kind });
+        let durable = writer.journal.append(&event);
+        self.0.ring().push(Arc::clone(&event));
+        self.0.appended.notify_waiters();
+        if writer.journal.is_long() {
+            let kept = self.0.ring().newest(writer.journal.kept());
+            writer.journal.compact(&kept);
+        }
+        Appended { event, durable }
+    }
+
+    /// Writes what could not be journalled before: whether a restarted server will know of every
+    /// event now.
+    pub(crate) fn flush(&self) -> bool {
+        self.0.writer().journal.flush()
+    }
+
+    /// Whether there was such an event in this life of the container, among those remembered.
+    /// `what` is asked under a lock of the log.
+    pub(crate) fn recorded(
+        &self,
+        container: &ContainerKey,
+        life: Life,
+        what: impl Fn(&EventKind) -> bool,
+    ) -> bool {
+        let ring = self.0.ring();
+        ring.iter().any(|e| e.life == life && e.container == *container && what(&e.kind))
+    }
+
+    /// Begins to read.
+    pub(crate) fn subscribe(&self, from: From) -> Subscription {
+        let mut ring = self.0.ring();
+        let id = ring.subscribe(from, self.0.retain);
+        Subscription { log: Arc::clone(&self.0), id, stored_end: ring.end() }
+    }
+}
+
+impl Shared {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) -> MutexGuard<'_, Ring> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// The time, or the moment after the last event if the clock was set back or stands still.
+    fn stamp(&mut self) -> Timestamp {
+        self.last = (self.clock)().max(Timestamp(self.last.0 + 1));
+        self.last
+    }
+}
+
+fn now() -> Timestamp {
+    since_epoch(SystemTime::now())
+}
+
+/// A time before the epoch counts as the epoch.
+fn since_epoch(time: SystemTime) -> Timestamp {
+    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    Timestamp(u64::try_from(nanos).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,161 @@
+//! Opening a journal that a former server left, in whatever state it is.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+use std::{fmt, fs, io};
+
+use super::journal::{FILE, Journal};
+use super::record::{Damage, Fault, LAST_TIMESTAMP, recover};
+use super::since_epoch;
+use crate::domain::{Event, Timestamp};
+
+/// How much earlier a file can seem to have been written than it was: file times are those of the
+/// last timer tick, and some filesystems have whole seconds only, FAT every other one.
+const FILE_TIME_SLACK: u64 = 2_000_000_000;
+
+/// What became of the journal of a former server.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    /// How many events could be read.
+    pub(crate) events: usize,
+    /// What was skipped. It stays in the file until that is compacted, and is reported until then;
+    /// a torn last line is cut off with the next event.
+    pub(crate) damage: Vec<Damage>,
+    /// The file, if nothing in it could be read.
+    pub(crate) quarantined: Option<Quarantined>,
+}
+
+/// A file that was moved out of the way.
+#[derive(Debug)]
+pub(crate) struct Quarantined {
+    /// What it is called now.
+    pub(crate) path: PathBuf,
+    pub(crate) reason: Unreadable,
+}
+
+/// Why nothing of a journal is of use.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("it cannot be read: {0}")]
+    Io(io::Error),
+    #[error("it is not a file")]
+    NotAFile,
+    #[error("no event is left in it")]
+    NoEvent,
+}
+
+/// The journal can be neither used nor replaced.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JournalError {
+    #[error("cannot open the event journal {path}", path = path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("cannot rename the unreadable event journal {path}", path = path.display())]
+    Quarantine { path: PathBuf, source: io::Error },
+}
+
+/// A journal to go on with.
+pub(super) struct Recovered {
+    pub(super) journal: Journal,
+    pub(super) events: Vec<Event>,
+    /// No event of a former server is later.
+    pub(super) last: Timestamp,
+    pub(super) recovery: Recovery,
+}
+
+/// What is in the file.
+#[derive(Default)]
+struct Content {
+    events: Vec<Event>,
+    damage: Vec<Damage>,
+    /// Where the last whole line ends.
+    len: usize,
+}
+
+/// Opens the journal in `dir`, to keep its last `kept` events.
+pub(super) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
+    let path = dir.join(FILE);
+    let modified = modified(&path);
+    let (content, quarantined) = match read(&path) {
+        Ok(content) => (content, None),
+        Err(reason) => (Content::default(), Some(quarantine(&path, reason)?)),
+    };
+    let sound = quarantined.is_none() && content.damage.is_empty();
+    let last = last(&content.events, modified, sound);
+    let lines = content.events.len() + content.damage.len();
+    let journal = Journal::open(dir, kept, content.len as u64, lines)
+        .map_err(|source| JournalError::Open { path, source })?;
+    if quarantined.is_some() {
+        // Remembered there until an event says it.
+        let _ = journal.file().set_modified(UNIX_EPOCH + Duration::from_nanos(last.0));
+    }
+    let recovery = Recovery { events: content.events.len(), damage: content.damage, quarantined };
+    Ok(Recovered { journal, events: content.events, last, recovery })
+}
+
+fn read(path: &Path) -> Result<Content, Unreadable> {
+    let journal = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => fs::read(path).map_err(Unreadable::Io)?,
+        Ok(_) => return Err(Unreadable::NotAFile),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(Unreadable::Io(error)),
+    };
+    let (events, damage) = recover(&journal);
+    if events.is_empty() && !journal.is_empty() {
+        return Err(Unreadable::NoEvent);
+    }
+    let torn = damage.last().filter(|damage| damage.fault == Fault::Torn);
+    let len = torn.map_or(journal.len(), |torn| torn.offset);
+    Ok(Content { events, damage, len })
+}
+
+/// The moment after which the next event is to be, whatever the clock says: that of the last event
+/// or of the last write, as there may have been a later event in what is lost.
+fn last(events: &[Event], modified: Timestamp, sound: bool) -> Timestamp {
+    let slack = if sound { 0 } else { FILE_TIME_SLACK };
+    let modified = Timestamp(modified.0 + slack);
+    events.last().map_or(modified, |last| last.at.max(modified))
+}
+
+/// When the file was last written; at the epoch if that is not known, or nonsense.
+fn modified(path: &Path) -> Timestamp {
+    let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    modified.map(since_epoch).ok().filter(|at| *at < LAST_TIMESTAMP).unwrap_or(Timestamp(0))
+}
+
+/// Moves the file to the first free name.
+fn quarantine(path: &Path, reason: Unreadable) -> Result<Quarantined, JournalError> {
+    let mut number = 1;
+    let mut moved = path.with_extension("journal.corrupt-1");
+    while fs::symlink_metadata(&moved).is_ok() {
+        number += 1;
+        moved = path.with_extension(format!("journal.corrupt-{number}"));
+    }
+    match fs::rename(path, &moved) {
+        Ok(()) => Ok(Quarantined { path: moved, reason }),
+        Err(source) => Err(JournalError::Quarantine { path: path.to_owned(), source }),
+    }
+}
+
+impl Recovery {
+    /// Whether all of it could be read.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.damage.is_empty() && self.quarantined.is_none()
+    }
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} events read", self.events)?;
+        if let Some(Quarantined { path, reason }) = &self.quarantined {
+            write!(f, "; the journal is now {}: {reason}", path.display())?;
+        }
+        if let Some(Damage { offset, length, fault }) = self.damage.first() {
+            let count = self.damage.len();
+            write!(
+                f,
+                "; {count} lines skipped, the first at byte {offset} ({length} bytes): {fault}"
+            )?;
+        }
+        Ok(())
+    }
+}

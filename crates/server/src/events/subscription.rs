@@ -1,0 +1,51 @@
+//! Reading the log: stored events and live ones through one and the same cursor.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::ring::SubscriptionId;
+use crate::domain::{Event, Timestamp};
+
+/// A reader of the log: it gets every event after the place where it began, in order, once.
+pub(crate) struct Subscription {
+    pub(super) log: Arc<Shared>,
+    pub(super) id: SubscriptionId,
+    /// Where the log ended when this began.
+    pub(super) stored_end: u64,
+}
+
+/// The subscriber did not read for so long that events were let go of. It gets this once, where
+/// the missing events would have been, and can then read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too far behind: events were missed, the next is the first after {} ns", resume_after.0)]
+pub(crate) struct Lagged {
+    /// The last event that was missed.
+    pub(crate) resume_after: Timestamp,
+}
+
+impl Subscription {
+    /// The next events, one at least; waits for them. Nothing is lost when the future is dropped.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
+        loop {
+            // Made before looking, so that no event falls in between (see tokio's `Notified`).
+            let appended = self.log.appended.notified();
+            let batch = self.log.ring().read(self.id, u64::MAX)?;
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            appended.await;
+        }
+    }
+
+    /// The next of the events that were in the log when the subscription began; none after the
+    /// last of them.
+    pub(crate) fn stored(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
+        self.log.ring().read(self.id, self.stored_end)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.log.ring().unsubscribe(self.id);
+    }
+}
