@@ -1,0 +1,152 @@
+//! What a container must not leave behind, and the cleaning up after a test that failed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use gantry_api::types::StateRequest;
+
+use crate::{Runtime, cgroup, patiently, processes, service::Service};
+
+/// How long a shim may take to leave after its container's last event, and an aborted runtime to
+/// die.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Checks that no container, process, mount, cgroup or runtime state is left.
+///
+/// # Panics
+/// When there is one.
+pub async fn assert_none(service: &Service, roots: &[(Runtime, PathBuf)]) {
+    let mut api = service.api();
+    let state = api.state(StateRequest::default());
+    let containers = patiently("State", state).await.expect("State").into_inner().containers;
+    let own = containers.iter().filter(|container| container.id.starts_with(&service.prefix));
+    assert_eq!(own.count(), 0, "containers are left: {containers:?}");
+    // These are gone before the last event is sent.
+    assert_no_cgroup(service);
+    for (runtime, root) in roots {
+        let left = Runtime::list(root);
+        assert!(left.is_empty(), "containers that {} still knows: {left:?}", runtime.name());
+    }
+    // Shims leave behind it.
+    for process in others(service) {
+        let gone = processes::ends_within(process.pid, GRACE).await;
+        assert!(gone, "a process is left: {process:?}");
+    }
+    let left = others(service);
+    assert!(left.is_empty(), "processes are left: {left:?}");
+    assert_no_mount(&service.work);
+}
+
+/// Checks that no cgroup of any container is left.
+///
+/// # Panics
+/// When there is one.
+pub fn assert_no_cgroup(service: &Service) {
+    let left = cgroup::children(&service.cgroup);
+    assert!(left.is_empty(), "cgroups are left: {left:?}");
+}
+
+/// Checks that the state directory holds nothing of a container.
+///
+/// # Panics
+/// When it does.
+pub fn assert_no_state(state: &Path, service: &Service) {
+    let bundles = fs::read_dir(service.work.join("bundles")).into_iter().flatten().flatten();
+    let ids: Vec<_> = bundles.map(|entry| entry.file_name()).collect();
+    for path in walk(state) {
+        let of_container = path.file_name().is_some_and(|name| ids.iter().any(|id| id == name));
+        assert!(!of_container, "state is left: {}", path.display());
+    }
+}
+
+fn assert_no_mount(work: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
+    let work = work.to_str().expect("UTF-8");
+    let left: Vec<_> = mounts.lines().filter(|line| line.contains(work)).collect();
+    assert!(left.is_empty(), "mounts are left: {left:?}");
+}
+
+/// Processes of this test other than the server.
+fn others(service: &Service) -> Vec<processes::Found> {
+    let mut found = processes::belonging_to(&service.work, &service.cgroup);
+    let socket = service.socket.to_str().expect("UTF-8");
+    found.retain(|process| !process.command.contains(&format!("unix://{socket}")));
+    found.retain(|process| !process.command.contains("unix://sock"));
+    found
+}
+
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(walk(&entry.path()));
+        }
+        found.push(entry.path());
+    }
+    found
+}
+
+/// What the server has open for containers, to find what it forgets to close.
+#[derive(Debug, Default)]
+pub struct OpenFiles(BTreeMap<String, usize>);
+
+impl OpenFiles {
+    /// What `pid` has open now: how many of each kind.
+    #[must_use]
+    pub fn of(pid: u32) -> Self {
+        let mut kinds = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("list descriptors").flatten() {
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let target = target.to_string_lossy().into_owned();
+            *kinds.entry(target).or_default() += 1;
+        }
+        Self(kinds)
+    }
+
+    /// Checks that there are no more pidfds, eventfds and watches than before, and nothing below
+    /// the test's directory but what was open at the start.
+    ///
+    /// # Panics
+    /// When there are.
+    pub fn assert_unchanged(&self, pid: u32, work: &Path) {
+        let work = work.to_str().expect("UTF-8");
+        for (kind, count) in Self::of(pid).0 {
+            let watched = ["[pidfd]", "[eventfd]", "inotify"].iter().any(|k| kind.contains(k))
+                || kind.starts_with("pipe:")
+                || kind.contains("/sys/fs/cgroup")
+                || kind.starts_with(work) && !kind.contains("events.");
+            let before = self.0.get(&kind).copied().unwrap_or_default();
+            assert!(!watched || count <= before, "{count} of {kind} are open, {before} at start");
+        }
+    }
+}
+
+/// Kills and removes whatever a test has left, whether it failed or not. The server is dead.
+pub fn clean_up(service: &Service, roots: &[(Runtime, PathBuf)]) {
+    for _ in 0..100 {
+        cgroup::thaw(&service.cgroup);
+        let left = processes::belonging_to(&service.work, &service.cgroup);
+        if left.is_empty() {
+            break;
+        }
+        left.iter().for_each(|process| processes::kill(process.pid));
+        // This is no test any more, and there may be nobody to run a task.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for (runtime, root) in roots {
+        Runtime::list(root).iter().for_each(|id| runtime.delete(root, id));
+    }
+    cgroup::remove(&service.cgroup);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let work = service.work.to_str().expect("UTF-8");
+    // A mount's point is the fifth field, see proc(5); later ones may lie on earlier ones.
+    let points = mounts.lines().rev().filter_map(|line| line.split(' ').nth(4));
+    for point in points.filter(|point| point.starts_with(work)) {
+        let _ = Command::new("umount").args(["-l", point]).output();
+    }
+}
