@@ -1,0 +1,197 @@
+//! Creates a container: its bundle and pipes first, then the call, and all or nothing.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use gantry_api::{INIT, types::CreateContainerRequest};
+use oci_spec::runtime::Spec;
+
+use crate::{
+    bundle::{self, Bundle},
+    client::Client,
+    connection::Operation,
+    container::Container,
+    error::{Error, ErrorKind, Result},
+    exits::{Key, find_container},
+    signal::Signal,
+    start::Start,
+    stdio::{ProcessStdio, Stdio, Streams},
+    wire,
+};
+
+/// Describes a container to create, see [`Client::create`].
+#[derive(Debug)]
+#[must_use = "nothing happens before `start`"]
+pub struct ContainerBuilder {
+    client: Client,
+    bundle: PathBuf,
+    spec: Option<Spec>,
+    streams: Streams,
+    request: CreateContainerRequest,
+}
+
+impl ContainerBuilder {
+    pub(crate) fn new(client: &Client, id: &str, bundle: &Path) -> ContainerBuilder {
+        ContainerBuilder {
+            client: client.clone(),
+            bundle: bundle.to_owned(),
+            spec: None,
+            streams: Streams::default(),
+            request: CreateContainerRequest { id: id.to_owned(), ..Default::default() },
+        }
+    }
+
+    /// Writes this as the bundle's config.json; without it, the one that is there is used.
+    pub fn spec(mut self, spec: Spec) -> Self {
+        self.spec = Some(spec);
+        self
+    }
+
+    /// Where the process reads from.
+    pub fn stdin(mut self, stdin: Stdio) -> Self {
+        self.streams.stdin = stdin;
+        self
+    }
+
+    /// Where the process's stdout goes; with a terminal, all of its output.
+    pub fn stdout(mut self, stdout: Stdio) -> Self {
+        self.streams.stdout = stdout;
+        self
+    }
+
+    /// Where the process's stderr goes; not used with a terminal.
+    pub fn stderr(mut self, stderr: Stdio) -> Self {
+        self.streams.stderr = stderr;
+        self
+    }
+
+    /// Hands the ends of the pipes over before the process starts, so that nothing of its output
+    /// waits. An error calls the creation off.
+    pub fn attach(
+        mut self,
+        attach: impl FnOnce(ProcessStdio) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        self.streams.attach = Some(Box::new(attach));
+        self
+    }
+
+    /// Name or absolute path of a runc-compatible runtime, instead of the server's default.
+    pub fn runtime(mut self, runtime: impl Into<String>) -> Self {
+        self.request.runtime = runtime.into();
+        self
+    }
+
+    /// Arguments put before the runtime's sub-command.
+    pub fn runtime_args(mut self, args: impl IntoIterator<Item = String>) -> Self {
+        self.request.runtime_args = args.into_iter().collect();
+        self
+    }
+
+    /// Labels, kept with the container.
+    pub fn labels(mut self, labels: impl IntoIterator<Item = String>) -> Self {
+        self.request.labels = labels.into_iter().collect();
+        self
+    }
+
+    /// Has the runtime use MS_MOVE instead of pivot_root, for a root on an initramfs.
+    pub fn no_pivot_root(mut self, no_pivot_root: bool) -> Self {
+        self.request.no_pivot_root = no_pivot_root;
+        self
+    }
+
+    /// Restores a checkpoint instead of starting the configured program.
+    pub fn checkpoint(mut self, name: impl Into<String>) -> Self {
+        self.request.checkpoint = name.into();
+        self
+    }
+
+    /// Where the checkpoint is, if not in `<bundle>/checkpoints`.
+    pub fn checkpoint_dir(mut self, dir: &Path) -> Result<Self> {
+        self.request.checkpoint_dir = wire::path(dir)?;
+        Ok(self)
+    }
+
+    /// Creates the container and starts its first process.
+    ///
+    /// If that fails everything is as before. Run the future to its end: when it is dropped, what
+    /// was prepared is removed although the server may still be starting the container.
+    pub async fn start(mut self) -> Result<Container> {
+        self.request.bundle_path = wire::path(&self.bundle)?;
+        if bundle::is_used(&self.bundle) {
+            self.refuse_living().await?;
+        }
+        let command = self.command();
+        if self.wants_terminal()? {
+            self.streams.merge_for_terminal();
+        }
+        let bundle = self.write_bundle().await?;
+        let key = Key { container: self.request.id.clone(), process: INIT.to_owned() };
+        let start = Start::prepare(&self.client, key, &self.bundle, &mut self.streams)?;
+        self.request.stdin.clone_from(&start.paths.stdin);
+        self.request.stdout.clone_from(&start.paths.stdout);
+        self.request.stderr.clone_from(&start.paths.stderr);
+        let pid = match self.call(command.as_deref()).await {
+            Ok(pid) => pid,
+            Err(error) => {
+                if error.is_ambiguous() {
+                    self.abandon().await;
+                }
+                return Err(error);
+            }
+        };
+        bundle.keep();
+        Ok(Container::new(start.succeeded(pid), Some(self.bundle)))
+    }
+
+    /// Keeps the bundle of a container that lives from being overwritten.
+    async fn refuse_living(&self) -> Result<()> {
+        let id = &self.request.id;
+        let Some(container) = find_container(&self.client.connection, id).await? else {
+            return Ok(());
+        };
+        let message = format!("container {id} already exists, {}", container.status);
+        Err(Error::new(format!("create container {id}"), ErrorKind::AlreadyExists(message)))
+    }
+
+    fn wants_terminal(&self) -> Result<bool> {
+        match &self.spec {
+            Some(spec) => Ok(spec.process().as_ref().is_some_and(|p| p.terminal() == Some(true))),
+            None => bundle::wants_terminal(&self.bundle),
+        }
+    }
+
+    async fn write_bundle(&mut self) -> Result<Bundle> {
+        let Some(spec) = self.spec.take() else { return Ok(Bundle::existing(&self.bundle)) };
+        let dir = self.bundle.clone();
+        let written = tokio::task::spawn_blocking(move || Bundle::write(&dir, &spec)).await;
+        written
+            .unwrap_or_else(|e| Err(Error::io("write bundle", &self.bundle, io::Error::other(e))))
+    }
+
+    async fn call(&self, command: Option<&str>) -> Result<Option<u32>> {
+        let operation = format!("create container {}", self.request.id);
+        let (mut api, request) = (self.client.connection.api(), self.request.clone());
+        let call = async move { api.create_container(request).await };
+        let created = Operation::new(operation).starts(command).run(call).await?;
+        let init = created.container.and_then(|c| c.processes.into_iter().next());
+        Ok(init.map(|process| process.system_pid))
+    }
+
+    /// The program, by which a start failure is judged.
+    fn command(&self) -> Option<String> {
+        let process = self.spec.as_ref()?.process().as_ref()?;
+        process.args().as_ref()?.first().cloned()
+    }
+
+    /// Ends a container that the server may have started without telling.
+    async fn abandon(&self) {
+        let id = &self.request.id;
+        let found = find_container(&self.client.connection, id).await;
+        if found.is_ok_and(|c| c.is_some_and(|c| c.bundle_path == self.request.bundle_path)) {
+            let killed = self.client.container(id).signal(Signal::KILL).await;
+            tracing::warn!(container = id, ?killed, "container of an unanswered create killed");
+        }
+    }
+}
