@@ -1,0 +1,223 @@
+//! Checkpoints: a directory each, with CRIU's image and, beside it, how it was made.
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    domain::ContainerId,
+    oci::{OciError, OciRuntime, Runtimes},
+};
+
+const CONFIG_FILE: &str = "config.json";
+
+/// CRIU's logs, inside the checkpoint's directory.
+const WORK_DIR: &str = "criu.work";
+
+/// How a checkpoint is, or was, made; its config.json.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct CheckpointConfig {
+    pub(crate) name: String,
+    /// Stop the container after it.
+    pub(crate) exit: bool,
+    pub(crate) tcp: bool,
+    pub(crate) unix_sockets: bool,
+    pub(crate) shell: bool,
+    #[serde(rename = "emptyNS")]
+    pub(crate) empty_ns: Vec<String>,
+}
+
+/// A checkpoint that is to be made.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointRequest {
+    pub(crate) container: ContainerId,
+    /// Where the container's checkpoints live.
+    pub(crate) dir: PathBuf,
+    pub(crate) config: CheckpointConfig,
+}
+
+/// A checkpoint that is there.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointImage {
+    pub(crate) path: PathBuf,
+    pub(crate) config: CheckpointConfig,
+}
+
+/// What can go wrong with a checkpoint's directory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("checkpoint not found: {0}")]
+    NotFound(PathBuf),
+    #[error("checkpoint {0} exists already")]
+    Taken(PathBuf),
+    #[error("cannot {what} {path}: {source}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {source}", path = .path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error(transparent)]
+    Oci(#[from] OciError),
+}
+
+fn failed<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> CheckpointError + 'a {
+    move |source| CheckpointError::Io { what, path: path.to_owned(), source }
+}
+
+impl CheckpointConfig {
+    /// What a runtime is to be told, both to make the image and to restore from it.
+    fn options(&self) -> Vec<String> {
+        let flags = [
+            (self.tcp, "--tcp-established"),
+            (self.unix_sockets, "--ext-unix-sk"),
+            (self.shell, "--shell-job"),
+        ];
+        let flags = flags.iter().filter(|(set, _)| *set).map(|(_, flag)| (*flag).to_owned());
+        let namespaces = self.empty_ns.iter().map(|name| format!("--empty-ns={name}"));
+        flags.chain(namespaces).collect()
+    }
+}
+
+impl CheckpointImage {
+    /// Finds a checkpoint by name.
+    pub(crate) fn find(dir: &Path, name: &str) -> Result<Self, CheckpointError> {
+        let path = dir.join(name);
+        let config = read_config(&path)?;
+        Ok(Self { path, config })
+    }
+
+    /// The options of `restore`.
+    pub(crate) fn restore_options(&self) -> Vec<String> {
+        let mut options = self.config.options();
+        options.push(format!("--image-path={}", self.path.display()));
+        options.push(format!("--work-path={}", self.path.join(WORK_DIR).display()));
+        options
+    }
+}
+
+/// Makes a checkpoint of a container. A failed one leaves nothing.
+pub(crate) async fn create(
+    runtimes: &Runtimes,
+    runtime: &OciRuntime,
+    request: &CheckpointRequest,
+) -> Result<(), CheckpointError> {
+    let path = request.dir.join(&request.config.name);
+    let mut builder = fs::DirBuilder::new();
+    builder.mode(0o700).recursive(true).create(&request.dir).map_err(failed("create", &request.dir))?;
+    builder.recursive(false).create(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => CheckpointError::Taken(path.clone()),
+        _ => failed("create", &path)(error),
+    })?;
+    let result = fill(runtimes, runtime, (request, &path)).await;
+    if result.is_err()
+        && let Err(error) = fs::remove_dir_all(&path)
+    {
+        tracing::warn!(path = %path.display(), %error, "a failed checkpoint leaves files behind");
+    }
+    result
+}
+
+async fn fill(
+    runtimes: &Runtimes,
+    runtime: &OciRuntime,
+    (request, path): (&CheckpointRequest, &Path),
+) -> Result<(), CheckpointError> {
+    let work = path.join(WORK_DIR);
+    fs::create_dir(&work).map_err(failed("create", &work))?;
+    write_config(path, &request.config)?;
+    let mut options = request.config.options();
+    options.push(format!("--image-path={}", path.display()));
+    options.push(format!("--work-path={}", work.display()));
+    if !request.config.exit {
+        options.push("--leave-running".to_owned());
+    }
+    Ok(runtimes.checkpoint(runtime, &request.container, &options).await?)
+}
+
+/// All checkpoints in a directory, in the order of their names. One whose config.json cannot be
+/// read is left out, and logged.
+pub(crate) fn list(dir: &Path) -> Result<Vec<CheckpointConfig>, CheckpointError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("list", dir))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed("list", dir))?.path();
+        match read_config(&path) {
+            Ok(config) => found.push(config),
+            Err(CheckpointError::NotFound(_)) => {}
+            Err(error) => tracing::warn!(%error, "not listed"),
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// Removes a checkpoint.
+pub(crate) fn delete(dir: &Path, name: &str) -> Result<(), CheckpointError> {
+    let image = CheckpointImage::find(dir, name)?;
+    fs::remove_dir_all(&image.path).map_err(failed("remove", &image.path))
+}
+
+fn read_config(checkpoint: &Path) -> Result<CheckpointConfig, CheckpointError> {
+    let path = checkpoint.join(CONFIG_FILE);
+    let text = fs::read(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            CheckpointError::NotFound(checkpoint.to_owned())
+        }
+        _ => failed("read", &path)(error),
+    })?;
+    serde_json::from_slice(&text).map_err(|source| CheckpointError::Damaged { path, source })
+}
+
+/// With a `created` time, as every tool of the field writes.
+fn write_config(checkpoint: &Path, config: &CheckpointConfig) -> Result<(), CheckpointError> {
+    #[derive(Serialize)]
+    struct File<'a> {
+        created: String,
+        #[serde(flatten)]
+        config: &'a CheckpointConfig,
+    }
+    let path = checkpoint.join(CONFIG_FILE);
+    // RFC 3339, as protobuf's JSON mapping writes it.
+    let created = gantry_api::Timestamp::from(SystemTime::now()).to_string();
+    let text = serde_json::to_vec(&File { created, config })
+        .map_err(|source| CheckpointError::Damaged { path: path.clone(), source })?;
+    fs::write(&path, text).map_err(failed("write", &path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_a_checkpoint_if_it_says_how_it_was_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = CheckpointConfig {
+            name: "b".to_owned(),
+            tcp: true,
+            empty_ns: vec!["net".to_owned()],
+            ..CheckpointConfig::default()
+        };
+        for name in ["b", "not-one"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        write_config(&dir.path().join("b"), &config).unwrap();
+        assert_eq!(list(dir.path()).unwrap(), [config.clone()]);
+        assert_eq!(config.options(), ["--tcp-established", "--empty-ns=net"]);
+
+        let missing = delete(dir.path(), "not-one").unwrap_err();
+        assert!(matches!(missing, CheckpointError::NotFound(_)), "{missing}");
+        delete(dir.path(), "b").unwrap();
+        assert_eq!(list(dir.path()).unwrap(), []);
+        assert_eq!(list(&dir.path().join("nowhere")).unwrap(), []);
+    }
+}

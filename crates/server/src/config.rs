@@ -1,0 +1,386 @@
+//! Flags and a TOML file become one validated configuration.
+
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use lexopt::{Arg, Parser, ValueExt};
+use serde::Deserialize;
+
+use crate::supervisor::OnShimDeath;
+
+const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
+const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
+const DEFAULT_RUNTIME: &str = "runc";
+const SHIM: &str = "gantry-shim";
+
+/// Names under which a daemon of old starts its runtime service, with flags of old.
+const DROP_IN_NAMES: [&str; 2] = ["containerd", "docker-containerd"];
+
+pub(crate) const HELP: &str = "\
+gantryd: a gRPC-only container runtime service
+
+  -l, --listen PATH         unix socket, also as unix://PATH [/run/gantry/gantryd.sock]
+      --state-dir DIR       what must survive a restart of gantryd [/run/gantry/state]
+  -r, --runtime NAME|PATH   runc-compatible runtime of containers that name none [runc]
+      --runtime-args ARG    before the runtime's sub-command; may be repeated
+      --shim NAME           what the shims' processes are called [gantry-shim]
+      --shim-binary PATH    the shim [beside gantryd]
+      --start-timeout TIME  how long the runtime may take to start a process [2m]
+      --runtime-timeout TIME  the same for its other calls [1m]
+      --linger TIME         how long unread output outlives its process [10s]
+      --on-shim-death adopt|kill  what to do with a process without a shim [adopt]
+      --retain-count N      events kept for replay [500]
+      --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
+      --log-format FORMAT   text or json [text]
+      --debug               --log-level debug
+      --config FILE         a TOML file with the same keys (with underscores)
+      --version, --help
+
+Times are numbers with a unit: 500ms, 90s, 2m, 1h.
+";
+
+/// What gantryd is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) listen: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) runtime: String,
+    pub(crate) runtime_args: Vec<String>,
+    pub(crate) shim_name: OsString,
+    pub(crate) shim_binary: PathBuf,
+    pub(crate) start_timeout: Duration,
+    pub(crate) runtime_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) on_shim_death: OnShimDeath,
+    pub(crate) retain_count: usize,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    /// What was given and is not known; only in place of a service of old.
+    pub(crate) ignored: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Serve(Box<Config>),
+    Version,
+    Help,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{0}")]
+    Flags(#[from] lexopt::Error),
+    #[error("{key}: {problem}")]
+    Value { key: &'static str, problem: String },
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {source}", path = .path.display())]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("cannot tell {what}: {source}")]
+    Environment { what: &'static str, source: std::io::Error },
+}
+
+/// What was given, by file or by flag, before defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Given {
+    listen: Option<String>,
+    state_dir: Option<PathBuf>,
+    runtime: Option<String>,
+    runtime_args: Vec<String>,
+    shim_name: Option<String>,
+    shim_binary: Option<PathBuf>,
+    start_timeout: Option<String>,
+    runtime_timeout: Option<String>,
+    linger: Option<String>,
+    on_shim_death: Option<String>,
+    retain_count: Option<usize>,
+    log_level: Option<String>,
+    log_format: Option<String>,
+}
+
+impl Command {
+    /// Reads the command line, and the file it names.
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        let mut parser = Parser::from_iter(args);
+        let drop_in = parser.bin_name().is_some_and(|path| {
+            let name = Path::new(path).file_name().unwrap_or_default();
+            DROP_IN_NAMES.iter().any(|known| name == *known)
+        });
+        let mut flags = Given::default();
+        let mut file = None;
+        let mut ignored = Vec::new();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Long("version") | Arg::Short('v' | 'V') => return Ok(Self::Version),
+                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
+                Arg::Long("config") => file = Some(PathBuf::from(parser.value()?)),
+                Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
+                Arg::Short('l') => flags.listen = Some(parser.value()?.string()?),
+                Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
+                // Of services of old; there is nothing here that it would change.
+                Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
+                    parser.value()?;
+                }
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    if !flags.set(&name, &mut parser)? {
+                        if !drop_in {
+                            return Err(Arg::Long(&name).unexpected().into());
+                        }
+                        ignored.push(skip(name, &mut parser));
+                    }
+                }
+                other if drop_in => {
+                    if let Arg::Value(value) = other {
+                        ignored.push(value.to_string_lossy().into_owned());
+                    }
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let file = file.map(|path| read(&path)).transpose()?.unwrap_or_default();
+        let mut config = flags.or(file).config()?;
+        config.ignored = ignored;
+        Ok(Self::Serve(Box::new(config)))
+    }
+}
+
+/// Skips a flag that is not known, and its value if it has one behind a '='.
+fn skip(name: String, parser: &mut Parser) -> String {
+    let value = parser.optional_value();
+    value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))
+}
+
+fn read(path: &Path) -> Result<Given, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
+}
+
+impl Given {
+    /// Takes the value of a flag; false if there is no such flag.
+    fn set(&mut self, name: &str, parser: &mut Parser) -> Result<bool, lexopt::Error> {
+        match name {
+            "listen" => self.listen = Some(parser.value()?.string()?),
+            "state-dir" => self.state_dir = Some(parser.value()?.into()),
+            "runtime" => self.runtime = Some(parser.value()?.string()?),
+            "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
+            "shim" => self.shim_name = Some(parser.value()?.string()?),
+            "shim-binary" => self.shim_binary = Some(parser.value()?.into()),
+            "start-timeout" => self.start_timeout = Some(parser.value()?.string()?),
+            "runtime-timeout" => self.runtime_timeout = Some(parser.value()?.string()?),
+            "linger" => self.linger = Some(parser.value()?.string()?),
+            "on-shim-death" => self.on_shim_death = Some(parser.value()?.string()?),
+            "retain-count" => self.retain_count = Some(parser.value()?.parse()?),
+            "log-level" => self.log_level = Some(parser.value()?.string()?),
+            "log-format" => self.log_format = Some(parser.value()?.string()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Flags come before the file.
+    fn or(self, file: Self) -> Self {
+        Self {
+            listen: self.listen.or(file.listen),
+            state_dir: self.state_dir.or(file.state_dir),
+            runtime: self.runtime.or(file.runtime),
+            runtime_args: if self.runtime_args.is_empty() {
+                file.runtime_args
+            } else {
+                self.runtime_args
+            },
+            shim_name: self.shim_name.or(file.shim_name),
+            shim_binary: self.shim_binary.or(file.shim_binary),
+            start_timeout: self.start_timeout.or(file.start_timeout),
+            runtime_timeout: self.runtime_timeout.or(file.runtime_timeout),
+            linger: self.linger.or(file.linger),
+            on_shim_death: self.on_shim_death.or(file.on_shim_death),
+            retain_count: self.retain_count.or(file.retain_count),
+            log_level: self.log_level.or(file.log_level),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    fn config(self) -> Result<Config, ConfigError> {
+        let listen = self.listen.unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
+        let listen = listen.strip_prefix("unix://").unwrap_or(&listen);
+        if listen.contains("://") {
+            return Err(value("listen", format!("only unix sockets are served, not {listen}")));
+        }
+        Ok(Config {
+            listen: absolute("listen", Path::new(listen))?,
+            state_dir: absolute(
+                "state_dir",
+                &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            )?,
+            runtime: self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
+            runtime_args: self.runtime_args,
+            shim_name: shim_name(self.shim_name.as_deref()),
+            shim_binary: match self.shim_binary {
+                Some(path) => absolute("shim_binary", &path)?,
+                None => beside_this_program()?,
+            },
+            start_timeout: duration("start_timeout", self.start_timeout, "2m")?,
+            runtime_timeout: duration("runtime_timeout", self.runtime_timeout, "1m")?,
+            linger: duration("linger", self.linger, "10s")?,
+            on_shim_death: match self.on_shim_death.as_deref() {
+                None | Some("adopt") => OnShimDeath::Adopt,
+                Some("kill") => OnShimDeath::Kill,
+                Some(other) => {
+                    let problem = format!("must be \"adopt\" or \"kill\", is {other:?}");
+                    return Err(value("on_shim_death", problem));
+                }
+            },
+            retain_count: self.retain_count.unwrap_or(500),
+            log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
+            ignored: Vec::new(),
+        })
+    }
+}
+
+/// `--shim` only names the processes: a path there is another program's, which is never run.
+fn shim_name(name: Option<&str>) -> OsString {
+    let name = name.and_then(|name| Path::new(name).file_name());
+    name.map_or_else(|| OsString::from(SHIM), OsString::from)
+}
+
+fn value(key: &'static str, problem: String) -> ConfigError {
+    ConfigError::Value { key, problem }
+}
+
+fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|error| value(key, format!("{path:?}: {error}")))
+}
+
+/// Also when it was started through a link of another name, as a service of old is replaced.
+fn beside_this_program() -> Result<PathBuf, ConfigError> {
+    let program = std::env::current_exe().map_err(|source| ConfigError::Environment {
+        what: "where this program is, to find the shim",
+        source,
+    })?;
+    Ok(program.with_file_name(SHIM))
+}
+
+impl FromStr for LogFormat {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(value("log_format", format!("must be \"text\" or \"json\", is {name:?}"))),
+        }
+    }
+}
+
+/// A time as Go writes it, which is what daemons of old pass: "2m", "1m30s", "500ms".
+fn duration(
+    key: &'static str,
+    given: Option<String>,
+    default: &str,
+) -> Result<Duration, ConfigError> {
+    let text = given.unwrap_or_else(|| default.to_owned());
+    let mut rest = text.as_str();
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let (number, behind) = rest.split_at(digits);
+        let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        let seconds = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(value(key, format!("{text:?} is not a time such as 90s or 2m"))),
+        };
+        let part = number.parse().ok().map(|number: f64| number * seconds);
+        let part = part.and_then(|part| Duration::try_from_secs_f64(part).ok());
+        total += part.ok_or_else(|| value(key, format!("{text:?} is not a time")))?;
+        rest = behind;
+    }
+    if total.is_zero() && key != "linger" {
+        return Err(value(key, "must be longer than nothing".to_owned()));
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Config, ConfigError> {
+        match Command::parse(line.split(' ').map(OsString::from))? {
+            Command::Serve(config) => Ok(*config),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_daemon_of_old_is_understood() {
+        let config = parse(
+            "/usr/bin/docker-containerd -l unix:///run/d.sock --metrics-interval=0 \
+             --start-timeout 2m --state-dir /run/s --shim docker-containerd-shim \
+             --runtime docker-runc --runtime-args --x --debug --pprof-address= --frobnicate=1",
+        )
+        .unwrap();
+        assert_eq!(config.listen, Path::new("/run/d.sock"));
+        assert_eq!(config.state_dir, Path::new("/run/s"));
+        assert_eq!(config.shim_name, "docker-containerd-shim");
+        assert_eq!(config.start_timeout, Duration::from_secs(120));
+        assert_eq!(config.runtime_args, ["--x"]);
+        assert_eq!(config.log_level, "debug");
+        assert_eq!(config.ignored, ["--frobnicate=1"]);
+    }
+
+    #[test]
+    fn an_unknown_flag_is_an_error_under_our_own_name() {
+        assert!(parse("gantryd --frobnicate=1").is_err());
+        assert!(parse("gantryd stray").is_err());
+    }
+
+    #[test]
+    fn relative_paths_are_made_absolute() {
+        let config = parse("gantryd -l here.sock --state-dir here").unwrap();
+        assert!(config.listen.is_absolute() && config.state_dir.is_absolute());
+        assert!(parse("gantryd -l tcp://127.0.0.1:1").is_err());
+    }
+
+    #[test]
+    fn times_are_written_as_in_go() {
+        let time = |text: &str| duration("start_timeout", Some(text.to_owned()), "");
+        assert_eq!(time("1m30s").unwrap(), Duration::from_secs(90));
+        assert_eq!(time("1.5s").unwrap(), Duration::from_millis(1500));
+        for bad in ["", "0s", "5", "x", "-1s", "s", "1d"] {
+            assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "runtime = \"crun\"\nretain_count = 7\nlinger = \"0s\"\n").unwrap();
+        let config =
+            parse(&format!("gantryd --config {} --runtime runc", file.path().display())).unwrap();
+        assert_eq!((config.runtime.as_str(), config.retain_count), ("runc", 7));
+        fs::write(file.path(), "unknown = 1\n").unwrap();
+        assert!(parse(&format!("gantryd --config {}", file.path().display())).is_err());
+    }
+}

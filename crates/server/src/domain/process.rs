@@ -1,0 +1,56 @@
+//! What a process is to be: plain data, kept on disk as it is here.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::ProcessId;
+
+/// A process as its caller described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessSpec {
+    pub(crate) id: ProcessId,
+    pub(crate) terminal: bool,
+    pub(crate) console_size: Option<ConsoleSize>,
+    pub(crate) user: User,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<String>,
+    pub(crate) cwd: String,
+    pub(crate) stdio: Stdio,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) apparmor_profile: String,
+    pub(crate) selinux_label: String,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) rlimits: Vec<Rlimit>,
+}
+
+/// Where a process's streams go; `None` is /dev/null.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stdio {
+    pub(crate) stdin: Option<PathBuf>,
+    pub(crate) stdout: Option<PathBuf>,
+    pub(crate) stderr: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) additional_gids: Vec<u32>,
+}
+
+/// A limit as in getrlimit(2).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rlimit {
+    /// RLIMIT_NOFILE and so on.
+    pub(crate) kind: String,
+    pub(crate) soft: u64,
+    pub(crate) hard: u64,
+}
+
+/// A terminal's size in character cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ConsoleSize {
+    pub(crate) width: u16,
+    pub(crate) height: u16,
+}

@@ -1,0 +1,85 @@
+//! One call of a runtime, from start to end.
+
+use std::{
+    fs::File,
+    io::{self, Read, Seek, Write},
+    os::unix::process::CommandExt,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use gantry_shim_proto::WaitStatus;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tokio::time::timeout;
+
+use super::{OciError, OciRuntime, Runtimes};
+use crate::domain::ExitStatus;
+
+/// More output than this is not read.
+const MAX_OUTPUT: u64 = 1 << 20;
+
+/// How long a killed runtime may take to be gone.
+const KILL_GRACE: Duration = Duration::from_secs(5);
+
+impl Runtimes {
+    /// Runs a sub-command to its end and gives its output. What it says goes into a file in
+    /// memory, so that a runtime that talks never waits for a reader.
+    #[allow(clippy::disallowed_methods, reason = "this is the place for it")]
+    pub(super) async fn call(
+        &self,
+        runtime: &OciRuntime,
+        verb: &'static str,
+        args: &[&str],
+        input: Option<&[u8]>,
+    ) -> Result<Vec<u8>, OciError> {
+        let failed = |source| OciError::System { what: format!("run the runtime's {verb}"), source };
+        let mut output = memory_file().map_err(failed)?;
+        let mut errors = memory_file().map_err(failed)?;
+        let mut command = Command::new(&runtime.program);
+        command
+            .args(&runtime.args)
+            .args(["--log-format", "json", verb])
+            .args(args)
+            .stdin(input.map_or_else(|| Ok(Stdio::null()), stdin).map_err(failed)?)
+            .stdout(output.try_clone().map_err(failed)?)
+            .stderr(errors.try_clone().map_err(failed)?)
+            .process_group(0);
+        let (pid, mut ended) = self.reaper.spawn(&mut command).map_err(failed)?;
+        let Ok(status) = timeout(self.deadline, &mut ended).await else {
+            self.reaper.kill_group(pid);
+            // It is reaped in any case; this only keeps the order of events plausible.
+            let _ = timeout(KILL_GRACE, ended).await;
+            return Err(OciError::Deadline { verb, after: self.deadline });
+        };
+        match status {
+            Ok(ExitStatus::Code(0)) => read(&mut output).map_err(failed),
+            other => {
+                let said = read(&mut errors).map_err(failed)?;
+                let status = match other {
+                    Ok(ExitStatus::Code(code)) => WaitStatus::Code(code),
+                    Ok(ExitStatus::Signal(signal)) => WaitStatus::Signal(signal),
+                    Ok(ExitStatus::Unknown) | Err(_) => WaitStatus::Code(u8::MAX),
+                };
+                Err(OciError::refused(Some(&String::from_utf8_lossy(&said)), status))
+            }
+        }
+    }
+}
+
+fn memory_file() -> io::Result<File> {
+    Ok(memfd_create("runtime", MFdFlags::MFD_CLOEXEC)?.into())
+}
+
+fn stdin(content: &[u8]) -> io::Result<Stdio> {
+    let mut file = memory_file()?;
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn read(file: &mut File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.rewind()?;
+    file.take(MAX_OUTPUT).read_to_end(&mut content)?;
+    Ok(content)
+}

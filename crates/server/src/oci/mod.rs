@@ -1,0 +1,242 @@
+//! Calls runc-compatible runtimes: their arguments, their deadlines, and their words as errors.
+
+mod call;
+mod error;
+mod log;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+pub(crate) use error::OciError;
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Value, json};
+
+use crate::{
+    domain::{ContainerId, ProcessSpec},
+    sys::Reaper,
+};
+
+/// Calls runtimes. One for the whole server.
+#[derive(Clone)]
+pub(crate) struct Runtimes {
+    pub(crate) reaper: Reaper,
+    /// For every call but those that start a process, which the shim makes.
+    pub(crate) deadline: Duration,
+}
+
+/// A runtime that was found, with the arguments that go before every sub-command.
+#[derive(Debug, Clone)]
+pub(crate) struct OciRuntime {
+    name: String,
+    program: PathBuf,
+    args: Vec<String>,
+}
+
+/// Where a runtime call leaves and finds its files: the process's directory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Files<'a> {
+    pub(crate) dir: &'a Path,
+    /// Where the runtime is to hand over the terminal, if there is one.
+    pub(crate) console: Option<&'a Path>,
+}
+
+/// How a container's first process comes to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Start {
+    /// Create it and start it in one call.
+    Run,
+    /// Create it; [`Runtimes::start`] follows.
+    Create,
+    /// From a checkpoint's image.
+    Restore { options: Vec<String> },
+}
+
+/// What makes a container.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Creation<'a> {
+    pub(crate) id: &'a ContainerId,
+    pub(crate) bundle: &'a Path,
+    pub(crate) no_pivot_root: bool,
+    pub(crate) start: &'a Start,
+}
+
+impl OciRuntime {
+    /// Finds a runtime by name in PATH, or by path.
+    pub(crate) fn find(name: &str, args: &[String]) -> Result<Self, OciError> {
+        let missing = || OciError::Missing { runtime: name.to_owned() };
+        let program = if name.contains('/') {
+            Some(PathBuf::from(name)).filter(|path| path.is_file())
+        } else {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
+        };
+        Ok(Self { name: name.to_owned(), program: program.ok_or_else(missing)?, args: args.to_vec() })
+    }
+
+    /// A runtime that is not there at the moment: every call of it fails.
+    pub(crate) fn missing(name: &str, args: &[String]) -> Self {
+        Self { name: name.to_owned(), program: PathBuf::from(name), args: args.to_vec() }
+    }
+
+    /// The name or path that it was asked for by.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The command line that makes a container, for the shim.
+    pub(crate) fn create_argv(&self, creation: Creation<'_>, files: Files<'_>) -> Vec<String> {
+        let mut argv = self.launch_argv(files);
+        match creation.start {
+            Start::Run => argv.extend(["run", "--detach"].map(str::to_owned)),
+            Start::Create => argv.push("create".to_owned()),
+            Start::Restore { options } => {
+                argv.extend(["restore", "--detach"].map(str::to_owned));
+                argv.extend(options.iter().cloned());
+            }
+        }
+        argv.extend(["--bundle".to_owned(), text(creation.bundle)]);
+        self.push_files(&mut argv, files);
+        if creation.no_pivot_root {
+            argv.push("--no-pivot".to_owned());
+        }
+        argv.push(creation.id.to_string());
+        argv
+    }
+
+    /// The command line that starts a further process, for the shim.
+    pub(crate) fn exec_argv(
+        &self,
+        id: &ContainerId,
+        process: &Path,
+        files: Files<'_>,
+    ) -> Vec<String> {
+        let mut argv = self.launch_argv(files);
+        argv.extend(["exec".to_owned(), "--detach".to_owned()]);
+        argv.extend(["--process".to_owned(), text(process)]);
+        self.push_files(&mut argv, files);
+        argv.push(id.to_string());
+        argv
+    }
+
+    fn launch_argv(&self, files: Files<'_>) -> Vec<String> {
+        let log = files.dir.join(gantry_shim_proto::LOG_FILE);
+        let mut argv = vec![text(&self.program)];
+        argv.extend(self.args.iter().cloned());
+        argv.extend(["--log".to_owned(), text(&log), "--log-format".to_owned(), "json".to_owned()]);
+        argv
+    }
+
+    fn push_files(&self, argv: &mut Vec<String>, files: Files<'_>) {
+        argv.extend(["--pid-file".to_owned(), text(&files.dir.join(gantry_shim_proto::PID_FILE))]);
+        if let Some(console) = files.console {
+            argv.extend(["--console-socket".to_owned(), text(console)]);
+        }
+    }
+}
+
+/// Paths come from the API as strings, or are made here from such.
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+impl Runtimes {
+    /// Starts a container that was created.
+    pub(crate) async fn start(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
+        self.call(runtime, "start", &[id.as_str()], None).await.map(drop)
+    }
+
+    /// Removes a container, and kills it if it still runs.
+    pub(crate) async fn delete(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
+        self.call(runtime, "delete", &["--force", id.as_str()], None).await.map(drop)
+    }
+
+    pub(crate) async fn pause(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
+        self.call(runtime, "pause", &[id.as_str()], None).await.map(drop)
+    }
+
+    pub(crate) async fn resume(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
+        self.call(runtime, "resume", &[id.as_str()], None).await.map(drop)
+    }
+
+    /// The bundle of the container that the runtime knows by this id.
+    pub(crate) async fn bundle(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<Option<PathBuf>, OciError> {
+        let state = self.call(runtime, "state", &[id.as_str()], None).await?;
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        Ok(state["bundle"].as_str().map(PathBuf::from))
+    }
+
+    /// Changes limits. What is not given stays as it is.
+    pub(crate) async fn update(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+        resources: &LinuxResources,
+    ) -> Result<(), OciError> {
+        let input = serde_json::to_vec(resources).map_err(|error| OciError::System {
+            what: "write the resources as JSON".to_owned(),
+            source: error.into(),
+        })?;
+        self.call(runtime, "update", &["--resources", "-", id.as_str()], Some(&input))
+            .await
+            .map(drop)
+    }
+
+    /// Runs `checkpoint` with these options.
+    pub(crate) async fn checkpoint(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+        options: &[String],
+    ) -> Result<(), OciError> {
+        let mut args: Vec<&str> = options.iter().map(String::as_str).collect();
+        args.push(id.as_str());
+        self.call(runtime, "checkpoint", &args, None).await.map(drop)
+    }
+}
+
+/// The `process` object of the spec for `exec --process`.
+///
+/// Capabilities go into the bounding, effective and permitted sets. Inheritable ones would be
+/// handed to any program with file capabilities (CVE-2022-24769).
+pub(crate) fn process_json(spec: &ProcessSpec) -> Value {
+    let mut process = json!({
+        "terminal": spec.terminal,
+        "user": {
+            "uid": spec.user.uid,
+            "gid": spec.user.gid,
+            "additionalGids": spec.user.additional_gids,
+        },
+        "args": spec.args,
+        "env": spec.env,
+        "cwd": if spec.cwd.is_empty() { "/" } else { &spec.cwd },
+        "capabilities": {
+            "bounding": spec.capabilities,
+            "effective": spec.capabilities,
+            "permitted": spec.capabilities,
+        },
+        "noNewPrivileges": spec.no_new_privileges,
+    });
+    if let Some(size) = spec.console_size {
+        process["consoleSize"] = json!({ "width": size.width, "height": size.height });
+    }
+    if !spec.rlimits.is_empty() {
+        let limits = spec.rlimits.iter();
+        process["rlimits"] = limits
+            .map(|limit| json!({ "type": limit.kind, "soft": limit.soft, "hard": limit.hard }))
+            .collect();
+    }
+    for (key, value) in
+        [("apparmorProfile", &spec.apparmor_profile), ("selinuxLabel", &spec.selinux_label)]
+    {
+        if !value.is_empty() {
+            process[key] = json!(value);
+        }
+    }
+    process
+}

@@ -1,0 +1,264 @@
+//! `types.API`.
+
+use std::path::{Path, PathBuf};
+
+use gantry_api::types::{self, api_server};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status};
+
+use super::{
+    PendingSupervisor, convert,
+    events::{self, EventStream},
+    parse, resources, stats,
+    status::BadField,
+};
+use crate::{
+    bundle::Bundle,
+    checkpoint::{self, CheckpointConfig, CheckpointImage, CheckpointRequest},
+    domain::{ConsoleSize, Namespace},
+    supervisor::{ContainerHandle, NewContainer, Supervisor, SupervisorError},
+};
+
+/// Its containers live in one namespace.
+const NAMESPACE: Namespace = Namespace::Types;
+
+/// The service.
+pub(crate) struct Api {
+    supervisor: PendingSupervisor,
+    /// Becomes true when the server stops; streams end then.
+    stopping: watch::Receiver<bool>,
+}
+
+impl Api {
+    pub(crate) fn new(supervisor: PendingSupervisor, stopping: watch::Receiver<bool>) -> Self {
+        Self { supervisor, stopping }
+    }
+
+    async fn supervisor(&self) -> &Supervisor {
+        self.supervisor.wait().await
+    }
+
+    async fn container(&self, id: &str) -> Result<ContainerHandle, Status> {
+        let id = parse::container_id(id)?;
+        Ok(self.supervisor().await.container(NAMESPACE, id)?)
+    }
+
+    /// Where the checkpoints of a container live.
+    async fn checkpoint_dir(&self, id: &str, dir: &str) -> Result<PathBuf, Status> {
+        let bundle = self.container(id).await?.view().await?.bundle;
+        checkpoint_dir(&bundle, dir)
+    }
+}
+
+fn checkpoint_dir(bundle: &Path, dir: &str) -> Result<PathBuf, Status> {
+    let dir = parse::optional_path("checkpointDir", dir)?;
+    Ok(dir.unwrap_or_else(|| bundle.join("checkpoints")))
+}
+
+/// A request for a container that is to be.
+fn new_container(request: types::CreateContainerRequest) -> Result<NewContainer, Status> {
+    let id = parse::container_id(&request.id)?;
+    let path = parse::absolute_path("bundlePath", &request.bundle_path)?;
+    let stdio = parse::stdio(&request.stdin, &request.stdout, &request.stderr)?;
+    let bundle = Bundle::open(&path, stdio).map_err(SupervisorError::from)?;
+    let checkpoint = if request.checkpoint.is_empty() {
+        None
+    } else {
+        let name = parse::name("checkpoint", &request.checkpoint)?;
+        let dir = checkpoint_dir(&path, &request.checkpoint_dir)?;
+        Some(CheckpointImage::find(&dir, &name)?)
+    };
+    if request.runtime.contains('/') {
+        parse::absolute_path("runtime", &request.runtime)?;
+    }
+    Ok(NewContainer {
+        id,
+        bundle,
+        runtime: request.runtime,
+        runtime_args: parse::strings("runtimeArgs", request.runtime_args)?,
+        labels: parse::labels(request.labels)?,
+        no_pivot_root: request.no_pivot_root,
+        checkpoint,
+    })
+}
+
+fn console_size(width: u32, height: u32) -> Result<Option<ConsoleSize>, BadField> {
+    let cells = |field, cells: u32| {
+        u16::try_from(cells)
+            .map_err(|_| BadField::new(field, format!("must be less than 65536, is {cells}")))
+    };
+    let size = ConsoleSize { width: cells("width", width)?, height: cells("height", height)? };
+    Ok((size.width > 0 || size.height > 0).then_some(size))
+}
+
+#[tonic::async_trait]
+impl api_server::Api for Api {
+    async fn get_server_version(
+        &self,
+        _request: Request<types::GetServerVersionRequest>,
+    ) -> Result<Response<types::GetServerVersionResponse>, Status> {
+        Ok(Response::new(convert::server_version()))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<types::CreateContainerRequest>,
+    ) -> Result<Response<types::CreateContainerResponse>, Status> {
+        let new = new_container(request.into_inner())?;
+        let view = self.supervisor().await.create(NAMESPACE, new).await?;
+        let container = Some(convert::container(&view));
+        Ok(Response::new(types::CreateContainerResponse { container }))
+    }
+
+    async fn update_container(
+        &self,
+        request: Request<types::UpdateContainerRequest>,
+    ) -> Result<Response<types::UpdateContainerResponse>, Status> {
+        let request = request.into_inner();
+        let container = self.container(&request.id).await?;
+        let limits = request.resources.as_ref().map(resources::parse).transpose()?.flatten();
+        match request.status.as_str() {
+            "" => {}
+            gantry_api::status::PAUSED => container.pause().await?,
+            gantry_api::status::RUNNING => container.resume().await?,
+            other => {
+                let problem = format!("must be \"running\", \"paused\" or empty, is {other:?}");
+                return Err(BadField::new("status", problem).into());
+            }
+        }
+        if let Some(limits) = limits {
+            container.update(limits).await?;
+        }
+        Ok(Response::new(types::UpdateContainerResponse {}))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<types::SignalRequest>,
+    ) -> Result<Response<types::SignalResponse>, Status> {
+        let request = request.into_inner();
+        let process = parse::process_id(&request.pid)?;
+        let signal = parse::signal(request.signal)?;
+        self.container(&request.id).await?.signal(process, signal).await?;
+        Ok(Response::new(types::SignalResponse {}))
+    }
+
+    async fn update_process(
+        &self,
+        request: Request<types::UpdateProcessRequest>,
+    ) -> Result<Response<types::UpdateProcessResponse>, Status> {
+        let request = request.into_inner();
+        let process = parse::process_id(&request.pid)?;
+        let size = console_size(request.width, request.height)?;
+        let container = self.container(&request.id).await?;
+        if let Some(size) = size {
+            container.resize(process.clone(), size).await?;
+        }
+        if request.close_stdin {
+            container.close_stdin(process).await?;
+        }
+        Ok(Response::new(types::UpdateProcessResponse {}))
+    }
+
+    async fn add_process(
+        &self,
+        request: Request<types::AddProcessRequest>,
+    ) -> Result<Response<types::AddProcessResponse>, Status> {
+        let size = convert::console_size_metadata(request.metadata())?;
+        let request = request.into_inner();
+        let container = parse::container_id(&request.id)?;
+        let mut spec = convert::process_spec(request)?;
+        spec.console_size = size;
+        let supervisor = self.supervisor().await;
+        let permit = supervisor.admit()?;
+        let system_pid = supervisor.container(NAMESPACE, container)?.exec(spec).await?;
+        drop(permit);
+        Ok(Response::new(types::AddProcessResponse { system_pid }))
+    }
+
+    async fn create_checkpoint(
+        &self,
+        request: Request<types::CreateCheckpointRequest>,
+    ) -> Result<Response<types::CreateCheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let wanted = request
+            .checkpoint
+            .ok_or_else(|| BadField::new("checkpoint", "must be given"))?;
+        let config = CheckpointConfig {
+            name: parse::name("checkpoint.name", &wanted.name)?,
+            exit: wanted.exit,
+            tcp: wanted.tcp,
+            unix_sockets: wanted.unix_sockets,
+            shell: wanted.shell,
+            empty_ns: parse::strings("checkpoint.emptyNS", wanted.empty_ns)?,
+        };
+        let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
+        let container = parse::container_id(&request.id)?;
+        let handle = self.container(&request.id).await?;
+        handle.checkpoint(CheckpointRequest { container, dir, config }).await?;
+        Ok(Response::new(types::CreateCheckpointResponse {}))
+    }
+
+    async fn delete_checkpoint(
+        &self,
+        request: Request<types::DeleteCheckpointRequest>,
+    ) -> Result<Response<types::DeleteCheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let name = parse::name("name", &request.name)?;
+        let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
+        checkpoint::delete(&dir, &name)?;
+        Ok(Response::new(types::DeleteCheckpointResponse {}))
+    }
+
+    async fn list_checkpoint(
+        &self,
+        request: Request<types::ListCheckpointRequest>,
+    ) -> Result<Response<types::ListCheckpointResponse>, Status> {
+        let request = request.into_inner();
+        let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
+        let checkpoints = checkpoint::list(&dir)?.into_iter().map(convert::checkpoint).collect();
+        Ok(Response::new(types::ListCheckpointResponse { checkpoints }))
+    }
+
+    async fn state(
+        &self,
+        request: Request<types::StateRequest>,
+    ) -> Result<Response<types::StateResponse>, Status> {
+        let request = request.into_inner();
+        let containers = if request.id.is_empty() {
+            let mut containers = Vec::new();
+            for handle in self.supervisor().await.containers(NAMESPACE) {
+                // One that is starting, or has just ended, is not there.
+                if let Ok(view) = handle.view().await {
+                    containers.push(convert::container(&view));
+                }
+            }
+            containers
+        } else {
+            let view = self.container(&request.id).await?.view().await?;
+            vec![convert::container(&view)]
+        };
+        let machine = Some(convert::machine());
+        Ok(Response::new(types::StateResponse { containers, machine }))
+    }
+
+    type EventsStream = EventStream;
+
+    async fn events(
+        &self,
+        request: Request<types::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let events = self.supervisor().await.events();
+        let stream = events::stream(events, request.into_inner(), self.stopping.clone())?;
+        Ok(Response::new(stream))
+    }
+
+    async fn stats(
+        &self,
+        request: Request<types::StatsRequest>,
+    ) -> Result<Response<types::StatsResponse>, Status> {
+        let request = request.into_inner();
+        let view = self.container(&request.id).await?.view().await?;
+        Ok(Response::new(stats::read(&view)?))
+    }
+}

@@ -1,0 +1,94 @@
+//! `Events`: a subscription as a stream.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc};
+
+use gantry_api::types;
+use tokio::sync::watch;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::{convert, parse, status::BadField};
+use crate::{
+    domain::{ContainerId, Event},
+    events::{EventLog, From, Lagged, Subscription},
+};
+
+pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<types::Event, Status>> + Send>>;
+
+/// What one subscriber reads.
+struct Reader {
+    subscription: Subscription,
+    only: Option<ContainerId>,
+    stored_only: bool,
+    stopping: watch::Receiver<bool>,
+    batch: VecDeque<Arc<Event>>,
+    ended: bool,
+}
+
+/// Stored events, then live ones; ends after the stored ones if that is what was asked for.
+pub(super) fn stream(
+    log: &EventLog,
+    request: types::EventsRequest,
+    stopping: watch::Receiver<bool>,
+) -> Result<EventStream, BadField> {
+    let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
+    let from = match request.timestamp {
+        Some(timestamp) => From::After(convert::from_timestamp(timestamp)?),
+        None if request.stored_only => {
+            return Err(BadField::new("timestamp", "must be given with storedOnly"));
+        }
+        None => From::Now,
+    };
+    let reader = Reader {
+        subscription: log.subscribe(from),
+        only,
+        stored_only: request.stored_only,
+        stopping,
+        batch: VecDeque::new(),
+        ended: false,
+    };
+    Ok(Box::pin(futures_util::stream::unfold(reader, |mut reader| async move {
+        reader.next().await.map(|item| (item, reader))
+    })))
+}
+
+impl Reader {
+    async fn next(&mut self) -> Option<Result<types::Event, Status>> {
+        loop {
+            while let Some(event) = self.batch.pop_front() {
+                if self.only.as_ref().is_none_or(|only| event.container.id == *only) {
+                    return Some(Ok(convert::event(&event)));
+                }
+            }
+            if self.ended {
+                return None;
+            }
+            match self.read().await {
+                Ok(batch) if batch.is_empty() => return None,
+                Ok(batch) => self.batch.extend(batch),
+                Err(status) => {
+                    self.ended = true;
+                    return Some(Err(status));
+                }
+            }
+        }
+    }
+
+    /// The next events; none at the end of the stream.
+    async fn read(&mut self) -> Result<Vec<Arc<Event>>, Status> {
+        let batch = if self.stored_only {
+            self.subscription.stored()
+        } else {
+            tokio::select! {
+                batch = self.subscription.next() => batch,
+                _ = self.stopping.wait_for(|stopping| *stopping) => {
+                    return Err(Status::unavailable("the server is stopping"));
+                }
+            }
+        };
+        batch.map_err(|lagged: Lagged| {
+            let resume = convert::timestamp(lagged.resume_after);
+            Status::data_loss(format!("events were missed; subscribe again after {resume}"))
+        })
+    }
+}

@@ -1,0 +1,21 @@
+//! The gRPC services: parse, ask the supervisor, reply. The only user of tonic, and of protobuf
+//! types.
+
+mod api;
+mod convert;
+mod events;
+mod parse;
+mod resources;
+mod stats;
+mod status;
+
+use std::sync::Arc;
+
+pub(crate) use api::Api;
+use tokio::sync::SetOnce;
+
+use crate::supervisor::Supervisor;
+
+/// The supervisor, once it has taken up the containers of an earlier server. Requests wait for
+/// that; the health service does not.
+pub(crate) type PendingSupervisor = Arc<SetOnce<Supervisor>>;

@@ -1,0 +1,115 @@
+//! One mapping of errors to gRPC codes.
+
+use std::{error::Error, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::{
+    bundle::BundleError,
+    checkpoint::CheckpointError,
+    domain::Refusal,
+    oci::OciError,
+    supervisor::SupervisorError,
+};
+
+/// A field of a request that is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub(super) struct BadField {
+    pub(super) field: &'static str,
+    pub(super) problem: String,
+}
+
+impl BadField {
+    pub(super) fn new(field: &'static str, problem: impl ToString) -> Self {
+        Self { field, problem: problem.to_string() }
+    }
+}
+
+impl From<BadField> for Status {
+    fn from(bad: BadField) -> Self {
+        let details = ErrorDetails::with_bad_request_violation(bad.field, bad.problem.clone());
+        Self::with_error_details(Code::InvalidArgument, bad.to_string(), details)
+    }
+}
+
+impl From<SupervisorError> for Status {
+    fn from(error: SupervisorError) -> Self {
+        let code = code(&error);
+        let message = chain(&error);
+        tracing::info!(?code, message, "request failed");
+        match error {
+            SupervisorError::Bundle(_) => BadField::new("bundlePath", message).into(),
+            SupervisorError::Oci(OciError::Stdio { .. }) => {
+                let details = ErrorDetails::with_bad_request_violation("stdio", message.clone());
+                Self::with_error_details(code, message, details)
+            }
+            SupervisorError::Overloaded => {
+                let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
+                Self::with_error_details(code, message, details)
+            }
+            _ => Self::new(code, message),
+        }
+    }
+}
+
+impl From<CheckpointError> for Status {
+    fn from(error: CheckpointError) -> Self {
+        SupervisorError::from(error).into()
+    }
+}
+
+fn code(error: &SupervisorError) -> Code {
+    match error {
+        SupervisorError::ContainerNotFound(_)
+        | SupervisorError::ProcessNotFound(_)
+        | SupervisorError::Checkpoint(CheckpointError::NotFound(_)) => Code::NotFound,
+        SupervisorError::ContainerTaken(_)
+        | SupervisorError::Refused(Refusal::ProcessTaken(_))
+        | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
+        SupervisorError::ProcessExited(_)
+        | SupervisorError::NoTerminal(_)
+        | SupervisorError::Refused(Refusal::Phase(_)) => Code::FailedPrecondition,
+        SupervisorError::Busy(_) => Code::Aborted,
+        SupervisorError::Overloaded => Code::ResourceExhausted,
+        SupervisorError::Draining | SupervisorError::Shim { .. } => Code::Unavailable,
+        SupervisorError::CallerGone => Code::Cancelled,
+        SupervisorError::Bundle(
+            BundleError::Relative(_) | BundleError::Parent(_) | BundleError::NotADirectory { .. },
+        ) => Code::InvalidArgument,
+        SupervisorError::Oci(error)
+        | SupervisorError::Checkpoint(CheckpointError::Oci(error)) => oci_code(error),
+        SupervisorError::Checkpoint(CheckpointError::Damaged { .. }) => Code::DataLoss,
+        SupervisorError::Checkpoint(CheckpointError::Io { .. })
+        | SupervisorError::State(_)
+        | SupervisorError::Signal { .. }
+        | SupervisorError::StartShim { .. }
+        | SupervisorError::Bug => Code::Internal,
+    }
+}
+
+fn oci_code(error: &OciError) -> Code {
+    match error {
+        OciError::Missing { .. } | OciError::Stdio { .. } => Code::InvalidArgument,
+        OciError::Refused { .. } if error.is_taken() => Code::AlreadyExists,
+        OciError::Refused { .. } if error.blames_the_bundle() => Code::InvalidArgument,
+        OciError::Refused { .. } => Code::FailedPrecondition,
+        OciError::Deadline { .. } => Code::DeadlineExceeded,
+        OciError::System { .. } => Code::Internal,
+    }
+}
+
+/// An error with its causes. Errors that show their cause themselves do not repeat it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,105 @@
+//! Starts shims, and speaks with them, also after a restart of the server.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io,
+    os::{fd::AsRawFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim, WaitStatus};
+use tokio::sync::oneshot;
+
+use crate::{
+    domain::ExitStatus,
+    sys::{PidFd, Reaper, SeqPacket},
+};
+
+/// A shim's records are short; the longest names a path.
+const MAX_RECORD: usize = 8 * 1024;
+
+/// The program to start, and the name that its processes go by.
+#[derive(Debug, Clone)]
+pub(crate) struct ShimProgram {
+    pub(crate) path: PathBuf,
+    pub(crate) name: OsString,
+}
+
+/// A shim that was just started.
+pub(crate) struct StartedShim {
+    pub(crate) link: ShimLink,
+    pub(crate) pid: u32,
+    /// Tells of the shim's own end.
+    pub(crate) ended: oneshot::Receiver<ExitStatus>,
+}
+
+/// The connection to a shim.
+#[derive(Debug)]
+pub(crate) struct ShimLink(SeqPacket);
+
+/// What a shim reports.
+#[derive(Debug)]
+pub(crate) enum Report {
+    Launched { pid: u32, pidfd: PidFd },
+    LaunchFailed(LaunchError),
+    Exited { status: WaitStatus },
+}
+
+impl ShimProgram {
+    /// Starts a shim in the directory of its process.
+    #[allow(clippy::disallowed_methods, reason = "this is the place for it")]
+    pub(crate) fn start(&self, reaper: &Reaper, dir: &Path) -> io::Result<StartedShim> {
+        let (ours, theirs) = SeqPacket::pair()?;
+        let mut command = Command::new(&self.path);
+        command
+            .arg0(&self.name)
+            .current_dir(dir)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let (pid, ended) = reaper.spawn(&mut command)?;
+        Ok(StartedShim { link: ShimLink(ours), pid, ended })
+    }
+}
+
+impl ShimLink {
+    /// Connects to the shim of a process, if it still lives.
+    pub(crate) fn connect(dir: &Path) -> io::Result<Self> {
+        // A socket's address is shorter than a path may be.
+        let dir = File::open(dir)?;
+        let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", dir.as_raw_fd());
+        SeqPacket::connect(Path::new(&path)).map(Self)
+    }
+
+    /// Sends without waiting. A shim that does not read for so long that its queue is full is
+    /// taken for one that hangs: `WouldBlock`.
+    pub(crate) fn send(&self, record: &ToShim) -> io::Result<()> {
+        self.0.send(&record.encode())
+    }
+
+    /// The next report; `None` once the shim is gone.
+    pub(crate) async fn receive(&self) -> io::Result<Option<Report>> {
+        while let Some(packet) = self.0.receive(MAX_RECORD).await? {
+            let record = match FromShim::decode(&packet.bytes) {
+                Err(DecodeError::UnknownKind(kind)) => {
+                    tracing::debug!(kind, "record of a later shim, ignored");
+                    continue;
+                }
+                other => other.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
+            };
+            return Ok(Some(match record {
+                FromShim::Launched { pid } => {
+                    let pidfd = packet.fd.ok_or(io::ErrorKind::InvalidData)?;
+                    Report::Launched { pid, pidfd: PidFd::from_fd(pidfd)? }
+                }
+                FromShim::LaunchFailed(error) => Report::LaunchFailed(error),
+                FromShim::Exited { status, .. } => Report::Exited { status },
+            }));
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,324 @@
+//! What the service must know after a restart, as files.
+//!
+//! ```text
+//! <root>/lock                                  held by the server
+//! <root>/containers/<namespace>/<id>/
+//!     container.json                           ContainerRecord
+//!     processes/<process>/process.json         ProcessRecord, "init" and the execs
+//!     processes/<process>/journalled           its start is in the journal
+//!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
+//! <root>/removed/<life>/                       a container whose exit is about to be journalled
+//! <root>/quarantine/<life or id>-<time>/       what could not be read
+//! ```
+//!
+//! Every file is written under another name and renamed, so that it is there whole or not at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    sys::statfs::{TMPFS_MAGIC, fstatfs},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    cgroup::Cgroup,
+    domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId, ProcessSpec},
+};
+
+const VERSION: u32 = 1;
+const PROCESSES: &str = "processes";
+const CONTAINER_FILE: &str = "container.json";
+const PROCESS_FILE: &str = "process.json";
+const JOURNALLED_FILE: &str = "journalled";
+
+/// A container as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    version: u32,
+    pub(crate) id: ContainerId,
+    pub(crate) life: Life,
+    pub(crate) bundle: PathBuf,
+    /// As the caller named it; empty for the server's default.
+    pub(crate) runtime: String,
+    pub(crate) runtime_args: Vec<String>,
+    pub(crate) labels: Vec<String>,
+    /// Unknown until the runtime has made it, where it cannot be told from the spec.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// Whether `pause` was the last of the journalled pause and resume events.
+    pub(crate) paused: bool,
+    /// Out-of-memory kills that were reported.
+    #[serde(default)]
+    pub(crate) oom_kills: u64,
+}
+
+/// A process as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProcessRecord {
+    version: u32,
+    pub(crate) life: Life,
+    pub(crate) spec: ProcessSpec,
+}
+
+impl ContainerRecord {
+    pub(crate) fn new(id: ContainerId, life: Life, bundle: PathBuf) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            life,
+            bundle,
+            runtime: String::new(),
+            runtime_args: Vec::new(),
+            labels: Vec::new(),
+            cgroup: None,
+            paused: false,
+            oom_kills: 0,
+        }
+    }
+}
+
+impl ProcessRecord {
+    pub(crate) fn new(life: Life, spec: ProcessSpec) -> Self {
+        Self { version: VERSION, life, spec }
+    }
+}
+
+/// An operation on the state directory that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("cannot {what} {path}: {source}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {source}", path = .path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is in use by another server", path = .0.display())]
+    Locked(PathBuf),
+}
+
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
+    move |source| StateError::Io { what, path: path.to_owned(), source }
+}
+
+/// The state directory, locked against a second server.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    root: PathBuf,
+    /// On a disk, a rename must not reach it before the content does.
+    sync: bool,
+    _lock: Flock<File>,
+}
+
+/// The directory of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerDir {
+    path: PathBuf,
+    sync: bool,
+}
+
+/// The directory of one process; the working directory of its shim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ProcessDir {
+    path: PathBuf,
+    sync: bool,
+}
+
+impl StateDir {
+    pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
+        for dir in [root, &root.join("containers"), &root.join("removed")] {
+            create_private_dirs(dir)?;
+        }
+        let path = root.join("lock");
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed("open", &path))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| StateError::Locked(root.to_owned()))?;
+        let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
+        Ok(Self { root: root.to_owned(), sync, _lock: lock })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
+        let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
+        ContainerDir { path, sync: self.sync }
+    }
+
+    /// The containers that were there when the last server ended.
+    pub(crate) fn containers(&self) -> Result<Vec<(ContainerKey, ContainerDir)>, StateError> {
+        let mut found = Vec::new();
+        for namespace in list(&self.root.join("containers"))? {
+            let Some(namespace) = Namespace::parse(&namespace) else { continue };
+            for id in list(&self.root.join("containers").join(namespace.as_str()))? {
+                if let Ok(id) = ContainerId::parse(&id) {
+                    let key = ContainerKey { namespace, id };
+                    let dir = self.container(&key);
+                    found.push((key, dir));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The containers whose id was free already, but whose exit may not be journalled.
+    pub(crate) fn removed(&self) -> Result<Vec<ContainerDir>, StateError> {
+        let path = self.root.join("removed");
+        let dirs = list(&path)?;
+        let dir = |name| ContainerDir { path: path.join(name), sync: self.sync };
+        Ok(dirs.into_iter().map(dir).collect())
+    }
+
+    /// Frees the container's id at once, and keeps what is known until its exit is journalled.
+    pub(crate) fn set_aside(
+        &self,
+        dir: &ContainerDir,
+        life: Life,
+    ) -> Result<ContainerDir, StateError> {
+        let path = self.root.join("removed").join(life.0.to_string());
+        fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
+        Ok(ContainerDir { path, sync: self.sync })
+    }
+
+    /// Keeps what cannot be read out of the way, for a person to look at.
+    pub(crate) fn quarantine(&self, dir: &ContainerDir, now: Life) -> Result<PathBuf, StateError> {
+        let quarantine = self.root.join("quarantine");
+        create_private_dirs(&quarantine)?;
+        let name = dir.path.file_name().unwrap_or_default().to_string_lossy();
+        let path = quarantine.join(format!("{name}-{}", now.0));
+        fs::rename(&dir.path, &path).map_err(failed("quarantine", &dir.path))?;
+        Ok(path)
+    }
+}
+
+impl ContainerDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
+        create_private_dirs(&self.path)?;
+        self.write(record)
+    }
+
+    pub(crate) fn write(&self, record: &ContainerRecord) -> Result<(), StateError> {
+        write_json(&self.path.join(CONTAINER_FILE), record, self.sync)
+    }
+
+    pub(crate) fn read(&self) -> Result<ContainerRecord, StateError> {
+        read_json(&self.path.join(CONTAINER_FILE))
+    }
+
+    pub(crate) fn process(&self, process: &ProcessId) -> ProcessDir {
+        ProcessDir { path: self.path.join(PROCESSES).join(process.as_str()), sync: self.sync }
+    }
+
+    pub(crate) fn processes(&self) -> Result<Vec<ProcessDir>, StateError> {
+        let mut found = Vec::new();
+        let parent = self.path.join(PROCESSES);
+        for name in list(&parent)? {
+            found.push(ProcessDir { path: parent.join(name), sync: self.sync });
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn remove(&self) -> Result<(), StateError> {
+        remove_tree(&self.path)
+    }
+}
+
+impl ProcessDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn create(&self, record: &ProcessRecord) -> Result<(), StateError> {
+        create_private_dirs(&self.path)?;
+        write_json(&self.path.join(PROCESS_FILE), record, self.sync)
+    }
+
+    pub(crate) fn read(&self) -> Result<ProcessRecord, StateError> {
+        read_json(&self.path.join(PROCESS_FILE))
+    }
+
+    /// The content of a file that the runtime or the shim wrote, if it is there.
+    pub(crate) fn text(&self, file: &str) -> Option<String> {
+        fs::read_to_string(self.path.join(file)).ok()
+    }
+
+    /// Writes a file that the runtime reads.
+    pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
+        write_json(&self.path.join(file), value, false)
+    }
+
+    /// Notes that the start of the process is in the journal.
+    pub(crate) fn set_journalled(&self) -> Result<(), StateError> {
+        let path = self.path.join(JOURNALLED_FILE);
+        File::create(&path).map_err(failed("create", &path)).map(drop)
+    }
+
+    pub(crate) fn is_journalled(&self) -> bool {
+        self.path.join(JOURNALLED_FILE).exists()
+    }
+
+    pub(crate) fn remove(&self) -> Result<(), StateError> {
+        remove_tree(&self.path)
+    }
+}
+
+fn create_private_dirs(path: &Path) -> Result<(), StateError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(failed("create directory", path))
+}
+
+fn list(path: &Path) -> Result<Vec<String>, StateError> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("list", path))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed("list", path))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    Ok(names)
+}
+
+fn remove_tree(path: &Path) -> Result<(), StateError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StateError::Io { what: "remove", path: path.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
+    let text = fs::read(path).map_err(failed("read", path))?;
+    serde_json::from_slice(&text)
+        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
+}
+
+fn write_json(path: &Path, value: &impl Serialize, sync: bool) -> Result<(), StateError> {
+    let text = serde_json::to_vec(value)
+        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })?;
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
+    file.write_all(&text).map_err(failed("write", &temporary))?;
+    if sync {
+        file.sync_data().map_err(failed("sync", &temporary))?;
+    }
+    fs::rename(&temporary, path).map_err(failed("rename", &temporary))
+}

@@ -1,0 +1,294 @@
+//! The task that owns one container.
+//!
+//! It never waits: what takes time runs in tasks of its own, which report back as messages, so
+//! that a signal is never stuck behind a start. Every event of the container is journalled and
+//! published here, and its requests are answered after that.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::sync::mpsc;
+
+use super::{
+    LaunchPermit, Registry, Services, SupervisorError,
+    clear::RunningOomTask,
+    create::{Created, Identity, NewContainer, bring_up},
+    exec::start_exec,
+    handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
+    process::RunningProcess,
+};
+use crate::{
+    cgroup::Cgroup,
+    domain::{EventKind, ExitStatus, Life, Lifecycle, ProcessId, ProcessSpec},
+    shim_link::ShimLink,
+    state_dir::ContainerRecord,
+    sys::PidFd,
+};
+
+/// What a container's task is told.
+pub(super) enum Message {
+    Request(Request),
+    /// The first process was started, or was not.
+    Created {
+        result: Result<Created, SupervisorError>,
+        reply: Reply<ContainerView>,
+        permit: LaunchPermit,
+    },
+    /// A further process was started, or was not.
+    ExecStarted {
+        life: Life,
+        spec: Arc<ProcessSpec>,
+        result: Result<RunningProcess, SupervisorError>,
+        reply: Reply<u32>,
+    },
+    Exited { process: ProcessId, status: ExitStatus },
+    OutOfMemory { kills: u64 },
+    /// The runtime has done what a request asked for, or has not.
+    Operated { operation: Operation, result: Result<(), SupervisorError>, reply: Reply<()> },
+    /// Nothing lives in the container any more.
+    Cleared { out_of_memory: Option<u64> },
+    /// Neither the runtime nor the kernel knows of the container any more.
+    Removed,
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
+    }
+}
+
+/// A runtime call that changes the container as a whole; one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Operation {
+    Pause,
+    Resume,
+    Update,
+    Checkpoint,
+}
+
+impl Operation {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Update => "update",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// A process that was reported as started and not yet as ended.
+pub(super) struct Member {
+    pub(super) life: Life,
+    pub(super) spec: Arc<ProcessSpec>,
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<PidFd>,
+    pub(super) link: Option<Arc<ShimLink>>,
+}
+
+/// The task of one container.
+pub(super) struct Actor {
+    pub(super) services: Arc<Services>,
+    pub(super) registry: Registry,
+    pub(super) identity: Identity,
+    pub(super) init: Arc<ProcessSpec>,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) record: Option<ContainerRecord>,
+    pub(super) cgroup: Option<Arc<Cgroup>>,
+    pub(super) members: BTreeMap<ProcessId, Member>,
+    pub(super) oom: Option<RunningOomTask>,
+    pub(super) operation: Option<Operation>,
+    pub(super) cleared: bool,
+    pub(super) removing: bool,
+    pub(super) gone: bool,
+    pub(super) mailbox: mpsc::Sender<Message>,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Actor {
+    pub(super) fn new(
+        services: Arc<Services>,
+        registry: Registry,
+        identity: Identity,
+        init: &ProcessSpec,
+    ) -> (Self, ContainerHandle) {
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
+        let handle = ContainerHandle {
+            key: identity.key.clone(),
+            mailbox: mailbox.clone(),
+            half_made: false,
+        };
+        let actor = Self {
+            services,
+            registry,
+            lifecycle: Lifecycle::new(identity.life),
+            identity,
+            init: Arc::new(init.clone()),
+            record: None,
+            cgroup: None,
+            members: BTreeMap::new(),
+            oom: None,
+            operation: None,
+            cleared: false,
+            removing: false,
+            gone: false,
+            mailbox,
+            messages,
+        };
+        (actor, handle)
+    }
+
+    /// Makes the container, then runs it.
+    pub(super) async fn create(
+        self,
+        new: NewContainer,
+        mut reply: Reply<ContainerView>,
+        permit: LaunchPermit,
+    ) {
+        let services = Arc::clone(&self.services);
+        let identity = self.identity.clone();
+        self.work(async move {
+            let result = bring_up(&services, &identity, &new, &mut reply).await;
+            Message::Created { result, reply, permit }
+        });
+        self.run().await;
+    }
+
+    /// Handles messages until the container is gone.
+    pub(super) async fn run(mut self) {
+        while !self.gone
+            && let Some(message) = self.messages.recv().await
+        {
+            self.handle(message);
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Request(request) => self.request(request),
+            Message::Created { result, reply, permit } => {
+                self.created(result, reply);
+                drop(permit);
+            }
+            Message::ExecStarted { life, spec, result, reply } => {
+                self.exec_started((life, spec), result, reply);
+            }
+            Message::Exited { process, status } => self.exited(&process, status),
+            Message::OutOfMemory { kills } => self.out_of_memory(kills),
+            Message::Operated { operation, result, reply } => {
+                self.operated(operation, result, reply);
+            }
+            Message::Cleared { out_of_memory } => self.cleared(out_of_memory),
+            Message::Removed => self.removed(),
+        }
+    }
+
+    /// Runs something that takes time and has its result come back as a message.
+    pub(super) fn work(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            // The container may be gone meanwhile, and with it the need to know.
+            let _ = mailbox.send(work.await).await;
+        });
+    }
+
+    /// Journals and publishes an event.
+    pub(super) fn publish(&self, event: EventKind) -> bool {
+        self.services.events.append(&self.identity.key, self.identity.life, event).durable
+    }
+
+    fn created(
+        &mut self,
+        result: Result<Created, SupervisorError>,
+        reply: Reply<ContainerView>,
+    ) {
+        let Created { process, record, oom } = match result {
+            Ok(created) => created,
+            Err(error) => {
+                self.release();
+                self.gone = true;
+                // A caller that is gone needs no answer.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.cgroup = record.cgroup.clone().map(Arc::new);
+        self.record = Some(record);
+        if reply.is_closed() {
+            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        } else {
+            let event = self.lifecycle.started();
+            self.publish(event);
+            self.note_start(&ProcessId::init());
+            self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
+        }
+        self.watch(self.identity.life, Arc::clone(&self.init), process);
+        let _ = reply.send(Ok(self.view()));
+    }
+
+    fn note_start(&self, process: &ProcessId) {
+        if let Err(error) = self.identity.dir.process(process).set_journalled() {
+            // The journal says the same for as long as it keeps the event.
+            tracing::error!(container = %self.identity.key, %error, "cannot note a start");
+        }
+    }
+
+    /// Takes a living process in, and waits for its end.
+    pub(super) fn watch(&mut self, life: Life, spec: Arc<ProcessSpec>, process: RunningProcess) {
+        let member = Member {
+            life,
+            spec: Arc::clone(&spec),
+            pid: process.pid,
+            pidfd: Arc::clone(&process.pidfd),
+            link: process.link.clone(),
+        };
+        self.members.insert(spec.id.clone(), member);
+        let dir = self.identity.dir.process(&spec.id);
+        let on_shim_death = self.services.settings.on_shim_death;
+        self.work(async move {
+            let status = process.exit(&dir, on_shim_death).await;
+            Message::Exited { process: spec.id.clone(), status }
+        });
+    }
+
+    pub(super) fn start_exec(&mut self, spec: Box<ProcessSpec>, mut reply: Reply<u32>) {
+        let life = self.services.lives.next();
+        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
+            let _ = reply.send(Err(refusal.into()));
+            return;
+        }
+        let spec: Arc<ProcessSpec> = Arc::new(*spec);
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let result = start_exec(&services, &identity, (life, &spec), &mut reply).await;
+            Message::ExecStarted { life, spec, result, reply }
+        });
+    }
+
+    fn exec_started(
+        &mut self,
+        (life, spec): (Life, Arc<ProcessSpec>),
+        result: Result<RunningProcess, SupervisorError>,
+        reply: Reply<u32>,
+    ) {
+        let process = match result {
+            Ok(process) => process,
+            Err(error) => {
+                self.lifecycle.exec_failed(&spec.id);
+                let _ = reply.send(Err(error));
+                self.remove_if_done();
+                return;
+            }
+        };
+        let pid = process.pid;
+        if reply.is_closed() {
+            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
+            self.publish(event);
+            self.note_start(&spec.id);
+        }
+        self.watch(life, spec, process);
+        let _ = reply.send(Ok(pid));
+    }
+}

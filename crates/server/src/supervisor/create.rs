@@ -1,0 +1,193 @@
+//! Makes a container and starts its first process; undoes everything when that fails.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio::sync::oneshot;
+
+use super::{
+    LaunchPermit, Registry, Services, Supervisor, SupervisorError,
+    actor::Actor,
+    clear::OomTask,
+    handle::{ContainerView, Reply},
+    process::RunningProcess,
+};
+use crate::{
+    bundle::Bundle,
+    cgroup::Cgroup,
+    checkpoint::CheckpointImage,
+    domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId},
+    oci::{Creation, OciRuntime, Start},
+    state_dir::{ContainerDir, ContainerRecord, ProcessRecord},
+};
+
+/// A container that is to be.
+#[derive(Debug)]
+pub(crate) struct NewContainer {
+    pub(crate) id: ContainerId,
+    pub(crate) bundle: Bundle,
+    /// Empty: the server's default.
+    pub(crate) runtime: String,
+    pub(crate) runtime_args: Vec<String>,
+    pub(crate) labels: Vec<String>,
+    pub(crate) no_pivot_root: bool,
+    /// What to restore it from.
+    pub(crate) checkpoint: Option<CheckpointImage>,
+}
+
+/// What is known of a container before its first process has come to be.
+#[derive(Clone)]
+pub(super) struct Identity {
+    pub(super) key: ContainerKey,
+    pub(super) life: Life,
+    pub(super) dir: ContainerDir,
+    pub(super) runtime: OciRuntime,
+}
+
+/// A container whose first process was started.
+pub(super) struct Created {
+    pub(super) process: RunningProcess,
+    pub(super) record: ContainerRecord,
+    pub(super) oom: Option<OomTask>,
+}
+
+impl Supervisor {
+    /// Makes a container and starts its first process. After an error, nothing of it is left.
+    pub(crate) async fn create(
+        &self,
+        namespace: Namespace,
+        new: NewContainer,
+    ) -> Result<ContainerView, SupervisorError> {
+        let permit = self.admit()?;
+        let services = &self.0.services;
+        let runtime = services.runtime(&new.runtime, &new.runtime_args)?;
+        let key = ContainerKey { namespace, id: new.id.clone() };
+        let dir = services.state.container(&key);
+        self.await_removal_of_half_made(&key).await;
+        let identity = Identity { key, life: services.lives.next(), dir, runtime };
+        let answer = self.spawn_actor(identity, new, permit)?;
+        answer.await.unwrap_or(Err(SupervisorError::Bug))
+    }
+
+    /// What an earlier server left half made is on its way out, and does not hold the id.
+    async fn await_removal_of_half_made(&self, key: &ContainerKey) {
+        let found = self.0.registry.lock().get(key).cloned();
+        if let Some(handle) = found.filter(|handle| handle.half_made) {
+            handle.mailbox.closed().await;
+        }
+    }
+
+    fn spawn_actor(
+        &self,
+        identity: Identity,
+        new: NewContainer,
+        permit: LaunchPermit,
+    ) -> Result<oneshot::Receiver<Result<ContainerView, SupervisorError>>, SupervisorError> {
+        let services = Arc::clone(&self.0.services);
+        let (actor, handle) = Actor::new(services, self.registry(), identity, new.bundle.init());
+        self.0.registry.reserve(&handle)?;
+        let (reply, answer) = oneshot::channel();
+        tokio::spawn(actor.create(new, reply, permit));
+        Ok(answer)
+    }
+
+    pub(super) fn registry(&self) -> Registry {
+        self.0.registry.clone()
+    }
+}
+
+/// Makes the container, unless its caller goes away meanwhile.
+pub(super) async fn bring_up(
+    services: &Services,
+    identity: &Identity,
+    new: &NewContainer,
+    reply: &mut Reply<ContainerView>,
+) -> Result<Created, SupervisorError> {
+    let mut record =
+        ContainerRecord::new(identity.key.id.clone(), identity.life, new.bundle.path().to_owned());
+    record.runtime.clone_from(&new.runtime);
+    record.runtime_args.clone_from(&new.runtime_args);
+    record.labels.clone_from(&new.labels);
+    // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
+    // between create and start, so that an out-of-memory kill in the first instant is seen.
+    record.cgroup = new
+        .bundle
+        .cgroups_path()
+        .and_then(|path| Cgroup::predicted(&services.hierarchies, path));
+    let result = start(services, identity, new, (&mut record, reply)).await;
+    match result {
+        Ok((process, oom)) => Ok(Created { process, record, oom }),
+        Err(error) => {
+            undo(services, identity, &record, &error).await;
+            Err(error)
+        }
+    }
+}
+
+async fn start(
+    services: &Services,
+    identity: &Identity,
+    new: &NewContainer,
+    (record, reply): (&mut ContainerRecord, &mut Reply<ContainerView>),
+) -> Result<(RunningProcess, Option<OomTask>), SupervisorError> {
+    let id = &identity.key.id;
+    let init = identity.dir.process(&ProcessId::init());
+    identity.dir.create(record)?;
+    init.create(&ProcessRecord::new(identity.life, new.bundle.init().clone()))?;
+
+    let start = match &new.checkpoint {
+        Some(image) => Start::Restore { options: image.restore_options() },
+        None if record.cgroup.is_some() => Start::Run,
+        None => Start::Create,
+    };
+    let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
+    let creation = Creation {
+        id,
+        bundle: new.bundle.path(),
+        no_pivot_root: new.no_pivot_root,
+        start: &start,
+    };
+    let argv = |files: crate::oci::Files<'_>| identity.runtime.create_argv(creation, files);
+    let process = services.launch(&init, new.bundle.init(), argv, reply.closed()).await?;
+
+    // Where it really is, unless it has ended already.
+    if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
+        && record.cgroup.as_ref() != Some(&cgroup)
+    {
+        record.cgroup = Some(cgroup);
+        identity.dir.write(record)?;
+    }
+    let oom = record
+        .cgroup
+        .as_ref()
+        .and_then(|cgroup| OomTask::arm(id, cgroup, kills_before.unwrap_or(0)));
+    if matches!(start, Start::Create)
+        && let Err(error) = services.runtimes.start(&identity.runtime, id).await
+    {
+        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        return Err(error.into());
+    }
+    Ok((process, oom))
+}
+
+/// Leaves nothing of a container that did not come to be.
+async fn undo(
+    services: &Services,
+    identity: &Identity,
+    record: &ContainerRecord,
+    error: &SupervisorError,
+) {
+    let taken = matches!(error, SupervisorError::Oci(error) if error.is_taken());
+    // Someone else's container, which the runtime was told of without us, is left alone.
+    if !taken || is_ours(services, identity, &record.bundle).await {
+        services.delete(identity, record.cgroup.as_ref()).await;
+    }
+    if let Err(error) = identity.dir.remove() {
+        tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");
+    }
+}
+
+/// Whether the runtime's container of this id is of our bundle: left by an earlier server.
+async fn is_ours(services: &Services, identity: &Identity, bundle: &PathBuf) -> bool {
+    let found = services.runtimes.bundle(&identity.runtime, &identity.key.id).await;
+    matches!(found, Ok(Some(found)) if found == *bundle)
+}

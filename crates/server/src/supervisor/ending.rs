@@ -1,0 +1,130 @@
+//! How a container ends, in order: its first process exits, the rest is killed, every further
+//! process's exit is reported, the runtime forgets it, its id is free, and only then the exit of
+//! its first process is reported.
+
+use std::sync::Arc;
+
+use gantry_shim_proto::{EXIT_FILE, ToShim};
+
+use super::{
+    actor::{Actor, Member},
+    clear,
+};
+use crate::domain::{ExitStatus, ProcessId};
+
+impl Actor {
+    /// A process has ended.
+    pub(super) fn exited(&mut self, process: &ProcessId, status: ExitStatus) {
+        if process.is_init() {
+            self.lifecycle.init_exited(status);
+            self.dismiss_early(process);
+            self.clear();
+            return;
+        }
+        let durable = match self.lifecycle.exec_exited(process, status) {
+            Some(event) => self.publish(event),
+            None => true,
+        };
+        self.forget_exec(process, durable);
+        self.remove_if_done();
+    }
+
+    /// A shim whose word is on disk need not wait for the journal.
+    fn dismiss_early(&self, process: &ProcessId) {
+        let dir = self.identity.dir.process(process);
+        if dir.text(EXIT_FILE).is_some()
+            && let Some(member) = self.members.get(process)
+        {
+            dismiss(member);
+        }
+    }
+
+    fn forget_exec(&mut self, process: &ProcessId, durable: bool) {
+        let member = self.members.remove(process);
+        if !durable {
+            // What the disk says of it stays until the journal does.
+            return;
+        }
+        if let Err(error) = self.identity.dir.process(process).remove() {
+            tracing::error!(container = %self.identity.key, %error, "an exec leaves files behind");
+        }
+        if let Some(member) = member {
+            dismiss(&member);
+        }
+    }
+
+    /// The first process is gone: nothing in the container is to live on.
+    pub(super) fn clear(&mut self) {
+        let services = Arc::clone(&self.services);
+        let identity = self.identity.clone();
+        let cgroup = self.cgroup.as_deref().cloned();
+        let oom = self.oom.take();
+        self.work(clear::clear(services, identity, cgroup, oom));
+    }
+
+    pub(super) fn cleared(&mut self, out_of_memory: Option<u64>) {
+        if let Some(kills) = out_of_memory {
+            self.out_of_memory(kills);
+        }
+        self.cleared = true;
+        self.remove_if_done();
+    }
+
+    /// Removes the container once everything before its last event was reported.
+    pub(super) fn remove_if_done(&mut self) {
+        if !self.cleared || self.removing || !self.lifecycle.may_be_removed() {
+            return;
+        }
+        self.removing = true;
+        let services = Arc::clone(&self.services);
+        let identity = self.identity.clone();
+        let cgroup = self.cgroup.as_deref().cloned();
+        self.work(clear::remove(services, identity, cgroup));
+    }
+
+    /// Frees the id, and reports the exit. What the disk says goes last.
+    pub(super) fn removed(&mut self) {
+        let key = &self.identity.key;
+        let aside = self.services.state.set_aside(&self.identity.dir, self.identity.life);
+        let dir = aside.unwrap_or_else(|error| {
+            tracing::error!(container = %key, %error, "cannot set its state aside");
+            self.identity.dir.clone()
+        });
+        self.release();
+        let durable = match self.lifecycle.removed() {
+            Some(event) => self.publish(event),
+            None => true,
+        };
+        if durable && let Err(error) = dir.remove() {
+            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
+        }
+        for member in self.members.values() {
+            dismiss(member);
+        }
+        self.gone = true;
+    }
+
+    pub(super) fn release(&self) {
+        self.registry.release(&self.identity.key);
+    }
+
+    /// The container ran out of memory; `kills` of its processes were killed for that so far.
+    pub(super) fn out_of_memory(&mut self, kills: u64) {
+        let Some(event) = self.lifecycle.out_of_memory() else { return };
+        self.publish(event);
+        if let Some(record) = &mut self.record {
+            record.oom_kills = kills;
+            if let Err(error) = self.identity.dir.write(record) {
+                tracing::error!(container = %self.identity.key, %error, "cannot note a kill");
+            }
+        }
+    }
+}
+
+/// Lets a shim leave.
+fn dismiss(member: &Member) {
+    if let Some(link) = &member.link {
+        // It may have left already.
+        let _ = link.send(&ToShim::Ack);
+    }
+}

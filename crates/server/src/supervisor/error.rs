@@ -1,0 +1,54 @@
+//! Why the supervisor did not do what it was asked to.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    bundle::BundleError,
+    checkpoint::CheckpointError,
+    domain::{ContainerId, ProcessId, Refusal},
+    oci::OciError,
+    state_dir::StateError,
+};
+
+/// Why the supervisor did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SupervisorError {
+    #[error("container not found: {0}")]
+    ContainerNotFound(ContainerId),
+    #[error("container {0} exists already")]
+    ContainerTaken(ContainerId),
+    #[error("process not found: {0}")]
+    ProcessNotFound(ProcessId),
+    #[error("no such process: {0} has already exited")]
+    ProcessExited(ProcessId),
+    #[error("process {0} has no terminal")]
+    NoTerminal(ProcessId),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("another {0} of the container is still at work")]
+    Busy(&'static str),
+    #[error("too many requests are waiting for the container")]
+    Overloaded,
+    #[error("the server is stopping")]
+    Draining,
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("cannot signal process {process}: {source}")]
+    Signal { process: ProcessId, source: io::Error },
+    #[error("the shim of process {process} does not answer: {source}")]
+    Shim { process: ProcessId, source: io::Error },
+    #[error("cannot start the shim {path}: {source}", path = .path.display())]
+    StartShim { path: PathBuf, source: io::Error },
+    /// The caller went away before its container or process had come to be.
+    #[error("the caller gave up")]
+    CallerGone,
+    /// The task of the container ended without an answer.
+    #[error("internal error: the container's task has ended")]
+    Bug,
+}

@@ -1,0 +1,117 @@
+//! What the rest of the server holds of a container: a way to ask its task.
+
+use std::{path::PathBuf, sync::Arc};
+
+use oci_spec::runtime::LinuxResources;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+use super::SupervisorError;
+use crate::{
+    cgroup::Cgroup,
+    checkpoint::CheckpointRequest,
+    domain::{ConsoleSize, ContainerId, ContainerKey, Phase, ProcessId, ProcessSpec},
+};
+
+/// Requests that may wait for one container; the next one is refused.
+pub(super) const MAILBOX: usize = 1024;
+
+pub(super) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
+
+/// What a container's task is asked.
+pub(super) enum Request {
+    View(Reply<ContainerView>),
+    Exec(Box<ProcessSpec>, Reply<u32>),
+    Signal { process: ProcessId, signal: i32, reply: Reply<()> },
+    Resize { process: ProcessId, size: ConsoleSize, reply: Reply<()> },
+    CloseStdin { process: ProcessId, reply: Reply<()> },
+    Pause(Reply<()>),
+    Resume(Reply<()>),
+    Update(Box<LinuxResources>, Reply<()>),
+    Checkpoint(Box<CheckpointRequest>, Reply<()>),
+}
+
+/// A container as it is at the moment.
+#[derive(Debug, Clone)]
+pub(crate) struct ContainerView {
+    pub(crate) id: ContainerId,
+    pub(crate) bundle: PathBuf,
+    pub(crate) runtime: String,
+    pub(crate) labels: Vec<String>,
+    pub(crate) phase: Phase,
+    /// Living processes and their host pids, init first.
+    pub(crate) processes: Vec<(Arc<ProcessSpec>, u32)>,
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
+}
+
+/// A container that the server knows.
+#[derive(Clone)]
+pub(crate) struct ContainerHandle {
+    pub(super) key: ContainerKey,
+    pub(super) mailbox: mpsc::Sender<super::actor::Message>,
+    /// Nobody was told of it, and it is being removed.
+    pub(super) half_made: bool,
+}
+
+impl ContainerHandle {
+    pub(crate) async fn view(&self) -> Result<ContainerView, SupervisorError> {
+        self.ask(Request::View).await
+    }
+
+    /// Starts a further process; its pid on the host.
+    pub(crate) async fn exec(&self, spec: ProcessSpec) -> Result<u32, SupervisorError> {
+        self.ask(|reply| Request::Exec(Box::new(spec), reply)).await
+    }
+
+    pub(crate) async fn signal(
+        &self,
+        process: ProcessId,
+        signal: i32,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Signal { process, signal, reply }).await
+    }
+
+    pub(crate) async fn resize(
+        &self,
+        process: ProcessId,
+        size: ConsoleSize,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Resize { process, size, reply }).await
+    }
+
+    pub(crate) async fn close_stdin(&self, process: ProcessId) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::CloseStdin { process, reply }).await
+    }
+
+    pub(crate) async fn pause(&self) -> Result<(), SupervisorError> {
+        self.ask(Request::Pause).await
+    }
+
+    pub(crate) async fn resume(&self) -> Result<(), SupervisorError> {
+        self.ask(Request::Resume).await
+    }
+
+    pub(crate) async fn update(&self, resources: LinuxResources) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Update(Box::new(resources), reply)).await
+    }
+
+    pub(crate) async fn checkpoint(
+        &self,
+        request: CheckpointRequest,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Checkpoint(Box::new(request), reply)).await
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SupervisorError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || SupervisorError::ContainerNotFound(self.key.id.clone());
+        self.mailbox.try_send(request(reply).into()).map_err(|error| match error {
+            TrySendError::Full(_) => SupervisorError::Overloaded,
+            TrySendError::Closed(_) => gone(),
+        })?;
+        // The task ends when the container is gone, with requests unanswered.
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}

@@ -1,0 +1,150 @@
+//! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
+
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
+use tokio::time::timeout;
+
+use super::{Services, SupervisorError, process::RunningProcess};
+use crate::{
+    domain::{ProcessSpec, Stdio},
+    oci::{Files, OciError},
+    shim_link::{Report, StartedShim},
+    state_dir::ProcessDir,
+};
+
+/// How long a shim may take to kill the runtime and say so.
+const ABORT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a shim may take to leave after a failed launch; what it holds is gone then.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
+
+impl Services {
+    /// Starts a process whose directory was made. The runtime's command line is asked for once
+    /// its files are known. `given_up` resolves when nobody wants the process any more.
+    pub(super) async fn launch(
+        &self,
+        dir: &ProcessDir,
+        spec: &ProcessSpec,
+        argv: impl FnOnce(Files<'_>) -> Vec<String>,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<RunningProcess, SupervisorError> {
+        let start = self.shim.start(&self.runtimes.reaper, dir.path());
+        let shim = start.map_err(|source| SupervisorError::StartShim {
+            path: self.shim.path.clone(),
+            source,
+        })?;
+        // The shim's working directory, since a socket's address is shorter than a path may be.
+        let console = spec
+            .terminal
+            .then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
+        let argv = argv(Files { dir: dir.path(), console: console.as_deref() });
+        let record = ToShim::Launch(self.launch_record(spec, argv));
+        let result = match shim.link.send(&record) {
+            Ok(()) => self.await_launch(dir, &shim, given_up).await,
+            Err(source) => Err(system("speak to the shim", source)),
+        };
+        match result {
+            Ok(Launched { pid, pidfd }) => {
+                let adoption = Some(self.runtimes.reaper.adopt(pid));
+                Ok(RunningProcess {
+                    pid,
+                    pidfd: Arc::new(pidfd),
+                    link: Some(Arc::new(shim.link)),
+                    adoption,
+                })
+            }
+            Err(error) => {
+                drop(shim.link);
+                let _ = timeout(LEAVE_GRACE, shim.ended).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn launch_record(&self, spec: &ProcessSpec, argv: Vec<String>) -> Launch {
+        let Stdio { stdin, stdout, stderr } = &spec.stdio;
+        let path = |stream: &Option<PathBuf>| {
+            stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        Launch {
+            argv,
+            terminal: spec.terminal,
+            stdin: path(stdin),
+            stdout: path(stdout),
+            stderr: path(stderr),
+            width: spec.console_size.map_or(0, |size| size.width),
+            height: spec.console_size.map_or(0, |size| size.height),
+            linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
+        }
+    }
+
+    async fn await_launch(
+        &self,
+        dir: &ProcessDir,
+        shim: &StartedShim,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Launched, SupervisorError> {
+        let report = tokio::select! {
+            report = timeout(self.settings.start_timeout, shim.link.receive()) => report,
+            () = given_up => {
+                self.abort(shim).await;
+                return Err(SupervisorError::CallerGone);
+            }
+        };
+        let Ok(report) = report else {
+            self.abort(shim).await;
+            let after = self.settings.start_timeout;
+            return Err(OciError::Deadline { verb: "start", after }.into());
+        };
+        match report {
+            Ok(Some(Report::Launched { pid, pidfd })) => Ok(Launched { pid, pidfd }),
+            Ok(Some(Report::LaunchFailed(error))) => {
+                let log = dir.text(LOG_FILE);
+                Err(OciError::from_launch(error, log.as_deref()).into())
+            }
+            Ok(Some(Report::Exited { .. }) | None) => {
+                Err(system("start the process", std::io::ErrorKind::UnexpectedEof.into()))
+            }
+            Err(source) => Err(system("hear from the shim", source)),
+        }
+    }
+
+    /// Has the shim kill the runtime and what it started. A shim that does not is killed, and the
+    /// runtime with it, which has asked for that (PR_SET_PDEATHSIG).
+    async fn abort(&self, shim: &StartedShim) {
+        let asked = shim.link.send(&ToShim::Abort).is_ok();
+        let answered = asked && timeout(ABORT_GRACE, failed(shim)).await.is_ok();
+        if !answered {
+            tracing::warn!(shim = shim.pid, "the shim does not give its launch up, killing it");
+            self.runtimes.reaper.kill(shim.pid);
+        }
+    }
+}
+
+struct Launched {
+    pid: u32,
+    pidfd: crate::sys::PidFd,
+}
+
+/// Until the launch has failed or the shim is gone. A process that came to be all the same, just
+/// before the shim heard of it, is killed.
+async fn failed(shim: &StartedShim) {
+    while let Ok(Some(report)) = shim.link.receive().await {
+        match report {
+            Report::Launched { pidfd, .. } => {
+                let _ = pidfd.send_signal(nix::libc::SIGKILL);
+            }
+            Report::LaunchFailed(_) | Report::Exited { .. } => return,
+        }
+    }
+}
+
+fn system(what: &str, source: std::io::Error) -> SupervisorError {
+    OciError::System { what: what.to_owned(), source }.into()
+}

@@ -1,0 +1,213 @@
+//! Containers: one task for each owns its state, and a registry maps ids to tasks.
+//!
+//! Nothing here knows of any one API, and no container ever waits for another.
+
+mod actor;
+mod clear;
+mod create;
+mod ending;
+mod error;
+mod exec;
+mod handle;
+mod launch;
+mod process;
+mod reattach;
+mod requests;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub(crate) use create::NewContainer;
+pub(crate) use error::SupervisorError;
+pub(crate) use handle::{ContainerHandle, ContainerView};
+use tokio::sync::Notify;
+
+use crate::{
+    cgroup::Hierarchies,
+    domain::{ContainerId, ContainerKey, Life, Namespace},
+    events::EventLog,
+    oci::{OciError, OciRuntime, Runtimes},
+    shim_link::ShimProgram,
+    state_dir::StateDir,
+};
+
+/// What to do with a process whose shim has died.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OnShimDeath {
+    /// It lives on, and its exit is still reported.
+    Adopt,
+    /// It is killed.
+    Kill,
+}
+
+/// What an operator can choose.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) default_runtime: String,
+    pub(crate) default_runtime_args: Vec<String>,
+    /// How long the runtime may take to start a process.
+    pub(crate) start_timeout: Duration,
+    /// How long output that nobody has read stays readable after the exit.
+    pub(crate) linger: Duration,
+    pub(crate) on_shim_death: OnShimDeath,
+}
+
+/// What the tasks of all containers share.
+pub(crate) struct Services {
+    pub(crate) settings: Settings,
+    pub(crate) state: StateDir,
+    pub(crate) events: EventLog,
+    pub(crate) runtimes: Runtimes,
+    pub(crate) shim: ShimProgram,
+    pub(crate) hierarchies: Hierarchies,
+    pub(crate) lives: Lives,
+}
+
+impl Services {
+    /// The runtime that a container asks for; an empty name is the server's default.
+    fn runtime(&self, name: &str, args: &[String]) -> Result<OciRuntime, OciError> {
+        let name = if name.is_empty() { &self.settings.default_runtime } else { name };
+        let args: Vec<String> =
+            self.settings.default_runtime_args.iter().chain(args).cloned().collect();
+        OciRuntime::find(name, &args)
+    }
+}
+
+/// Numbers for lives: the time, and larger than every one before.
+#[derive(Debug, Default)]
+pub(crate) struct Lives(AtomicU64);
+
+impl Lives {
+    fn next(&self) -> Life {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let next = |last: u64| Some(now.max(last.saturating_add(1)));
+        let previous = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let previous = previous.unwrap_or_else(|last| last);
+        Life(now.max(previous.saturating_add(1)))
+    }
+}
+
+/// The containers of the server.
+#[derive(Clone)]
+pub(crate) struct Supervisor(Arc<Shared>);
+
+struct Shared {
+    services: Arc<Services>,
+    registry: Registry,
+    draining: AtomicBool,
+    /// Launches under way, which a stopping server lets finish.
+    launches: AtomicUsize,
+    launch_ended: Notify,
+}
+
+/// Which task a container has.
+#[derive(Clone, Default)]
+pub(super) struct Registry(Arc<Mutex<HashMap<ContainerKey, ContainerHandle>>>);
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ContainerKey, ContainerHandle>> {
+        // The map is whole after any panic: each change to it is a single call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an id, unless it is taken.
+    fn reserve(&self, handle: &ContainerHandle) -> Result<(), SupervisorError> {
+        let mut containers = self.lock();
+        if containers.contains_key(&handle.key) {
+            return Err(SupervisorError::ContainerTaken(handle.key.id.clone()));
+        }
+        containers.insert(handle.key.clone(), handle.clone());
+        Ok(())
+    }
+
+    fn release(&self, key: &ContainerKey) {
+        self.lock().remove(key);
+    }
+}
+
+impl Supervisor {
+    /// Takes up the containers that are there already; see [`reattach`].
+    pub(crate) async fn start(services: Services) -> Result<Self, SupervisorError> {
+        let supervisor = Self(Arc::new(Shared {
+            services: Arc::new(services),
+            registry: Registry::default(),
+            draining: AtomicBool::new(false),
+            launches: AtomicUsize::new(0),
+            launch_ended: Notify::new(),
+        }));
+        supervisor.reattach().await?;
+        Ok(supervisor)
+    }
+
+    pub(crate) fn events(&self) -> &EventLog {
+        &self.0.services.events
+    }
+
+    pub(crate) fn hierarchies(&self) -> &Hierarchies {
+        &self.0.services.hierarchies
+    }
+
+    pub(crate) fn container(
+        &self,
+        namespace: Namespace,
+        id: ContainerId,
+    ) -> Result<ContainerHandle, SupervisorError> {
+        let key = ContainerKey { namespace, id };
+        let found = self.0.registry.lock().get(&key).cloned();
+        found.ok_or(SupervisorError::ContainerNotFound(key.id))
+    }
+
+    /// All containers, in the order of their ids.
+    pub(crate) fn containers(&self, namespace: Namespace) -> Vec<ContainerHandle> {
+        let mut found: Vec<ContainerHandle> = self
+            .0
+            .registry
+            .lock()
+            .values()
+            .filter(|handle| handle.key.namespace == namespace)
+            .cloned()
+            .collect();
+        found.sort_by(|a, b| a.key.cmp(&b.key));
+        found
+    }
+
+    /// Takes no more containers and processes, and waits for those that are being started.
+    /// Whatever runs stays.
+    pub(crate) async fn drain(&self) {
+        self.0.draining.store(true, Ordering::SeqCst);
+        loop {
+            let ended = self.0.launch_ended.notified();
+            if self.0.launches.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Counts a launch, unless the server is stopping.
+    pub(crate) fn admit(&self) -> Result<LaunchPermit, SupervisorError> {
+        self.0.launches.fetch_add(1, Ordering::SeqCst);
+        let permit = LaunchPermit(self.clone());
+        if self.0.draining.load(Ordering::SeqCst) {
+            return Err(SupervisorError::Draining);
+        }
+        Ok(permit)
+    }
+}
+
+/// A launch under way.
+pub(crate) struct LaunchPermit(Supervisor);
+
+impl Drop for LaunchPermit {
+    fn drop(&mut self) {
+        self.0.0.launches.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.launch_ended.notify_waiters();
+    }
+}

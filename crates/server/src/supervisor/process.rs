@@ -1,0 +1,85 @@
+//! A process that lives, and how its end is learned, whoever else has died meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use gantry_shim_proto::{EXIT_FILE, ExitFile};
+use tokio::time::{Instant, sleep_until};
+
+use super::OnShimDeath;
+use crate::{
+    domain::ExitStatus,
+    shim_link::{Report, ShimLink},
+    state_dir::ProcessDir,
+    sys::{Adoption, PidFd, zombie_status},
+};
+
+/// How long a shim may take to report an exit that the server has seen itself: it drains a
+/// terminal first, for a second at most.
+const REPORT_GRACE: Duration = Duration::from_secs(3);
+
+/// A process that lives, or has lived a moment ago.
+pub(super) struct RunningProcess {
+    pub(super) pid: u32,
+    pub(super) pidfd: Arc<PidFd>,
+    /// None once its shim was found dead.
+    pub(super) link: Option<Arc<ShimLink>>,
+    /// Its status should come to gantryd, if its shim was gantryd's child.
+    pub(super) adoption: Option<Adoption>,
+}
+
+impl RunningProcess {
+    /// Waits for the end of the process.
+    pub(super) async fn exit(mut self, dir: &ProcessDir, on_shim_death: OnShimDeath) -> ExitStatus {
+        if let Some(link) = self.link.take() {
+            if let Some(status) = self.reported(&link).await {
+                return status;
+            }
+            tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
+            if on_shim_death == OnShimDeath::Kill {
+                let _ = self.pidfd.send_signal(nix::libc::SIGKILL);
+            }
+        }
+        self.pidfd.exited().await;
+        self.status_without_shim(dir)
+    }
+
+    /// The status as the shim reports it; `None` if it will not.
+    async fn reported(&self, link: &ShimLink) -> Option<ExitStatus> {
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let grace = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                report = link.receive() => match report {
+                    Ok(Some(Report::Exited { status })) => return Some(status.into()),
+                    Ok(Some(Report::Launched { .. } | Report::LaunchFailed(_))) => {}
+                    Ok(None) => return None,
+                    Err(error) => {
+                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim");
+                        return None;
+                    }
+                },
+                () = self.pidfd.exited(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + REPORT_GRACE);
+                }
+                () = grace => return None,
+            }
+        }
+    }
+
+    /// The shim's word if it left one, else what the kernel knows: the status of an orphan that
+    /// came to gantryd, of a process that somebody else has reaped, or of one that nobody has.
+    fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
+        let left = dir.text(EXIT_FILE).as_deref().and_then(ExitFile::from_json);
+        left.map(|exit| exit.status.into())
+            .or_else(|| self.adoption.as_mut()?.status())
+            .or_else(|| self.pidfd.exit_status())
+            .or_else(|| zombie_status(self.pid))
+            .unwrap_or(ExitStatus::Unknown)
+    }
+}

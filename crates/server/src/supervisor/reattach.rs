@@ -1,0 +1,300 @@
+//! Takes up the containers of an earlier server: those that live go on as if nothing had been,
+//! those that ended meanwhile are reported, and what was only half made is removed.
+//!
+//! The registry knows every container before the first request is served. Each is then taken up by
+//! its own task, so that one whose shim hangs delays nobody; its requests wait for it.
+
+use std::{sync::Arc, time::Duration};
+
+use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE, ToShim};
+use tokio::time::timeout;
+
+use super::{
+    Services, Supervisor, SupervisorError,
+    actor::Actor,
+    clear::OomTask,
+    create::Identity,
+    process::RunningProcess,
+};
+use crate::{
+    cgroup::Cgroup,
+    domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec},
+    oci::OciRuntime,
+    shim_link::{Report, ShimLink},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+    sys::{PidFd, process_start_time},
+};
+
+/// How long a shim may take to say how far its process has come. Later it still can; until then
+/// the kernel is asked.
+const SHIM_ANSWER: Duration = Duration::from_secs(2);
+
+/// How long a process that is to be gone may take.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How a process of an earlier server is found.
+enum Found {
+    Running(RunningProcess),
+    Ended(ExitStatus),
+}
+
+/// Everything that is known of a container of an earlier server.
+struct Kept {
+    record: ContainerRecord,
+    init: ProcessRecord,
+}
+
+impl Supervisor {
+    pub(super) async fn reattach(&self) -> Result<(), SupervisorError> {
+        let services = &self.0.services;
+        for dir in services.state.removed()? {
+            services.report_removed(&dir);
+        }
+        for (key, dir) in services.state.containers()? {
+            match read(&dir) {
+                Ok(kept) => self.take_up(key, dir, kept),
+                Err(error) => services.put_away(&key, &dir, &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_up(&self, key: ContainerKey, dir: ContainerDir, kept: Kept) {
+        let services = Arc::clone(&self.0.services);
+        let Kept { record, init } = kept;
+        let runtime = match services.runtime(&record.runtime, &record.runtime_args) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                // Its processes can be watched without it, and it may come back.
+                tracing::error!(container = %key, %error, "its runtime is missing");
+                OciRuntime::missing(&record.runtime, &record.runtime_args)
+            }
+        };
+        let lives = (record.life, init.life);
+        let reported =
+            services.is_start_journalled(&key, lives, &dir.process(&ProcessId::init()));
+        let identity = Identity { key, life: record.life, dir, runtime };
+        let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
+        handle.half_made = !reported;
+        if let Err(error) = self.0.registry.reserve(&handle) {
+            tracing::error!(container = %handle.key, %error, "cannot be taken up");
+        } else if reported {
+            tokio::spawn(actor.reattach(record));
+        } else {
+            tokio::spawn(actor.discard(record.cgroup));
+        }
+    }
+}
+
+fn read(dir: &ContainerDir) -> Result<Kept, StateError> {
+    let record = dir.read()?;
+    let init = dir.process(&ProcessId::init()).read()?;
+    Ok(Kept { record, init })
+}
+
+impl Services {
+    /// A container whose end the earlier server was about to journal.
+    fn report_removed(&self, dir: &ContainerDir) {
+        match dir.read() {
+            Ok(record) => {
+                let key = ContainerKey { namespace: Namespace::Types, id: record.id };
+                let init = dir.process(&ProcessId::init());
+                let life = record.life;
+                if self.is_start_journalled(&key, (life, life), &init)
+                    && !self.is_exit_journalled(&key, (life, life))
+                {
+                    let status = exit_file(&init).unwrap_or(ExitStatus::Unknown);
+                    let process = ProcessId::init();
+                    self.events.append(&key, life, EventKind::Exited { process, life, status });
+                }
+            }
+            Err(error) => tracing::error!(%error, "the end of a container cannot be read"),
+        }
+        if let Err(error) = dir.remove() {
+            tracing::error!(%error, "leaves files behind");
+        }
+    }
+
+    /// What cannot be read is kept for a person to look at. Whatever runs there goes on.
+    fn put_away(&self, key: &ContainerKey, dir: &ContainerDir, error: &StateError) {
+        match self.state.quarantine(dir, self.lives.next()) {
+            Ok(path) => tracing::error!(
+                container = %key, %error, moved_to = %path.display(),
+                "the state of a container cannot be read; what runs in it is left alone",
+            ),
+            Err(quarantine) => tracing::error!(
+                container = %key, %error, %quarantine,
+                "the state of a container can neither be read nor put away",
+            ),
+        }
+    }
+
+    fn is_start_journalled(
+        &self,
+        key: &ContainerKey,
+        (life, process_life): (Life, Life),
+        dir: &ProcessDir,
+    ) -> bool {
+        dir.is_journalled()
+            || self.events.recorded(key, life, |event| match event {
+                EventKind::ContainerStarted => process_life == life,
+                EventKind::ProcessStarted { life, .. } => *life == process_life,
+                _ => false,
+            })
+    }
+
+    fn is_exit_journalled(&self, key: &ContainerKey, (life, process_life): (Life, Life)) -> bool {
+        self.events.recorded(key, life, |event| {
+            matches!(event, EventKind::Exited { life, .. } if *life == process_life)
+        })
+    }
+
+    /// Looks for a process: its shim first, then the files that the shim left, then the kernel.
+    async fn find(&self, dir: &ProcessDir) -> Found {
+        let mut link = ShimLink::connect(dir.path()).ok();
+        if let Some(connected) = link.take() {
+            match timeout(SHIM_ANSWER, connected.receive()).await {
+                Ok(Ok(Some(Report::Launched { pid, pidfd }))) => {
+                    return Found::Running(RunningProcess {
+                        pid,
+                        pidfd: Arc::new(pidfd),
+                        link: Some(Arc::new(connected)),
+                        adoption: None,
+                    });
+                }
+                Ok(Ok(Some(Report::Exited { status }))) => return Found::Ended(status.into()),
+                // It never came to be, or the shim has just left.
+                Ok(_) => {}
+                Err(_) => {
+                    tracing::warn!(dir = %dir.path().display(), "the shim does not answer");
+                    link = Some(connected);
+                }
+            }
+        }
+        if let Some(status) = exit_file(dir) {
+            return Found::Ended(status);
+        }
+        let identity = dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json);
+        match identity.and_then(|identity| Some((identity.pid, open(&identity)?))) {
+            Some((pid, pidfd)) => Found::Running(RunningProcess {
+                pid,
+                pidfd: Arc::new(pidfd),
+                link: link.map(Arc::new),
+                adoption: None,
+            }),
+            None => Found::Ended(ExitStatus::Unknown),
+        }
+    }
+}
+
+/// What the shim left of its process's exit.
+fn exit_file(dir: &ProcessDir) -> Option<ExitStatus> {
+    let exit = dir.text(EXIT_FILE).as_deref().and_then(ExitFile::from_json)?;
+    Some(exit.status.into())
+}
+
+/// The process, if its pid still means it.
+fn open(identity: &ProcessIdentity) -> Option<PidFd> {
+    let pidfd = PidFd::open(identity.pid).ok()?;
+    let same = pidfd.inode().ok()? == identity.pidfd_inode
+        && process_start_time(identity.pid)? == identity.start_time;
+    same.then_some(pidfd)
+}
+
+impl Actor {
+    /// Takes the container up, then runs it.
+    async fn reattach(mut self, record: ContainerRecord) {
+        let services = Arc::clone(&self.services);
+        let cgroup = record.cgroup.clone().map(Arc::new);
+        self.lifecycle.reattached(record.paused);
+        if let Some(cgroup) = &cgroup {
+            let oom = OomTask::arm(&self.identity.key.id, cgroup, record.oom_kills);
+            self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
+            self.report_missed_pause(cgroup.is_frozen().unwrap_or(record.paused));
+        }
+        self.cgroup = cgroup;
+        self.record = Some(record);
+        self.reattach_execs(&services).await;
+
+        let (init, life) = (Arc::clone(&self.init), self.identity.life);
+        match services.find(&self.identity.dir.process(&init.id)).await {
+            Found::Running(process) => self.watch(life, init, process),
+            Found::Ended(status) => self.exited(&init.id, status),
+        }
+        self.run().await;
+    }
+
+    fn report_missed_pause(&mut self, frozen: bool) {
+        let missed = if frozen { self.lifecycle.paused() } else { self.lifecycle.resumed() };
+        if let Some(event) = missed {
+            self.publish(event);
+            self.note_pause(frozen);
+        }
+    }
+
+    async fn reattach_execs(&mut self, services: &Services) {
+        let dirs = self.identity.dir.processes().unwrap_or_default();
+        for dir in dirs {
+            match dir.read() {
+                Ok(ProcessRecord { spec, .. }) if spec.id.is_init() => {}
+                Ok(ProcessRecord { life, spec, .. }) => {
+                    self.reattach_exec(services, &dir, (life, spec)).await;
+                }
+                Err(error) => tracing::error!(
+                    container = %self.identity.key, %error,
+                    "the state of a process cannot be read; the process is left alone",
+                ),
+            }
+        }
+    }
+
+    async fn reattach_exec(
+        &mut self,
+        services: &Services,
+        dir: &ProcessDir,
+        (life, spec): (Life, ProcessSpec),
+    ) {
+        let lives = (self.identity.life, life);
+        let known = services.is_start_journalled(&self.identity.key, lives, dir)
+            && !services.is_exit_journalled(&self.identity.key, lives);
+        let found = services.find(dir).await;
+        if !known {
+            discard(dir, found).await;
+            return;
+        }
+        self.lifecycle.exec_reattached(spec.id.clone(), life);
+        match found {
+            Found::Running(process) => self.watch(life, Arc::new(spec), process),
+            Found::Ended(status) => self.exited(&spec.id, status),
+        }
+    }
+
+    /// Removes a container whose start nobody was told of; its caller may try again.
+    async fn discard(self, cgroup: Option<Cgroup>) {
+        let dir = self.identity.dir.process(&ProcessId::init());
+        let found = self.services.find(&dir).await;
+        discard(&dir, found).await;
+        self.services.delete(&self.identity, cgroup.as_ref()).await;
+        if let Err(error) = self.identity.dir.remove() {
+            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
+        }
+        self.release();
+    }
+}
+
+/// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
+/// its connection closed.
+async fn discard(dir: &ProcessDir, found: Found) {
+    if let Found::Running(process) = found {
+        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
+            tracing::warn!(pid = process.pid, "a process does not die");
+        }
+        if let Some(link) = process.link {
+            let _ = link.send(&ToShim::Ack);
+        }
+    }
+    if let Err(error) = dir.remove() {
+        tracing::error!(%error, "leaves files behind");
+    }
+}

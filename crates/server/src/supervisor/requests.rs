@@ -1,0 +1,192 @@
+//! What a container's task does when it is asked.
+
+use std::sync::Arc;
+
+use gantry_shim_proto::ToShim;
+use nix::libc;
+
+use super::{
+    SupervisorError,
+    actor::{Actor, Member, Message, Operation},
+    handle::{ContainerView, Reply, Request},
+};
+use crate::{
+    checkpoint,
+    domain::{Phase, ProcessId},
+};
+
+impl Actor {
+    pub(super) fn request(&mut self, request: Request) {
+        // A caller that is gone needs no answer: sends to it may fail.
+        match request {
+            Request::View(reply) => {
+                let _ = reply.send(self.alive_view());
+            }
+            Request::Exec(spec, reply) => self.start_exec(spec, reply),
+            Request::Signal { process, signal, reply } => {
+                let _ = reply.send(self.signal(&process, signal));
+            }
+            Request::Resize { process, size, reply } => {
+                let record = ToShim::Resize { width: size.width, height: size.height };
+                let _ = reply.send(self.tell_terminal(&process, &record));
+            }
+            Request::CloseStdin { process, reply } => {
+                let _ = reply.send(self.tell_shim(&process, &ToShim::CloseStdin));
+            }
+            Request::Pause(reply) => self.pause(reply),
+            Request::Resume(reply) => self.resume(reply),
+            Request::Update(resources, reply) => {
+                let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+                self.operate(Operation::Update, reply, async move {
+                    let runtime = &identity.runtime;
+                    Ok(services.runtimes.update(runtime, &identity.key.id, &resources).await?)
+                });
+            }
+            Request::Checkpoint(request, reply) => {
+                let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+                self.operate(Operation::Checkpoint, reply, async move {
+                    Ok(checkpoint::create(&services.runtimes, &identity.runtime, &request).await?)
+                });
+            }
+        }
+    }
+
+    pub(super) fn view(&self) -> ContainerView {
+        let mut processes: Vec<_> =
+            self.members.values().map(|member| (Arc::clone(&member.spec), member.pid)).collect();
+        processes.sort_by_key(|(spec, _)| !spec.id.is_init());
+        let record = self.record.as_ref();
+        ContainerView {
+            id: self.identity.key.id.clone(),
+            bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
+            runtime: self.identity.runtime.name().to_owned(),
+            labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+            phase: self.lifecycle.phase(),
+            processes,
+            cgroup: self.cgroup.clone(),
+        }
+    }
+
+    /// A container that was not reported yet is not known to anyone.
+    fn alive_view(&self) -> Result<ContainerView, SupervisorError> {
+        match self.lifecycle.phase() {
+            Phase::Starting => Err(self.not_found()),
+            _ => Ok(self.view()),
+        }
+    }
+
+    fn not_found(&self) -> SupervisorError {
+        SupervisorError::ContainerNotFound(self.identity.key.id.clone())
+    }
+
+    fn member(&self, process: &ProcessId) -> Result<&Member, SupervisorError> {
+        if self.lifecycle.phase() == Phase::Starting {
+            return Err(self.not_found());
+        }
+        let member = self.members.get(process);
+        member.ok_or_else(|| SupervisorError::ProcessNotFound(process.clone()))
+    }
+
+    fn signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
+        let member = self.member(process)?;
+        member.pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
+            Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
+            _ => SupervisorError::Signal { process: process.clone(), source },
+        })
+    }
+
+    fn tell_terminal(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
+        if !self.member(process)?.spec.terminal {
+            return Err(SupervisorError::NoTerminal(process.clone()));
+        }
+        self.tell_shim(process, record)
+    }
+
+    fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
+        let Some(link) = &self.member(process)?.link else {
+            let source = std::io::ErrorKind::NotConnected.into();
+            return Err(SupervisorError::Shim { process: process.clone(), source });
+        };
+        link.send(record).map_err(|source| match source.kind() {
+            std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+                SupervisorError::ProcessExited(process.clone())
+            }
+            _ => SupervisorError::Shim { process: process.clone(), source },
+        })
+    }
+
+    fn pause(&mut self, reply: Reply<()>) {
+        if let Err(refusal) = self.lifecycle.require_running() {
+            let _ = reply.send(Err(refusal.into()));
+            return;
+        }
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.operate(Operation::Pause, reply, async move {
+            Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
+        });
+    }
+
+    fn resume(&mut self, reply: Reply<()>) {
+        if let Err(refusal) = self.lifecycle.require_paused() {
+            let _ = reply.send(Err(refusal.into()));
+            return;
+        }
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.operate(Operation::Resume, reply, async move {
+            Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
+        });
+    }
+
+    /// Has the runtime change the container, one change at a time.
+    fn operate(
+        &mut self,
+        operation: Operation,
+        reply: Reply<()>,
+        call: impl Future<Output = Result<(), SupervisorError>> + Send + 'static,
+    ) {
+        let allowed = match (self.lifecycle.require_alive(), self.operation) {
+            (Err(_), _) if self.lifecycle.phase() == Phase::Starting => Err(self.not_found()),
+            (Err(refusal), _) => Err(refusal.into()),
+            (Ok(()), Some(other)) => Err(SupervisorError::Busy(other.name())),
+            (Ok(()), None) => Ok(()),
+        };
+        if let Err(error) = allowed {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.operation = Some(operation);
+        self.work(async move {
+            let result = call.await;
+            Message::Operated { operation, result, reply }
+        });
+    }
+
+    pub(super) fn operated(
+        &mut self,
+        operation: Operation,
+        result: Result<(), SupervisorError>,
+        reply: Reply<()>,
+    ) {
+        self.operation = None;
+        if result.is_ok() {
+            let event = match operation {
+                Operation::Pause => self.lifecycle.paused(),
+                Operation::Resume => self.lifecycle.resumed(),
+                Operation::Update | Operation::Checkpoint => None,
+            };
+            if let Some(event) = event {
+                self.publish(event);
+                self.note_pause(operation == Operation::Pause);
+            }
+        }
+        let _ = reply.send(result);
+    }
+
+    pub(super) fn note_pause(&mut self, paused: bool) {
+        let Some(record) = &mut self.record else { return };
+        record.paused = paused;
+        if let Err(error) = self.identity.dir.write(record) {
+            tracing::error!(container = %self.identity.key, %error, "cannot note a pause");
+        }
+    }
+}

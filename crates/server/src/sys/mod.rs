@@ -1,0 +1,12 @@
+//! What the kernel offers and the standard library does not: pidfds, child reaping and sockets
+//! that pass descriptors. The only home of `unsafe` in the server.
+
+mod async_fd;
+mod pidfd;
+mod reaper;
+mod seqpacket;
+
+pub(crate) use async_fd::watch;
+pub(crate) use pidfd::{PidFd, process_start_time, zombie_status};
+pub(crate) use reaper::{Adoption, Reaper};
+pub(crate) use seqpacket::SeqPacket;

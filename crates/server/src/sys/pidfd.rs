@@ -1,0 +1,137 @@
+//! Processes by descriptor, so that a recycled pid is never mistaken for the one that was meant.
+#![allow(unsafe_code, reason = "nix has no pidfd calls")]
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+use nix::libc;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::domain::ExitStatus;
+
+/// A process, see pidfd_open(2).
+#[derive(Debug)]
+pub(crate) struct PidFd(AsyncFd<OwnedFd>);
+
+impl PidFd {
+    /// The process that has the pid now; the caller makes sure that it is the one that is meant.
+    pub(crate) fn open(pid: u32) -> io::Result<Self> {
+        // SAFETY: pidfd_open takes two integers and touches no memory.
+        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
+        let fd = i32::try_from(result).map_err(|_| io::ErrorKind::InvalidData)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call has just returned this descriptor; nobody else owns it.
+        Self::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// A pidfd that somebody else opened.
+    pub(crate) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        super::watch(fd, Interest::READABLE).map(Self)
+    }
+
+    /// See pidfd_send_signal(2); `ESRCH` if the process has ended and was reaped.
+    pub(crate) fn send_signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: no siginfo is passed, so no memory is touched.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Waits until the process has ended; answers at once if it already has.
+    pub(crate) async fn exited(&self) {
+        // An error means that the reactor is going away, and so is the server.
+        let _ = self.0.readable().await;
+    }
+
+    /// The inode of the descriptor: since Linux 6.9 unique to the process.
+    pub(crate) fn inode(&self) -> io::Result<u64> {
+        Ok(nix::sys::stat::fstat(self.0.get_ref())?.st_ino)
+    }
+
+    /// How the process ended, if the kernel (6.15 or later) still knows: it does for a process
+    /// that somebody else has reaped as long as a descriptor from before is open.
+    pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
+        let mut info = PidFdInfo { mask: PIDFD_INFO_EXIT, ..PidFdInfo::default() };
+        // SAFETY: the kernel writes at most the size that is encoded in the request, which is that
+        // of the structure.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+        (result == 0 && info.mask & PIDFD_INFO_EXIT != 0)
+            .then(|| ExitStatus::from_wait_status(info.exit_code))
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.get_ref().as_fd()
+    }
+}
+
+/// `struct pidfd_info` of include/uapi/linux/pidfd.h, first version (64 bytes).
+#[repr(C)]
+#[derive(Default)]
+struct PidFdInfo {
+    mask: u64,
+    cgroup: u64,
+    pids_and_ids: [u32; 11],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+const PIDFD_GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, size_of::<PidFdInfo>());
+
+/// Field 22 of /proc/pid/stat: when the process started, in clock ticks after boot.
+pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
+    stat_field(pid, 22)?.parse().ok()
+}
+
+/// Field 52 of /proc/pid/stat: the wait status of a process that has ended and was not reaped.
+pub(crate) fn zombie_status(pid: u32) -> Option<ExitStatus> {
+    (stat_field(pid, 3)? == "Z")
+        .then(|| stat_field(pid, 52)?.parse().ok())?
+        .map(ExitStatus::from_wait_status)
+}
+
+/// A field of /proc/pid/stat from the third on, numbered as in proc(5). The second, the command,
+/// may contain anything, also blanks and parentheses.
+fn stat_field(pid: u32, number: usize) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(number - 3).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_structure_has_the_kernels_first_size() {
+        assert_eq!(size_of::<PidFdInfo>(), 64);
+    }
+
+    #[tokio::test]
+    async fn an_ended_child_is_seen() {
+        #[allow(clippy::disallowed_methods)]
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+        let pid = child.id();
+        let pidfd = PidFd::open(pid).unwrap();
+        assert!(process_start_time(pid).is_some());
+        pidfd.exited().await;
+        assert_eq!(zombie_status(pid), Some(ExitStatus::Code(7)));
+        child.wait().unwrap();
+        assert_eq!(zombie_status(pid), None);
+        assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        // Kernels before 6.15 cannot tell.
+        assert!(matches!(pidfd.exit_status(), None | Some(ExitStatus::Code(7))));
+    }
+}

@@ -1,0 +1,109 @@
+//! Unix sockets of whole packets that can carry a descriptor, for the link to the shims.
+
+use std::{
+    io::{self, IoSliceMut},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::Path,
+};
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
+    send, socket, socketpair,
+};
+use tokio::io::{Interest, unix::AsyncFd};
+
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// A connected `SOCK_SEQPACKET` socket.
+#[derive(Debug)]
+pub(crate) struct SeqPacket(AsyncFd<OwnedFd>);
+
+/// What was received.
+#[derive(Debug)]
+pub(crate) struct Packet {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+impl SeqPacket {
+    /// A pair: our end, and the end for the child.
+    pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        Ok((Self(super::watch(ours, BOTH)?), theirs))
+    }
+
+    /// Connects without waiting: `EAGAIN` if the listener's queue is full.
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+        Ok(Self(super::watch(fd, BOTH)?))
+    }
+
+    /// Sends without waiting: `EAGAIN` if the receiver has not read for long.
+    pub(crate) fn send(&self, packet: &[u8]) -> io::Result<()> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        send(self.0.as_raw_fd(), packet, flags)?;
+        Ok(())
+    }
+
+    /// The next packet; `None` once the peer is gone.
+    pub(crate) async fn receive(&self, limit: usize) -> io::Result<Option<Packet>> {
+        loop {
+            let mut ready = self.0.readable().await?;
+            match ready.try_io(|socket| receive(socket.get_ref(), limit)) {
+                Ok(result) => return result,
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd, limit: usize) -> io::Result<Option<Packet>> {
+    let mut bytes = vec![0; limit];
+    let mut buffers = [IoSliceMut::new(&mut bytes)];
+    let mut control = nix::cmsg_space!([i32; 1]);
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let message =
+        match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), flags) {
+            Err(nix::Error::ECONNRESET) => return Ok(None),
+            other => other?,
+        };
+    let length = message.bytes;
+    let mut fds = Vec::new();
+    for part in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = part {
+            fds.extend(received.into_iter().map(own));
+        }
+    }
+    if length == 0 {
+        return Ok(None);
+    }
+    bytes.truncate(length);
+    Ok(Some(Packet { bytes, fd: fds.pop() }))
+}
+
+#[allow(unsafe_code, reason = "nix hands received descriptors out as integers")]
+fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel has just installed this descriptor for this message; nobody else owns it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn packets_keep_their_bounds_and_the_end_is_seen() {
+        let (ours, theirs) = SeqPacket::pair().unwrap();
+        let theirs = SeqPacket(crate::sys::watch(theirs, BOTH).unwrap());
+        theirs.send(b"one").unwrap();
+        theirs.send(b"two").unwrap();
+        assert_eq!(ours.receive(16).await.unwrap().unwrap().bytes, b"one");
+        assert_eq!(ours.receive(16).await.unwrap().unwrap().bytes, b"two");
+        drop(theirs);
+        assert!(ours.receive(16).await.unwrap().is_none());
+    }
+}
