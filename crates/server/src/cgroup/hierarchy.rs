@@ -181,3 +181,138 @@ fn is_ending(reader: &mut Reader, pid: u32) -> Result<bool, CgroupError> {
     let flags = fields.and_then(|fields| fields.split(' ').nth(6)?.parse::<u64>().ok());
     flags.map(|flags| flags & EXITING != 0).ok_or_else(|| CgroupError::malformed(&path, stat))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::testing::TestCgroup;
+
+    /// systemd on a hybrid host.
+    const HYBRID: &str = "\
+22 28 0:20 / /proc rw,nosuid,nodev,noexec,relatime shared:14 - proc proc rw
+29 28 0:25 / /sys/fs/cgroup ro,nosuid,nodev,noexec shared:9 - tmpfs tmpfs ro,size=4096k,mode=755
+30 29 0:26 / /sys/fs/cgroup/unified rw,nosuid,nodev shared:10 - cgroup2 cgroup2 rw,nsdelegate
+31 29 0:27 / /sys/fs/cgroup/systemd rw,nosuid,nodev shared:11 - cgroup cgroup rw,xattr,name=systemd
+34 29 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cgroup rw,cpu,cpuacct
+35 29 0:31 / /sys/fs/cgroup/memory rw,nosuid shared:16 - cgroup cgroup rw,memory
+";
+    const HYBRID_OWN: &str = "\
+8:memory:/system.slice/gantryd.service
+5:cpu,cpuacct:/
+1:name=systemd:/system.slice/gantryd.service
+0::/system.slice/gantryd.service
+";
+    /// In a container that sees its own part of the v1 hierarchies.
+    const NESTED: &str = "\
+812 811 0:31 /docker/4d7f /sys/fs/cgroup/memory ro,nosuid master:16 - cgroup cgroup rw,memory
+813 811 0:33 /docker/4d7f /sys/fs/cgroup/pids ro,nosuid master:17 - cgroup cgroup rw,pids
+";
+    const NESTED_OWN: &str = "9:pids:/docker/4d7f/gantry\n8:memory:/docker/4d7f\n0::/docker/4d7f\n";
+
+    const V2: &str =
+        "30 23 0:26 / /sys/fs/cgroup rw,nosuid,nodev shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+
+    fn cgroup<const N: usize>(v1: [(&str, &str); N], unified: Option<&str>) -> Cgroup {
+        let v1 = v1.map(|(name, dir)| (name.to_owned(), format!("/sys/fs/cgroup/{dir}").into()));
+        let unified = unified.map(|dir| format!("/sys/fs/cgroup/{dir}").into());
+        Cgroup { v1: v1.into(), unified }
+    }
+
+    #[test]
+    fn a_process_in_all_hierarchies() {
+        let hierarchies = Hierarchies::parse(HYBRID, HYBRID_OWN);
+        let text = "9:pids:/x\n8:memory:/docker/1\n5:cpu,cpuacct:/docker/1\n\
+                    1:name=systemd:/docker/1/init.scope\n0::/system.slice/docker:a:b\n";
+        let expected = cgroup(
+            [
+                ("cpu", "cpu,cpuacct/docker/1"),
+                ("cpuacct", "cpu,cpuacct/docker/1"),
+                ("memory", "memory/docker/1"),
+                ("name=systemd", "systemd/docker/1/init.scope"),
+            ],
+            Some("unified/system.slice/docker:a:b"),
+        );
+        assert_eq!(Cgroup::parse(&hierarchies, text), Some(expected.clone()));
+        let json = serde_json::to_string(&expected).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_holds_the_server_is_left_out() {
+        let hierarchies = Hierarchies::parse(HYBRID, HYBRID_OWN);
+        let text = "8:memory:/system.slice\n5:cpu,cpuacct:/\n\
+                    1:name=systemd:/system.slice/gantryd.service/c\n\
+                    0::/system.slice/gantryd.service\n";
+        let expected = cgroup([("name=systemd", "systemd/system.slice/gantryd.service/c")], None);
+        assert_eq!(Cgroup::parse(&hierarchies, text), Some(expected));
+        let zombie = "8:memory:/\n5:cpu,cpuacct:/\n1:name=systemd:/\n0::/x (deleted)\n";
+        assert_eq!(Cgroup::parse(&hierarchies, zombie), None);
+        assert_eq!(Cgroup::parse(&hierarchies, HYBRID_OWN), None);
+        assert_eq!(Cgroup::parse(&hierarchies, "8:memory:/../x\n0::/a/../../b\n"), None);
+    }
+
+    #[test]
+    fn a_part_of_the_tree_is_mounted() {
+        let hierarchies = Hierarchies::parse(NESTED, NESTED_OWN);
+        let inside = "9:pids:/docker/4d7f/c\n8:memory:/docker/4d7f/c\n0::/docker/4d7f\n";
+        let expected = Some(cgroup([("memory", "memory/c"), ("pids", "pids/c")], None));
+        assert_eq!(Cgroup::parse(&hierarchies, inside), expected);
+        let outside = "9:pids:/docker/4d7fx\n8:memory:/docker\n";
+        assert_eq!(Cgroup::parse(&hierarchies, outside), None);
+        // The mount point is the root, wherever it is; so is what the server is in.
+        assert_eq!(Cgroup::parse(&hierarchies, NESTED_OWN), None);
+        assert_eq!(Cgroup::predicted(&hierarchies, "/c"), expected);
+    }
+
+    #[test]
+    fn the_whole_tree_is_preferred() {
+        let both = format!("{}{V2}", V2.replace("0:26 / /sys/fs", "0:26 /part /mnt\\040a"));
+        let hierarchies = Hierarchies::parse(&both, "0::/\n");
+        assert_eq!(hierarchies.0[0].mount, Path::new("/sys/fs/cgroup"));
+        let part = V2.replace("0:26 / /sys/fs", "0:26 /part /mnt\\040a");
+        let hierarchies = Hierarchies::parse(&part, "0::/elsewhere\n");
+        let expected = Hierarchy {
+            controllers: String::new(),
+            mount: "/mnt a/cgroup".into(),
+            root: "/part".into(),
+            own: None,
+        };
+        assert_eq!(hierarchies.0, [expected]);
+    }
+
+    #[test]
+    fn prediction() {
+        let hierarchies = Hierarchies::parse(V2, "0::/system.slice/gantryd.service\n");
+        let predicted = |path| Cgroup::predicted(&hierarchies, path);
+        assert_eq!(predicted("/docker//1/"), Some(cgroup([], Some("docker/1"))));
+        for refused in ["", "docker/1", "system.slice:docker:1", "/", "/a/../..", "/system.slice"] {
+            assert_eq!(predicted(refused), None, "{refused}");
+        }
+        let hierarchies = Hierarchies::parse(HYBRID, HYBRID_OWN);
+        let cgroup = Cgroup::predicted(&hierarchies, "/docker/1").unwrap();
+        assert_eq!(cgroup.v1["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct/docker/1"));
+        assert_eq!(cgroup.unified.unwrap(), Path::new("/sys/fs/cgroup/unified/docker/1"));
+    }
+
+    #[test]
+    fn processes_of_this_host() {
+        let Some(test) = TestCgroup::new("process") else { return };
+        let hierarchies = Hierarchies::discover().unwrap();
+        let mut child = test.sh("exec sleep 100");
+        let found = Cgroup::of_process(&hierarchies, child.id()).unwrap();
+        assert_eq!(found.controller("memory"), test.cgroup.controller("memory"));
+        assert_eq!(found.pids().unwrap(), [child.id()]);
+        child.kill().unwrap();
+        crate::cgroup::testing::until(|| {
+            matches!(
+                Cgroup::of_process(&hierarchies, child.id()),
+                Err(CgroupError::Gone { pid }) if pid == child.id()
+            )
+        });
+        child.wait().unwrap();
+        let own = Cgroup::of_process(&hierarchies, std::process::id()).unwrap_err();
+        assert!(matches!(own, CgroupError::Shared { .. }), "{own}");
+        let none = Cgroup::of_process(&hierarchies, u32::MAX).unwrap_err();
+        assert!(matches!(none, CgroupError::Gone { .. }), "{none}");
+    }
+}

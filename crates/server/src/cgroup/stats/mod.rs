@@ -206,7 +206,67 @@ impl Numbers<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::cgroup::testing::{TestCgroup, until};
+
+    #[test]
+    fn a_container_that_works() {
+        let Some(test) = TestCgroup::new("stats") else { return };
+        test.limit_memory("64M");
+        let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let path = file.path().display();
+        let mut child = test.sh(&format!(
+            "dd if=/dev/zero of={path} bs=1M count=8 conv=fsync 2>/dev/null; exec sleep 100"
+        ));
+        // Written and asleep again.
+        until(|| file.as_file().metadata().unwrap().len() == 8 << 20);
+        until(|| {
+            std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "sleep\n"
+        });
+        let stats = test.cgroup.stats().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!((1..10_000_000_000).contains(&stats.cpu.total_usage), "{:?}", stats.cpu);
+        let memory = &stats.memory;
+        assert!((4 << 20..=64 << 20).contains(&memory.cache), "{memory:?}");
+        assert!((memory.cache..=64 << 20).contains(&memory.usage.usage), "{memory:?}");
+        assert!(memory.usage.max_usage >= memory.usage.usage, "{memory:?}");
+        assert_eq!(memory.usage.limit, 64 << 20);
+        assert!(memory.stats["total_cache"] > 0 && memory.stats["pgfault"] > 0, "{memory:?}");
+        assert_eq!(stats.pids, PidsStats { current: 1, limit: 0 });
+        until(|| test.cgroup.remove().is_ok());
+        assert!(matches!(test.cgroup.stats(), Err(CgroupError::Removed)));
+    }
+
+    /// Statistics may take 300 microseconds of the server's time, a list of the processes 10.
+    #[test]
+    #[ignore = "a measurement, for a release build"]
+    fn cost() {
+        let Some(test) = TestCgroup::new("cost") else { return };
+        let mut child = test.sh("sleep 100 & sleep 100");
+        let median = |call: &dyn Fn()| {
+            let mut times = [Duration::ZERO; 999];
+            for time in &mut times {
+                let begin = Instant::now();
+                call();
+                *time = begin.elapsed();
+            }
+            times.sort_unstable();
+            times[times.len() / 2]
+        };
+        let stats = median(&|| {
+            test.cgroup.stats().unwrap();
+            system_usage().unwrap();
+            crate::net_dev::interfaces(child.id()).unwrap();
+        });
+        let pids = median(&|| drop(test.cgroup.pids().unwrap()));
+        println!("statistics {stats:?}, pids {pids:?}");
+        assert!(stats < Duration::from_micros(300) && pids < Duration::from_micros(10));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
 
     #[test]
     fn the_first_seven_columns_count() {

@@ -64,8 +64,8 @@ pub(super) fn memory(reader: &mut Reader, dir: &Path) -> Result<MemoryStats, Cgr
     })
 }
 
-/// blkio. What there is depends on the scheduler of the devices; only BFQ (since Linux 5.0) and
-/// CFQ (before) give more than the bytes and operations that throttling counts.
+/// blkio. What there is depends on the scheduler of the devices; only BFQ and CFQ (before Linux
+/// 5.0) give more than the bytes and operations that throttling counts.
 pub(super) fn blkio(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, CgroupError> {
     for prefix in ["blkio.bfq", "blkio"] {
         let mut read =
@@ -85,7 +85,7 @@ pub(super) fn blkio(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, Cgrou
             sectors: read("sectors")?,
         });
     }
-    // Before Linux 4.20 these are not recursive.
+    // Older kernels count these without nested cgroups only.
     let mut read = |name: &str| {
         let recursive = entries(reader, &dir.join(format!("blkio.throttle.{name}_recursive")))?;
         if !recursive.is_empty() {
@@ -142,14 +142,7 @@ pub(super) fn hugetlb(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn dir_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
-        dir
-    }
+    use crate::cgroup::testing::files;
 
     fn of(major: u64, minor: u64, op: &str, value: u64) -> BlkioEntry {
         BlkioEntry { major, minor, op: op.to_owned(), value }
@@ -157,13 +150,13 @@ mod tests {
 
     #[test]
     fn cpu_files() {
-        let dir = dir_with(&[
+        let (dir, mut reader) = files(&[
             ("cpuacct.usage", "31415926535\n"),
             ("cpuacct.usage_percpu", "20000000000 11415926535 \n"),
             ("cpuacct.stat", "user 2900\nsystem 241\n"),
             ("cpu.stat", "nr_periods 7\nnr_throttled 3\nthrottled_time 123456789\n"),
         ]);
-        let (mut reader, mut cpu) = (Reader::new(), CpuStats::default());
+        let mut cpu = CpuStats::default();
         cpu_usage(&mut reader, dir.path(), &mut cpu).unwrap();
         throttling(&mut reader, dir.path(), &mut cpu).unwrap();
         let expected = CpuStats {
@@ -180,7 +173,7 @@ mod tests {
 
     #[test]
     fn memory_files_without_swap_accounting() {
-        let dir = dir_with(&[
+        let (dir, mut reader) = files(&[
             ("memory.usage_in_bytes", "1000\n"),
             ("memory.max_usage_in_bytes", "2000\n"),
             ("memory.failcnt", "3\n"),
@@ -188,7 +181,7 @@ mod tests {
             ("memory.kmem.usage_in_bytes", "40\n"),
             ("memory.stat", "cache 500\nrss 400\ntotal_cache 501\n"),
         ]);
-        let memory = memory(&mut Reader::new(), dir.path()).unwrap();
+        let memory = memory(&mut reader, dir.path()).unwrap();
         let limit = 9_223_372_036_854_771_712;
         assert_eq!(memory.usage, MemoryData { usage: 1000, max_usage: 2000, failcnt: 3, limit });
         assert_eq!(memory.swap_usage, MemoryData::default());
@@ -199,7 +192,7 @@ mod tests {
     #[test]
     fn cfq_gives_everything() {
         let ops = "8:0 Read 1\n8:0 Write 2\n8:0 Sync 3\n8:0 Async 0\n8:0 Total 3\nTotal 3\n";
-        let dir = dir_with(&[
+        let (dir, mut reader) = files(&[
             ("blkio.io_serviced_recursive", ops),
             ("blkio.io_service_bytes_recursive", "8:0 Read 4096\nTotal 4096\n"),
             ("blkio.sectors_recursive", "8:0 8\n"),
@@ -207,7 +200,7 @@ mod tests {
             ("blkio.bfq.io_serviced_recursive", "Total 0\n"),
             ("blkio.throttle.io_serviced", "8:0 Read 77\nTotal 77\n"),
         ]);
-        let blkio = blkio(&mut Reader::new(), dir.path()).unwrap();
+        let blkio = blkio(&mut reader, dir.path()).unwrap();
         assert_eq!(blkio.serviced.len(), 5);
         assert_eq!(blkio.serviced[2], of(8, 0, "Sync", 3));
         assert_eq!(blkio.service_bytes, [of(8, 0, "Read", 4096)]);
@@ -217,21 +210,21 @@ mod tests {
 
     #[test]
     fn throttling_counts_without_a_scheduler_that_does() {
-        let dir = dir_with(&[
+        let (dir, mut reader) = files(&[
             ("blkio.bfq.io_serviced_recursive", "Total 0\n"),
             ("blkio.throttle.io_serviced_recursive", "253:0 Read 9\n253:0 Discard 0\nTotal 9\n"),
             ("blkio.throttle.io_serviced", "253:0 Read 4\nTotal 4\n"),
             ("blkio.throttle.io_service_bytes", "253:0 Read 16384\nTotal 16384\n"),
         ]);
-        let blkio = blkio(&mut Reader::new(), dir.path()).unwrap();
+        let blkio = blkio(&mut reader, dir.path()).unwrap();
         assert_eq!(blkio.serviced, [of(253, 0, "Read", 9), of(253, 0, "Discard", 0)]);
         assert_eq!(blkio.service_bytes, [of(253, 0, "Read", 16384)]);
     }
 
     #[test]
     fn nonsense_is_an_error_that_names_the_file() {
-        let dir = dir_with(&[("blkio.throttle.io_serviced", "8:0 Read\n")]);
-        let error = blkio(&mut Reader::new(), dir.path()).unwrap_err().to_string();
+        let (dir, mut reader) = files(&[("blkio.throttle.io_serviced", "8:0 Read\n")]);
+        let error = blkio(&mut reader, dir.path()).unwrap_err().to_string();
         assert!(error.contains("blkio.throttle.io_serviced"), "{error}");
     }
 }

@@ -176,3 +176,111 @@ pub(super) fn hugetlb(
     }
     Ok(stats)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::testing::files;
+
+    #[test]
+    fn cpu_times_are_nanoseconds() {
+        let (dir, mut reader) = files(&[(
+            "cpu.stat",
+            "usage_usec 1500\nuser_usec 1000\nsystem_usec 500\nnice_usec 0\n\
+             nr_periods 9\nnr_throttled 4\nthrottled_usec 77\nnr_bursts 0\nburst_usec 0\n",
+        )]);
+        let mut stats = CpuStats::default();
+        cpu(&mut reader, dir.path(), &mut stats).unwrap();
+        let expected = CpuStats {
+            total_usage: 1_500_000,
+            percpu_usage: Vec::new(),
+            usage_in_kernelmode: 500_000,
+            usage_in_usermode: 1_000_000,
+            periods: 9,
+            throttled_periods: 4,
+            throttled_time: 77_000,
+        };
+        assert_eq!(stats, expected);
+    }
+
+    #[test]
+    fn memory_in_v1_terms() {
+        let (dir, mut reader) = files(&[
+            ("memory.current", "10485760\n"),
+            ("memory.peak", "12582912\n"),
+            ("memory.max", "16777216\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 21\noom 2\noom_kill 1\noom_group_kill 0\n"),
+            ("memory.swap.current", "4096\n"),
+            ("memory.swap.peak", "8192\n"),
+            ("memory.swap.max", "1048576\n"),
+            ("memory.swap.events", "high 0\nmax 5\nfail 0\n"),
+            ("memory.stat", "anon 8192000\nfile 1024000\nkernel 65536\nslab 1\npgfault 33\n"),
+        ]);
+        let memory = memory(&mut reader, dir.path()).unwrap();
+        let usage =
+            MemoryData { usage: 10_485_760, max_usage: 12_582_912, failcnt: 21, limit: 16_777_216 };
+        let swap_usage =
+            MemoryData { usage: 10_489_856, max_usage: 12_591_104, failcnt: 5, limit: 17_825_792 };
+        assert_eq!((memory.usage, memory.swap_usage), (usage, swap_usage));
+        assert_eq!((memory.kernel_usage.usage, memory.kernel_usage.limit), (65_536, UNLIMITED));
+        assert_eq!(memory.cache, 1_024_000);
+        let stats = |key: &str| memory.stats.get(key).copied();
+        assert_eq!(stats("cache"), stats("total_cache"));
+        assert_eq!((stats("rss"), stats("anon")), (Some(8_192_000), Some(8_192_000)));
+        assert_eq!((stats("swap"), stats("total_pgfault")), (Some(4096), Some(33)));
+        assert_eq!(
+            (stats("hierarchical_memory_limit"), stats("mapped_file")),
+            (Some(16 << 20), None)
+        );
+    }
+
+    #[test]
+    fn no_limit_and_an_older_kernel() {
+        let (outer, mut reader) = files(&[("memory.max", "4096\n")]);
+        let dir = outer.path().join("a");
+        std::fs::create_dir(&dir).unwrap();
+        for (name, text) in [
+            ("memory.current", "100\n"),
+            ("memory.max", "max\n"),
+            ("memory.swap.current", "0\n"),
+            ("memory.swap.max", "max\n"),
+            ("memory.stat", "kernel_stack 16\npagetables 4\npercpu 2\nslab 30\nsock 1000\n"),
+        ] {
+            std::fs::write(dir.join(name), text).unwrap();
+        }
+        let memory = memory(&mut reader, &dir).unwrap();
+        assert_eq!(memory.usage, MemoryData { usage: 100, limit: UNLIMITED, ..Default::default() });
+        assert_eq!(memory.swap_usage.limit, UNLIMITED);
+        assert_eq!(memory.kernel_usage.usage, 52);
+        assert_eq!(memory.stats["hierarchical_memory_limit"], 4096);
+    }
+
+    #[test]
+    fn without_the_controllers_everything_is_zero() {
+        let (dir, mut reader) = files(&[]);
+        assert_eq!(memory(&mut reader, dir.path()).unwrap(), MemoryStats::default());
+        assert_eq!(io(&mut reader, dir.path()).unwrap(), BlkioStats::default());
+        assert_eq!(hugetlb(&mut reader, dir.path()).unwrap(), HashMap::new());
+    }
+
+    #[test]
+    fn io_by_device() {
+        let (dir, mut reader) = files(&[(
+            "io.stat",
+            "8:16 rbytes=1459200 wbytes=314773504 rios=192 wios=353 dbytes=7 dios=1\n8:0 \n",
+        )]);
+        let io = io(&mut reader, dir.path()).unwrap();
+        let values = |entries: &[BlkioEntry]| -> Vec<(u64, String, u64)> {
+            entries.iter().map(|entry| (entry.minor, entry.op.clone(), entry.value)).collect()
+        };
+        let expected = [("Read", 192), ("Write", 353), ("Discard", 1), ("Total", 546)];
+        let expected = expected.map(|(op, value)| (16, op.to_owned(), value));
+        assert_eq!(values(&io.serviced)[..4], expected);
+        assert_eq!(values(&io.service_bytes)[0], (16, "Read".to_owned(), 1_459_200));
+        assert_eq!(io.service_bytes.len(), 8);
+
+        let (dir, mut reader) = files(&[("io.stat", "nonsense\n")]);
+        let error = super::io(&mut reader, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("io.stat") && error.contains("nonsense"), "{error}");
+    }
+}
