@@ -5,6 +5,7 @@ use std::{
     io,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -26,15 +27,23 @@ use super::{
 /// lost between arming, waiting and the container's end, when [`Self::check`] looks for the last
 /// time. On v2 the count covers nested cgroups, and its file tells when it changes.
 ///
-/// On v1 an eventfd tells that the container is at its limit, shortly before the kernel kills and
-/// counts. That is told at once, and the kill that follows is no news. A kill in a nested cgroup, or
-/// for a limit further up, makes no such announcement; it is told at the next look.
+/// On v1 an eventfd announces that the container is at its limit, shortly before the kernel kills
+/// and counts. The first announcement is told at once, as an exit may follow soon. The kill is no
+/// news then, nor are more announcements until it is counted: there can be dozens for one kill. A
+/// kill in a nested cgroup, or for a limit further up, is not announced; it is told at the next
+/// look.
 #[derive(Debug)]
 pub(crate) struct OomWatch {
     cgroup: Cgroup,
     source: Source,
+    /// The kills that were told; one ahead of the count after an announcement.
     seen: u64,
+    announced: Option<Instant>,
 }
+
+/// The kill that was announced comes within this time. Else it does not come: another process was
+/// about to end, or the container has no OOM killer.
+const KILL_FOLLOWS: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Source {
@@ -53,7 +62,7 @@ impl OomWatch {
                 Source::V2(events.ok_or_else(no_memory)?)
             }
         };
-        Ok(Self { cgroup: cgroup.clone(), source, seen })
+        Ok(Self { cgroup: cgroup.clone(), source, seen, announced: None })
     }
 
     /// Waits until the container has run out of memory since that was last told; for ever if it
@@ -78,13 +87,20 @@ impl OomWatch {
                 (false, text.and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0))
             }
         };
-        let counted = kills > self.seen;
-        if counted {
-            self.seen = kills;
-        } else if announced {
-            self.seen = kills + 1;
+        Ok(self.is_news(announced, kills))
+    }
+
+    fn is_news(&mut self, announced: bool, kills: u64) -> bool {
+        if kills < self.seen && self.announced.is_some_and(|at| at.elapsed() < KILL_FOLLOWS) {
+            return false;
         }
-        Ok(counted || announced)
+        let counted = kills > self.seen;
+        self.seen = kills;
+        if announced && !counted {
+            self.seen += 1;
+            self.announced = Some(Instant::now());
+        }
+        announced || counted
     }
 
     /// The kills told so far, for a later server's [`Self::arm`].
@@ -147,8 +163,6 @@ const LARGEST_CHARGE: u64 = 8 << 16;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::timeout;
 
     use super::*;
@@ -175,6 +189,39 @@ mod tests {
             assert!(!watch.check().unwrap(), "told twice");
             assert_eq!((watch.seen(), test.cgroup.oom_kills().unwrap()), (round, round));
         }
+    }
+
+    /// On v1 the kernel announces hundreds of times when many processes want memory at once.
+    #[tokio::test]
+    async fn many_announcements_are_few_events() {
+        let Some(test) = limited("storm") else { return };
+        let mut watch = OomWatch::arm(&test.cgroup, 0).unwrap();
+        let mut children = [(); 8].map(|()| test.sh(HOG));
+        let mut told = 0;
+        while timeout(Duration::from_secs(1), watch.next()).await.is_ok() {
+            told += 1;
+        }
+        for child in &mut children {
+            child.wait().unwrap();
+        }
+        let kills = test.cgroup.oom_kills().unwrap();
+        assert!((1..=kills + 1).contains(&told), "{told} events for {kills} kills");
+    }
+
+    #[tokio::test]
+    async fn announcements_and_kills() {
+        let Some(test) = limited("news") else { return };
+        let mut watch = OomWatch::arm(&test.cgroup, 0).unwrap();
+        assert!(watch.is_news(true, 0), "announced");
+        assert!(!watch.is_news(true, 0), "again");
+        assert!(!watch.is_news(false, 1), "the kill");
+        assert!(watch.is_news(false, 2), "not announced");
+        assert!(watch.is_news(true, 2), "without a kill");
+        watch.announced = Instant::now().checked_sub(KILL_FOLLOWS);
+        assert!(!watch.is_news(false, 2));
+        assert!(watch.is_news(true, 2), "long after");
+        assert!(watch.is_news(false, 4), "more than announced");
+        assert_eq!(watch.seen(), 4);
     }
 
     /// Its exit may be known before anyone waited, or even before the watch was armed.
