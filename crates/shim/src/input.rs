@@ -21,6 +21,7 @@ impl Input {
     #[must_use]
     pub(crate) fn close(mut self) -> Option<Self> {
         self.closing = true;
+        self.pump.hurry();
         self.carry(EventFlags::empty())
     }
 
@@ -41,8 +42,9 @@ impl Input {
 
     fn finish(mut self) -> Option<Self> {
         let eof = self.eof_char.take()?;
-        self.pump.push(&[eof]);
-        self.closing = true;
-        self.carry(EventFlags::empty())
+        // Within a line the character only submits what was typed so far, see termios(3).
+        let ended = matches!(self.pump.last(), None | Some(b'\n' | b'\r'));
+        self.pump.push(&[eof, eof][usize::from(ended)..]);
+        self.close()
     }
 }

@@ -98,8 +98,11 @@ impl Process {
 
 fn read_pid() -> io::Result<Pid> {
     let text = fs::read_to_string(PID_FILE)?;
-    let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-    pid.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    positive(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn positive(text: &str) -> Option<Pid> {
+    Pid::from_raw(text.trim().parse::<u32>().ok()?.try_into().ok()?)
 }
 
 /// Field 22 of /proc/pid/stat. Field 2, the command in parentheses, may contain both spaces and
@@ -112,6 +115,14 @@ fn start_time(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pids_are_positive() {
+        assert_eq!(positive("17\n"), Pid::from_raw(17));
+        for text in ["", "0", "-5", "4294967295", "99999999999", "12x"] {
+            assert_eq!(positive(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn start_time_behind_an_awkward_name() {

@@ -34,6 +34,9 @@ pub(crate) struct Pump {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
+    last: Option<u8>,
+    /// Reads whenever it can write, since the source does not tell when it is ready.
+    eager: bool,
 }
 
 struct End {
@@ -51,8 +54,19 @@ impl Pump {
     ) -> io::Result<Self> {
         let from = End::new(poller, source, from)?;
         let to = End::new(poller, source, to)?;
+        let eager = !from.watched;
         let buffer = vec![0; BUFFER].into_boxed_slice();
-        let pump = Self { poller: poller.clone(), source, from, to, buffer, start: 0, end: 0 };
+        let pump = Self {
+            poller: poller.clone(),
+            source,
+            from,
+            to,
+            buffer,
+            start: 0,
+            end: 0,
+            last: None,
+            eager,
+        };
         pump.watch()?;
         Ok(pump)
     }
@@ -63,6 +77,16 @@ impl Pump {
         // Fails for no reason that a working epoll instance could have.
         let _ = self.watch();
         step
+    }
+
+    /// From now on the next step reads even if the source has nothing, to find that out.
+    pub(crate) fn hurry(&mut self) {
+        self.eager = true;
+    }
+
+    /// The last byte that was read.
+    pub(crate) fn last(&self) -> Option<u8> {
+        self.last
     }
 
     /// Appends bytes of the shim's own; only when nothing is pending.
@@ -76,7 +100,10 @@ impl Pump {
         if self.start == self.end {
             match read(&self.from.fd, &mut self.buffer[..]) {
                 Ok(0) => return Step::Ended,
-                Ok(length) => (self.start, self.end) = (0, length),
+                Ok(length) => {
+                    (self.start, self.end) = (0, length);
+                    self.last = Some(self.buffer[length - 1]);
+                }
                 Err(Errno::AGAIN | Errno::INTR) => return Step::Starved,
                 // EIO: a terminal that was hung up.
                 Err(_) => return Step::Ended,
@@ -94,7 +121,7 @@ impl Pump {
 
     /// Waits for whichever end the next step needs, and not for the other.
     fn watch(&self) -> io::Result<()> {
-        let writes = self.start < self.end || !self.from.watched;
+        let writes = self.start < self.end || self.eager;
         let (read, write) = match writes {
             true => (EventFlags::empty(), EventFlags::OUT),
             false => (EventFlags::IN, EventFlags::empty()),

@@ -10,6 +10,7 @@ use rustix::process::{getpid, set_child_subreaper, setsid};
 
 /// Returns the signalfd on which the end of a child is reported.
 pub(crate) fn become_shim() -> io::Result<OwnedFd> {
+    crate::sys::close_inherited();
     take_name();
     // Fails only for the leader of a process group, which has left its parent's already.
     let _ = setsid();

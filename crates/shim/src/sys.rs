@@ -15,14 +15,26 @@ pub(crate) fn take_link() -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(gantry_shim_proto::LINK_FD) }
 }
 
-/// Sets the standard signals to their default: a disposition of "ignore" that the server got from
-/// its own parent (nohup, `&` of a shell) would go through the runtime into the container.
+/// Closes what the server should not have passed on: its listening sockets, for one, would stay
+/// open for as long as the shim lives. To be called before the shim opens anything.
+pub(crate) fn close_inherited() {
+    // SAFETY: nothing owns a descriptor above the standard ones yet. Before Linux 5.9 it fails.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+}
+
+/// Sets every signal to its default: a disposition of "ignore" would go through the runtime into
+/// the container. The server may have one from its own parent (nohup, `&` of a shell), and glibc's
+/// posix_spawn ignores signals 32 and 33 in the child; its `signal` refuses to touch these two.
 pub(crate) fn reset_dispositions() {
-    for signal in 1..32 {
+    // The kernel's struct sigaction: SIG_DFL, no flags, an empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    const MASK_SIZE: usize = 8;
+    for signal in 1..=64 {
         // std ignores SIGPIPE here and restores it in its children; the shim needs it ignored.
         if signal != libc::SIGPIPE {
+            let (new, old) = (DEFAULT.as_ptr(), std::ptr::null_mut::<u64>());
             // SAFETY: no handler is installed. Fails for SIGKILL and SIGSTOP, as it should.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, MASK_SIZE) };
         }
     }
 }

@@ -38,6 +38,14 @@ impl Bundle {
         Self { dir, id }
     }
 
+    /// Runs something else than a shell.
+    pub(crate) fn set_args(&self, args: &[&str]) {
+        let path = self.path("config.json");
+        let mut spec: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        spec["process"]["args"] = json!(args);
+        std::fs::write(path, spec.to_string()).unwrap();
+    }
+
     fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
@@ -104,7 +112,7 @@ fn spec(id: &str, script: &str, terminal: bool) -> Value {
             },
         ],
         "linux": {
-            "cgroupsPath": format!("/gantry-test-shim/{id}"),
+            "cgroupsPath": format!("/{id}"),
             "namespaces": [
                 { "type": "pid" }, { "type": "mount" }, { "type": "ipc" }, { "type": "uts" },
             ],

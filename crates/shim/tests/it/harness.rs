@@ -5,6 +5,7 @@ use std::io::{IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,8 +17,10 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, recvmsg, send, socket_with, socketpair,
 };
-use rustix::process::{PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_gantry-shim");
 
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +30,11 @@ pub(crate) struct Server(OwnedFd);
 
 impl Server {
     pub(crate) fn say(&self, record: &ToShim) {
-        send(&self.0, &record.encode(), SendFlags::NOSIGNAL).unwrap();
+        self.say_bytes(&record.encode());
+    }
+
+    pub(crate) fn say_bytes(&self, packet: &[u8]) {
+        send(&self.0, packet, SendFlags::NOSIGNAL).unwrap();
     }
 
     /// The next record and the descriptor that came with it; `None` at the end.
@@ -75,15 +82,28 @@ pub(crate) struct Shim {
 
 impl Shim {
     pub(crate) fn start() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn start_in(dir: TempDir) -> Self {
+        Self::spawn(dir, &mut Command::new(BINARY))
+    }
+
+    pub(crate) fn start_as(name: &str) -> Self {
+        Self::spawn(tempfile::tempdir().unwrap(), Command::new(BINARY).arg0(name))
+    }
+
+    /// From a parent that ignores signals and leaks a descriptor.
+    pub(crate) fn start_badly() -> Self {
+        let text = format!("trap '' HUP INT QUIT TERM USR1; exec 7</dev/null; exec {BINARY}");
+        Self::spawn(tempfile::tempdir().unwrap(), Command::new("/bin/sh").args(["-c", &text]))
+    }
+
+    fn spawn(dir: TempDir, command: &mut Command) -> Self {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        let process = Command::new(env!("CARGO_BIN_EXE_gantry-shim"))
-            .current_dir(dir.path())
-            .stdin(Stdio::from(theirs))
-            .spawn()
-            .unwrap();
+        let process = command.current_dir(dir.path()).stdin(Stdio::from(theirs)).spawn().unwrap();
         let pid = rustix::process::Pid::from_child(&process);
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
         Self { server: Server(ours), process, pidfd, dir }
@@ -134,6 +154,18 @@ impl Shim {
         ExitFile::from_json(&text).unwrap()
     }
 
+    /// Whether it sleeps all the time.
+    pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
+        let switches = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt")).unwrap();
+            line.to_owned()
+        };
+        let before = switches();
+        std::thread::sleep(time);
+        before == switches()
+    }
+
     pub(crate) fn leaves_within(&self, time: Duration) -> bool {
         is_ready(&self.pidfd, PollFlags::IN, time)
     }
@@ -174,23 +206,28 @@ impl Pipe {
 
     /// Opens it for reading without waiting for a writer, then reads with patience.
     pub(crate) fn reader(&self) -> File {
-        open(&self.path, OFlags::RDONLY)
+        open(&self.path, OFlags::RDONLY).unwrap()
     }
 
     /// Opens it for writing; somebody has to be reading.
     pub(crate) fn writer(&self) -> File {
+        self.try_writer().unwrap()
+    }
+
+    /// `None` if nobody reads.
+    pub(crate) fn try_writer(&self) -> Option<File> {
         open(&self.path, OFlags::WRONLY)
     }
 }
 
-fn open(path: &Path, flags: OFlags) -> File {
-    let fd = rustix::fs::open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty());
-    let fd = fd.unwrap();
+fn open(path: &Path, flags: OFlags) -> Option<File> {
+    let nonblocking = flags | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, nonblocking, Mode::empty()).ok()?;
     rustix::fs::fcntl_setfl(&fd, flags).unwrap();
-    fd.into()
+    Some(fd.into())
 }
 
-/// Creates a file to be read by `sh`.
+/// Creates a file.
 pub(crate) fn write(path: &Path, text: &str) {
     let mut file =
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o700).open(path).unwrap();
@@ -253,13 +290,9 @@ pub(crate) fn ends(pidfd: &OwnedFd) -> bool {
     is_ready(pidfd, PollFlags::IN, PATIENCE)
 }
 
-/// Asserts that a process is not a child of the test.
-pub(crate) fn is_not_ours(pidfd: &OwnedFd) -> bool {
-    rustix::process::waitid(
-        WaitId::PidFd(pidfd.as_fd()),
-        WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-    )
-    .is_err()
+/// Bytes that do not repeat soon.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|index| index.wrapping_mul(index >> 8 | 1).to_le_bytes()[0]).collect()
 }
 
 /// A launch of a shell script in place of a runtime, without stdio.
@@ -270,6 +303,10 @@ pub(crate) fn script(text: &str) -> Launch {
 
 /// A launch whose "runtime" detaches `command` as runc does.
 pub(crate) fn detached(command: &str) -> Launch {
-    // Without job control, `&` would replace stdin.
-    script(&format!("({command}) <&0 & echo $! > pid"))
+    // Without job control, `&` replaces stdin. The command starts when nobody is there any more who
+    // would take its status, as a shell does.
+    script(&format!(
+        "exec 3<&0; mkfifo gate; (read _ < gate; {command}) <&3 3<&- & echo $! > pid
+        exec tee gate < /dev/null"
+    ))
 }

@@ -1,8 +1,16 @@
 //! Drives the real shim over a socket pair: against shell scripts that stand for a runtime, and
 //! against runc, which takes root.
-#![allow(clippy::disallowed_methods, reason = "tests start processes")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test starts processes and panics"
+)]
 
+mod abort;
 mod bundle;
 mod container;
 mod exit;
 mod harness;
+mod input;
+mod output;
+mod terminal;
