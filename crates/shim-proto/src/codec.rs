@@ -94,9 +94,11 @@ impl<'a> Reader<'a> {
     }
 
     fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        if self.0.is_empty() {
-            return Ok([0; N]);
-        }
+        if self.0.is_empty() { Ok([0; N]) } else { self.exact() }
+    }
+
+    /// Bytes that every version writes, and that nobody may make up.
+    pub(crate) fn exact<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (field, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Length)?;
         self.0 = rest;
         Ok(*field)

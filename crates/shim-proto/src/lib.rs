@@ -23,7 +23,7 @@ mod record;
 
 pub use codec::DecodeError;
 pub use files::{ExitFile, Identity};
-pub use record::{FromShim, LaunchError, Launch, ToShim, WaitStatus};
+pub use record::{FromShim, Launch, LaunchError, ToShim, WaitStatus};
 
 /// Version of the format that this crate writes.
 pub const VERSION: u8 = 1;

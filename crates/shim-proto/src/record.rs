@@ -10,7 +10,8 @@ pub enum ToShim {
     /// Kill the runtime if it still works, and what it started; answered by `LaunchFailed`.
     /// Too late once `Launched` was sent, and ignored then.
     Abort,
-    /// Deliver what is in the stdin pipe, then end it. Idempotent.
+    /// Deliver what is in the stdin pipe, then end it: to a process with a terminal by typing the
+    /// terminal's end-of-file character. Idempotent.
     CloseStdin,
     /// New size of the terminal in character cells.
     Resize {
@@ -138,9 +139,7 @@ impl ToShim {
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
-            Self::Resize { width, height } => {
-                Writer::new(RESIZE).u16(*width).u16(*height).finish()
-            }
+            Self::Resize { width, height } => Writer::new(RESIZE).u16(*width).u16(*height).finish(),
             Self::Ack => Writer::new(ACK).finish(),
         }
     }
@@ -250,9 +249,9 @@ impl WaitStatus {
     }
 
     fn decode(fields: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(match (fields.u8()?, fields.u8()?) {
-            (0, code) => Self::Code(code),
-            (_, signal) => Self::Signal(signal),
+        Ok(match fields.exact()? {
+            [0, code] => Self::Code(code),
+            [_, signal] => Self::Signal(signal),
         })
     }
 }
