@@ -162,7 +162,8 @@ mod tests {
 
     #[test]
     fn anything_at_all_is_read() {
-        for odd in ["", "{", "[]", "null", "{\"process\":7}", "{\"process\":{\"args\":{\"a\":1}}}"] {
+        for odd in ["", "{", "[]", "null", "{\"process\":7}", "{\"process\":{\"args\":{\"a\":1}}}"]
+        {
             assert_eq!(open(odd).init().args, Vec::<String>::new(), "{odd}");
         }
         let full = open(

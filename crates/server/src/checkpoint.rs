@@ -110,7 +110,11 @@ pub(crate) async fn create(
 ) -> Result<(), CheckpointError> {
     let path = request.dir.join(&request.config.name);
     let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700).recursive(true).create(&request.dir).map_err(failed("create", &request.dir))?;
+    builder
+        .mode(0o700)
+        .recursive(true)
+        .create(&request.dir)
+        .map_err(failed("create", &request.dir))?;
     builder.recursive(false).create(&path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => CheckpointError::Taken(path.clone()),
         _ => failed("create", &path)(error),
@@ -211,8 +215,8 @@ mod tests {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
         write_config(&dir.path().join("b"), &config).unwrap();
-        assert_eq!(list(dir.path()).unwrap(), [config.clone()]);
         assert_eq!(config.options(), ["--tcp-established", "--empty-ns=net"]);
+        assert_eq!(list(dir.path()).unwrap(), [config]);
 
         let missing = delete(dir.path(), "not-one").unwrap_err();
         assert!(matches!(missing, CheckpointError::NotFound(_)), "{missing}");

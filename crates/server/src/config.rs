@@ -141,7 +141,7 @@ impl Command {
                         if !drop_in {
                             return Err(Arg::Long(&name).unexpected().into());
                         }
-                        ignored.push(skip(name, &mut parser));
+                        ignored.push(skip(&name, &mut parser));
                     }
                 }
                 other if drop_in => {
@@ -160,7 +160,7 @@ impl Command {
 }
 
 /// Skips a flag that is not known, and its value if it has one behind a '='.
-fn skip(name: String, parser: &mut Parser) -> String {
+fn skip(name: &str, parser: &mut Parser) -> String {
     let value = parser.optional_value();
     value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))
 }

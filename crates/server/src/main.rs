@@ -1,5 +1,6 @@
 //! gantryd: a gRPC-only container runtime service.
 
+mod authority;
 mod bundle;
 mod cgroup;
 mod checkpoint;
@@ -17,6 +18,7 @@ mod sys;
 
 use std::{error::Error, fs, process::ExitCode, sync::Arc, time::Duration};
 
+use authority::LocalAuthority;
 use config::{Command, Config, LogFormat};
 use events::EventLog;
 use gantry_api::types::api_server::ApiServer;
@@ -31,7 +33,7 @@ use tokio::{
     sync::{oneshot, watch},
     time::timeout,
 };
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::transport::Server;
 use tracing_subscriber::EnvFilter;
 
@@ -106,11 +108,7 @@ fn raise_file_limit() {
 
 /// Serves until a signal says stop. Health is answered at once, everything else once the
 /// containers of an earlier server are known.
-async fn serve(
-    config: Config,
-    state: StateDir,
-    listener: Listener,
-) -> Result<(), Box<dyn Error>> {
+async fn serve(config: Config, state: StateDir, listener: Listener) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let Listener { socket, path } = listener;
@@ -127,7 +125,8 @@ async fn serve(
         .add_service(reflection().build_v1alpha()?)
         .add_service(ApiServer::new(api).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(UnixListener::from_std(socket)?),
+            UnixListenerStream::new(UnixListener::from_std(socket)?)
+                .map(|accepted| accepted.map(LocalAuthority::new)),
             async {
                 // Also when the sender is gone.
                 let _ = closed.await;

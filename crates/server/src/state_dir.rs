@@ -50,6 +50,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) labels: Vec<String>,
     /// Unknown until the runtime has made it, where it cannot be told from the spec.
     pub(crate) cgroup: Option<Cgroup>,
+    /// Others were in it before, so that nothing may be done to all of its processes.
+    #[serde(default)]
+    pub(crate) cgroup_shared: bool,
     /// Whether `pause` was the last of the journalled pause and resume events.
     pub(crate) paused: bool,
     /// Out-of-memory kills that were reported.
@@ -76,9 +79,15 @@ impl ContainerRecord {
             runtime_args: Vec::new(),
             labels: Vec::new(),
             cgroup: None,
+            cgroup_shared: false,
             paused: false,
             oom_kills: 0,
         }
+    }
+
+    /// The cgroup, if all in it are the container's.
+    pub(crate) fn own_cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref().filter(|_| !self.cgroup_shared)
     }
 }
 
@@ -201,10 +210,6 @@ impl StateDir {
 }
 
 impl ContainerDir {
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     pub(crate) fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
         create_private_dirs(&self.path)?;
         self.write(record)
@@ -242,6 +247,8 @@ impl ProcessDir {
     }
 
     pub(crate) fn create(&self, record: &ProcessRecord) -> Result<(), StateError> {
+        // What an earlier process of this id left while its exit could not be journalled.
+        self.remove()?;
         create_private_dirs(&self.path)?;
         write_json(&self.path.join(PROCESS_FILE), record, self.sync)
     }

@@ -28,9 +28,16 @@ pub(crate) struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EventKind {
     ContainerStarted,
-    ProcessStarted { process: ProcessId, life: Life },
+    ProcessStarted {
+        process: ProcessId,
+        life: Life,
+    },
     /// `life` is the process's own, as an exec's id can be used again in the same container.
-    Exited { process: ProcessId, life: Life, status: ExitStatus },
+    Exited {
+        process: ProcessId,
+        life: Life,
+        status: ExitStatus,
+    },
     Paused,
     Resumed,
     OutOfMemory,

@@ -163,7 +163,8 @@ mod tests {
         for good in ["a", "0f", "web_1.2+x-y", "...", &"x".repeat(128)] {
             assert!(ContainerId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", ".", "..", "../x", "a/b", "a b", "ä", "a\n", "-rf", "\0", &"x".repeat(129)] {
+        for bad in ["", ".", "..", "../x", "a/b", "a b", "ä", "a\n", "-rf", "\0", &"x".repeat(129)]
+        {
             assert!(ProcessId::parse(bad).is_err(), "{bad:?}");
         }
     }

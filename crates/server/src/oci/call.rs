@@ -21,6 +21,20 @@ const MAX_OUTPUT: u64 = 1 << 20;
 /// How long a killed runtime may take to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
+/// A sub-command, its arguments and what it reads on its stdin.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    pub(super) verb: &'static str,
+    pub(super) args: &'a [&'a str],
+    pub(super) input: Option<&'a [u8]>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(verb: &'static str, args: &'a [&'a str]) -> Self {
+        Self { verb, args, input: None }
+    }
+}
+
 impl Runtimes {
     /// Runs a sub-command to its end and gives its output. What it says goes into a file in
     /// memory, so that a runtime that talks never waits for a reader.
@@ -28,11 +42,10 @@ impl Runtimes {
     pub(super) async fn call(
         &self,
         runtime: &OciRuntime,
-        verb: &'static str,
-        args: &[&str],
-        input: Option<&[u8]>,
+        Call { verb, args, input }: Call<'_>,
     ) -> Result<Vec<u8>, OciError> {
-        let failed = |source| OciError::System { what: format!("run the runtime's {verb}"), source };
+        let failed =
+            |source| OciError::System { what: format!("run the runtime's {verb}"), source };
         let mut output = memory_file().map_err(failed)?;
         let mut errors = memory_file().map_err(failed)?;
         let mut command = Command::new(&runtime.program);

@@ -42,9 +42,7 @@ impl OciError {
                 source: io::Error::from_raw_os_error(errno),
             },
             LaunchError::Runtime { status } => Self::refused(log, status),
-            LaunchError::Aborted => {
-                Self::Refused { message: "the launch was given up".to_owned() }
-            }
+            LaunchError::Aborted => Self::Refused { message: "the launch was given up".to_owned() },
         }
     }
 

@@ -42,7 +42,10 @@ pub(super) fn has_common_phrase(message: &str) -> bool {
 }
 
 fn clean(message: &str) -> String {
-    let end = message.floor_char_boundary(MAX_MESSAGE);
+    let mut end = message.len().min(MAX_MESSAGE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
     message[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

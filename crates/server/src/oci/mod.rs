@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use call::Call;
 pub(crate) use error::OciError;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
@@ -72,7 +73,11 @@ impl OciRuntime {
             let path = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
         };
-        Ok(Self { name: name.to_owned(), program: program.ok_or_else(missing)?, args: args.to_vec() })
+        Ok(Self {
+            name: name.to_owned(),
+            program: program.ok_or_else(missing)?,
+            args: args.to_vec(),
+        })
     }
 
     /// A runtime that is not there at the moment: every call of it fails.
@@ -143,21 +148,37 @@ fn text(path: &Path) -> String {
 
 impl Runtimes {
     /// Starts a container that was created.
-    pub(crate) async fn start(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
-        self.call(runtime, "start", &[id.as_str()], None).await.map(drop)
+    pub(crate) async fn start(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<(), OciError> {
+        self.call(runtime, Call::new("start", &[id.as_str()])).await.map(drop)
     }
 
     /// Removes a container, and kills it if it still runs.
-    pub(crate) async fn delete(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
-        self.call(runtime, "delete", &["--force", id.as_str()], None).await.map(drop)
+    pub(crate) async fn delete(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<(), OciError> {
+        self.call(runtime, Call::new("delete", &["--force", id.as_str()])).await.map(drop)
     }
 
-    pub(crate) async fn pause(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
-        self.call(runtime, "pause", &[id.as_str()], None).await.map(drop)
+    pub(crate) async fn pause(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<(), OciError> {
+        self.call(runtime, Call::new("pause", &[id.as_str()])).await.map(drop)
     }
 
-    pub(crate) async fn resume(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
-        self.call(runtime, "resume", &[id.as_str()], None).await.map(drop)
+    pub(crate) async fn resume(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<(), OciError> {
+        self.call(runtime, Call::new("resume", &[id.as_str()])).await.map(drop)
     }
 
     /// The bundle of the container that the runtime knows by this id.
@@ -166,7 +187,7 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<Option<PathBuf>, OciError> {
-        let state = self.call(runtime, "state", &[id.as_str()], None).await?;
+        let state = self.call(runtime, Call::new("state", &[id.as_str()])).await?;
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         Ok(state["bundle"].as_str().map(PathBuf::from))
     }
@@ -182,9 +203,9 @@ impl Runtimes {
             what: "write the resources as JSON".to_owned(),
             source: error.into(),
         })?;
-        self.call(runtime, "update", &["--resources", "-", id.as_str()], Some(&input))
-            .await
-            .map(drop)
+        let args = ["--resources", "-", id.as_str()];
+        let call = Call { verb: "update", args: &args, input: Some(&input) };
+        self.call(runtime, call).await.map(drop)
     }
 
     /// Runs `checkpoint` with these options.
@@ -196,7 +217,7 @@ impl Runtimes {
     ) -> Result<(), OciError> {
         let mut args: Vec<&str> = options.iter().map(String::as_str).collect();
         args.push(id.as_str());
-        self.call(runtime, "checkpoint", &args, None).await.map(drop)
+        self.call(runtime, Call::new("checkpoint", &args)).await.map(drop)
     }
 }
 

@@ -181,9 +181,8 @@ impl api_server::Api for Api {
         request: Request<types::CreateCheckpointRequest>,
     ) -> Result<Response<types::CreateCheckpointResponse>, Status> {
         let request = request.into_inner();
-        let wanted = request
-            .checkpoint
-            .ok_or_else(|| BadField::new("checkpoint", "must be given"))?;
+        let wanted =
+            request.checkpoint.ok_or_else(|| BadField::new("checkpoint", "must be given"))?;
         let config = CheckpointConfig {
             name: parse::name("checkpoint.name", &wanted.name)?,
             exit: wanted.exit,
@@ -249,7 +248,7 @@ impl api_server::Api for Api {
         request: Request<types::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
-        let stream = events::stream(events, request.into_inner(), self.stopping.clone())?;
+        let stream = events::stream(events, &request.into_inner(), self.stopping.clone())?;
         Ok(Response::new(stream))
     }
 

@@ -9,7 +9,8 @@ use super::{parse, status::BadField};
 use crate::{
     checkpoint::CheckpointConfig,
     domain::{
-        self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessId, ProcessSpec, Rlimit, User,
+        self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessId, ProcessSpec, Rlimit,
+        User,
     },
     supervisor::ContainerView,
 };

@@ -28,7 +28,7 @@ struct Reader {
 /// Stored events, then live ones; ends after the stored ones if that is what was asked for.
 pub(super) fn stream(
     log: &EventLog,
-    request: types::EventsRequest,
+    request: &types::EventsRequest,
     stopping: watch::Receiver<bool>,
 ) -> Result<EventStream, BadField> {
     let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };

@@ -18,18 +18,18 @@ const MAX_LIST: usize = 2 * 1024 * 1024;
 const MAX_LABELS: usize = 256 * 1024;
 
 pub(super) fn container_id(id: &str) -> Result<ContainerId, BadField> {
-    ContainerId::parse(id).map_err(|error| BadField::new("id", error))
+    ContainerId::parse(id).map_err(|error| BadField::new("id", error.to_string()))
 }
 
 pub(super) fn process_id(pid: &str) -> Result<ProcessId, BadField> {
-    ProcessId::parse(pid).map_err(|error| BadField::new("pid", error))
+    ProcessId::parse(pid).map_err(|error| BadField::new("pid", error.to_string()))
 }
 
 /// A name that becomes a directory; the rules are those of an id.
 pub(super) fn name(field: &'static str, name: &str) -> Result<String, BadField> {
     match ContainerId::parse(name) {
         Ok(name) => Ok(name.into()),
-        Err(error) => Err(BadField::new(field, error)),
+        Err(error) => Err(BadField::new(field, error.to_string())),
     }
 }
 
@@ -41,10 +41,7 @@ pub(super) fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, Ba
     })
 }
 
-pub(super) fn optional_path(
-    field: &'static str,
-    path: &str,
-) -> Result<Option<PathBuf>, BadField> {
+pub(super) fn optional_path(field: &'static str, path: &str) -> Result<Option<PathBuf>, BadField> {
     if path.is_empty() { Ok(None) } else { absolute_path(field, path).map(Some) }
 }
 
@@ -70,10 +67,7 @@ pub(super) fn labels(labels: Vec<String>) -> Result<Vec<String>, BadField> {
     bounded("labels", labels, MAX_LABELS)
 }
 
-pub(super) fn strings(
-    field: &'static str,
-    strings: Vec<String>,
-) -> Result<Vec<String>, BadField> {
+pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<String>, BadField> {
     bounded(field, strings, MAX_LIST)
 }
 

@@ -73,11 +73,7 @@ fn memory(update: &UpdateResource) -> Result<Option<LinuxMemory>, BadField> {
     for (field, value, set) in [
         ("resources.memoryLimit", update.memory_limit, LinuxMemoryBuilder::limit as Set),
         ("resources.memorySwap", update.memory_swap, LinuxMemoryBuilder::swap),
-        (
-            "resources.memoryReservation",
-            update.memory_reservation,
-            LinuxMemoryBuilder::reservation,
-        ),
+        ("resources.memoryReservation", update.memory_reservation, LinuxMemoryBuilder::reservation),
         ("resources.kernelMemoryLimit", update.kernel_memory_limit, LinuxMemoryBuilder::kernel),
         (
             "resources.kernelTCPMemoryLimit",
@@ -186,5 +182,5 @@ fn signed(field: &'static str, value: u64) -> Result<Option<i64>, BadField> {
 
 /// The builders only fail for fields that must be given, and all are.
 fn built<T>(result: Result<T, OciSpecError>) -> Result<T, BadField> {
-    result.map_err(|error| BadField::new("resources", error))
+    result.map_err(|error| BadField::new("resources", error.to_string()))
 }

@@ -110,12 +110,8 @@ fn blkio(stats: BlkioStats) -> types::BlkioStats {
 }
 
 fn entries(entries: Vec<BlkioEntry>) -> Vec<types::BlkioStatsEntry> {
-    let convert = |BlkioEntry { major, minor, op, value }| types::BlkioStatsEntry {
-        major,
-        minor,
-        op,
-        value,
-    };
+    let convert =
+        |BlkioEntry { major, minor, op, value }| types::BlkioStatsEntry { major, minor, op, value };
     entries.into_iter().map(convert).collect()
 }
 

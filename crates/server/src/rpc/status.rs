@@ -6,10 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    bundle::BundleError,
-    checkpoint::CheckpointError,
-    domain::Refusal,
-    oci::OciError,
+    bundle::BundleError, checkpoint::CheckpointError, domain::Refusal, oci::OciError,
     supervisor::SupervisorError,
 };
 
@@ -22,8 +19,8 @@ pub(super) struct BadField {
 }
 
 impl BadField {
-    pub(super) fn new(field: &'static str, problem: impl ToString) -> Self {
-        Self { field, problem: problem.to_string() }
+    pub(super) fn new(field: &'static str, problem: impl Into<String>) -> Self {
+        Self { field, problem: problem.into() }
     }
 }
 
@@ -78,8 +75,9 @@ fn code(error: &SupervisorError) -> Code {
         SupervisorError::Bundle(
             BundleError::Relative(_) | BundleError::Parent(_) | BundleError::NotADirectory { .. },
         ) => Code::InvalidArgument,
-        SupervisorError::Oci(error)
-        | SupervisorError::Checkpoint(CheckpointError::Oci(error)) => oci_code(error),
+        SupervisorError::Oci(error) | SupervisorError::Checkpoint(CheckpointError::Oci(error)) => {
+            oci_code(error)
+        }
         SupervisorError::Checkpoint(CheckpointError::Damaged { .. }) => Code::DataLoss,
         SupervisorError::Checkpoint(CheckpointError::Io { .. })
         | SupervisorError::State(_)

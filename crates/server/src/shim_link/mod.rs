@@ -89,7 +89,9 @@ impl ShimLink {
                     tracing::debug!(kind, "record of a later shim, ignored");
                     continue;
                 }
-                other => other.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?,
+                other => {
+                    other.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?
+                }
             };
             return Ok(Some(match record {
                 FromShim::Launched { pid } => {

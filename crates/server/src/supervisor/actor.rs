@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 
 use super::{
     LaunchPermit, Registry, Services, SupervisorError,
-    clear::RunningOomTask,
     create::{Created, Identity, NewContainer, bring_up},
     exec::start_exec,
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
+    oom::OomTask,
     process::RunningProcess,
 };
 use crate::{
@@ -29,23 +29,31 @@ pub(super) enum Message {
     Request(Request),
     /// The first process was started, or was not.
     Created {
-        result: Result<Created, SupervisorError>,
+        result: Result<Box<Created>, SupervisorError>,
         reply: Reply<ContainerView>,
         permit: LaunchPermit,
     },
     /// A further process was started, or was not.
     ExecStarted {
-        life: Life,
         spec: Arc<ProcessSpec>,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     },
-    Exited { process: ProcessId, status: ExitStatus },
-    OutOfMemory { kills: u64 },
+    Exited {
+        process: ProcessId,
+        status: ExitStatus,
+    },
+    OutOfMemory {
+        kills: u64,
+    },
     /// The runtime has done what a request asked for, or has not.
-    Operated { operation: Operation, result: Result<(), SupervisorError>, reply: Reply<()> },
+    Operated {
+        operation: Operation,
+        result: Result<(), SupervisorError>,
+        reply: Reply<()>,
+    },
     /// Nothing lives in the container any more.
-    Cleared { out_of_memory: Option<u64> },
+    Cleared,
     /// Neither the runtime nor the kernel knows of the container any more.
     Removed,
 }
@@ -78,7 +86,6 @@ impl Operation {
 
 /// A process that was reported as started and not yet as ended.
 pub(super) struct Member {
-    pub(super) life: Life,
     pub(super) spec: Arc<ProcessSpec>,
     pub(super) pid: u32,
     pub(super) pidfd: Arc<PidFd>,
@@ -95,7 +102,7 @@ pub(super) struct Actor {
     pub(super) record: Option<ContainerRecord>,
     pub(super) cgroup: Option<Arc<Cgroup>>,
     pub(super) members: BTreeMap<ProcessId, Member>,
-    pub(super) oom: Option<RunningOomTask>,
+    pub(super) oom: Option<OomTask>,
     pub(super) operation: Option<Operation>,
     pub(super) cleared: bool,
     pub(super) removing: bool,
@@ -147,7 +154,7 @@ impl Actor {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         self.work(async move {
-            let result = bring_up(&services, &identity, &new, &mut reply).await;
+            let result = bring_up(&services, &identity, &new, &mut reply).await.map(Box::new);
             Message::Created { result, reply, permit }
         });
         self.run().await;
@@ -169,15 +176,15 @@ impl Actor {
                 self.created(result, reply);
                 drop(permit);
             }
-            Message::ExecStarted { life, spec, result, reply } => {
-                self.exec_started((life, spec), result, reply);
+            Message::ExecStarted { spec, result, reply } => {
+                self.exec_started(spec, result, reply);
             }
             Message::Exited { process, status } => self.exited(&process, status),
             Message::OutOfMemory { kills } => self.out_of_memory(kills),
             Message::Operated { operation, result, reply } => {
                 self.operated(operation, result, reply);
             }
-            Message::Cleared { out_of_memory } => self.cleared(out_of_memory),
+            Message::Cleared => self.cleared(),
             Message::Removed => self.removed(),
         }
     }
@@ -193,16 +200,18 @@ impl Actor {
 
     /// Journals and publishes an event.
     pub(super) fn publish(&self, event: EventKind) -> bool {
-        self.services.events.append(&self.identity.key, self.identity.life, event).durable
+        let appended = self.services.events.append(&self.identity.key, self.identity.life, event);
+        tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
+        appended.durable
     }
 
     fn created(
         &mut self,
-        result: Result<Created, SupervisorError>,
+        result: Result<Box<Created>, SupervisorError>,
         reply: Reply<ContainerView>,
     ) {
         let Created { process, record, oom } = match result {
-            Ok(created) => created,
+            Ok(created) => *created,
             Err(error) => {
                 self.release();
                 self.gone = true;
@@ -222,7 +231,7 @@ impl Actor {
             self.note_start(&ProcessId::init());
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         }
-        self.watch(self.identity.life, Arc::clone(&self.init), process);
+        self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(self.view()));
     }
 
@@ -234,9 +243,8 @@ impl Actor {
     }
 
     /// Takes a living process in, and waits for its end.
-    pub(super) fn watch(&mut self, life: Life, spec: Arc<ProcessSpec>, process: RunningProcess) {
+    pub(super) fn watch(&mut self, spec: Arc<ProcessSpec>, process: RunningProcess) {
         let member = Member {
-            life,
             spec: Arc::clone(&spec),
             pid: process.pid,
             pidfd: Arc::clone(&process.pidfd),
@@ -245,8 +253,12 @@ impl Actor {
         self.members.insert(spec.id.clone(), member);
         let dir = self.identity.dir.process(&spec.id);
         let on_shim_death = self.services.settings.on_shim_death;
+        let oom = self.oom.clone();
         self.work(async move {
             let status = process.exit(&dir, on_shim_death).await;
+            if let (ExitStatus::Signal(9), Some(oom)) = (status, oom) {
+                oom.look().await;
+            }
             Message::Exited { process: spec.id.clone(), status }
         });
     }
@@ -261,13 +273,13 @@ impl Actor {
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let result = start_exec(&services, &identity, (life, &spec), &mut reply).await;
-            Message::ExecStarted { life, spec, result, reply }
+            Message::ExecStarted { spec, result, reply }
         });
     }
 
     fn exec_started(
         &mut self,
-        (life, spec): (Life, Arc<ProcessSpec>),
+        spec: Arc<ProcessSpec>,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     ) {
@@ -288,7 +300,7 @@ impl Actor {
             self.publish(event);
             self.note_start(&spec.id);
         }
-        self.watch(life, spec, process);
+        self.watch(spec, process);
         let _ = reply.send(Ok(pid));
     }
 }

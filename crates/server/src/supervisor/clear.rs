@@ -2,16 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
-
-use super::{Services, actor::Message, create::Identity};
-use crate::{
-    cgroup::{Cgroup, CgroupError, OomWatch},
-    domain::ContainerId,
-};
+use super::{Services, actor::Message, create::Identity, oom::OomTask};
+use crate::cgroup::{Cgroup, CgroupError};
 
 /// How long killed processes may take to be gone. A process that waits for a device that does not
 /// answer (state D) cannot be killed; the container then ends without it.
@@ -46,71 +38,10 @@ impl Services {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
-}
-
-/// Waits for out-of-memory kills of one container and tells its task.
-pub(super) struct OomTask {
-    watch: OomWatch,
-}
-
-/// An [`OomTask`] at work.
-pub(super) struct RunningOomTask {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<OomWatch>,
-}
-
-impl OomTask {
-    /// `seen` kills were told already. A container without a memory controller has no watch.
-    pub(super) fn arm(id: &ContainerId, cgroup: &Cgroup, seen: u64) -> Option<Self> {
-        match OomWatch::arm(cgroup, seen) {
-            Ok(watch) => Some(Self { watch }),
-            Err(error) => {
-                // It may have ended already; the count is gone with its cgroup then.
-                tracing::debug!(container = %id, error = chain(&error), "no out-of-memory watch");
-                None
-            }
-        }
-    }
-
-    pub(super) fn run(self, mailbox: mpsc::Sender<Message>) -> RunningOomTask {
-        let (stop, mut stopped) = oneshot::channel();
-        let mut watch = self.watch;
-        let task = tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = &mut stopped => return watch,
-                    result = watch.next() => match result {
-                        Ok(()) => {
-                            let message = Message::OutOfMemory { kills: watch.seen() };
-                            if mailbox.send(message).await.is_err() {
-                                return watch;
-                            }
-                        }
-                        Err(error) => {
-                            tracing::debug!(error = chain(&error), "out-of-memory watch ended");
-                            return watch;
-                        }
-                    },
-                }
-            }
-        });
-        RunningOomTask { stop, task }
-    }
-}
-
-impl RunningOomTask {
-    /// Ends the watch; how many kills there were, if there is one that was not told.
-    pub(super) async fn finish(self) -> Option<u64> {
-        // The task may have ended by itself.
-        let _ = self.stop.send(());
-        match self.task.await {
-            Ok(mut watch) => watch.check().unwrap_or(false).then(|| watch.seen()),
-            Err(_) => None,
-        }
-    }
 }
 
 /// What the end of a container's first process sets off, step by step: [`Message::Cleared`], then,
@@ -119,14 +50,13 @@ pub(super) async fn clear(
     services: Arc<Services>,
     identity: Identity,
     cgroup: Option<Cgroup>,
-    oom: Option<RunningOomTask>,
+    oom: Option<OomTask>,
 ) -> Message {
     services.kill_rest(&identity, cgroup.as_ref()).await;
-    let out_of_memory = match oom {
-        Some(oom) => oom.finish().await,
-        None => None,
-    };
-    Message::Cleared { out_of_memory }
+    if let Some(oom) = oom {
+        oom.look().await;
+    }
+    Message::Cleared
 }
 
 /// Removes the container itself.

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 use super::{
     LaunchPermit, Registry, Services, Supervisor, SupervisorError,
     actor::Actor,
-    clear::OomTask,
     handle::{ContainerView, Reply},
+    oom::ArmedOomWatch,
     process::RunningProcess,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) struct Identity {
 pub(super) struct Created {
     pub(super) process: RunningProcess,
     pub(super) record: ContainerRecord,
-    pub(super) oom: Option<OomTask>,
+    pub(super) oom: Option<ArmedOomWatch>,
 }
 
 impl Supervisor {
@@ -109,10 +109,9 @@ pub(super) async fn bring_up(
     record.labels.clone_from(&new.labels);
     // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
     // between create and start, so that an out-of-memory kill in the first instant is seen.
-    record.cgroup = new
-        .bundle
-        .cgroups_path()
-        .and_then(|path| Cgroup::predicted(&services.hierarchies, path));
+    record.cgroup =
+        new.bundle.cgroups_path().and_then(|path| Cgroup::predicted(&services.hierarchies, path));
+    record.cgroup_shared = record.cgroup.as_ref().is_some_and(has_members);
     let result = start(services, identity, new, (&mut record, reply)).await;
     match result {
         Ok((process, oom)) => Ok(Created { process, record, oom }),
@@ -123,12 +122,16 @@ pub(super) async fn bring_up(
     }
 }
 
+fn has_members(cgroup: &Cgroup) -> bool {
+    cgroup.pids().is_ok_and(|pids| !pids.is_empty())
+}
+
 async fn start(
     services: &Services,
     identity: &Identity,
     new: &NewContainer,
     (record, reply): (&mut ContainerRecord, &mut Reply<ContainerView>),
-) -> Result<(RunningProcess, Option<OomTask>), SupervisorError> {
+) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;
@@ -140,14 +143,10 @@ async fn start(
         None => Start::Create,
     };
     let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
-    let creation = Creation {
-        id,
-        bundle: new.bundle.path(),
-        no_pivot_root: new.no_pivot_root,
-        start: &start,
-    };
+    let creation =
+        Creation { id, bundle: new.bundle.path(), no_pivot_root: new.no_pivot_root, start: &start };
     let argv = |files: crate::oci::Files<'_>| identity.runtime.create_argv(creation, files);
-    let process = services.launch(&init, new.bundle.init(), argv, reply.closed()).await?;
+    let process = services.launch((&init, new.bundle.init()), argv, reply.closed()).await?;
 
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
@@ -159,7 +158,7 @@ async fn start(
     let oom = record
         .cgroup
         .as_ref()
-        .and_then(|cgroup| OomTask::arm(id, cgroup, kills_before.unwrap_or(0)));
+        .and_then(|cgroup| ArmedOomWatch::arm(id, cgroup, kills_before.unwrap_or(0)));
     if matches!(start, Start::Create)
         && let Err(error) = services.runtimes.start(&identity.runtime, id).await
     {
@@ -179,7 +178,7 @@ async fn undo(
     let taken = matches!(error, SupervisorError::Oci(error) if error.is_taken());
     // Someone else's container, which the runtime was told of without us, is left alone.
     if !taken || is_ours(services, identity, &record.bundle).await {
-        services.delete(identity, record.cgroup.as_ref()).await;
+        services.delete(identity, record.own_cgroup()).await;
     }
     if let Err(error) = identity.dir.remove() {
         tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");

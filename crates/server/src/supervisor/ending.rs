@@ -10,7 +10,10 @@ use super::{
     actor::{Actor, Member},
     clear,
 };
-use crate::domain::{ExitStatus, ProcessId};
+use crate::{
+    cgroup::Cgroup,
+    domain::{ExitStatus, ProcessId},
+};
 
 impl Actor {
     /// A process has ended.
@@ -57,15 +60,12 @@ impl Actor {
     pub(super) fn clear(&mut self) {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
-        let cgroup = self.cgroup.as_deref().cloned();
+        let cgroup = self.own_cgroup();
         let oom = self.oom.take();
         self.work(clear::clear(services, identity, cgroup, oom));
     }
 
-    pub(super) fn cleared(&mut self, out_of_memory: Option<u64>) {
-        if let Some(kills) = out_of_memory {
-            self.out_of_memory(kills);
-        }
+    pub(super) fn cleared(&mut self) {
         self.cleared = true;
         self.remove_if_done();
     }
@@ -78,7 +78,7 @@ impl Actor {
         self.removing = true;
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
-        let cgroup = self.cgroup.as_deref().cloned();
+        let cgroup = self.own_cgroup();
         self.work(clear::remove(services, identity, cgroup));
     }
 
@@ -102,6 +102,11 @@ impl Actor {
             dismiss(member);
         }
         self.gone = true;
+    }
+
+    /// The cgroup, unless others were in it before.
+    fn own_cgroup(&self) -> Option<Cgroup> {
+        self.record.as_ref()?.own_cgroup().cloned()
     }
 
     pub(super) fn release(&self) {

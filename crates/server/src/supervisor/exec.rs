@@ -38,5 +38,5 @@ async fn start(
     dir.write_input(SPEC_FILE, &process_json(spec))?;
     let input = dir.path().join(SPEC_FILE);
     let argv = |files: Files<'_>| identity.runtime.exec_argv(&identity.key.id, &input, files);
-    services.launch(dir, spec, argv, reply.closed()).await
+    services.launch((dir, spec), argv, reply.closed()).await
 }

@@ -104,7 +104,10 @@ impl ContainerHandle {
         self.ask(|reply| Request::Checkpoint(Box::new(request), reply)).await
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, SupervisorError> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, SupervisorError> {
         let (reply, answer) = oneshot::channel();
         let gone = || SupervisorError::ContainerNotFound(self.key.id.clone());
         self.mailbox.try_send(request(reply).into()).map_err(|error| match error {

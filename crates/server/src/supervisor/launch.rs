@@ -1,11 +1,6 @@
 //! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
 
-use std::{
-    future::Future,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
 use tokio::time::timeout;
@@ -29,8 +24,7 @@ impl Services {
     /// its files are known. `given_up` resolves when nobody wants the process any more.
     pub(super) async fn launch(
         &self,
-        dir: &ProcessDir,
-        spec: &ProcessSpec,
+        (dir, spec): (&ProcessDir, &ProcessSpec),
         argv: impl FnOnce(Files<'_>) -> Vec<String>,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
@@ -40,9 +34,8 @@ impl Services {
             source,
         })?;
         // The shim's working directory, since a socket's address is shorter than a path may be.
-        let console = spec
-            .terminal
-            .then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
+        let console =
+            spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
         let argv = argv(Files { dir: dir.path(), console: console.as_deref() });
         let record = ToShim::Launch(self.launch_record(spec, argv));
         let result = match shim.link.send(&record) {

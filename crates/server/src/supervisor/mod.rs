@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod handle;
 mod launch;
+mod oom;
 mod process;
 mod reattach;
 mod requests;
@@ -150,10 +151,6 @@ impl Supervisor {
         &self.0.services.events
     }
 
-    pub(crate) fn hierarchies(&self) -> &Hierarchies {
-        &self.0.services.hierarchies
-    }
-
     pub(crate) fn container(
         &self,
         namespace: Namespace,
@@ -185,9 +182,12 @@ impl Supervisor {
         loop {
             let ended = self.0.launch_ended.notified();
             if self.0.launches.load(Ordering::SeqCst) == 0 {
-                return;
+                break;
             }
             ended.await;
+        }
+        if !self.0.services.events.flush() {
+            tracing::error!("events could not be journalled; the next server reports them again");
         }
     }
 

@@ -10,14 +10,10 @@ use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTE
 use tokio::time::timeout;
 
 use super::{
-    Services, Supervisor, SupervisorError,
-    actor::Actor,
-    clear::OomTask,
-    create::Identity,
+    Services, Supervisor, SupervisorError, actor::Actor, create::Identity, oom::ArmedOomWatch,
     process::RunningProcess,
 };
 use crate::{
-    cgroup::Cgroup,
     domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec},
     oci::OciRuntime,
     shim_link::{Report, ShimLink},
@@ -71,8 +67,7 @@ impl Supervisor {
             }
         };
         let lives = (record.life, init.life);
-        let reported =
-            services.is_start_journalled(&key, lives, &dir.process(&ProcessId::init()));
+        let reported = services.is_start_journalled(&key, lives, &dir.process(&ProcessId::init()));
         let identity = Identity { key, life: record.life, dir, runtime };
         let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
         handle.half_made = !reported;
@@ -81,7 +76,7 @@ impl Supervisor {
         } else if reported {
             tokio::spawn(actor.reattach(record));
         } else {
-            tokio::spawn(actor.discard(record.cgroup));
+            tokio::spawn(actor.discard(record));
         }
     }
 }
@@ -144,9 +139,11 @@ impl Services {
     }
 
     fn is_exit_journalled(&self, key: &ContainerKey, (life, process_life): (Life, Life)) -> bool {
-        self.events.recorded(key, life, |event| {
-            matches!(event, EventKind::Exited { life, .. } if *life == process_life)
-        })
+        self.events.recorded(
+            key,
+            life,
+            |event| matches!(event, EventKind::Exited { life, .. } if *life == process_life),
+        )
     }
 
     /// Looks for a process: its shim first, then the files that the shim left, then the kernel.
@@ -208,7 +205,7 @@ impl Actor {
         let cgroup = record.cgroup.clone().map(Arc::new);
         self.lifecycle.reattached(record.paused);
         if let Some(cgroup) = &cgroup {
-            let oom = OomTask::arm(&self.identity.key.id, cgroup, record.oom_kills);
+            let oom = ArmedOomWatch::arm(&self.identity.key.id, cgroup, record.oom_kills);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
             self.report_missed_pause(cgroup.is_frozen().unwrap_or(record.paused));
         }
@@ -216,9 +213,9 @@ impl Actor {
         self.record = Some(record);
         self.reattach_execs(&services).await;
 
-        let (init, life) = (Arc::clone(&self.init), self.identity.life);
+        let init = Arc::clone(&self.init);
         match services.find(&self.identity.dir.process(&init.id)).await {
-            Found::Running(process) => self.watch(life, init, process),
+            Found::Running(process) => self.watch(init, process),
             Found::Ended(status) => self.exited(&init.id, status),
         }
         self.run().await;
@@ -264,17 +261,17 @@ impl Actor {
         }
         self.lifecycle.exec_reattached(spec.id.clone(), life);
         match found {
-            Found::Running(process) => self.watch(life, Arc::new(spec), process),
+            Found::Running(process) => self.watch(Arc::new(spec), process),
             Found::Ended(status) => self.exited(&spec.id, status),
         }
     }
 
     /// Removes a container whose start nobody was told of; its caller may try again.
-    async fn discard(self, cgroup: Option<Cgroup>) {
+    async fn discard(self, record: ContainerRecord) {
         let dir = self.identity.dir.process(&ProcessId::init());
         let found = self.services.find(&dir).await;
         discard(&dir, found).await;
-        self.services.delete(&self.identity, cgroup.as_ref()).await;
+        self.services.delete(&self.identity, record.own_cgroup()).await;
         if let Err(error) = self.identity.dir.remove() {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");
         }

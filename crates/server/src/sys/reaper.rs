@@ -89,12 +89,11 @@ impl Reaper {
         let mut waiting = self.lock();
         loop {
             let (pid, status) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-                Ok(WaitStatus::Exited(pid, code)) => {
-                    (pid, ExitStatus::Code(code.to_le_bytes()[0]))
-                }
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, u8::try_from(signal as i32).map_or(ExitStatus::Unknown, ExitStatus::Signal))
-                }
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code.to_le_bytes()[0])),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (
+                    pid,
+                    u8::try_from(signal as i32).map_or(ExitStatus::Unknown, ExitStatus::Signal),
+                ),
                 Err(nix::Error::EINTR) => continue,
                 _ => return,
             };

@@ -29,8 +29,7 @@ impl SeqPacket {
     /// A pair: our end, and the end for the child.
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
         Ok((Self(super::watch(ours, BOTH)?), theirs))
     }
 
@@ -66,11 +65,10 @@ fn receive(socket: &OwnedFd, limit: usize) -> io::Result<Option<Packet>> {
     let mut buffers = [IoSliceMut::new(&mut bytes)];
     let mut control = nix::cmsg_space!([i32; 1]);
     let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message =
-        match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), flags) {
-            Err(nix::Error::ECONNRESET) => return Ok(None),
-            other => other?,
-        };
+    let message = match recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), flags) {
+        Err(nix::Error::ECONNRESET) => return Ok(None),
+        other => other?,
+    };
     let length = message.bytes;
     let mut fds = Vec::new();
     for part in message.cmsgs()? {

@@ -1,0 +1,96 @@
+//! Lets clients name any `:authority` on a unix socket, where it means nothing.
+//!
+//! Go programs, grpcurl and everything above gRPC's C core send the path of the socket. It is no
+//! authority by RFC 3986, and h2 resets such a stream before anybody else sees the request
+//! (hyperium/h2#487). So the value is replaced on its way from the socket to h2.
+
+mod frames;
+mod hpack;
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use frames::Frames;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+};
+use tonic::transport::server::{Connected, UdsConnectInfo};
+
+/// An accepted connection whose client always asks for `localhost`.
+pub(crate) struct LocalAuthority {
+    stream: UnixStream,
+    frames: Frames,
+}
+
+impl LocalAuthority {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream, frames: Frames::default() }
+    }
+}
+
+impl Connected for LocalAuthority {
+    type ConnectInfo = UdsConnectInfo;
+
+    fn connect_info(&self) -> UdsConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for LocalAuthority {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, frames } = &mut *self;
+        let start = buf.filled().len();
+        // Nothing filled in means the end, so it must not be said of a block held back.
+        while buf.filled().len() == start && buf.remaining() > 0 {
+            if frames.drain(buf) {
+                break;
+            }
+            ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
+            let read = &buf.filled()[start..];
+            if read.is_empty() && !frames.finish() {
+                break;
+            }
+            let passed = frames.take(read);
+            buf.set_filled(start + passed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for LocalAuthority {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,162 @@
+//! Replaces the value of `:authority` in HPACK header blocks (RFC 7541), without decoding them.
+//!
+//! Only the bounds of the representations need to be known. A literal that the decoder is to put
+//! into its dynamic table gets there with the new value, so references to it need no change.
+//!
+//! The new entry must not be larger than the one the client's encoder believes to be there, or
+//! the decoder would drop entries that the client still refers to. It may well be smaller:
+//! entries are dropped from the old end and counted from the new one, so the decoder then has
+//! all the client knows of, at the same indices, and behind it some that the client never names.
+
+/// The values put in place of the client's, as strings of HPACK; the second where the first is
+/// too long.
+const LOCALHOST: &[u8] = b"\x09localhost";
+const SHORT: &[u8] = b"\x01l";
+
+/// The whole field, not for the dynamic table (RFC 7541 §6.2.2).
+const LOCALHOST_FIELD: &[u8] = b"\x01\x09localhost";
+
+/// `:authority` in the static table, without a value (RFC 7541, appendix A).
+const AUTHORITY: usize = 1;
+
+/// The newest entry of the dynamic table.
+const NEWEST: usize = 62;
+
+/// Both spellings of the name, the second in the Huffman code.
+const PLAIN_NAME: &[u8] = b":authority";
+const HUFFMAN_NAME: &[u8] = b"\xb8\x3b\x53\x39\xec\x32\x7d\x7f";
+
+/// The most bits the Huffman code takes for a byte (RFC 7541, appendix B).
+const LONGEST_CODE: usize = 30;
+
+/// Rewrites the blocks of one connection, all of them and in order.
+#[derive(Default)]
+pub(super) struct AuthorityRewriter {
+    /// Which entries of the dynamic table are named `:authority`, the newest in the lowest bit.
+    /// The table holds 128 at most: h2 leaves it at 4096 bytes, and each entry counts for 32 and
+    /// its text.
+    named: u128,
+}
+
+impl AuthorityRewriter {
+    /// The block with a host for the authority. `None` if there is nothing to replace, or the
+    /// block is malformed, for which h2 ends the connection.
+    pub(super) fn rewrite(&mut self, block: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut copied = 0;
+        let mut cursor = Cursor { block, at: 0 };
+        while let Some(&first) = block.get(cursor.at) {
+            let replacement = if first & 0x80 != 0 {
+                let from = cursor.at;
+                (cursor.integer(7)? == AUTHORITY).then_some((from, LOCALHOST_FIELD))
+            } else if first & 0x40 != 0 {
+                self.literal(&mut cursor, 6)?
+            } else if first & 0x20 != 0 {
+                cursor.integer(5)?;
+                None
+            } else {
+                self.literal(&mut cursor, 4)?
+            };
+            if let Some((from, new)) = replacement {
+                out.extend_from_slice(&block[copied..from]);
+                out.extend_from_slice(new);
+                copied = cursor.at;
+            }
+        }
+        if copied == 0 {
+            return None;
+        }
+        out.extend_from_slice(&block[copied..]);
+        Some(out)
+    }
+
+    /// Reads a literal field: where its value is, if it is to be replaced, and by what.
+    fn literal(
+        &mut self,
+        cursor: &mut Cursor<'_>,
+        prefix: u32,
+    ) -> Option<Option<(usize, &'static [u8])>> {
+        let is_authority = match cursor.integer(prefix)? {
+            0 => {
+                let name = cursor.string()?;
+                name.text == if name.huffman { HUFFMAN_NAME } else { PLAIN_NAME }
+            }
+            AUTHORITY => true,
+            index => self.is_named(index),
+        };
+        let from = cursor.at;
+        let value = cursor.string()?;
+        let indexed = prefix == 6;
+        if indexed {
+            self.named = self.named << 1 | u128::from(is_authority);
+        }
+        let new = match value.min_len() {
+            // No host is as short. It is no authority of any URI either, and h2 says so.
+            0 if indexed => return Some(None),
+            1..9 if indexed => SHORT,
+            _ => LOCALHOST,
+        };
+        Some(is_authority.then_some((from, new)))
+    }
+
+    fn is_named(&self, index: usize) -> bool {
+        let age = index.checked_sub(NEWEST).and_then(|age| u32::try_from(age).ok());
+        age.and_then(|age| self.named.checked_shr(age)).is_some_and(|named| named & 1 == 1)
+    }
+}
+
+/// A string as it is written, maybe in the Huffman code.
+struct Text<'a> {
+    huffman: bool,
+    text: &'a [u8],
+}
+
+impl Text<'_> {
+    /// What the decoded string has at least. The last byte may hold a single bit of the code.
+    fn min_len(&self) -> usize {
+        match self.text.len() {
+            0 => 0,
+            len if self.huffman => (len * 8 - 7).div_ceil(LONGEST_CODE),
+            len => len,
+        }
+    }
+}
+
+struct Cursor<'a> {
+    block: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let byte = *self.block.get(self.at)?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    /// An integer that begins with the low `prefix` bits of a byte (RFC 7541 §5.1). h2 takes
+    /// five bytes at most.
+    fn integer(&mut self, prefix: u32) -> Option<usize> {
+        let max = (1 << prefix) - 1;
+        let mut value = usize::from(self.byte()?) & max;
+        if value < max {
+            return Some(value);
+        }
+        for shift in [0, 7, 14, 21] {
+            let byte = self.byte()?;
+            value += usize::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Some(value);
+            }
+        }
+        None
+    }
+
+    fn string(&mut self) -> Option<Text<'a>> {
+        let huffman = self.block.get(self.at)? & 0x80 != 0;
+        let len = self.integer(7)?;
+        let text = self.block.get(self.at..)?.get(..len)?;
+        self.at += len;
+        Some(Text { huffman, text })
+    }
+}
