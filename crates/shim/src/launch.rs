@@ -1,7 +1,7 @@
 //! Runs the runtime and takes over the process that it started.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
@@ -88,9 +88,12 @@ impl Process {
     }
 
     fn identity(&self) -> io::Result<Identity> {
-        let stat = fs::read(format!("/proc/{}/stat", self.number()))?;
-        let start_time =
-            start_time(&String::from_utf8_lossy(&stat)).ok_or(io::ErrorKind::InvalidData)?;
+        let mut file = File::open(format!("/proc/{}/stat", self.number()))?;
+        // Longer than the file can be, which is given at once.
+        let mut stat = [0; 1024];
+        let length = file.read(&mut stat)?;
+        let stat = String::from_utf8_lossy(&stat[..length]);
+        let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
         let pidfd_inode = rustix::fs::fstat(&self.pidfd)?.st_ino;
         Ok(Identity { pid: self.number(), start_time, pidfd_inode })
     }

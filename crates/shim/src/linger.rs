@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::inotify;
+use rustix::fs::{fstat, inotify};
 use rustix::io::ioctl_fionread;
 
 use crate::poll::{EventFlags, Poller, Source};
@@ -30,8 +30,10 @@ impl Lingering {
         }
         let inotify =
             inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        // Removal shows as a change of the number of links.
+        let events = inotify::WatchFlags::OPEN | inotify::WatchFlags::ATTRIB;
         for writer in &writers {
-            inotify::add_watch(&inotify, own_path(writer), inotify::WatchFlags::OPEN)?;
+            inotify::add_watch(&inotify, own_path(writer), events)?;
         }
         poller.watch(&inotify, Source::Readers, EventFlags::IN)?;
         // Somebody may have come before the watch.
@@ -39,17 +41,18 @@ impl Lingering {
         Ok(lingering.check())
     }
 
-    /// After an opening: lets go of pipes that are being read; `None` when none is left.
+    /// Lets go of pipes that are being read, or never will be; `None` when none is left.
     #[must_use]
     pub(crate) fn check(mut self) -> Option<Self> {
         // What happened does not matter, only how things are now.
-        let mut events = [0_u8; 256];
-        while rustix::io::read(&self.inotify, &mut events).is_ok_and(|length| length > 0) {}
+        let _ = rustix::io::read(&self.inotify, &mut [0_u8; 256]);
         self.pipes.retain(is_unread);
         (!self.pipes.is_empty()).then_some(self)
     }
 }
 
 fn is_unread(writer: &OwnedFd) -> bool {
-    !has_reader(writer) && ioctl_fionread(writer).is_ok_and(|bytes| bytes > 0)
+    // Nobody can open a pipe that was removed.
+    let has_path = fstat(writer).is_ok_and(|stat| stat.st_nlink > 0);
+    has_path && !has_reader(writer) && ioctl_fionread(writer).is_ok_and(|bytes| bytes > 0)
 }

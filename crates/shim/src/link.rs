@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, accept_with, bind, listen, recv, sendmsg, socket_with,
+    sockopt::socket_type,
 };
 
 use crate::poll::{EventFlags, Poller, Source};
@@ -25,7 +26,10 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(poller: &Poller) -> io::Result<Self> {
         let mut link = Self { poller: poller.clone(), listener: None, peers: Vec::new() };
-        link.add(crate::sys::take_link())?;
+        let first = crate::sys::take_link();
+        // Fails for what is no socket, so that a person who starts a shim is told.
+        socket_type(&first)?;
+        link.add(first)?;
         Ok(link)
     }
 

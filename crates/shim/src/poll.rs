@@ -29,7 +29,7 @@ pub(crate) enum Source {
     Input,
     /// Bytes on their way from the process's terminal.
     Output,
-    /// Somebody opened an output pipe.
+    /// Somebody opened or removed an output pipe.
     Readers,
     /// Time is up.
     Deadline,
@@ -80,11 +80,11 @@ impl Poller {
             [epoll::Event { flags: EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 8];
         // Interrupted when the shim is stopped and continued, see signal(7).
         let count = retry_on_intr(|| epoll::wait(&*self.0, &mut events[..], None))?;
-        let known = |event: &epoll::Event| {
+        let known = |event: epoll::Event| {
             let index = usize::try_from(event.data.u64()).ok()?;
             Some((*SOURCES.get(index)?, event.flags))
         };
-        Ok(events[..count].iter().filter_map(known).collect())
+        Ok(events.into_iter().take(count).filter_map(known).collect())
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Pump {
     last: Option<u8>,
     /// Reads whenever it can write, since the source does not tell when it is ready.
     eager: bool,
+    /// Which end is waited for.
+    waits_to_write: bool,
 }
 
 struct End {
@@ -52,20 +54,20 @@ impl Pump {
         from: OwnedFd,
         to: OwnedFd,
     ) -> io::Result<Self> {
-        let from = End::new(poller, source, from)?;
-        let to = End::new(poller, source, to)?;
-        let eager = !from.watched;
-        let buffer = vec![0; BUFFER].into_boxed_slice();
-        let pump = Self {
+        let from = End::new(poller, source, from, EventFlags::IN)?;
+        // A pipe's writing end reports even so that its last reader is gone.
+        let to = End::new(poller, source, to, EventFlags::empty())?;
+        let mut pump = Self {
             poller: poller.clone(),
             source,
+            eager: !from.watched,
             from,
             to,
-            buffer,
+            buffer: vec![0; BUFFER].into_boxed_slice(),
             start: 0,
             end: 0,
             last: None,
-            eager,
+            waits_to_write: false,
         };
         pump.watch()?;
         Ok(pump)
@@ -120,14 +122,18 @@ impl Pump {
     }
 
     /// Waits for whichever end the next step needs, and not for the other.
-    fn watch(&self) -> io::Result<()> {
-        let writes = self.start < self.end || self.eager;
-        let (read, write) = match writes {
-            true => (EventFlags::empty(), EventFlags::OUT),
-            false => (EventFlags::IN, EventFlags::empty()),
-        };
-        self.from.watch(&self.poller, self.source, read)?;
-        self.to.watch(&self.poller, self.source, write)
+    fn watch(&mut self) -> io::Result<()> {
+        let to_write = self.start < self.end || self.eager;
+        if to_write != self.waits_to_write {
+            let (read, write) = match to_write {
+                true => (EventFlags::empty(), EventFlags::OUT),
+                false => (EventFlags::IN, EventFlags::empty()),
+            };
+            self.from.watch(&self.poller, self.source, read)?;
+            self.to.watch(&self.poller, self.source, write)?;
+            self.waits_to_write = to_write;
+        }
+        Ok(())
     }
 }
 
@@ -140,8 +146,8 @@ impl Drop for Pump {
 }
 
 impl End {
-    fn new(poller: &Poller, source: Source, fd: OwnedFd) -> io::Result<Self> {
-        match poller.watch(&fd, source, EventFlags::empty()) {
+    fn new(poller: &Poller, source: Source, fd: OwnedFd, flags: EventFlags) -> io::Result<Self> {
+        match poller.watch(&fd, source, flags) {
             Ok(()) => Ok(Self { fd, watched: true }),
             Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
                 Ok(Self { fd, watched: false })

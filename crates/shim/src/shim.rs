@@ -185,9 +185,8 @@ impl Shim {
     }
 
     fn children_ended(&mut self) {
-        // One signal may stand for many.
-        let mut signal = [0; 128];
-        while rustix::io::read(&self.signals, &mut signal).is_ok_and(|length| length > 0) {}
+        // One signal may stand for many children, and one is all that can be pending.
+        let _ = rustix::io::read(&self.signals, &mut [0; 128]);
         if let Phase::Launching(runtime, _) = &mut self.phase {
             match runtime.ended() {
                 Ok(None) => return,

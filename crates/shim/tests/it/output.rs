@@ -41,6 +41,19 @@ fn unread_output_is_given_up_in_the_end() {
 }
 
 #[test]
+fn unread_output_of_a_pipe_that_is_removed() {
+    let stdout = Pipe::new();
+    let launch = Launch { stdout: stdout.name(), ..detached("echo out") };
+    let mut shim = Shim::launch(launch);
+    shim.server.hear_launched();
+    shim.server.hear_exited();
+    shim.ack();
+    assert!(!shim.leaves_within(MOMENT));
+    drop(stdout);
+    shim.assert_leaves();
+}
+
+#[test]
 fn unread_output_without_any_time() {
     let stdout = Pipe::new();
     let launch = Launch { stdout: stdout.name(), linger_ms: 0, ..detached("echo out") };
