@@ -6,7 +6,7 @@ use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use gantry_client::{
     Client, Stdio,
-    oci::{ProcessBuilder, RootBuilder, Spec, SpecBuilder},
+    oci_spec::runtime::{ProcessBuilder, RootBuilder, Spec, SpecBuilder},
 };
 use tokio::io;
 

@@ -31,7 +31,7 @@ pub use event::{Event, EventFilter, EventKind, EventStream};
 pub use exec::ExecBuilder;
 pub use exits::Exit;
 pub use gantry_api::{INIT, Timestamp, types};
-pub use oci_spec::runtime as oci;
+pub use oci_spec;
 pub use process::{ConsoleSize, Process};
 pub use restore::{Restore, Restored};
 pub use signal::{Signal, UnknownSignal};

@@ -1,0 +1,216 @@
+//! Where this command keeps the bundles of its containers, and who may remove them.
+//!
+//! Each container has a directory. Whoever works on it holds a lock (flock(2)) on the directory
+//! itself: `run` while it starts a container, and until its end if it stays attached. With `--rm`
+//! and `-d` nobody stays, so the directory is marked and a later `run` removes it once its container
+//! has ended.
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use gantry_client::Client;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::failure::Failure;
+
+/// Marks a bundle that goes when its container has ended.
+const REMOVE_MARK: &str = ".remove-when-ended";
+
+/// A bundle directory that is locked by this command.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Bundle {
+    /// Locks the directory of a container, making it if needed.
+    pub(crate) fn claim(id: &str) -> Result<Bundle, Failure> {
+        claim_in(&base().join("containers"), id)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its container has a terminal.
+    pub(crate) fn wants_terminal(&self) -> bool {
+        let config = fs::read(self.path.join("config.json")).unwrap_or_default();
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+        config["process"]["terminal"].as_bool().unwrap_or_default()
+    }
+
+    /// Removes it with everything in it, checkpoints too.
+    pub(crate) fn remove(self) -> Result<(), Failure> {
+        fs::remove_dir_all(&self.path).map_err(|e| Failure::io(self.path.display(), &e))
+    }
+
+    /// Nothing was started from it: removes it, unless it was there before and holds something.
+    pub(crate) fn abandon(self) {
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Leaves the removal to a later command.
+    pub(crate) fn mark_for_removal(&self) -> Result<(), Failure> {
+        let mark = self.path.join(REMOVE_MARK);
+        fs::write(&mark, "").map_err(|e| Failure::io(mark.display(), &e))
+    }
+}
+
+/// Removes the marked bundles whose containers have ended. Failing to is no reason to stop.
+pub(crate) async fn sweep(client: &Client) {
+    let Ok(entries) = fs::read_dir(base().join("containers")) else { return };
+    for entry in entries.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let Some(id) = name.to_str().filter(|_| path.join(REMOVE_MARK).exists()) else { continue };
+        let Ok(Locked::Yes(_lock)) = lock(&path) else { continue };
+        if let Ok(None) = client.find(id).await
+            && let Err(error) = fs::remove_dir_all(&path)
+        {
+            eprintln!("gantry: {}: {error}", path.display());
+        }
+    }
+}
+
+/// A private directory for the pipes of one exec, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct PipeDir(PathBuf);
+
+impl PipeDir {
+    pub(crate) fn make(name: &str) -> Result<PipeDir, Failure> {
+        let path = base().join("exec").join(name);
+        make_private(&path).map_err(|e| Failure::io(path.display(), &e))?;
+        Ok(PipeDir(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PipeDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("gantry: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// The directory of this user's containers.
+fn base() -> PathBuf {
+    let of_user = || env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let dir = if rustix::process::geteuid().is_root() { None } else { of_user() };
+    dir.unwrap_or_else(|| PathBuf::from("/run")).join("gantry-cli")
+}
+
+fn claim_in(base: &Path, id: &str) -> Result<Bundle, Failure> {
+    check_id(id)?;
+    let path = base.join(id);
+    let failed = |e: io::Error| Failure::io(path.display(), &e);
+    loop {
+        make_private(&path).map_err(failed)?;
+        match lock(&path).map_err(failed)? {
+            Locked::Yes(lock) => {
+                // An earlier container's mark must not cost the next one its bundle.
+                let _ = fs::remove_file(path.join(REMOVE_MARK));
+                return Ok(Bundle { path, _lock: lock });
+            }
+            // Removed between our making and our locking of it.
+            Locked::Gone => {}
+            Locked::Busy => {
+                let message = format!("container {id} is in use by another gantry command");
+                return Err(Failure::new(message));
+            }
+        }
+    }
+}
+
+/// The server checks ids as well, but this one becomes a path before that.
+fn check_id(id: &str) -> Result<(), Failure> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "_.+-".contains(c);
+    if (1..=128).contains(&id.len()) && id.chars().all(good) && id != "." && id != ".." {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{id:?} is no container id: want 1 to 128 of A-Za-z0-9_.+-")))
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+enum Locked {
+    Yes(File),
+    Busy,
+    Gone,
+}
+
+fn lock(path: &Path) -> io::Result<Locked> {
+    let dir = match File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Locked::Gone),
+        dir => dir?,
+    };
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Busy),
+        result => result?,
+    }
+    let locked = dir.metadata()?.ino();
+    let there = fs::metadata(path).map(|meta| meta.ino());
+    Ok(if there.is_ok_and(|ino| ino == locked) { Locked::Yes(dir) } else { Locked::Gone })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn one_command_at_a_time_has_a_bundle() {
+        let base = tempfile::tempdir().unwrap();
+        let bundle = claim_in(base.path(), "web").unwrap();
+        let mode = fs::metadata(bundle.path()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        claim_in(base.path(), "web").unwrap_err();
+        claim_in(base.path(), "db").unwrap();
+        drop(bundle);
+        claim_in(base.path(), "web").unwrap();
+    }
+
+    #[test]
+    fn a_new_claim_forgets_the_mark() {
+        let base = tempfile::tempdir().unwrap();
+        let bundle = claim_in(base.path(), "web").unwrap();
+        bundle.mark_for_removal().unwrap();
+        let mark = bundle.path().join(REMOVE_MARK);
+        assert!(mark.exists());
+        drop(bundle);
+        claim_in(base.path(), "web").unwrap();
+        assert!(!mark.exists());
+    }
+
+    #[test]
+    fn an_abandoned_bundle_goes_unless_it_holds_something() {
+        let base = tempfile::tempdir().unwrap();
+        let bundle = claim_in(base.path(), "web").unwrap();
+        let path = bundle.path().to_owned();
+        fs::create_dir(path.join("checkpoints")).unwrap();
+        bundle.abandon();
+        assert!(path.exists());
+        let bundle = claim_in(base.path(), "web").unwrap();
+        bundle.remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_id_cannot_leave_the_directory() {
+        let base = tempfile::tempdir().unwrap();
+        for id in ["", ".", "..", "a/b", "../x", "a b"] {
+            claim_in(base.path(), id).unwrap_err();
+        }
+        claim_in(base.path(), &"x".repeat(129)).unwrap_err();
+    }
+}

@@ -1,0 +1,111 @@
+//! `gantry exec`
+
+use std::{fs, path::Path, process::ExitCode};
+
+use clap::Args;
+use gantry_client::{Client, ConsoleSize, INIT, types::User};
+
+use crate::{
+    bundles::PipeDir,
+    failure::{Failure, Outcome},
+    output,
+    session::Session,
+    streams::{StreamOptions, environment},
+    terminal, users,
+};
+
+/// Run a further program in a container
+///
+/// It gets the user, environment, working directory and capabilities of the container's first
+/// process, unless options say otherwise. Exit status and signals are as with `gantry run`.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    streams: StreamOptions,
+    /// Set a variable; without a value, pass this command's own on
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Working directory in the container
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<String>,
+    /// User and group, names or numbers
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Id of the process, for `gantry kill --pid` [default: random]
+    #[arg(long, value_name = "PROCESS")]
+    pid: Option<String>,
+    /// Id of the container
+    id: String,
+    /// Program and arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, client: &Client) -> Outcome {
+        self.streams.check()?;
+        let process = match &self.pid {
+            Some(process) => process.clone(),
+            None => random_id().map_err(Failure::own)?,
+        };
+        let pipes = PipeDir::make(&random_id()?).map_err(Failure::own)?;
+        let user = self.resolve_user(client).await.map_err(Failure::own)?;
+
+        let container = client.container(&self.id);
+        let exec = container.exec_like_init(&process, self.command.clone()).await;
+        let mut exec = exec
+            .map_err(|e| Failure::of_start(&e))?
+            .env(self.environment())
+            .terminal(self.streams.tty)
+            .pipe_dir(pipes.path())
+            .stdin(self.streams.stdin())
+            .stdout(self.streams.output())
+            .stderr(self.streams.output());
+        if let Some(cwd) = &self.cwd {
+            exec = exec.cwd(cwd);
+        }
+        if let Some(user) = user {
+            exec = exec.user(user);
+        }
+        if let Some(size) = self.console_size() {
+            exec = exec.console_size(size);
+        }
+
+        let mut session = Session::prepare(&self.streams.keys.detach_keys, self.streams.tty)?;
+        let mut process = session.start(exec.start()).await?;
+        if self.streams.detach {
+            output::line(process.id())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let streams = process.take_stdio();
+        Ok(session.hold(&process, streams).await.map_err(Failure::own)?.code())
+    }
+
+    fn environment(&self) -> Vec<String> {
+        let mut env = environment(&self.env);
+        if self.streams.tty {
+            env.insert(0, "TERM=xterm".to_owned());
+        }
+        env
+    }
+
+    fn console_size(&self) -> Option<ConsoleSize> {
+        terminal::size().filter(|_| self.streams.tty)
+    }
+
+    /// The names are looked up in the root that the container's first process has.
+    async fn resolve_user(&self, client: &Client) -> Result<Option<User>, Failure> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let state = client.container(&self.id).state().await?;
+        let init = state.processes.iter().find(|p| p.pid == INIT);
+        let pid = init.ok_or_else(|| Failure::new("the container's first process has ended"))?;
+        let root = format!("/proc/{}/root", pid.system_pid);
+        users::resolve(Path::new(&root), user).map(Some)
+    }
+}
+
+fn random_id() -> Result<String, Failure> {
+    let path = "/proc/sys/kernel/random/uuid";
+    let id = fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
+    Ok(format!("exec-{}", &id[..8]))
+}

@@ -1,0 +1,14 @@
+//! The subcommands, one file each.
+
+pub(crate) mod attach;
+pub(crate) mod checkpoint;
+pub(crate) mod control;
+pub(crate) mod events;
+pub(crate) mod exec;
+pub(crate) mod kill;
+pub(crate) mod ps;
+pub(crate) mod restore;
+pub(crate) mod run;
+pub(crate) mod stats;
+pub(crate) mod update;
+pub(crate) mod version;

@@ -1,0 +1,79 @@
+//! How a command ends when it fails: a message for people and an exit status for scripts.
+
+use std::{fmt::Display, io, process::ExitCode};
+
+use gantry_client::{Error, ErrorKind};
+
+/// What every command returns.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// `run` and `exec` could not start anything, as opposed to what the container exits with.
+const OWN_FAILURE: u8 = 125;
+
+/// A command that failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+    /// Nobody reads standard output any more, so there is nobody to tell.
+    silent: bool,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Failure {
+        Failure { message: message.into(), code: 1, silent: false }
+    }
+
+    /// Of a local file or device.
+    pub(crate) fn io(what: impl Display, error: &io::Error) -> Failure {
+        Failure::new(format!("{what}: {error}"))
+    }
+
+    /// Of standard output.
+    pub(crate) fn output(error: &io::Error) -> Failure {
+        let silent = error.kind() == io::ErrorKind::BrokenPipe;
+        Failure { silent, ..Failure::io("write output", error) }
+    }
+
+    /// Of a start: 127 and 126 as a shell exits, everything else is Gantry's own.
+    pub(crate) fn of_start(error: &Error) -> Failure {
+        let code = match error.start_exit_code() {
+            code @ (126 | 127) => code,
+            _ => OWN_FAILURE,
+        };
+        Failure { code, ..Failure::new(with_hint(error)) }
+    }
+
+    /// Of what `run` and `exec` do around a start.
+    pub(crate) fn own(self) -> Failure {
+        Failure { code: OWN_FAILURE, ..self }
+    }
+
+    /// Tells the user; the process exits with what this returns.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !self.silent {
+            eprintln!("gantry: {}", self.message.trim_end());
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::new(with_hint(&error))
+    }
+}
+
+fn with_hint(error: &Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::Unavailable(_) => " (is gantryd running?)",
+        ErrorKind::PermissionDenied(_) => " (may this user use gantryd?)",
+        _ => "",
+    };
+    format!("{error}{hint}")
+}
+
+/// The exit status of a process that ran.
+pub(crate) fn exit_code(status: u32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}

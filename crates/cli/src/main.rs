@@ -1,0 +1,95 @@
+//! `gantry`: runs and watches containers on a gantryd.
+
+#![forbid(unsafe_code)]
+
+mod bundles;
+mod commands;
+mod detach;
+mod failure;
+mod output;
+mod parse;
+mod session;
+mod signals;
+mod spec;
+mod streams;
+mod terminal;
+mod users;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+use gantry_client::Client;
+
+use crate::failure::{Failure, Outcome};
+
+/// How long to wait for a server that is just being restarted.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Runs and watches containers on a gantryd.
+#[derive(Debug, Parser)]
+#[command(name = "gantry", version, arg_required_else_help = true)]
+struct Arguments {
+    /// The server's socket.
+    #[arg(long, global = true, env = "GANTRY_ADDRESS", default_value = "/run/gantry/gantryd.sock")]
+    address: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(commands::run::Run),
+    Exec(commands::exec::Exec),
+    Attach(commands::attach::Attach),
+    Kill(commands::kill::Kill),
+    Ps(commands::ps::Ps),
+    Events(commands::events::Events),
+    Stats(commands::stats::Stats),
+    Pause(commands::control::Pause),
+    Resume(commands::control::Resume),
+    Update(commands::update::Update),
+    #[command(subcommand)]
+    Checkpoint(commands::checkpoint::Checkpoint),
+    Restore(commands::restore::Restore),
+    Version(commands::version::Version),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::new(format!("start the runtime: {error}")).report(),
+    };
+    let code = match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    };
+    // Not waited for: a thread of it may hang in a read of standard input.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(Arguments { address, command }: Arguments) -> Outcome {
+    if let Command::Version(version) = command {
+        return version.run(&address).await;
+    }
+    let client = Client::connect(&address, PATIENCE).await.map_err(|error| match &command {
+        Command::Run(_) | Command::Exec(_) | Command::Restore(_) => Failure::of_start(&error),
+        _ => error.into(),
+    })?;
+    match command {
+        Command::Run(run) => run.run(&client).await,
+        Command::Exec(exec) => exec.run(&client).await,
+        Command::Attach(attach) => attach.run(&client).await,
+        Command::Kill(kill) => kill.run(&client).await,
+        Command::Ps(ps) => ps.run(&client).await,
+        Command::Events(events) => events.run(&client).await,
+        Command::Stats(stats) => stats.run(&client).await,
+        Command::Pause(pause) => pause.run(&client).await,
+        Command::Resume(resume) => resume.run(&client).await,
+        Command::Update(update) => update.run(&client).await,
+        Command::Checkpoint(checkpoint) => checkpoint.run(&client).await,
+        Command::Restore(restore) => restore.run(&client).await,
+        Command::Version(version) => version.run(&address).await,
+    }
+}

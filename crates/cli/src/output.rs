@@ -1,0 +1,61 @@
+//! Standard output: lines, JSON and tables, and no panic when nobody reads them.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Prints one line.
+pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{}", text.as_ref()).map_err(|e| Failure::output(&e))
+}
+
+/// Prints one line of JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value);
+    line(text.map_err(|error| Failure::new(format!("write JSON: {error}")))?)
+}
+
+/// Prints rows in columns as wide as their widest cell.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure> {
+    let widths: [usize; N] =
+        std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    rows.iter().try_for_each(|row| {
+        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, w)| format!("{cell:<w$}")).collect();
+        line(cells.join("   ").trim_end())
+    })
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count}B");
+    }
+    // Three digits are shown, so the precision that is lost does not matter.
+    #[allow(clippy::cast_precision_loss)]
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.decimals$}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_digits() {
+        assert_eq!(bytes(0), "0B");
+        assert_eq!(bytes(1023), "1023B");
+        assert_eq!(bytes(1024), "1.00KiB");
+        assert_eq!(bytes(64 << 20), "64.0MiB");
+        assert_eq!(bytes(500 << 30), "500GiB");
+    }
+}
