@@ -172,15 +172,18 @@ impl Shim {
     }
 
     fn receive_terminal(&mut self) {
-        if let Phase::Launching(_, Some(console)) = &mut self.phase {
-            let connected = match console.receive(&self.poller) {
-                Ok(Some(master)) => self.streams.connect(master),
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = connected {
-                self.abort(system("receive the terminal")(error));
+        let Phase::Launching(_, console) = &mut self.phase else { return };
+        let received = console.as_mut().map(|console| console.receive(&self.poller));
+        let connected = match received {
+            Some(Ok(Some(master))) => {
+                *console = None;
+                self.streams.connect(master)
             }
+            Some(Err(error)) => Err(error),
+            Some(Ok(None)) | None => Ok(()),
+        };
+        if let Err(error) = connected {
+            self.abort(system("receive the terminal")(error));
         }
     }
 
@@ -203,11 +206,15 @@ impl Shim {
         }
         // It was sent before the runtime ended, but may not have been looked at yet.
         self.receive_terminal();
-        let Phase::Launching(_, console) = &self.phase else { return };
-        if console.is_some() && !self.streams.is_connected() {
-            let errno = Errno::NOTTY.raw_os_error();
-            return self.abort(LaunchError::System { what: "receive the terminal".into(), errno });
+        if let Phase::Launching(_, Some(_)) = self.phase {
+            return self.abort(system("receive the terminal")(Errno::NOTTY.into()));
         }
+        if let Phase::Launching(..) = self.phase {
+            self.adopt_process();
+        }
+    }
+
+    fn adopt_process(&mut self) {
         match Process::adopt() {
             Ok(process) => {
                 let launched = FromShim::Launched { pid: process.number() };

@@ -118,10 +118,6 @@ impl Streams {
         Ok(())
     }
 
-    pub(crate) fn is_connected(&self) -> bool {
-        self.terminal.is_some()
-    }
-
     /// Remembered for a terminal that is not there yet.
     pub(crate) fn resize(&mut self, width: u16, height: u16) {
         self.size = Some((width, height));

@@ -1,13 +1,14 @@
 //! A container to run: a bundle with busybox as its root file system, and runc's state of it.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use gantry_shim_proto::Launch;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::harness::Shim;
 
 const BUSYBOX: &str = "/bin/busybox";
 const RUNC: &str = "runc";
@@ -16,6 +17,7 @@ const RUNC: &str = "runc";
 pub(crate) struct Bundle {
     dir: TempDir,
     id: String,
+    terminal: bool,
 }
 
 impl Bundle {
@@ -35,7 +37,7 @@ impl Bundle {
         }
         let spec = spec(&id, script, terminal).to_string();
         std::fs::write(dir.path().join("config.json"), spec).unwrap();
-        Self { dir, id }
+        Self { dir, id, terminal }
     }
 
     /// Runs something else than a shell.
@@ -58,27 +60,26 @@ impl Bundle {
         argv
     }
 
-    /// The launch of the container by the shim that will get it.
-    pub(crate) fn run(&self, console: Option<PathBuf>) -> Launch {
+    /// The launch of the container by this shim.
+    pub(crate) fn run(&self, shim: &Shim) -> Launch {
         let bundle = self.path("");
-        let mut arguments = vec!["run", "--detach", "--bundle", &bundle, "--pid-file", "pid"];
-        let console = console.map(|path| path.to_str().unwrap().to_owned());
-        if let Some(path) = &console {
-            arguments.extend(["--console-socket", path]);
+        let pid_file = shim.path("pid").to_str().unwrap().to_owned();
+        let mut arguments = vec!["run", "--detach", "--bundle", &bundle, "--pid-file", &pid_file];
+        // Short enough for a socket address, however long the directory's own path is.
+        let console = format!("/proc/{}/cwd/console.sock", shim.id());
+        if self.terminal {
+            arguments.extend(["--console-socket", &console]);
         }
         arguments.push(&self.id);
-        Launch {
-            argv: self.runc(&arguments),
-            terminal: console.is_some(),
-            linger_ms: 60_000,
-            ..Launch::default()
-        }
+        let argv = self.runc(&arguments);
+        Launch { argv, terminal: self.terminal, linger_ms: 60_000, ..Launch::default() }
     }
 
     /// The launch of one more process in the container.
-    pub(crate) fn exec(&self, script: &str) -> Launch {
+    pub(crate) fn exec(&self, shim: &Shim, script: &str) -> Launch {
+        let pid_file = shim.path("pid").to_str().unwrap().to_owned();
         let arguments =
-            ["exec", "--detach", "--pid-file", "pid", &self.id, "/bin/sh", "-c", script];
+            ["exec", "--detach", "--pid-file", &pid_file, &self.id, "/bin/sh", "-c", script];
         Launch { argv: self.runc(&arguments), linger_ms: 60_000, ..Launch::default() }
     }
 }

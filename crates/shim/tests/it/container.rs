@@ -12,14 +12,14 @@ use crate::harness::{Pipe, Shim, read_all, read_exact};
 fn a_container_reads_writes_and_exits() {
     let bundle = Bundle::new("cat; echo out; echo err >&2; exit 7", false);
     let (stdin, stdout, stderr) = (Pipe::new(), Pipe::new(), Pipe::new());
-    let launch = Launch {
+    let (out, err) = (stdout.reader(), stderr.reader());
+    let mut shim = Shim::start();
+    shim.server.say(&ToShim::Launch(Launch {
         stdin: stdin.name(),
         stdout: stdout.name(),
         stderr: stderr.name(),
-        ..bundle.run(None)
-    };
-    let (out, err) = (stdout.reader(), stderr.reader());
-    let mut shim = Shim::launch(launch);
+        ..bundle.run(&shim)
+    }));
     shim.server.hear_launched();
     stdin.writer().write_all(b"in\n").unwrap();
     shim.server.say(&ToShim::CloseStdin);
@@ -33,7 +33,8 @@ fn a_container_reads_writes_and_exits() {
 #[test]
 fn a_container_that_is_killed() {
     let bundle = Bundle::new("exec sleep 1000", false);
-    let shim = Shim::launch(bundle.run(None));
+    let shim = Shim::start();
+    shim.server.say(&ToShim::Launch(bundle.run(&shim)));
     let (_, pidfd) = shim.server.hear_launched();
     pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
     assert_eq!(shim.server.hear_exited(), WaitStatus::Signal(9));
@@ -44,7 +45,8 @@ fn a_container_gets_no_signals_of_the_shim() {
     let bundle = Bundle::new("exec grep -E '^Sig(Blk|Ign|Cgt)' /proc/self/status", false);
     let stdout = Pipe::new();
     let reader = stdout.reader();
-    let shim = Shim::launch(Launch { stdout: stdout.name(), ..bundle.run(None) });
+    let shim = Shim::start();
+    shim.server.say(&ToShim::Launch(Launch { stdout: stdout.name(), ..bundle.run(&shim) }));
     shim.server.hear_launched();
     assert_eq!(shim.server.hear_exited(), WaitStatus::Code(0));
     drop(shim);
@@ -56,16 +58,17 @@ fn a_container_gets_no_signals_of_the_shim() {
 #[test]
 fn more_processes_in_a_container() {
     let bundle = Bundle::new("exec sleep 1000", false);
-    let init = Shim::launch(bundle.run(None));
+    let init = Shim::start();
+    init.server.say(&ToShim::Launch(bundle.run(&init)));
     let (_, init_pidfd) = init.server.hear_launched();
     let (stdin, stdout) = (Pipe::new(), Pipe::new());
     let mut reader = stdout.reader();
-    let launch = Launch {
+    let mut exec = Shim::start();
+    exec.server.say(&ToShim::Launch(Launch {
         stdin: stdin.name(),
         stdout: stdout.name(),
-        ..bundle.exec("sleep 1000 & cat; exit 3")
-    };
-    let mut exec = Shim::launch(launch);
+        ..bundle.exec(&exec, "sleep 1000 & cat; exit 3")
+    }));
     exec.server.hear_launched();
     stdin.writer().write_all(b"to the second").unwrap();
     assert_eq!(read_exact(&mut reader, 13), b"to the second");
@@ -83,7 +86,8 @@ fn more_processes_in_a_container() {
 fn a_container_whose_program_does_not_exist() {
     let bundle = Bundle::new("", false);
     bundle.set_args(&["/no/such/program"]);
-    let mut shim = Shim::launch(bundle.run(None));
+    let mut shim = Shim::start();
+    shim.server.say(&ToShim::Launch(bundle.run(&shim)));
     match shim.server.hear() {
         Some((gantry_shim_proto::FromShim::LaunchFailed(error), None)) => {
             let status = WaitStatus::Code(1);

@@ -23,13 +23,12 @@ fn start(command: &str) -> Console {
     let bundle = Bundle::new(command, true);
     let (stdin, stdout) = (Pipe::new(), Pipe::new());
     let shim = Shim::start();
-    let console = format!("/proc/{}/cwd/console.sock", shim.id());
     let launch = Launch {
         stdin: stdin.name(),
         stdout: stdout.name(),
         width: 100,
         height: 40,
-        ..bundle.run(Some(console.into()))
+        ..bundle.run(&shim)
     };
     shim.server.say(&ToShim::Launch(launch));
     Console { shim, stdin, stdout, _bundle: bundle }
