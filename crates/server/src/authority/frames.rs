@@ -14,7 +14,8 @@ const HEAD_LEN: usize = 9;
 /// The largest payload a server accepts that announces no other limit.
 const MAX_PAYLOAD: usize = 16_384;
 
-/// How much of the frames of one block is held back. h2 refuses far smaller ones.
+/// How much of the frames of one block is held back: four times what hyper lets a request's
+/// fields take.
 const MAX_HELD: usize = 64 << 10;
 
 const HEADERS: u8 = 1;
@@ -172,11 +173,11 @@ impl Frames {
     /// Decides how it goes on with the block held, whose last frame begins at `frame`.
     fn look_at_block(&mut self, frame: usize) {
         self.phase = Phase::Block { frame };
-        let begun = &self.held[frame..];
-        let Some(head) = Head::parse(begun) else { return };
+        let Some(first) = Head::parse(&self.held) else { return };
+        let Some(head) = Head::parse(&self.held[frame..]) else { return };
         let end = frame + HEAD_LEN + head.len;
         let fits = head.len <= MAX_PAYLOAD && end <= MAX_HELD;
-        let expected = frame == 0 || (head.kind == CONTINUATION && begun[5..9] == self.held[5..9]);
+        let expected = frame == 0 || (head.kind == CONTINUATION && head.stream == first.stream);
         if !fits || !expected {
             self.give_up();
         } else if self.held.len() == end {
@@ -204,64 +205,68 @@ impl Phase {
     }
 }
 
-/// The part of a frame's head that matters here.
+/// What is before the payload of a frame.
 struct Head {
     len: usize,
     kind: u8,
     flags: u8,
+    stream: [u8; 4],
 }
 
 impl Head {
     fn parse(frame: &[u8]) -> Option<Self> {
-        let &[a, b, c, kind, flags, _, _, _, _] = frame.first_chunk::<HEAD_LEN>()?;
-        let len = u32::from_be_bytes([0, a, b, c]);
-        Some(Self { len: usize::try_from(len).ok()?, kind, flags })
+        let &[a, b, c, kind, flags, stream @ ..] = frame.first_chunk::<HEAD_LEN>()?;
+        let len = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        Some(Self { len, kind, flags, stream })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let [.., a, b, c] = self.len.to_be_bytes();
+        out.extend_from_slice(&[a, b, c, self.kind, self.flags]);
+        out.extend_from_slice(&self.stream);
     }
 }
 
-/// The frames of one block with another authority. `None` if they are fine as they are, or make
-/// no sense.
+/// The frames of one block with another authority, without padding. `None` if they are fine as
+/// they are, or make no sense.
 fn rewrite(frames: &[u8], rewriter: &mut AuthorityRewriter) -> Option<Vec<u8>> {
+    let Head { flags, stream, .. } = Head::parse(frames)?;
+    let (priority, block) = join(frames)?;
+    let payload = [priority, &rewriter.rewrite(&block)?].concat();
+    let mut out = Vec::with_capacity(frames.len());
+    let mut parts = payload.chunks(MAX_PAYLOAD).peekable();
+    let (mut kind, mut flags) = (HEADERS, flags & !(END_HEADERS | PADDED));
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            flags |= END_HEADERS;
+        }
+        Head { len: part.len(), kind, flags, stream }.put(&mut out);
+        out.extend_from_slice(part);
+        (kind, flags) = (CONTINUATION, 0);
+    }
+    Some(out)
+}
+
+/// The priority told before the block, if it is, and the block put together.
+fn join(frames: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let first = Head::parse(frames)?;
     let (payload, mut rest) = frames[HEAD_LEN..].split_at_checked(first.len)?;
-    let (priority, fragment) = strip(payload, first.flags)?;
+    let payload = if first.flags & PADDED == 0 {
+        payload
+    } else {
+        let (&padding, padded) = payload.split_first()?;
+        padded.get(..padded.len().checked_sub(padding.into())?)?
+    };
+    let (priority, fragment) =
+        payload.split_at_checked(if first.flags & PRIORITY == 0 { 0 } else { 5 })?;
     let mut block = fragment.to_vec();
     while let Some(head) = Head::parse(rest) {
         let (fragment, next) = rest[HEAD_LEN..].split_at_checked(head.len)?;
         block.extend_from_slice(fragment);
         rest = next;
     }
-    let block = rewriter.rewrite(&block)?;
-
-    let stream = frames.get(5..HEAD_LEN)?;
-    let (fragment, mut rest) = block.split_at(block.len().min(MAX_PAYLOAD - priority.len()));
-    let mut kind = HEADERS;
-    let mut flags = first.flags & !(END_HEADERS | PADDED);
-    let mut parts = [priority, fragment];
-    let mut out = Vec::with_capacity(frames.len() + HEAD_LEN);
-    loop {
-        if rest.is_empty() {
-            flags |= END_HEADERS;
-        }
-        let len = u32::try_from(parts[0].len() + parts[1].len()).ok()?;
-        out.extend_from_slice(&len.to_be_bytes()[1..]);
-        out.extend_from_slice(&[kind, flags]);
-        out.extend_from_slice(stream);
-        out.extend(parts.concat());
-        if rest.is_empty() {
-            return Some(out);
-        }
-        let (fragment, next) = rest.split_at(rest.len().min(MAX_PAYLOAD));
-        (kind, flags, parts, rest) = (CONTINUATION, 0, [&[], fragment], next);
-    }
+    Some((priority, block))
 }
 
-/// Splits the payload of HEADERS into the priority, empty without the flag, and the fragment of
-/// the block, without padding.
-fn strip(mut payload: &[u8], flags: u8) -> Option<(&[u8], &[u8])> {
-    if flags & PADDED != 0 {
-        let (&padding, padded) = payload.split_first()?;
-        payload = padded.get(..padded.len().checked_sub(padding.into())?)?;
-    }
-    payload.split_at_checked(if flags & PRIORITY == 0 { 0 } else { 5 })
-}
+#[cfg(test)]
+mod tests;

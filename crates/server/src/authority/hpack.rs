@@ -160,3 +160,76 @@ impl<'a> Cursor<'a> {
         Some(Text { huffman, text })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rewritten(block: &[u8]) -> Option<Vec<u8>> {
+        AuthorityRewriter::default().rewrite(block)
+    }
+
+    #[test]
+    fn the_path_of_a_socket_becomes_a_host_and_the_rest_stays() {
+        let block = b"\x83\x86\x41\x0f/run/gantry.sock\x44\x02/x".to_vec();
+        assert_eq!(rewritten(&block), None, "the length says 15, so what follows is no field");
+        let block = b"\x83\x86\x41\x10/run/gantry.sock\x44\x02/x";
+        assert_eq!(rewritten(block).unwrap(), b"\x83\x86\x41\x09localhost\x44\x02/x");
+    }
+
+    #[test]
+    fn every_representation_of_the_name_is_known() {
+        for (given, expected) in [
+            (&b"\x01\x02/x"[..], &b"\x01\x09localhost"[..]),
+            (b"\x11\x02/x", b"\x11\x09localhost"),
+            (b"\x40\x0a:authority\x0a/run/a.soc", b"\x40\x0a:authority\x09localhost"),
+            (b"\x00\x0a:authority\x02/x", b"\x00\x0a:authority\x09localhost"),
+            (
+                b"\x10\x88\xb8\x3b\x53\x39\xec\x32\x7d\x7f\x02/x",
+                b"\x10\x88\xb8\x3b\x53\x39\xec\x32\x7d\x7f\x09localhost",
+            ),
+            (b"\x81", b"\x01\x09localhost"),
+        ] {
+            assert_eq!(rewritten(given).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn an_entry_of_the_dynamic_table_never_gets_larger() {
+        assert_eq!(rewritten(b"\x41\x08/run/sck").unwrap(), b"\x41\x01l");
+        assert_eq!(rewritten(b"\x41\x09/run/sock").unwrap(), b"\x41\x09localhost");
+        // The code may have 30 bits for one byte: 30 bytes can be eight of those.
+        let huffman = |len: u8| [&[0x41, 0x80 | len][..], &vec![0xff; len.into()]].concat();
+        assert_eq!(rewritten(&huffman(1)).unwrap(), b"\x41\x01l");
+        assert_eq!(rewritten(&huffman(30)).unwrap(), b"\x41\x01l");
+        assert_eq!(rewritten(&huffman(31)).unwrap(), b"\x41\x09localhost");
+        assert_eq!(rewritten(b"\x41\x00"), None);
+    }
+
+    #[test]
+    fn a_name_is_found_in_the_dynamic_table() {
+        let mut rewriter = AuthorityRewriter::default();
+        assert!(rewriter.rewrite(b"\x40\x0a:authority\x02/x\x40\x01a\x01b").is_some());
+        // The newest is `a`, the one before it the authority, and there is nothing else.
+        assert_eq!(rewriter.rewrite(b"\x0f\x2f\x02/y"), None);
+        assert_eq!(rewriter.rewrite(b"\x0f\x30\x02/y").unwrap(), b"\x0f\x30\x09localhost");
+        assert_eq!(rewriter.rewrite(b"\x0f\x31\x02/y"), None);
+        assert_eq!(rewriter.rewrite(b"\x0f\xff\xff\xff\x7f\x02/y"), None);
+        for _ in 0..126 {
+            assert_eq!(rewriter.rewrite(b"\x40\x01a\x01b"), None);
+        }
+        assert!(rewriter.rewrite(b"\x0f\xae\x01\x02/y").is_some(), "the oldest of 128");
+        assert_eq!(rewriter.rewrite(b"\x40\x01a\x01b"), None);
+        assert_eq!(rewriter.rewrite(b"\x0f\xaf\x01\x02/y"), None);
+    }
+
+    #[test]
+    fn blocks_cut_short_are_left_alone() {
+        let block = b"\x3f\xe1\x1f\x41\x10/run/gantry.sock";
+        assert!(rewritten(block).is_some());
+        for len in 0..block.len() {
+            assert_eq!(rewritten(&block[..len]), None, "{len}");
+        }
+        assert_eq!(rewritten(b"\x41\x7f\xff\xff\xff\xff\xff\x01"), None);
+    }
+}

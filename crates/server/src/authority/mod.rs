@@ -48,11 +48,11 @@ impl AsyncRead for LocalAuthority {
     ) -> Poll<io::Result<()>> {
         let Self { stream, frames } = &mut *self;
         let start = buf.filled().len();
-        // Nothing filled in means the end, so it must not be said of a block held back.
-        while buf.filled().len() == start && buf.remaining() > 0 {
-            if frames.drain(buf) {
-                break;
-            }
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // To fill in nothing would mean the end, and not that a block is held back.
+        while buf.filled().len() == start && !frames.drain(buf) {
             ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
             let read = &buf.filled()[start..];
             if read.is_empty() && !frames.finish() {
