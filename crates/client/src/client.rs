@@ -10,7 +10,8 @@ use crate::{
     create::ContainerBuilder,
     error::Result,
     event::{EventFilter, EventStream},
-    exits::{Exits, all_containers, find_container},
+    exits::Exits,
+    state::{all_containers, find_container},
 };
 
 /// A client of one server. Cheap to clone; all clones share one connection.

@@ -106,14 +106,15 @@ fn socket_path(address: &Path) -> PathBuf {
 
 /// Connects, waiting for a server that does not listen yet.
 async fn dial(address: PathBuf, patience: Duration) -> io::Result<TokioIo<UnixStream>> {
-    let deadline = time::Instant::now() + patience;
+    // None: the end of time.
+    let deadline = time::Instant::now().checked_add(patience);
     let mut backoff = Backoff::new();
     loop {
         match UnixStream::connect(&address).await {
             Ok(stream) => return Ok(TokioIo::new(stream)),
             Err(error) if is_absent(&error) => {
                 let next = time::Instant::now() + backoff.next();
-                if next > deadline {
+                if deadline.is_some_and(|deadline| next > deadline) {
                     return Err(error);
                 }
                 time::sleep_until(next).await;

@@ -14,9 +14,10 @@ use crate::{
     connection::Operation,
     container::Container,
     error::{Error, ErrorKind, Result},
-    exits::{Key, find_container},
+    exits::Key,
     signal::Signal,
     start::Start,
+    state::find_container,
     stdio::{ProcessStdio, Stdio, Streams},
     wire,
 };

@@ -15,10 +15,11 @@ use crate::{
     client::Client,
     connection::Operation,
     error::{Error, ErrorKind, Result},
-    exits::{Key, find_container, has_process},
+    exits::Key,
     pipes,
     process::{ConsoleSize, Process},
     start::Start,
+    state::{find_container, has_process},
     stdio::{ProcessStdio, Stdio, Streams},
 };
 

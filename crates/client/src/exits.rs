@@ -6,19 +6,20 @@
 //! exit, the process's absence settles it as an unknown status.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
-use gantry_api::{EXIT_STATUS_UNKNOWN, Timestamp, types};
+use gantry_api::{EXIT_STATUS_UNKNOWN, Timestamp};
 use tokio::{sync::watch, task::AbortHandle, time};
 
 use crate::{
     backoff::Backoff,
-    connection::{Connection, Operation},
+    connection::Connection,
     error::{Error, ErrorKind, Result},
     event::{self, Event, EventFilter, EventKind, EventStream},
+    state::{find_container, has_process, living},
 };
 
 /// How long a process may be absent from the server's state before its exit event is there: the
@@ -205,31 +206,6 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
     }
 }
 
-/// The container, or `None` if the server does not know it.
-pub(crate) async fn find_container(
-    connection: &Connection,
-    id: &str,
-) -> Result<Option<types::Container>> {
-    let request = types::StateRequest { id: id.to_owned() };
-    let operation = Operation::new(format!("look up container {id}"));
-    let mut api = connection.api();
-    match operation.run(async move { api.state(request).await }).await {
-        Ok(state) => Ok(state.containers.into_iter().find(|c| c.id == id)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-pub(crate) async fn all_containers(connection: &Connection) -> Result<types::StateResponse> {
-    let mut api = connection.api();
-    let call = async move { api.state(types::StateRequest::default()).await };
-    Operation::new("list containers").run(call).await
-}
-
-pub(crate) fn has_process(container: &types::Container, process: &str) -> bool {
-    container.processes.iter().any(|p| p.pid == process)
-}
-
 /// The last exit of the process that the server has stored.
 pub(crate) async fn stored_exit(connection: &Connection, key: &Key) -> Result<Option<Exit>> {
     let events = event::stored(connection, Some(&key.container)).await?;
@@ -240,16 +216,6 @@ pub(crate) async fn stored_exit(connection: &Connection, key: &Key) -> Result<Op
         _ => None,
     };
     Ok(events.iter().rev().find_map(exit))
-}
-
-async fn living(connection: &Connection) -> Result<HashSet<Key>> {
-    let state = all_containers(connection).await?;
-    let keys = |container: types::Container| {
-        let id = container.id;
-        let key = move |p: types::Process| Key { container: id.clone(), process: p.pid };
-        container.processes.into_iter().map(key)
-    };
-    Ok(state.containers.into_iter().flat_map(keys).collect())
 }
 
 #[cfg(test)]

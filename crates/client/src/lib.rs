@@ -1,6 +1,64 @@
 //! What a daemon embeds to start, watch and stop containers.
-
-#![forbid(unsafe_code)]
+//!
+//! [`Client::connect`] opens one connection to a gantryd (or to another server of the `types.API`
+//! contract) and keeps it open across restarts of the server. [`Client::create`] describes a
+//! container and starts it from a bundle directory that it writes; the [`Container`] it gives is a
+//! handle to wait, exec, signal, pause, measure and checkpoint. [`EventFollower`] tells a daemon
+//! what happens to all of its containers, [`Client::restore`] takes them up after a restart of the
+//! daemon, and [`supervise`] runs the server itself.
+//!
+//! Errors name the operation and are sorted by what a daemon does about them, see [`ErrorKind`].
+//!
+//! # The start path
+//!
+//! ```no_run
+//! use std::{path::Path, time::Duration};
+//!
+//! use gantry_client::{
+//!     Client, ErrorKind, Stdio,
+//!     oci_spec::runtime::{ProcessBuilder, RootBuilder, SpecBuilder},
+//! };
+//! use tokio::io;
+//!
+//! # async fn start() -> Result<u32, Box<dyn std::error::Error>> {
+//! let client = Client::connect("/run/gantry/gantryd.sock", Duration::from_secs(15)).await?;
+//!
+//! let spec = SpecBuilder::default()
+//!     .root(RootBuilder::default().path("/srv/web").build()?)
+//!     .process(ProcessBuilder::default().args(["/bin/web".to_owned()]).build()?)
+//!     .build()?;
+//!
+//! // The copiers are at work before the first byte comes.
+//! let copy_logs = |streams: gantry_client::ProcessStdio| {
+//!     if let Some(mut stdout) = streams.stdout {
+//!         tokio::spawn(async move { io::copy(&mut stdout, &mut io::stdout()).await });
+//!     }
+//!     Ok(())
+//! };
+//! let created = client
+//!     .create("web", Path::new("/run/daemon/web"))
+//!     .spec(spec)
+//!     .stdout(Stdio::Pipe)
+//!     .attach(copy_logs)
+//!     .start()
+//!     .await;
+//! let container = match created {
+//!     Ok(container) => container,
+//!     Err(error) if matches!(error.kind(), ErrorKind::RuntimeFailed { .. }) => {
+//!         // Nothing is left of it; what a shell would exit with is for the user.
+//!         return Ok(error.start_exit_code().into());
+//!     }
+//!     Err(error) => return Err(error.into()),
+//! };
+//!
+//! // Answers whenever it is asked, also long after the end.
+//! let exit = container.wait().await?;
+//! container.remove_bundle()?;
+//! # Ok(exit.status)
+//! # }
+//! ```
+//!
+//! Streams, handles and futures belong to the tokio runtime they were made in.
 
 mod backoff;
 mod bundle;
@@ -13,14 +71,17 @@ mod error;
 mod event;
 mod exec;
 mod exits;
+mod follower;
 mod pipes;
 mod process;
 mod restore;
 mod signal;
 mod start;
+mod state;
 mod stats;
 mod status;
 mod stdio;
+pub mod supervise;
 mod wire;
 
 pub use client::{Client, ServerVersion};
@@ -30,6 +91,7 @@ pub use error::{Error, ErrorKind, FieldViolation, Result};
 pub use event::{Event, EventFilter, EventKind, EventStream};
 pub use exec::ExecBuilder;
 pub use exits::Exit;
+pub use follower::{EventFollower, EventHandler, StateChange};
 pub use gantry_api::{INIT, Timestamp, types};
 pub use oci_spec;
 pub use process::{ConsoleSize, Process};

@@ -9,9 +9,10 @@ use crate::{
     client::Client,
     container::Container,
     error::{Error, ErrorKind, Result},
-    exits::{Exit, ExitSlot, Key, find_container, stored_exit},
+    exits::{Exit, ExitSlot, Key, stored_exit},
     process::Process,
     signal::Signal,
+    state::find_container,
     stdio::{Owner, ProcessStdio},
 };
 
