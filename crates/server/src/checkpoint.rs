@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -19,6 +19,12 @@ const CONFIG_FILE: &str = "config.json";
 /// CRIU's logs, inside the checkpoint's directory.
 const WORK_DIR: &str = "criu.work";
 
+/// Settings for CRIU that runtimes do not pass on, which it finds by [`CRIU_CONFIG_VARIABLE`].
+pub(crate) const CRIU_CONFIG_FILE: &str = "criu.conf";
+
+/// Names one more configuration file, see criu(8).
+pub(crate) const CRIU_CONFIG_VARIABLE: &str = "CRIU_CONFIG_FILE";
+
 /// How a checkpoint is, or was, made; its config.json.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -31,12 +37,50 @@ pub(crate) struct CheckpointConfig {
     pub(crate) shell: bool,
     #[serde(rename = "emptyNS")]
     pub(crate) empty_ns: Vec<String>,
+    /// Pipes of the caller that the first process writes to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pipes: Vec<OuterPipe>,
+}
+
+/// A named pipe outside the container that is one of the first process's streams. CRIU cannot look
+/// it up inside, and is told to leave it to us: at the restore, the streams of the new process take
+/// its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct OuterPipe {
+    /// 1 or 2.
+    pub(crate) fd: u32,
+    /// What CRIU calls it: mount id and inode in hexadecimal (External files in CRIU's wiki).
+    pub(crate) key: String,
+}
+
+impl OuterPipe {
+    /// The pipes that a process writes to.
+    fn of_process(pid: u32) -> Vec<Self> {
+        let pipe = |fd| Some(Self { fd, key: pipe_key(pid, fd)? });
+        [1, 2].into_iter().filter_map(pipe).collect()
+    }
+}
+
+fn pipe_key(pid: u32, fd: u32) -> Option<String> {
+    let link = format!("/proc/{pid}/fd/{fd}");
+    // What runtimes look after themselves has no path: "pipe:[1234]".
+    let is_named = fs::read_link(&link).ok()?.is_absolute();
+    let metadata = fs::metadata(&link).ok()?;
+    if !is_named || !metadata.file_type().is_fifo() {
+        return None;
+    }
+    let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let mount = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    let mount: u32 = mount.trim().parse().ok()?;
+    Some(format!("{mount:x}:{:x}", metadata.ino()))
 }
 
 /// A checkpoint that is to be made.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointRequest {
     pub(crate) container: ContainerId,
+    /// Host pid of its first process.
+    pub(crate) init: u32,
     /// Where the container's checkpoints live.
     pub(crate) dir: PathBuf,
     pub(crate) config: CheckpointConfig,
@@ -93,6 +137,13 @@ impl CheckpointImage {
         Ok(Self { path, config })
     }
 
+    /// Settings for CRIU that no runtime has an option for, at the restore: the streams of the new
+    /// process, which a runtime hands on under their own numbers, for those of the old.
+    pub(crate) fn criu_config(&self) -> String {
+        let line = |pipe: &OuterPipe| format!("inherit-fd fd[{}]:file[{}]\n", pipe.fd, pipe.key);
+        self.config.pipes.iter().map(line).collect()
+    }
+
     /// The options of `restore`.
     pub(crate) fn restore_options(&self) -> Vec<String> {
         let mut options = self.config.options();
@@ -135,14 +186,20 @@ async fn fill(
 ) -> Result<(), CheckpointError> {
     let work = path.join(WORK_DIR);
     fs::create_dir(&work).map_err(failed("create", &work))?;
-    write_config(path, &request.config)?;
+    let config =
+        CheckpointConfig { pipes: OuterPipe::of_process(request.init), ..request.config.clone() };
+    write_config(path, &config)?;
+    let settings = work.join(CRIU_CONFIG_FILE);
+    let external: String =
+        config.pipes.iter().map(|pipe| format!("external file[{}]\n", pipe.key)).collect();
+    fs::write(&settings, external).map_err(failed("write", &settings))?;
     let mut options = request.config.options();
     options.push(format!("--image-path={}", path.display()));
     options.push(format!("--work-path={}", work.display()));
     if !request.config.exit {
         options.push("--leave-running".to_owned());
     }
-    Ok(runtimes.checkpoint(runtime, &request.container, &options).await?)
+    Ok(runtimes.checkpoint((runtime, &request.container), &options, &settings).await?)
 }
 
 /// All checkpoints in a directory, in the order of their names. One whose config.json cannot be

@@ -22,6 +22,7 @@ use authority::LocalAuthority;
 use config::{Command, Config, LogFormat};
 use events::EventLog;
 use gantry_api::types::api_server::ApiServer;
+use gantry_failpoints::{Point, reach};
 use listen::Listener;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rpc::{Api, PendingSupervisor};
@@ -80,7 +81,9 @@ fn run(config: Config) -> Result<(), Box<dyn Error>> {
     }
     raise_file_limit();
     let state = StateDir::open(&config.state_dir)?;
+    reach(Point::ServerStateOpened);
     let listener = listen::listen(&config.listen)?;
+    reach(Point::ServerListening);
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gantry_failpoints::{Point, reach};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::statfs::{TMPFS_MAGIC, fstatfs},
@@ -212,6 +213,7 @@ impl StateDir {
 impl ContainerDir {
     pub(crate) fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
         create_private_dirs(&self.path)?;
+        reach(Point::ServerDirectoryMade);
         self.write(record)
     }
 
@@ -265,6 +267,13 @@ impl ProcessDir {
     /// Writes a file that the runtime reads.
     pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
         write_json(&self.path.join(file), value, false)
+    }
+
+    /// Writes a text that somebody else reads; its path.
+    pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<PathBuf, StateError> {
+        let path = self.path.join(file);
+        fs::write(&path, text).map_err(failed("write", &path))?;
+        Ok(path)
     }
 
     /// Notes that the start of the process is in the journal.

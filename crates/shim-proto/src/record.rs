@@ -44,6 +44,8 @@ pub struct Launch {
     pub height: u16,
     /// How long output that nobody has read stays readable after the exit, in milliseconds.
     pub linger_ms: u32,
+    /// More of the runtime's environment, `NAME=VALUE`.
+    pub env: Vec<String>,
 }
 
 /// What a shim says to the server.
@@ -136,6 +138,7 @@ impl ToShim {
                 .u16(launch.width)
                 .u16(launch.height)
                 .u32(launch.linger_ms)
+                .list(&launch.env)
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
@@ -161,6 +164,7 @@ impl ToShim {
                 width: fields.u16()?,
                 height: fields.u16()?,
                 linger_ms: fields.u32()?,
+                env: fields.list()?,
             })),
             ABORT => Ok(Self::Abort),
             CLOSE_STDIN => Ok(Self::CloseStdin),

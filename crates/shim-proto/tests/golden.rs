@@ -15,6 +15,7 @@ fn launch() -> Launch {
         width: 0x0102,
         height: 0x0304,
         linger_ms: 0x0506_0708,
+        env: vec!["A=b".into()],
     }
 }
 
@@ -25,7 +26,8 @@ const LAUNCH: &[u8] = b"\x01\x01\
     \x05\0\0\0/o\xc3\xbct\
     \0\0\0\0\
     \x02\x01\x04\x03\
-    \x08\x07\x06\x05";
+    \x08\x07\x06\x05\
+    \x01\0\0\0\x03\0\0\0A=b";
 
 fn to_shim() -> Vec<(ToShim, &'static [u8])> {
     vec![
@@ -86,8 +88,11 @@ fn a_later_version_may_append_fields() {
 
 #[test]
 fn an_earlier_version_may_leave_fields_out() {
-    let without_linger = &LAUNCH[..LAUNCH.len() - 4];
-    let expected = Launch { linger_ms: 0, ..launch() };
+    let without_env = &LAUNCH[..LAUNCH.len() - 11];
+    let expected = Launch { env: Vec::new(), ..launch() };
+    assert_eq!(ToShim::decode(without_env), Ok(ToShim::Launch(expected)));
+    let without_linger = &without_env[..without_env.len() - 4];
+    let expected = Launch { env: Vec::new(), linger_ms: 0, ..launch() };
     assert_eq!(ToShim::decode(without_linger), Ok(ToShim::Launch(expected)));
     assert_eq!(ToShim::decode(b"\x01\x01"), Ok(ToShim::Launch(Launch::default())));
     assert_eq!(ToShim::decode(b"\x01\x04"), Ok(ToShim::Resize { width: 0, height: 0 }));

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{Identity, LaunchError, PID_FILE, WaitStatus};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -25,9 +26,11 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
 pub(crate) struct Runtime(Child);
 
 impl Runtime {
-    /// Executes `argv`, with the standard streams of the process to be if it has no terminal.
+    /// Executes `argv`, with the standard streams of the process to be if it has no terminal, and
+    /// `env`, lines of `NAME=VALUE`, added to the shim's own environment.
     pub(crate) fn spawn(
         argv: &[String],
+        env: &[String],
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<Self, LaunchError> {
         let [program, arguments @ ..] = argv else {
@@ -40,6 +43,7 @@ impl Runtime {
         #[expect(clippy::disallowed_methods, reason = "the shim is what waits for a runtime")]
         let mut command = Command::new(program);
         // A group of its own: what a hook does to its group must not hit the shim.
+        command.envs(env.iter().filter_map(|line| line.split_once('=')));
         command.args(arguments).process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
         crate::sys::prepare_runtime(&mut command);
         command.spawn().map(Self).map_err(|error| LaunchError::Exec { errno: errno(&error) })
@@ -74,8 +78,10 @@ impl Process {
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| system("open a pidfd")(errno.into()))?;
         let process = Self { pid, pidfd };
+        reach(Point::ShimPidfdOpened);
         let identity = process.identity().map_err(system("read the process's identity"))?;
         crate::state::write_started(&identity).map_err(system("write started.json"))?;
+        reach(Point::ShimStartedRecorded);
         Ok(process)
     }
 

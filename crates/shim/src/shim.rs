@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{ExitFile, FromShim, Launch, LaunchError, ToShim, WaitStatus};
 use rustix::io::Errno;
 
@@ -69,6 +70,7 @@ impl Shim {
         if let Err(error) = shim.link.listen() {
             shim.fail(system("listen on shim.sock")(error));
         }
+        reach(Point::ShimListening);
         Ok(shim)
     }
 
@@ -80,6 +82,7 @@ impl Shim {
             }
         }
         self.link.close();
+        reach(Point::ShimClosed);
         Ok(())
     }
 
@@ -147,12 +150,16 @@ impl Shim {
             }
             ToShim::CloseStdin => self.streams.close_input(),
             ToShim::Resize { width, height } => self.streams.resize(width, height),
-            ToShim::Ack => self.acknowledged = self.last.is_some(),
+            ToShim::Ack => {
+                self.acknowledged = self.last.is_some();
+                reach(Point::ShimAcknowledged);
+            }
             ToShim::Launch(_) | ToShim::Abort => {}
         }
     }
 
     fn launch(&mut self, launch: &Launch) {
+        reach(Point::ShimLaunchReceived);
         self.linger = Duration::from_millis(launch.linger_ms.into());
         match self.start_runtime(launch) {
             Ok(phase) => self.phase = phase,
@@ -162,13 +169,16 @@ impl Shim {
 
     fn start_runtime(&mut self, launch: &Launch) -> Result<Phase, LaunchError> {
         let streams = self.streams.open(launch)?;
+        reach(Point::ShimStdioOpened);
         let console = match launch.terminal {
             true => {
                 Some(ConsoleSocket::new(&self.poller).map_err(system("listen on console.sock"))?)
             }
             false => None,
         };
-        Ok(Phase::Launching(Runtime::spawn(&launch.argv, streams)?, console))
+        let runtime = Runtime::spawn(&launch.argv, &launch.env, streams)?;
+        reach(Point::ShimRuntimeSpawned);
+        Ok(Phase::Launching(runtime, console))
     }
 
     fn receive_terminal(&mut self) {
@@ -204,6 +214,7 @@ impl Shim {
         if status != WaitStatus::Code(0) {
             return self.abort(LaunchError::Runtime { status });
         }
+        reach(Point::ShimRuntimeEnded);
         // It was sent before the runtime ended, but may not have been looked at yet.
         self.receive_terminal();
         if let Phase::Launching(_, Some(_)) = self.phase {
@@ -232,6 +243,7 @@ impl Shim {
             runtime.kill();
         }
         self.phase = Phase::Aborting(error);
+        reach(Point::ShimAborting);
         self.reap();
     }
 
@@ -260,9 +272,11 @@ impl Shim {
         self.streams.end_input();
         self.streams.give_up();
         self.report(FromShim::LaunchFailed(error));
+        reach(Point::ShimFailureSent);
     }
 
     fn process_ended(&mut self, status: WaitStatus) {
+        reach(Point::ShimProcessReaped);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
         self.streams.end_input();
@@ -297,7 +311,9 @@ impl Shim {
     fn report_exit(&mut self) {
         let Phase::Draining(exit) = self.phase else { return };
         self.recorded = crate::state::write_exit(&exit).is_ok();
+        reach(Point::ShimExitRecorded);
         self.report(FromShim::Exited { status: exit.status, at: exit.at });
+        reach(Point::ShimExitedSent);
         if let Drained::All = self.streams.drain() {
             self.streams.linger();
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity, STARTED_FILE};
 
 pub(crate) fn write_started(identity: &Identity) -> io::Result<()> {
@@ -17,6 +18,7 @@ pub(crate) fn write_exit(exit: &ExitFile) -> io::Result<()> {
 fn write(name: &str, content: &str) -> io::Result<()> {
     let temporary = format!("{name}.tmp");
     fs::write(&temporary, content)
+        .inspect(|()| reach(Point::ShimFileWritten))
         .and_then(|()| fs::rename(&temporary, name))
         .inspect_err(|_| drop(fs::remove_file(&temporary)))
 }

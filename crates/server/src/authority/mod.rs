@@ -6,6 +6,8 @@
 
 mod frames;
 mod hpack;
+#[cfg(test)]
+mod tests;
 
 use std::{
     io::{self, IoSlice},

@@ -7,6 +7,7 @@ mod file;
 mod freezer;
 mod hierarchy;
 mod kill;
+mod limits;
 mod oom;
 mod stats;
 mod tree;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     error::CgroupError,
     file::Reader,
     hierarchy::Hierarchies,
+    limits::{DeviceLimit, DeviceLimitKind, DirectLimits, LimitError},
     oom::OomWatch,
     stats::{
         BlkioEntry, BlkioStats, CgroupStats, CpuStats, HugetlbStats, MemoryData, MemoryStats,

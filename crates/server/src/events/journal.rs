@@ -13,6 +13,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use gantry_failpoints::{Point, reach};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use super::record::encode;
@@ -190,7 +191,9 @@ fn write_new(dir: &Path, events: &[Arc<Event>]) -> io::Result<(File, u64)> {
         // Or a power cut could leave an empty file where there was a good one.
         file.sync_all()?;
     }
+    reach(Point::ServerJournalRewritten);
     fs::rename(&path, dir.join(FILE))?;
+    reach(Point::ServerJournalReplaced);
     if sync {
         // Too late to fail: the new file is the journal, whether its name is on the disk or not.
         let _ = directory.sync_all();

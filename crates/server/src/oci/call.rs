@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{self, Read, Seek, Write},
     os::unix::process::CommandExt,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -27,11 +28,13 @@ pub(super) struct Call<'a> {
     pub(super) verb: &'static str,
     pub(super) args: &'a [&'a str],
     pub(super) input: Option<&'a [u8]>,
+    /// One more variable of its environment.
+    pub(super) env: Option<(&'static str, &'a Path)>,
 }
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str, args: &'a [&'a str]) -> Self {
-        Self { verb, args, input: None }
+        Self { verb, args, input: None, env: None }
     }
 }
 
@@ -42,7 +45,7 @@ impl Runtimes {
     pub(super) async fn call(
         &self,
         runtime: &OciRuntime,
-        Call { verb, args, input }: Call<'_>,
+        Call { verb, args, input, env }: Call<'_>,
     ) -> Result<Vec<u8>, OciError> {
         let failed =
             |source| OciError::System { what: format!("run the runtime's {verb}"), source };
@@ -53,6 +56,7 @@ impl Runtimes {
             .args(&runtime.args)
             .args(["--log-format", "json", verb])
             .args(args)
+            .envs(env)
             .stdin(input.map_or_else(|| Ok(Stdio::null()), stdin).map_err(failed)?)
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(errors.try_clone().map_err(failed)?)

@@ -15,6 +15,7 @@ use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
 use crate::{
+    checkpoint,
     domain::{ContainerId, ProcessSpec},
     sys::Reaper,
 };
@@ -204,20 +205,21 @@ impl Runtimes {
             source: error.into(),
         })?;
         let args = ["--resources", "-", id.as_str()];
-        let call = Call { verb: "update", args: &args, input: Some(&input) };
+        let call = Call { input: Some(&input), ..Call::new("update", &args) };
         self.call(runtime, call).await.map(drop)
     }
 
-    /// Runs `checkpoint` with these options.
+    /// Runs `checkpoint` with these options, and more settings for CRIU in a file.
     pub(crate) async fn checkpoint(
         &self,
-        runtime: &OciRuntime,
-        id: &ContainerId,
+        (runtime, id): (&OciRuntime, &ContainerId),
         options: &[String],
+        criu_config: &Path,
     ) -> Result<(), OciError> {
         let mut args: Vec<&str> = options.iter().map(String::as_str).collect();
         args.push(id.as_str());
-        self.call(runtime, Call::new("checkpoint", &args)).await.map(drop)
+        let env = Some((checkpoint::CRIU_CONFIG_VARIABLE, criu_config));
+        self.call(runtime, Call { env, ..Call::new("checkpoint", &args) }).await.map(drop)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    checkpoint::{self, CheckpointConfig, CheckpointImage, CheckpointRequest},
+    checkpoint::{self, CheckpointConfig, CheckpointImage},
     domain::{ConsoleSize, Namespace},
     supervisor::{ContainerHandle, NewContainer, Supervisor, SupervisorError},
 };
@@ -190,11 +190,10 @@ impl api_server::Api for Api {
             unix_sockets: wanted.unix_sockets,
             shell: wanted.shell,
             empty_ns: parse::strings("checkpoint.emptyNS", wanted.empty_ns)?,
+            pipes: Vec::new(),
         };
         let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
-        let container = parse::container_id(&request.id)?;
-        let handle = self.container(&request.id).await?;
-        handle.checkpoint(CheckpointRequest { container, dir, config }).await?;
+        self.container(&request.id).await?.checkpoint(dir, config).await?;
         Ok(Response::new(types::CreateCheckpointResponse {}))
     }
 

@@ -1,37 +1,111 @@
-//! `UpdateResource` as the spec's `linux.resources`: zero and empty mean "leave as it is".
+//! `UpdateResource` as limits: zero and empty mean "leave as it is".
 
-use gantry_api::types::{ThrottleDevice, UpdateResource, WeightDevice};
+use gantry_api::types::{BlockIoDevice, UpdateResource};
 use oci_spec::{
     OciSpecError,
     runtime::{
-        LinuxBlockIo, LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxMemory,
-        LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
-        LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDevice,
-        LinuxWeightDeviceBuilder,
+        LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxMemory, LinuxMemoryBuilder,
+        LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
     },
 };
 
 use super::status::BadField;
+use crate::{
+    cgroup::{DeviceLimit, DeviceLimitKind, DirectLimits},
+    supervisor::NewLimits,
+};
 
 /// The new limits; `None` if every one is to stay as it is.
-pub(super) fn parse(update: &UpdateResource) -> Result<Option<LinuxResources>, BadField> {
+pub(super) fn parse(update: &UpdateResource) -> Result<Option<NewLimits>, BadField> {
     if *update == UpdateResource::default() {
         return Ok(None);
     }
+    Ok(Some(NewLimits { runtime: resources(update)?, direct: direct(update)? }))
+}
+
+/// What runtimes update.
+fn resources(update: &UpdateResource) -> Result<Option<LinuxResources>, BadField> {
     let mut resources = LinuxResourcesBuilder::default();
+    let mut given = false;
     if let Some(cpu) = cpu(update)? {
         resources = resources.cpu(cpu);
+        given = true;
     }
     if let Some(memory) = memory(update)? {
         resources = resources.memory(memory);
+        given = true;
     }
-    if let Some(block_io) = block_io(update)? {
-        resources = resources.block_io(block_io);
+    if update.blkio_weight > 0 {
+        let weight = weight("resources.blkioWeight", update.blkio_weight)?;
+        let block_io = LinuxBlockIoBuilder::default().weight(weight).build();
+        resources = resources.block_io(built(block_io)?);
+        given = true;
     }
     if let Some(limit) = signed("resources.pidsLimit", update.pids_limit)? {
         resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
+        given = true;
     }
-    built(resources.build()).map(Some)
+    if given { built(resources.build()).map(Some) } else { Ok(None) }
+}
+
+/// What they do not.
+fn direct(update: &UpdateResource) -> Result<DirectLimits, BadField> {
+    let given = |value: u64| (value > 0).then_some(value);
+    let leaf_weight = given(update.blkio_leaf_weight)
+        .map(|value| weight("resources.blkioLeafWeight", value))
+        .transpose()?;
+    Ok(DirectLimits {
+        kernel_memory: given(update.kernel_memory_limit),
+        kernel_tcp_memory: given(update.kernel_tcp_memory_limit),
+        leaf_weight,
+        devices: devices(update)?,
+    })
+}
+
+fn devices(update: &UpdateResource) -> Result<Vec<DeviceLimit>, BadField> {
+    use DeviceLimitKind::{LeafWeight, ReadBps, ReadIops, Weight, WriteBps, WriteIops};
+    const WEIGHT: &str = "resources.blkioWeightDevice";
+    let mut limits = Vec::new();
+    for device in &update.blkio_weight_device {
+        for (kind, value) in [(Weight, device.weight), (LeafWeight, device.leaf_weight)] {
+            if value > 0 {
+                let value = weight(WEIGHT, value.into())?.into();
+                limits.push(device_limit(WEIGHT, device.blk_io_device, (kind, value))?);
+            }
+        }
+    }
+    for (field, kind, devices) in [
+        ("resources.blkioThrottleReadBpsDevice", ReadBps, &update.blkio_throttle_read_bps_device),
+        (
+            "resources.blkioThrottleWriteBpsDevice",
+            WriteBps,
+            &update.blkio_throttle_write_bps_device,
+        ),
+        (
+            "resources.blkioThrottleReadIopsDevice",
+            ReadIops,
+            &update.blkio_throttle_read_iops_device,
+        ),
+        (
+            "resources.blkioThrottleWriteIopsDevice",
+            WriteIops,
+            &update.blkio_throttle_write_iops_device,
+        ),
+    ] {
+        for device in devices {
+            limits.push(device_limit(field, device.blk_io_device, (kind, device.rate))?);
+        }
+    }
+    Ok(limits)
+}
+
+fn device_limit(
+    field: &'static str,
+    device: Option<BlockIoDevice>,
+    (kind, value): (DeviceLimitKind, u64),
+) -> Result<DeviceLimit, BadField> {
+    let device = device.ok_or_else(|| BadField::new(field, "must name a device"))?;
+    Ok(DeviceLimit { major: device.major, minor: device.minor, kind, value })
 }
 
 fn cpu(update: &UpdateResource) -> Result<Option<LinuxCpu>, BadField> {
@@ -74,12 +148,6 @@ fn memory(update: &UpdateResource) -> Result<Option<LinuxMemory>, BadField> {
         ("resources.memoryLimit", update.memory_limit, LinuxMemoryBuilder::limit as Set),
         ("resources.memorySwap", update.memory_swap, LinuxMemoryBuilder::swap),
         ("resources.memoryReservation", update.memory_reservation, LinuxMemoryBuilder::reservation),
-        ("resources.kernelMemoryLimit", update.kernel_memory_limit, LinuxMemoryBuilder::kernel),
-        (
-            "resources.kernelTCPMemoryLimit",
-            update.kernel_tcp_memory_limit,
-            LinuxMemoryBuilder::kernel_tcp,
-        ),
     ] {
         if let Some(value) = signed(field, value)? {
             memory = set(memory, value);
@@ -87,77 +155,6 @@ fn memory(update: &UpdateResource) -> Result<Option<LinuxMemory>, BadField> {
         }
     }
     if given { built(memory.build()).map(Some) } else { Ok(None) }
-}
-
-fn block_io(update: &UpdateResource) -> Result<Option<LinuxBlockIo>, BadField> {
-    type Set = fn(LinuxBlockIoBuilder, Vec<LinuxThrottleDevice>) -> LinuxBlockIoBuilder;
-    let mut block_io = LinuxBlockIoBuilder::default();
-    let mut given = false;
-    if update.blkio_weight > 0 {
-        block_io = block_io.weight(weight("resources.blkioWeight", update.blkio_weight)?);
-        given = true;
-    }
-    if update.blkio_leaf_weight > 0 {
-        let leaf = weight("resources.blkioLeafWeight", update.blkio_leaf_weight)?;
-        block_io = block_io.leaf_weight(leaf);
-        given = true;
-    }
-    if !update.blkio_weight_device.is_empty() {
-        let devices = update.blkio_weight_device.iter().map(weight_device);
-        block_io = block_io.weight_device(devices.collect::<Result<Vec<_>, _>>()?);
-        given = true;
-    }
-    for (field, devices, set) in [
-        (
-            "resources.blkioThrottleReadBpsDevice",
-            &update.blkio_throttle_read_bps_device,
-            LinuxBlockIoBuilder::throttle_read_bps_device::<Vec<LinuxThrottleDevice>> as Set,
-        ),
-        (
-            "resources.blkioThrottleWriteBpsDevice",
-            &update.blkio_throttle_write_bps_device,
-            LinuxBlockIoBuilder::throttle_write_bps_device::<Vec<LinuxThrottleDevice>>,
-        ),
-        (
-            "resources.blkioThrottleReadIopsDevice",
-            &update.blkio_throttle_read_iops_device,
-            LinuxBlockIoBuilder::throttle_read_iops_device::<Vec<LinuxThrottleDevice>>,
-        ),
-        (
-            "resources.blkioThrottleWriteIopsDevice",
-            &update.blkio_throttle_write_iops_device,
-            LinuxBlockIoBuilder::throttle_write_iops_device::<Vec<LinuxThrottleDevice>>,
-        ),
-    ] {
-        if !devices.is_empty() {
-            let devices = devices.iter().map(|device| throttle_device(field, device));
-            block_io = set(block_io, devices.collect::<Result<Vec<_>, _>>()?);
-            given = true;
-        }
-    }
-    if given { built(block_io.build()).map(Some) } else { Ok(None) }
-}
-
-fn weight_device(device: &WeightDevice) -> Result<LinuxWeightDevice, BadField> {
-    const FIELD: &str = "resources.blkioWeightDevice";
-    let id = device.blk_io_device.ok_or_else(|| BadField::new(FIELD, "must name a device"))?;
-    let mut built_device = LinuxWeightDeviceBuilder::default().major(id.major).minor(id.minor);
-    if device.weight > 0 {
-        built_device = built_device.weight(weight(FIELD, device.weight.into())?);
-    }
-    if device.leaf_weight > 0 {
-        built_device = built_device.leaf_weight(weight(FIELD, device.leaf_weight.into())?);
-    }
-    built(built_device.build())
-}
-
-fn throttle_device(
-    field: &'static str,
-    device: &ThrottleDevice,
-) -> Result<LinuxThrottleDevice, BadField> {
-    let id = device.blk_io_device.ok_or_else(|| BadField::new(field, "must name a device"))?;
-    let throttle = LinuxThrottleDeviceBuilder::default().major(id.major).minor(id.minor);
-    built(throttle.rate(device.rate).build())
 }
 
 /// Weights of the block layer are 10 to 1000.

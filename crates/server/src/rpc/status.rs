@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    bundle::BundleError, checkpoint::CheckpointError, domain::Refusal, oci::OciError,
-    supervisor::SupervisorError,
+    bundle::BundleError, cgroup::LimitError, checkpoint::CheckpointError, domain::Refusal,
+    oci::OciError, supervisor::SupervisorError,
 };
 
 /// A field of a request that is wrong.
@@ -67,7 +67,9 @@ fn code(error: &SupervisorError) -> Code {
         | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
         SupervisorError::ProcessExited(_)
         | SupervisorError::NoTerminal(_)
+        | SupervisorError::Limit(LimitError::Unsupported { .. } | LimitError::NotInV2 { .. })
         | SupervisorError::Refused(Refusal::Phase(_)) => Code::FailedPrecondition,
+        SupervisorError::Limit(LimitError::Refused { .. }) => Code::InvalidArgument,
         SupervisorError::Busy(_) => Code::Aborted,
         SupervisorError::Overloaded => Code::ResourceExhausted,
         SupervisorError::Draining | SupervisorError::Shim { .. } => Code::Unavailable,

@@ -58,6 +58,7 @@ impl ShimProgram {
             .current_dir(dir)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(gantry_failpoints::environment())
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());

@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use gantry_failpoints::{Point, reach};
 use tokio::sync::mpsc;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    domain::{EventKind, ExitStatus, Life, Lifecycle, ProcessId, ProcessSpec},
+    domain::{EventKind, ExitStatus, Lifecycle, Phase, ProcessId, ProcessSpec, Refusal},
     shim_link::ShimLink,
     state_dir::ContainerRecord,
     sys::PidFd,
@@ -227,8 +228,11 @@ impl Actor {
             let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
         } else {
             let event = self.lifecycle.started();
+            reach(Point::ServerStartToBeJournalled);
             self.publish(event);
+            reach(Point::ServerStartJournalled);
             self.note_start(&ProcessId::init());
+            reach(Point::ServerStartNoted);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         }
         self.watch(Arc::clone(&self.init), process);
@@ -287,7 +291,7 @@ impl Actor {
             Ok(process) => process,
             Err(error) => {
                 self.lifecycle.exec_failed(&spec.id);
-                let _ = reply.send(Err(error));
+                let _ = reply.send(Err(self.or_stopped(error)));
                 self.remove_if_done();
                 return;
             }
@@ -297,10 +301,24 @@ impl Actor {
             // Nobody knows of it, and nobody shall: it is killed and goes without a word.
             let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
         } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
+            reach(Point::ServerExecToBeJournalled);
             self.publish(event);
+            reach(Point::ServerExecJournalled);
             self.note_start(&spec.id);
+            reach(Point::ServerExecNoted);
         }
         self.watch(spec, process);
         let _ = reply.send(Ok(pid));
+    }
+
+    /// A runtime stumbles over a container that ends meanwhile; that is what the caller is told.
+    fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
+        let init = self.members.get(&ProcessId::init());
+        match error {
+            SupervisorError::Oci(_) if init.is_none_or(|init| init.pidfd.has_ended()) => {
+                Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()
+            }
+            other => other,
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gantry_failpoints::{Point, reach};
+
 use super::{Services, actor::Message, create::Identity, oom::OomTask};
 use crate::cgroup::{Cgroup, CgroupError};
 
@@ -26,6 +28,7 @@ impl Services {
         if let Err(error) = self.runtimes.delete(&identity.runtime, id).await {
             tracing::warn!(container = %identity.key, %error, "the runtime does not delete it");
         }
+        reach(Point::ServerRuntimeDeleted);
         let Some(cgroup) = cgroup else { return };
         self.kill_rest(identity, Some(cgroup)).await;
         match cgroup.remove() {
@@ -35,6 +38,7 @@ impl Services {
                 tracing::warn!(container = %identity.key, error, "cannot remove its cgroup");
             }
         }
+        reach(Point::ServerCgroupRemoved);
     }
 }
 
@@ -56,6 +60,7 @@ pub(super) async fn clear(
     if let Some(oom) = oom {
         oom.look().await;
     }
+    reach(Point::ServerCleared);
     Message::Cleared
 }
 

@@ -2,22 +2,24 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use gantry_failpoints::{Point, reach};
 use tokio::sync::oneshot;
 
 use super::{
     LaunchPermit, Registry, Services, Supervisor, SupervisorError,
     actor::Actor,
     handle::{ContainerView, Reply},
+    launch::RuntimeCall,
     oom::ArmedOomWatch,
     process::RunningProcess,
 };
 use crate::{
     bundle::Bundle,
     cgroup::Cgroup,
-    checkpoint::CheckpointImage,
+    checkpoint::{self, CheckpointImage},
     domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId},
-    oci::{Creation, OciRuntime, Start},
-    state_dir::{ContainerDir, ContainerRecord, ProcessRecord},
+    oci::{Creation, Files, OciRuntime, Start},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
 };
 
 /// A container that is to be.
@@ -135,7 +137,9 @@ async fn start(
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;
+    reach(Point::ServerContainerRecorded);
     init.create(&ProcessRecord::new(identity.life, new.bundle.init().clone()))?;
+    reach(Point::ServerInitRecorded);
 
     let start = match &new.checkpoint {
         Some(image) => Start::Restore { options: image.restore_options() },
@@ -145,8 +149,12 @@ async fn start(
     let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
     let creation =
         Creation { id, bundle: new.bundle.path(), no_pivot_root: new.no_pivot_root, start: &start };
-    let argv = |files: crate::oci::Files<'_>| identity.runtime.create_argv(creation, files);
-    let process = services.launch((&init, new.bundle.init()), argv, reply.closed()).await?;
+    let env = new.checkpoint.as_ref().map(|image| restore_env(&init, image)).transpose()?;
+    let call = |files: Files<'_>| RuntimeCall {
+        argv: identity.runtime.create_argv(creation, files),
+        env: env.unwrap_or_default(),
+    };
+    let process = services.launch((&init, new.bundle.init()), call, reply.closed()).await?;
 
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
@@ -154,6 +162,7 @@ async fn start(
     {
         record.cgroup = Some(cgroup);
         identity.dir.write(record)?;
+        reach(Point::ServerCgroupRecorded);
     }
     let oom = record
         .cgroup
@@ -165,7 +174,14 @@ async fn start(
         let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
         return Err(error.into());
     }
+    reach(Point::ServerStarted);
     Ok((process, oom))
+}
+
+/// What CRIU is told beside the runtime's options.
+fn restore_env(init: &ProcessDir, image: &CheckpointImage) -> Result<Vec<String>, StateError> {
+    let path = init.write_text(checkpoint::CRIU_CONFIG_FILE, &image.criu_config())?;
+    Ok(vec![format!("{}={}", checkpoint::CRIU_CONFIG_VARIABLE, path.display())])
 }
 
 /// Leaves nothing of a container that did not come to be.
@@ -179,10 +195,12 @@ async fn undo(
     // Someone else's container, which the runtime was told of without us, is left alone.
     if !taken || is_ours(services, identity, &record.bundle).await {
         services.delete(identity, record.own_cgroup()).await;
+        reach(Point::ServerUndoneInRuntime);
     }
     if let Err(error) = identity.dir.remove() {
         tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");
     }
+    reach(Point::ServerUndone);
 }
 
 /// Whether the runtime's container of this id is of our bundle: left by an earlier server.

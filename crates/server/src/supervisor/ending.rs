@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use super::{
@@ -20,15 +21,20 @@ impl Actor {
     pub(super) fn exited(&mut self, process: &ProcessId, status: ExitStatus) {
         if process.is_init() {
             self.lifecycle.init_exited(status);
+            reach(Point::ServerInitExited);
             self.dismiss_early(process);
+            reach(Point::ServerInitDismissed);
             self.clear();
             return;
         }
+        reach(Point::ServerExecExited);
         let durable = match self.lifecycle.exec_exited(process, status) {
             Some(event) => self.publish(event),
             None => true,
         };
+        reach(Point::ServerExecExitJournalled);
         self.forget_exec(process, durable);
+        reach(Point::ServerExecRemoved);
         self.remove_if_done();
     }
 
@@ -90,14 +96,17 @@ impl Actor {
             tracing::error!(container = %key, %error, "cannot set its state aside");
             self.identity.dir.clone()
         });
+        reach(Point::ServerSetAside);
         self.release();
         let durable = match self.lifecycle.removed() {
             Some(event) => self.publish(event),
             None => true,
         };
+        reach(Point::ServerExitJournalled);
         if durable && let Err(error) = dir.remove() {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");
         }
+        reach(Point::ServerStateRemoved);
         for member in self.members.values() {
             dismiss(member);
         }
@@ -117,12 +126,14 @@ impl Actor {
     pub(super) fn out_of_memory(&mut self, kills: u64) {
         let Some(event) = self.lifecycle.out_of_memory() else { return };
         self.publish(event);
+        reach(Point::ServerOomJournalled);
         if let Some(record) = &mut self.record {
             record.oom_kills = kills;
             if let Err(error) = self.identity.dir.write(record) {
                 tracing::error!(container = %self.identity.key, %error, "cannot note a kill");
             }
         }
+        reach(Point::ServerOomNoted);
     }
 }
 

@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     bundle::BundleError,
+    cgroup::LimitError,
     checkpoint::CheckpointError,
     domain::{ContainerId, ProcessId, Refusal},
     oci::OciError,
@@ -35,6 +36,8 @@ pub(crate) enum SupervisorError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error(transparent)]
     Oci(#[from] OciError),
     #[error(transparent)]

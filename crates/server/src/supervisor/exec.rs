@@ -1,6 +1,11 @@
 //! Starts a further process in a container.
 
-use super::{Services, SupervisorError, create::Identity, handle::Reply, process::RunningProcess};
+use gantry_failpoints::{Point, reach};
+
+use super::{
+    Services, SupervisorError, create::Identity, handle::Reply, launch::RuntimeCall,
+    process::RunningProcess,
+};
 use crate::{
     domain::{Life, ProcessSpec},
     oci::{Files, process_json},
@@ -25,6 +30,9 @@ pub(super) async fn start_exec(
     {
         tracing::error!(container = %identity.key, %error, "a failed exec leaves files behind");
     }
+    if result.is_err() {
+        reach(Point::ServerExecUndone);
+    }
     result
 }
 
@@ -35,8 +43,13 @@ async fn start(
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
     dir.create(&ProcessRecord::new(life, spec.clone()))?;
+    reach(Point::ServerExecRecorded);
     dir.write_input(SPEC_FILE, &process_json(spec))?;
+    reach(Point::ServerExecSpecWritten);
     let input = dir.path().join(SPEC_FILE);
-    let argv = |files: Files<'_>| identity.runtime.exec_argv(&identity.key.id, &input, files);
-    services.launch((dir, spec), argv, reply.closed()).await
+    let call = |files: Files<'_>| RuntimeCall {
+        argv: identity.runtime.exec_argv(&identity.key.id, &input, files),
+        env: Vec::new(),
+    };
+    services.launch((dir, spec), call, reply.closed()).await
 }

@@ -10,8 +10,8 @@ use tokio::sync::{
 
 use super::SupervisorError;
 use crate::{
-    cgroup::Cgroup,
-    checkpoint::CheckpointRequest,
+    cgroup::{Cgroup, DirectLimits},
+    checkpoint::CheckpointConfig,
     domain::{ConsoleSize, ContainerId, ContainerKey, Phase, ProcessId, ProcessSpec},
 };
 
@@ -24,13 +24,34 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
 pub(super) enum Request {
     View(Reply<ContainerView>),
     Exec(Box<ProcessSpec>, Reply<u32>),
-    Signal { process: ProcessId, signal: i32, reply: Reply<()> },
-    Resize { process: ProcessId, size: ConsoleSize, reply: Reply<()> },
-    CloseStdin { process: ProcessId, reply: Reply<()> },
+    Signal {
+        process: ProcessId,
+        signal: i32,
+        reply: Reply<()>,
+    },
+    Resize {
+        process: ProcessId,
+        size: ConsoleSize,
+        reply: Reply<()>,
+    },
+    CloseStdin {
+        process: ProcessId,
+        reply: Reply<()>,
+    },
     Pause(Reply<()>),
     Resume(Reply<()>),
-    Update(Box<LinuxResources>, Reply<()>),
-    Checkpoint(Box<CheckpointRequest>, Reply<()>),
+    Update(Box<NewLimits>, Reply<()>),
+    /// Into a directory for all checkpoints of the container.
+    Checkpoint(PathBuf, Box<CheckpointConfig>, Reply<()>),
+}
+
+/// Limits that are to change.
+#[derive(Debug)]
+pub(crate) struct NewLimits {
+    /// Those that the runtime sets.
+    pub(crate) runtime: Option<LinuxResources>,
+    /// Those that it would leave alone.
+    pub(crate) direct: DirectLimits,
 }
 
 /// A container as it is at the moment.
@@ -93,15 +114,16 @@ impl ContainerHandle {
         self.ask(Request::Resume).await
     }
 
-    pub(crate) async fn update(&self, resources: LinuxResources) -> Result<(), SupervisorError> {
-        self.ask(|reply| Request::Update(Box::new(resources), reply)).await
+    pub(crate) async fn update(&self, limits: NewLimits) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Update(Box::new(limits), reply)).await
     }
 
     pub(crate) async fn checkpoint(
         &self,
-        request: CheckpointRequest,
+        dir: PathBuf,
+        config: CheckpointConfig,
     ) -> Result<(), SupervisorError> {
-        self.ask(|reply| Request::Checkpoint(Box::new(request), reply)).await
+        self.ask(|reply| Request::Checkpoint(dir, Box::new(config), reply)).await
     }
 
     async fn ask<T>(

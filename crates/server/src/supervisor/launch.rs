@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
 use tokio::time::timeout;
 
@@ -19,13 +20,20 @@ const ABORT_GRACE: Duration = Duration::from_secs(5);
 /// How long a shim may take to leave after a failed launch; what it holds is gone then.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
+/// How the shim is to call the runtime.
+pub(super) struct RuntimeCall {
+    pub(super) argv: Vec<String>,
+    /// `NAME=VALUE`.
+    pub(super) env: Vec<String>,
+}
+
 impl Services {
     /// Starts a process whose directory was made. The runtime's command line is asked for once
     /// its files are known. `given_up` resolves when nobody wants the process any more.
     pub(super) async fn launch(
         &self,
         (dir, spec): (&ProcessDir, &ProcessSpec),
-        argv: impl FnOnce(Files<'_>) -> Vec<String>,
+        call: impl FnOnce(Files<'_>) -> RuntimeCall,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
         let start = self.shim.start(&self.runtimes.reaper, dir.path());
@@ -33,17 +41,19 @@ impl Services {
             path: self.shim.path.clone(),
             source,
         })?;
+        reach(Point::ServerShimSpawned);
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
-        let argv = argv(Files { dir: dir.path(), console: console.as_deref() });
-        let record = ToShim::Launch(self.launch_record(spec, argv));
+        let call = call(Files { dir: dir.path(), console: console.as_deref() });
+        let record = ToShim::Launch(self.launch_record(spec, call));
         let result = match shim.link.send(&record) {
             Ok(()) => self.await_launch(dir, &shim, given_up).await,
             Err(source) => Err(system("speak to the shim", source)),
         };
         match result {
             Ok(Launched { pid, pidfd }) => {
+                reach(Point::ServerLaunchedReceived);
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
                 Ok(RunningProcess {
                     pid,
@@ -60,7 +70,8 @@ impl Services {
         }
     }
 
-    fn launch_record(&self, spec: &ProcessSpec, argv: Vec<String>) -> Launch {
+    fn launch_record(&self, spec: &ProcessSpec, call: RuntimeCall) -> Launch {
+        let RuntimeCall { argv, env } = call;
         let Stdio { stdin, stdout, stderr } = &spec.stdio;
         let path = |stream: &Option<PathBuf>| {
             stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
@@ -74,6 +85,7 @@ impl Services {
             width: spec.console_size.map_or(0, |size| size.width),
             height: spec.console_size.map_or(0, |size| size.height),
             linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
+            env,
         }
     }
 
@@ -83,6 +95,7 @@ impl Services {
         shim: &StartedShim,
         given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
+        reach(Point::ServerLaunchSent);
         let report = tokio::select! {
             report = timeout(self.settings.start_timeout, shim.link.receive()) => report,
             () = given_up => {

@@ -26,7 +26,7 @@ use std::{
 
 pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
-pub(crate) use handle::{ContainerHandle, ContainerView};
+pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
 use tokio::sync::Notify;
 
 use crate::{

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE, ToShim};
 use tokio::time::timeout;
 
@@ -101,6 +102,7 @@ impl Services {
                     let status = exit_file(&init).unwrap_or(ExitStatus::Unknown);
                     let process = ProcessId::init();
                     self.events.append(&key, life, EventKind::Exited { process, life, status });
+                    reach(Point::ServerMissedExitJournalled);
                 }
             }
             Err(error) => tracing::error!(%error, "the end of a container cannot be read"),
@@ -122,6 +124,7 @@ impl Services {
                 "the state of a container can neither be read nor put away",
             ),
         }
+        reach(Point::ServerPutAway);
     }
 
     fn is_start_journalled(
@@ -257,6 +260,7 @@ impl Actor {
         let found = services.find(dir).await;
         if !known {
             discard(dir, found).await;
+            reach(Point::ServerHalfMadeExecRemoved);
             return;
         }
         self.lifecycle.exec_reattached(spec.id.clone(), life);
@@ -271,10 +275,13 @@ impl Actor {
         let dir = self.identity.dir.process(&ProcessId::init());
         let found = self.services.find(&dir).await;
         discard(&dir, found).await;
+        reach(Point::ServerHalfMadeKilled);
         self.services.delete(&self.identity, record.own_cgroup()).await;
+        reach(Point::ServerHalfMadeDeleted);
         if let Err(error) = self.identity.dir.remove() {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");
         }
+        reach(Point::ServerHalfMadeRemoved);
         self.release();
     }
 }

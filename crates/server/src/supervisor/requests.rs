@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::ToShim;
 use nix::libc;
 
 use super::{
-    SupervisorError,
+    Services, SupervisorError,
     actor::{Actor, Member, Message, Operation},
-    handle::{ContainerView, Reply, Request},
+    create::Identity,
+    handle::{ContainerView, NewLimits, Reply, Request},
 };
 use crate::{
-    checkpoint,
+    cgroup::{Cgroup, CgroupError, LimitError},
+    checkpoint::{self, CheckpointRequest},
     domain::{Phase, ProcessId},
 };
 
@@ -35,14 +38,17 @@ impl Actor {
             }
             Request::Pause(reply) => self.pause(reply),
             Request::Resume(reply) => self.resume(reply),
-            Request::Update(resources, reply) => {
+            Request::Update(limits, reply) => {
                 let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+                let cgroup = self.cgroup.clone();
                 self.operate(Operation::Update, reply, async move {
-                    let runtime = &identity.runtime;
-                    Ok(services.runtimes.update(runtime, &identity.key.id, &resources).await?)
+                    update(&services, &identity, cgroup.as_deref(), *limits).await
                 });
             }
-            Request::Checkpoint(request, reply) => {
+            Request::Checkpoint(dir, config, reply) => {
+                let init = self.members.get(&ProcessId::init()).map_or(0, |member| member.pid);
+                let container = self.identity.key.id.clone();
+                let request = CheckpointRequest { container, init, dir, config: *config };
                 let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
                 self.operate(Operation::Checkpoint, reply, async move {
                     Ok(checkpoint::create(&services.runtimes, &identity.runtime, &request).await?)
@@ -169,6 +175,7 @@ impl Actor {
     ) {
         self.operation = None;
         if result.is_ok() {
+            reach(Point::ServerOperated);
             let event = match operation {
                 Operation::Pause => self.lifecycle.paused(),
                 Operation::Resume => self.lifecycle.resumed(),
@@ -176,7 +183,9 @@ impl Actor {
             };
             if let Some(event) = event {
                 self.publish(event);
+                reach(Point::ServerOperationJournalled);
                 self.note_pause(operation == Operation::Pause);
+                reach(Point::ServerOperationNoted);
             }
         }
         let _ = reply.send(result);
@@ -189,4 +198,22 @@ impl Actor {
             tracing::error!(container = %self.identity.key, %error, "cannot note a pause");
         }
     }
+}
+
+/// First what may be refused as a whole, so that a refused update is less often half of one.
+async fn update(
+    services: &Services,
+    identity: &Identity,
+    cgroup: Option<&Cgroup>,
+    limits: NewLimits,
+) -> Result<(), SupervisorError> {
+    if !limits.direct.is_empty() {
+        let cgroup = cgroup.ok_or(CgroupError::Removed);
+        let cgroup = cgroup.map_err(|source| LimitError::Refused { limit: "resources", source })?;
+        cgroup.limit(&limits.direct)?;
+    }
+    if let Some(resources) = &limits.runtime {
+        services.runtimes.update(&identity.runtime, &identity.key.id, resources).await?;
+    }
+    Ok(())
 }

@@ -6,7 +6,10 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use nix::libc;
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::domain::ExitStatus;
@@ -52,6 +55,12 @@ impl PidFd {
     pub(crate) async fn exited(&self) {
         // An error means that the reactor is going away, and so is the server.
         let _ = self.0.readable().await;
+    }
+
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
     /// The inode of the descriptor: since Linux 6.9 unique to the process.
@@ -127,6 +136,7 @@ mod tests {
         let pidfd = PidFd::open(pid).unwrap();
         assert!(process_start_time(pid).is_some());
         pidfd.exited().await;
+        assert!(pidfd.has_ended());
         assert_eq!(zombie_status(pid), Some(ExitStatus::Code(7)));
         child.wait().unwrap();
         assert_eq!(zombie_status(pid), None);

@@ -303,10 +303,16 @@ pub(crate) fn script(text: &str) -> Launch {
 
 /// A launch whose "runtime" detaches `command` as runc does.
 pub(crate) fn detached(command: &str) -> Launch {
+    detached_after("", command)
+}
+
+/// The same, after the "runtime" has done something else.
+pub(crate) fn detached_after(preparation: &str, command: &str) -> Launch {
     // Without job control, `&` replaces stdin. The command starts when nobody is there any more who
     // would take its status, as a shell does.
     script(&format!(
-        "exec 3<&0; mkfifo gate; (read _ < gate; {command}) <&3 3<&- & echo $! > pid
+        "{preparation}
+        exec 3<&0; mkfifo gate; (read _ < gate; {command}) <&3 3<&- & echo $! > pid
         exec tee gate < /dev/null"
     ))
 }

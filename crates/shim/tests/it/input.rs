@@ -7,7 +7,7 @@ use std::time::Duration;
 use gantry_shim_proto::{Launch, ToShim, WaitStatus};
 
 use crate::harness::{
-    Pipe, Shim, detached, eventually, is_readable, pattern, read_all, read_exact, script,
+    Pipe, Shim, detached, detached_after, eventually, is_readable, pattern, read_all, read_exact,
 };
 
 const MOMENT: Duration = Duration::from_millis(100);
@@ -64,11 +64,12 @@ fn input_does_not_end_when_the_caller_goes() {
 fn closing_before_the_process_is_there() {
     let (stdin, stdout) = (Pipe::new(), Pipe::new());
     let output = stdout.reader();
-    // The runtime takes its time.
-    let text = "exec 3<&0; until test -e go; do sleep 0.01; done; cat <&3 & echo $! > pid";
-    let shim = Shim::start();
-    let launch = Launch { stdin: stdin.name(), stdout: stdout.name(), ..script(text) };
-    shim.server.say(&ToShim::Launch(launch));
+    let launch = Launch {
+        stdin: stdin.name(),
+        stdout: stdout.name(),
+        ..detached_after("until test -e go; do sleep 0.01; done", "exec cat")
+    };
+    let shim = Shim::launch(launch);
     let mut writer = None;
     eventually(|| {
         writer = stdin.try_writer();
