@@ -106,6 +106,17 @@ fn sizes() {
 }
 
 #[test]
+fn orders_before_the_terminal_is_there() {
+    let console = start("stty size; cat; echo over");
+    let mut reader = console.stdout.reader();
+    console.shim.server.say(&ToShim::Resize { width: 90, height: 30 });
+    console.shim.server.say(&ToShim::CloseStdin);
+    console.shim.server.hear_launched();
+    expect(&mut reader, "30 90\r\nover\r\n");
+    assert_eq!(console.shim.server.hear_exited(), WaitStatus::Code(0));
+}
+
+#[test]
 fn input_is_typed_and_its_end_too() {
     let console = start("stty -echo; echo ready; cat; echo over");
     let mut reader = console.stdout.reader();
