@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gantry_api::types::GetServerVersionRequest;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -162,18 +163,20 @@ impl Server {
             leftovers::assert_no_state(&self.state_dir(), &self.service);
             // The original leaks a descriptor a container, and exits with status 1.
             if !programs::is_incumbent() {
-                self.open_files.assert_unchanged(self.pid(), self.work.path());
+                self.open_files.assert_unchanged(self.pid(), self.work.path()).await;
             }
             let (status, _) = self.end(Signal::TERM).await;
             assert!(status.success() || programs::is_incumbent(), "on SIGTERM: {status}");
         }
     }
 
+    /// Waits until it answers: the socket alone may be there before.
     async fn answers(&mut self) {
         let pid = self.pid();
         let begin = Instant::now();
+        let mut api = self.service.api();
         // There is nothing to wait on before there is a socket.
-        while std::os::unix::net::UnixStream::connect(&self.service.socket).is_err() {
+        while api.get_server_version(GetServerVersionRequest {}).await.is_err() {
             let ended = self.child.as_mut().expect("a child").try_wait().expect("wait");
             if ended.is_some() || begin.elapsed() > PATIENCE {
                 panic!("server {pid} does not come up: {ended:?}; log:\n{}", self.log());
