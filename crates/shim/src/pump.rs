@@ -160,3 +160,80 @@ impl End {
         if self.watched { poller.change(&self.fd, source, flags) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap()
+    }
+
+    fn pump(from: OwnedFd, to: OwnedFd) -> Pump {
+        Pump::new(&Poller::new().unwrap(), Source::Input, from, to).unwrap()
+    }
+
+    #[test]
+    fn moves_starves_and_ends() {
+        let ((from, source), (sink, to)) = (pipe(), pipe());
+        let mut pump = pump(from, to);
+        assert_eq!(pump.step(), Step::Starved);
+        write(&source, b"words").unwrap();
+        assert_eq!(pump.step(), Step::Moved(5));
+        assert_eq!(pump.last(), Some(b's'));
+        drop(source);
+        assert_eq!(pump.step(), Step::Ended);
+        drop(pump);
+        assert_eq!(std::io::read_to_string(std::fs::File::from(sink)).unwrap(), "words");
+    }
+
+    #[test]
+    fn waits_for_room_and_loses_nothing() {
+        let ((from, source), (sink, to)) = (pipe(), pipe());
+        let capacity = rustix::pipe::fcntl_getpipe_size(&to).unwrap();
+        let mut pump = pump(from, to);
+        for _ in 0..capacity / BUFFER {
+            write(&source, &[1; BUFFER]).unwrap();
+            assert_eq!(pump.step(), Step::Moved(BUFFER));
+        }
+        write(&source, b"last").unwrap();
+        assert_eq!(pump.step(), Step::Full);
+        assert_eq!(pump.step(), Step::Full);
+        let mut sink = std::fs::File::from(sink);
+        sink.read_exact(&mut vec![0; capacity]).unwrap();
+        assert_eq!(pump.step(), Step::Moved(4));
+        drop(sink);
+        std::fs::File::from(source).write_all(b"lost").unwrap();
+        assert_eq!(pump.step(), Step::Broken);
+    }
+
+    #[test]
+    fn waits_only_for_what_it_needs() {
+        let ((from, source), (_sink, to)) = (pipe(), pipe());
+        let poller = Poller::new().unwrap();
+        let mut pump = Pump::new(&poller, Source::Input, from, to).unwrap();
+        write(&source, b"words").unwrap();
+        assert_eq!(poller.wait().unwrap(), [(Source::Input, EventFlags::IN)]);
+        assert_eq!(pump.step(), Step::Moved(5));
+        pump.hurry();
+        assert_eq!(pump.step(), Step::Starved);
+        assert_eq!(poller.wait().unwrap(), [(Source::Input, EventFlags::OUT)]);
+    }
+
+    #[test]
+    fn files_are_always_ready() {
+        let (sink, to) = pipe();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"words").unwrap();
+        std::io::Seek::rewind(&mut file).unwrap();
+        let mut pump = pump(file.into(), to);
+        assert_eq!(pump.step(), Step::Moved(5));
+        assert_eq!(pump.step(), Step::Ended);
+        drop(pump);
+        assert_eq!(std::io::read_to_string(std::fs::File::from(sink)).unwrap(), "words");
+    }
+}
