@@ -76,6 +76,10 @@ impl Writer {
     }
 
     pub(crate) fn finish(&mut self) -> Vec<u8> {
+        if cfg!(feature = "next") {
+            // As a later version may append them.
+            self.u64(u64::MAX).str("of a later version");
+        }
         std::mem::take(&mut self.0)
     }
 }

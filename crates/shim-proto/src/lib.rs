@@ -26,7 +26,7 @@ pub use files::{ExitFile, Identity};
 pub use record::{FromShim, Launch, LaunchError, ToShim, WaitStatus};
 
 /// Version of the format that this crate writes.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = if cfg!(feature = "next") { 2 } else { 1 };
 
 /// The shim's end of the first connection, given to it as its standard input.
 pub const LINK_FD: i32 = 0;

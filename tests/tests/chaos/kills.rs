@@ -1,0 +1,45 @@
+//! Who was killed when, and whose status may be lost for that.
+
+use std::{
+    fmt,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// A moment in nanoseconds since the epoch.
+pub(crate) type Moment = u128;
+
+pub(crate) fn now() -> Moment {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_nanos()
+}
+
+/// Everything that was killed.
+#[derive(Debug, Default)]
+pub(crate) struct Kills {
+    pub(crate) servers: Vec<Moment>,
+    /// Container, process, moment.
+    pub(crate) shims: Vec<(String, String, Moment)>,
+    pub(crate) runtimes: usize,
+}
+
+impl Kills {
+    /// Whether the true status of a process that was told to have ended at `end` may be lost: its
+    /// shim was killed, and the server, which then was the only one to know, as well.
+    pub(crate) fn may_be_unknown(
+        &self,
+        (container, process): (&str, &str),
+        (start, end): (Moment, Moment),
+    ) -> bool {
+        let during = |at: &Moment| (start..=end).contains(at);
+        let shim =
+            |(c, p, at): &(String, String, Moment)| c == container && p == process && during(at);
+        self.shims.iter().any(shim) && self.servers.iter().any(during)
+    }
+}
+
+impl fmt::Display for Kills {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { servers, shims, runtimes } = self;
+        let (servers, shims) = (servers.len(), shims.len());
+        write!(f, "killed: {servers} servers, {shims} shims, {runtimes} runtimes")
+    }
+}

@@ -1,0 +1,95 @@
+//! Chaos: containers with random lives while the server, its shims, the runtimes and the callers
+//! are killed at random. A model knows what each process may end with, and checks every event.
+//!
+//! `GANTRY_CHAOS_SECONDS` (45) and `GANTRY_CHAOS_LIFECYCLES` (no bound) say when to stop, whichever
+//! comes first; `GANTRY_CHAOS_SEED` repeats the choices of a run, though not its timing.
+//! docs/chaos.md has the command of the long run.
+
+mod exec;
+mod kills;
+mod life;
+mod model;
+mod monkeys;
+
+use std::{
+    env,
+    io::Write as _,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use gantry_tests::{Runtime, Server, events};
+use tokio::task::JoinSet;
+
+use crate::{
+    kills::Kills,
+    life::{Shared, Worker},
+    monkeys::Monkeys,
+};
+
+/// Containers that live at the same time.
+const WORKERS: u64 = 8;
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_exit_is_lost_told_twice_or_wrong() {
+    let setup = Server::setup(Runtime::Runc).arguments(&["--log-level", "info"]);
+    let Some(server) = setup.start().await else { return };
+    let seed = number("GANTRY_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let seconds = number("GANTRY_CHAOS_SECONDS").unwrap_or(45);
+    let lifecycles = number("GANTRY_CHAOS_LIFECYCLES").unwrap_or(u64::MAX);
+    say(&format!("seed {seed}"));
+
+    let begin = Instant::now();
+    let shared = Arc::new(Shared::new(Arc::clone(&server.service), lifecycles));
+    let mut workers = JoinSet::new();
+    for number in 0..WORKERS {
+        let rng = fastrand::Rng::with_seed(seed.wrapping_add(number));
+        workers.spawn(Worker::new(number, Arc::clone(&shared), rng).run());
+    }
+    let monkeys = Monkeys::start(server, Arc::clone(&shared), seed);
+    while begin.elapsed() < Duration::from_secs(seconds) && shared.left.load(Ordering::Relaxed) > 0
+    {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Only a failure ends one before its time.
+        if let Some(ended) = workers.try_join_next() {
+            ended.expect("a worker");
+        }
+        assert!(!monkeys.have_ended(), "the monkeys have failed");
+    }
+    let (server, kills) = monkeys.stop().await;
+    // One more life each, undisturbed, which must come to be at the first attempt.
+    shared.stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = workers.join_next().await {
+        shared.report(ended.expect("a worker"));
+    }
+    let time = begin.elapsed();
+    conclude(server, &shared, &kills, time).await;
+}
+
+async fn conclude(server: Server, shared: &Shared, kills: &Kills, time: Duration) {
+    let all = server.service.events.all();
+    let mut counts = model::Counts::default();
+    for history in shared.histories() {
+        let own: Vec<_> = all.iter().filter(|event| event.id == history.id).cloned().collect();
+        match model::check(&history, &own, kills) {
+            Ok(found) => counts.add(&found),
+            Err(problem) => panic!("{}: {problem}; seen:\n{}", history.id, events::listing(&own)),
+        }
+    }
+    for kept in ["quarantine", "removed", "containers/types"] {
+        let path = server.state_dir().join(kept);
+        let left: Vec<_> = std::fs::read_dir(&path).into_iter().flatten().flatten().collect();
+        assert!(left.is_empty(), "left in {kept}: {left:?}; log:\n{}", server.log());
+    }
+    server.finish().await;
+    say(&format!("{:.0} s: {counts}, {kills}", time.as_secs_f64()));
+}
+
+/// Past the test runner's capture.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "chaos: {text}");
+}

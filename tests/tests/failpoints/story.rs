@@ -1,0 +1,421 @@
+//! One container's life, told to its end however often the server dies on the way.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use gantry_api::{
+    INIT, event_type,
+    types::{self, AddProcessRequest, CreateContainerRequest, SignalRequest, User},
+};
+use gantry_failpoints::{DIRECTORY, Point};
+use gantry_tests::{PATIENCE, Runtime, Server, bundle::Bundle, events, processes};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use crate::{
+    cases::{Case, When},
+    journal,
+    variants::Variant,
+};
+
+const ID: &str = "c";
+const EXEC: &str = "e";
+
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+pub(crate) struct Story {
+    server: Server,
+    case: Case,
+    armed: PathBuf,
+    bundle: Bundle,
+    /// Calls that failed although the server lives: those of a shim that died.
+    failures: usize,
+    was_armed: bool,
+    /// Of the server.
+    deaths: usize,
+}
+
+impl Story {
+    /// From the beginning to the end.
+    pub(crate) async fn tell(variant: Variant, case: Case) {
+        let mut story = Self::begin(variant, case).await;
+        story.create().await;
+        story.exec().await;
+        story.pause().await;
+        story.run_out_of_memory().await;
+        story.restart().await;
+        if case.when != When::RestartAfterDamage {
+            story.end_exec().await;
+            story.end().await;
+        }
+        story.conclude().await;
+    }
+
+    async fn begin(variant: Variant, case: Case) -> Self {
+        let directory = tempfile::Builder::new().prefix("gantry-armed-").tempdir();
+        let armed = directory.expect("a directory for armed points").keep();
+        let script = variant.script(&armed, &start_up(&variant, &armed));
+        let shim = variant.shim.to_str().expect("UTF-8");
+        let setup =
+            Server::setup(Runtime::Runc).binary(&script).arguments(&["--shim-binary", shim]);
+        let server = setup.start().await.expect("was seen to be possible");
+        let service = &server.service;
+        let cgroup = format!("{}/{ID}", service.cgroup);
+        let directory = service.work.join("bundles").join(ID);
+        let mut bundle = Bundle::new(directory, &service.work.join("rootfs"), &cgroup);
+        bundle.config["process"]["args"] =
+            json!(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.02; done"]);
+        if case.when == When::CreateWithoutCgroup {
+            // Named after the container then, so the id must be nobody else's.
+            bundle.config["linux"]["cgroupsPath"] = json!(null);
+        }
+        if case.when == When::Oom {
+            bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 24 << 20 });
+        }
+        Self { server, case, armed, bundle, failures: 0, was_armed: false, deaths: 0 }
+    }
+
+    /// Arms the point if its time has come.
+    fn arm(&mut self, now: &[When]) {
+        if now.contains(&self.case.when) {
+            self.arm_point(self.case.point);
+        }
+    }
+
+    fn arm_point(&mut self, point: Point) {
+        self.was_armed = true;
+        fs::write(self.armed.join(point.name()), "").expect("arm a point");
+    }
+
+    async fn create(&mut self) {
+        self.fail_to_create().await;
+        self.arm(&[When::Create, When::CreateWithoutCgroup]);
+        self.bundle.write();
+        let half_made = match self.case.when {
+            When::RestartAfterHalfMade => Some(Point::ServerLaunchedReceived),
+            _ => None,
+        };
+        if let Some(point) = half_made {
+            self.arm_point(point);
+        }
+        while self.state().await.is_none() {
+            let request = self.create_request();
+            let result = self.server.service.api().create_container(request).await;
+            self.survive(result).await;
+        }
+    }
+
+    fn create_request(&self) -> CreateContainerRequest {
+        CreateContainerRequest {
+            id: ID.to_owned(),
+            bundle_path: self.bundle.directory.to_str().expect("UTF-8").to_owned(),
+            ..CreateContainerRequest::default()
+        }
+    }
+
+    /// A container whose program does not exist.
+    async fn fail_to_create(&mut self) {
+        if self.case.when != When::FailedCreate {
+            return;
+        }
+        self.arm(&[When::FailedCreate]);
+        let mut bundle = self.bundle.clone();
+        bundle.config["process"]["args"] = json!(["/no/such/program"]);
+        bundle.write();
+        let request = self.create_request();
+        let result = self.server.service.api().create_container(request).await;
+        assert!(result.is_err(), "there is no such program");
+        self.survive(result).await;
+        self.failures = 0;
+        assert!(self.state().await.is_none(), "a container that failed");
+    }
+
+    async fn exec(&mut self) {
+        if self.case.when == When::FailedExec {
+            self.arm(&[When::FailedExec]);
+            let result = self.add_process(&["/no/such/program"]).await;
+            assert!(result.is_err(), "there is no such program");
+            self.survive(result).await;
+            self.failures = 0;
+        }
+        self.arm(&[When::Exec]);
+        if self.case.when == When::RestartAfterHalfMadeExec {
+            self.arm_point(Point::ServerLaunchedReceived);
+        }
+        while !self.has(EXEC).await {
+            let result = self.add_process(&["sleep", "1000000"]).await;
+            self.survive(result).await;
+        }
+    }
+
+    async fn add_process(&self, args: &[&str]) -> Result<(), Status> {
+        let request = AddProcessRequest {
+            id: ID.to_owned(),
+            pid: EXEC.to_owned(),
+            user: Some(User::default()),
+            args: args.iter().map(ToString::to_string).collect(),
+            env: vec!["PATH=/bin".to_owned()],
+            cwd: "/".to_owned(),
+            ..AddProcessRequest::default()
+        };
+        self.server.service.api().add_process(request).await.map(drop)
+    }
+
+    async fn pause(&mut self) {
+        if self.case.when == When::PauseWithLongJournal {
+            self.server.kill().await;
+            journal::prolong(&self.server.state_dir());
+            self.server.start_again().await;
+        }
+        self.arm(&[When::Pause, When::PauseWithLongJournal]);
+        self.set_status("paused").await;
+        self.arm(&[When::Resume]);
+        self.set_status("running").await;
+    }
+
+    async fn set_status(&mut self, status: &str) {
+        while self.known_state().await.status != status {
+            let request = types::UpdateContainerRequest {
+                id: ID.to_owned(),
+                status: status.to_owned(),
+                ..types::UpdateContainerRequest::default()
+            };
+            let result = self.server.service.api().update_container(request).await;
+            self.survive(result).await;
+        }
+    }
+
+    async fn run_out_of_memory(&mut self) {
+        if self.case.when != When::Oom {
+            return;
+        }
+        self.arm(&[When::Oom]);
+        let request = AddProcessRequest {
+            id: ID.to_owned(),
+            pid: "oom".to_owned(),
+            user: Some(User::default()),
+            args: ["sh", "-c", "exec tail /dev/zero"].map(str::to_owned).into(),
+            env: vec!["PATH=/bin".to_owned()],
+            cwd: "/".to_owned(),
+            ..AddProcessRequest::default()
+        };
+        let result = self.server.service.api().add_process(request).await;
+        self.survive(result).await;
+        self.reached().await;
+        self.until_gone("oom").await;
+    }
+
+    /// Restarts the server, which dies at the point while it starts. What is killed before gives
+    /// it something to do.
+    async fn restart(&mut self) {
+        match self.case.when {
+            When::Restart => self.server.kill().await,
+            When::RestartAfterDamage => {
+                self.server.kill().await;
+                let path = self.server.state_dir().join("containers/types/c/container.json");
+                fs::write(path, "").expect("empty container.json");
+            }
+            _ => return,
+        }
+        self.die_while_starting().await;
+    }
+
+    async fn die_while_starting(&mut self) {
+        self.arm_point(self.case.point);
+        fs::write(self.armed.join("start-up"), "").expect("tell the script");
+        self.server.start_again().await;
+        self.reached().await;
+    }
+
+    async fn end_exec(&mut self) {
+        self.arm(&[When::ExecEnd]);
+        while self.has(EXEC).await {
+            self.signal(EXEC, 9).await;
+        }
+    }
+
+    async fn end(&mut self) {
+        self.arm(&[When::End]);
+        if self.case.when == When::EndWithoutServer {
+            let init = self.known_state().await.processes[0].system_pid;
+            self.server.kill().await;
+            self.arm_point(self.case.point);
+            processes::signal(init, rustix::process::Signal::TERM);
+            self.reached().await;
+            self.server.start_again().await;
+        }
+        if self.case.when == When::RestartAfterSetAside {
+            self.arm_point(Point::ServerSetAside);
+        }
+        while self.has(INIT).await {
+            self.signal(INIT, 15).await;
+        }
+    }
+
+    async fn signal(&mut self, process: &str, signal: u32) {
+        let (id, pid) = (ID.to_owned(), process.to_owned());
+        let request = SignalRequest { id, pid, signal };
+        // It may have ended meanwhile.
+        let _ = self.server.service.api().signal(request).await;
+        tokio::time::sleep(LOOK_AGAIN).await;
+        self.revive().await;
+    }
+
+    async fn until_gone(&mut self, process: &str) {
+        while self.has(process).await {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// After a call: starts the server again if it has died; a shim may die once.
+    async fn survive<T>(&mut self, result: Result<T, Status>) {
+        let Err(error) = result else { return };
+        if !self.revive().await {
+            self.failures += 1;
+            let shims = self.case.point.name().starts_with("Shim");
+            assert!(shims && self.failures == 1, "a call failed: {error:?}");
+        }
+    }
+
+    /// Starts the server again if it has died, or is about to; whether it had.
+    async fn revive(&mut self) -> bool {
+        let patience = if self.is_dying() { PATIENCE } else { Duration::ZERO };
+        let dead = processes::ends_within(self.server.pid(), patience).await;
+        if dead {
+            self.deaths += 1;
+            self.server.kill().await;
+            let half_made = [When::RestartAfterHalfMade, When::RestartAfterHalfMadeExec];
+            let again =
+                half_made.contains(&self.case.when) || self.case.when == When::RestartAfterSetAside;
+            if again && !self.armed.join("done").exists() {
+                fs::write(self.armed.join("done"), "").expect("note it");
+                self.die_while_starting().await;
+            } else {
+                self.server.start_again().await;
+            }
+        }
+        dead
+    }
+
+    /// Whether the server has met its point and nobody has taken notice yet.
+    fn is_dying(&self) -> bool {
+        let met = |point: Point| !self.armed.join(point.name()).exists();
+        match self.case.when {
+            // Its first death is that of another point, and the script sees to the second.
+            When::RestartAfterHalfMade | When::RestartAfterHalfMadeExec => {
+                self.deaths == 0 && self.was_armed && met(Point::ServerLaunchedReceived)
+            }
+            When::RestartAfterSetAside => {
+                self.deaths == 0 && self.was_armed && met(Point::ServerSetAside)
+            }
+            When::Restart | When::RestartAfterDamage => false,
+            _ => {
+                let server = self.case.point.name().starts_with("Server");
+                server && self.deaths == 0 && self.was_armed && met(self.case.point)
+            }
+        }
+    }
+
+    /// Waits for the process at the point to have died.
+    async fn reached(&self) {
+        let path = self.armed.join(self.case.point.name());
+        gantry_tests::eventually("the point is reached", || !path.exists()).await;
+    }
+
+    async fn has(&mut self, process: &str) -> bool {
+        let state = self.state().await;
+        state.is_some_and(|state| state.processes.iter().any(|found| found.pid == process))
+    }
+
+    async fn known_state(&mut self) -> types::Container {
+        self.state().await.expect("the container lives")
+    }
+
+    async fn state(&mut self) -> Option<types::Container> {
+        let begin = std::time::Instant::now();
+        loop {
+            match self.server.service.state(ID).await {
+                Ok(state) => return Some(state),
+                Err(error) if error.code() == Code::NotFound => return None,
+                Err(error) => assert!(begin.elapsed() < PATIENCE, "State: {error:?}"),
+            }
+            self.revive().await;
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn conclude(mut self) {
+        self.reached().await;
+        self.revive().await;
+        if self.case.when == When::RestartAfterDamage {
+            self.end_what_was_put_away().await;
+        } else {
+            self.assert_told().await;
+        }
+        let state = self.server.state_dir();
+        for kept in ["quarantine", "removed", "containers/types"] {
+            let left: Vec<_> = fs::read_dir(state.join(kept)).into_iter().flatten().collect();
+            let wanted =
+                usize::from(kept == "quarantine" && self.case.when == When::RestartAfterDamage);
+            assert_eq!(left.len(), wanted, "left in {kept}: {left:?}");
+        }
+        let _ = fs::remove_dir_all(&self.armed);
+        self.server.finish().await;
+    }
+
+    /// A container of which the server can read nothing was left alone.
+    async fn end_what_was_put_away(&self) {
+        let (work, cgroup) = (&self.server.service.work, &self.server.service.cgroup);
+        let is_init = |found: &processes::Found| found.command.starts_with("sh -c trap");
+        let left = processes::belonging_to(work, cgroup);
+        let init = left.iter().find(|found| is_init(found)).expect("init lives");
+        processes::kill(init.pid);
+        assert!(processes::ends_within(init.pid, PATIENCE).await);
+        Runtime::Runc.delete(&self.server.service.runtime_root(Runtime::Runc), ID);
+    }
+
+    /// Everything was told once, with the true status.
+    async fn assert_told(&self) {
+        let exits = |process: &'static str| self.server.service.events.wait_exit(0, ID, process);
+        let status = exits(INIT).await;
+        let events = self.server.service.events.all();
+        let mut wanted = vec![
+            (event_type::START_CONTAINER, INIT, 0),
+            (event_type::START_PROCESS, EXEC, 0),
+            (event_type::PAUSE, "", 0),
+            (event_type::RESUME, "", 0),
+            (event_type::EXIT, EXEC, 137),
+            (event_type::EXIT, INIT, 3),
+        ];
+        // Only the shim saw it, and took it to the grave.
+        if status == 255 && self.case.when == When::EndWithoutServer {
+            wanted.last_mut().expect("an exit").2 = status;
+        }
+        let mut told: Vec<_> = events
+            .iter()
+            .map(|event| (event.r#type.as_str(), event.pid.as_str(), event.status))
+            .collect();
+        if self.case.when == When::Oom {
+            assert!(told.iter().any(|event| event.0 == event_type::OOM), "no oom: {told:?}");
+            told.retain(|event| event.0 != event_type::OOM && event.1 != "oom");
+        }
+        assert_eq!(
+            told.iter()
+                .map(|(kind, process, status)| match *kind {
+                    event_type::PAUSE | event_type::RESUME => (*kind, "", *status),
+                    _ => (*kind, *process, *status),
+                })
+                .collect::<Vec<_>>(),
+            wanted,
+            "{}",
+            events::listing(&events),
+        );
+    }
+}
+
+/// Has the server start once more than asked for, to die at the point that is armed.
+fn start_up(variant: &Variant, armed: &std::path::Path) -> String {
+    let (server, armed) = (variant.server.display(), armed.display());
+    format!(
+        "export {DIRECTORY}={armed}\nif rm {armed}/start-up 2>/dev/null; then {server} \"$@\"; fi"
+    )
+}
