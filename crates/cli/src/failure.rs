@@ -8,7 +8,7 @@ use gantry_client::{Error, ErrorKind};
 pub(crate) type Outcome = Result<ExitCode, Failure>;
 
 /// `run` and `exec` could not start anything, as opposed to what the container exits with.
-const OWN_FAILURE: u8 = 125;
+pub(crate) const OWN_FAILURE: u8 = 125;
 
 /// A command that failed.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use clap::{Parser, Subcommand};
 use gantry_client::Client;
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, exit_code};
 
 /// How long to wait for a server that is just being restarted.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -55,7 +55,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::new(format!("start the runtime: {error}")).report(),
@@ -67,6 +70,19 @@ fn main() -> ExitCode {
     // Not waited for: a thread of it may hang in a read of standard input.
     runtime.shutdown_background();
     code
+}
+
+/// Prints help, or what is wrong with the command line. Where the exit status is a container's, it
+/// must not look as if one had run.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing to be done if even this cannot be printed.
+    let _ = error.print();
+    let starts = std::env::args().any(|word| ["run", "exec", "restore"].contains(&word.as_str()));
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if starts => failure::OWN_FAILURE.into(),
+        code => exit_code(u32::try_from(code).unwrap_or(1)),
+    }
 }
 
 async fn run(Arguments { address, command }: Arguments) -> Outcome {

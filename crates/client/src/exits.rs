@@ -116,8 +116,8 @@ impl Exits {
         if let Some(exit) = stored_exit(connection, key).await? {
             return Ok(watch::channel(Some(exit)).1);
         }
-        let _ = time::timeout(EXIT_GRACE, slot.wait_for(Option::is_some)).await;
-        if slot.borrow().is_some() {
+        let in_grace = time::timeout(EXIT_GRACE, slot.wait_for(Option::is_some));
+        if container.is_some() && in_grace.await.is_ok() {
             return Ok(slot);
         }
         let what = if container.is_some() { "process" } else { "container" };
@@ -199,6 +199,9 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
                 let mut backoff = Backoff::new();
                 while let Err(error) = exits.settle(&connection).await {
                     tracing::debug!(%error, "server still away");
+                    if Arc::strong_count(&exits) == 1 {
+                        return;
+                    }
                     backoff.wait().await;
                 }
             }

@@ -1,0 +1,100 @@
+//! Events across restarts of both sides.
+
+use std::{sync::Arc, time::Duration};
+
+use gantry_client::{
+    EventFilter, EventFollower, EventHandler, EventKind, StateChange, Timestamp, types,
+};
+use tokio::{sync::mpsc, time::timeout};
+
+use crate::fake::Fake;
+
+#[tokio::test]
+async fn a_stream_goes_on_behind_the_last_event_after_an_error() {
+    let mut fake = Fake::start().await;
+    let client = fake.client().await;
+    let mut events = client.events(EventFilter {
+        since: Some(Timestamp::default()),
+        container: Some("web".into()),
+        ..EventFilter::default()
+    });
+    fake.inner.publish("pause", "web", 0);
+    fake.inner.publish("pause", "other", 0);
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Paused);
+    fake.stop();
+    fake.inner.publish("resume", "web", 0);
+    fake.serve();
+    events.next().await.unwrap_err();
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Resumed);
+    fake.inner.publish("oom", "web", 0);
+    assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::OutOfMemory);
+}
+
+#[tokio::test]
+async fn stored_events_have_an_end() {
+    let fake = Fake::start().await;
+    fake.inner.publish("pause", "web", 0);
+    let client = fake.client().await;
+    let since = Some(Timestamp::default());
+    let filter = EventFilter { since, stored_only: true, ..EventFilter::default() };
+    let mut events = client.events(filter);
+    assert!(events.next().await.unwrap().is_some());
+    assert!(events.next().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn pausing_returns_with_its_event() {
+    let fake = Fake::start().await;
+    fake.inner.add("web", "/bundle", types::Process::default());
+    let container = fake.client().await.container("web");
+    container.pause().await.unwrap();
+    container.resume().await.unwrap();
+    assert_eq!(fake.log(), ["set web paused", "set web running"]);
+}
+
+struct Recorder(mpsc::UnboundedSender<StateChange>);
+
+impl EventHandler for Recorder {
+    async fn handle(&self, change: StateChange) {
+        self.0.send(change).unwrap();
+    }
+}
+
+/// Runs a follower until it has told so many changes, and then lets it save.
+async fn follow(fake: &Fake, count: usize) -> Vec<StateChange> {
+    let client = fake.client().await;
+    let file = fake.dir.path().join("event.ts");
+    let (sender, mut changes) = mpsc::unbounded_channel();
+    let follower = EventFollower::open(&client, &file).await.unwrap();
+    let task = tokio::spawn(follower.run(Arc::new(Recorder(sender))));
+    let mut told = Vec::new();
+    for _ in 0..count {
+        told.push(timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap());
+    }
+    if let Some(last) = told.last() {
+        let saved = async {
+            while std::fs::read_to_string(&file).unwrap() != last.event.time.to_string() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(5), saved).await.unwrap();
+    }
+    task.abort();
+    told
+}
+
+#[tokio::test]
+async fn a_follower_goes_on_where_the_last_one_was_and_remembers_an_oom() {
+    let fake = Fake::start().await;
+    fake.inner.publish("pause", "web", 0);
+    assert!(follow(&fake, 0).await.is_empty(), "began before its time");
+    fake.inner.publish("oom", "web", 0);
+    let told = follow(&fake, 1).await;
+    assert_eq!(told[0].event.kind, EventKind::OutOfMemory);
+    fake.inner.publish("exit", "web/init", 137);
+    fake.inner.publish("exit", "web/init", 0);
+    let told = follow(&fake, 2).await;
+    assert_eq!(told[0].event.kind, EventKind::Exited { process: "init".into(), status: 137 });
+    assert!(told[0].out_of_memory);
+    assert!(!told[1].out_of_memory, "of an earlier life");
+}
