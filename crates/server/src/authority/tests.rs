@@ -1,6 +1,6 @@
 //! What h2 makes of a client's requests behind the filter.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem};
 
 use proptest::{collection::vec, prelude::*};
 use tokio::{
@@ -30,6 +30,8 @@ enum Representation {
     NeverIndexed,
 }
 
+use Representation::{Incremental, NeverIndexed, Unindexed};
+
 /// An encoder that keeps account of the dynamic table as RFC 7541 §4 says.
 struct Encoder {
     table: VecDeque<(String, String)>,
@@ -46,15 +48,15 @@ impl Encoder {
 
     fn field(&mut self, name: &str, value: &str, style: Style) {
         let known = |(n, v): &(String, String)| n == name && v == value;
-        if style.representation == Representation::Incremental
+        if style.representation == Incremental
             && let Some(index) = self.table.iter().position(known)
         {
             return self.integer(0x80, 7, 62 + index);
         }
         let (first, prefix) = match style.representation {
-            Representation::Incremental => (0x40, 6),
-            Representation::Unindexed => (0, 4),
-            Representation::NeverIndexed => (0x10, 4),
+            Incremental => (0x40, 6),
+            Unindexed => (0, 4),
+            NeverIndexed => (0x10, 4),
         };
         let dynamic = self.table.iter().position(|(n, _)| n == name).map(|index| 62 + index);
         let fixed = match name {
@@ -72,7 +74,7 @@ impl Encoder {
         } else {
             self.plain(value);
         }
-        if style.representation == Representation::Incremental {
+        if style.representation == Incremental {
             self.insert(name, value);
         }
     }
@@ -144,7 +146,7 @@ struct Request {
 }
 
 impl Request {
-    fn encode(&self, encoder: &mut Encoder, stream: u32) -> Vec<u8> {
+    fn encode(&self, encoder: &mut Encoder) -> Vec<u8> {
         if let Some(limit) = self.table_limit {
             encoder.resize(limit);
         }
@@ -155,9 +157,7 @@ impl Request {
         for (name, value, style) in &self.fields {
             encoder.field(name, value, *style);
         }
-        let block = std::mem::take(&mut encoder.block);
-        let [.., a, b, c] = block.len().to_be_bytes();
-        [&[a, b, c, 1, 5][..], &stream.to_be_bytes(), &block].concat()
+        mem::take(&mut encoder.block)
     }
 
     /// The path and the fields in the order of their names.
@@ -171,9 +171,9 @@ impl Request {
 
 fn style(huffman: impl Strategy<Value = bool>) -> impl Strategy<Value = Style> {
     let representation = prop_oneof![
-        4 => Just(Representation::Incremental),
-        1 => Just(Representation::Unindexed),
-        1 => Just(Representation::NeverIndexed),
+        4 => Just(Incremental),
+        1 => Just(Unindexed),
+        1 => Just(NeverIndexed),
     ];
     (representation, any::<bool>(), huffman).prop_map(|(representation, name_indexed, huffman)| {
         Style { representation, name_indexed, huffman }
@@ -192,28 +192,49 @@ fn request() -> impl Strategy<Value = Request> {
     )
 }
 
-/// The authority, the path and the sorted fields of as many requests as the client sends.
-async fn received(bytes: &[u8], count: usize) -> Vec<(String, (String, Vec<(String, String)>))> {
+type Received = (String, (String, Vec<(String, String)>));
+
+/// The authority, the path and the sorted fields of each request that is not refused.
+async fn received(requests: &[Request]) -> Vec<Received> {
     let (mut client, server) = UnixStream::pair().unwrap();
     let serve = async {
         let mut connection = h2::server::handshake(LocalAuthority::new(server)).await.unwrap();
         let mut out = Vec::new();
-        while out.len() < count {
+        loop {
             let (request, mut respond) = connection.accept().await.unwrap().unwrap();
             respond.send_response(Response::new(()), true).unwrap();
-            let authority = request.uri().authority().unwrap().to_string();
+            let uri = request.uri();
+            let Some(authority) = uri.authority() else { return out };
             let mut fields = Vec::new();
             for (name, value) in request.headers() {
                 fields.push((name.to_string(), value.to_str().unwrap().to_owned()));
             }
             fields.sort();
-            out.push((authority, (request.uri().path().to_owned(), fields)));
+            out.push((authority.to_string(), (uri.path().to_owned(), fields)));
         }
-        out
     };
-    let (sent, out) = tokio::join!(client.write_all(bytes), serve);
+    let sent = sent(requests);
+    let (sent, out) = tokio::join!(client.write_all(&sent), serve);
     sent.unwrap();
     out
+}
+
+/// All a client sends, a last request without an authority behind the others.
+fn sent(requests: &[Request]) -> Vec<u8> {
+    let mut encoder = Encoder { table: VecDeque::new(), limit: 4096, block: Vec::new() };
+    let mut bytes = [PREFACE, SETTINGS].concat();
+    let mut stream = 1;
+    for request in requests {
+        bytes.extend(frame(&request.encode(&mut encoder), stream));
+        stream += 2;
+    }
+    bytes.extend(frame(&[0x83, 0x86, 0x84], stream));
+    bytes
+}
+
+fn frame(block: &[u8], stream: u32) -> Vec<u8> {
+    let [.., a, b, c] = block.len().to_be_bytes();
+    [&[a, b, c, 1, 5][..], &stream.to_be_bytes(), block].concat()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -225,15 +246,34 @@ proptest! {
     fn requests_arrive_with_another_authority_and_nothing_else_changed(
         requests in vec(request(), 1..12),
     ) {
-        let mut encoder = Encoder { table: VecDeque::new(), limit: 4096, block: Vec::new() };
-        let mut bytes = [PREFACE, SETTINGS].concat();
-        for (request, stream) in requests.iter().zip((1..).step_by(2)) {
-            bytes.extend(request.encode(&mut encoder, stream));
-        }
-        let received = block_on(received(&bytes, requests.len()));
+        let received = block_on(received(&requests));
+        prop_assert_eq!(received.len(), requests.len());
         for ((authority, rest), sent) in received.iter().zip(&requests) {
             prop_assert!(["localhost", "l"].contains(&authority.as_str()));
             prop_assert_eq!(rest, &sent.expected());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_client_refers_to_is_kept_in_a_table_that_is_just_full() {
+    let style = Style { representation: Incremental, name_indexed: true, huffman: false };
+    let unindexed = Style { representation: Unindexed, ..style };
+    for (byte, huffman) in [("/", false), ("/", true), ("\n", true)] {
+        for len in 1..40 {
+            let first = Request {
+                table_limit: Some("x".len() + "v".len() + 32 + ":authority".len() + len + 32),
+                authority: ("e".to_owned(), unindexed),
+                path: ("/".to_owned(), unindexed),
+                fields: vec![("x".to_owned(), "v".to_owned(), style)],
+            };
+            let mut second = first.clone();
+            second.table_limit = None;
+            second.authority = (byte.repeat(len), Style { huffman, ..style });
+            let requests = [first, second];
+            let received = received(&requests).await;
+            assert_eq!(received.len(), 2);
+            assert_eq!(received[1].1, requests[1].expected());
         }
     }
 }
