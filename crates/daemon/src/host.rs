@@ -1,0 +1,64 @@
+//! What the daemon has of its host: directories, containers, networks, mounts.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{
+    Error, Options, Result, netavark::Netavark, networks::Networks, start::mount::Mounts,
+    store::Store,
+};
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) options: Options,
+    pub(crate) store: Store,
+    pub(crate) networks: Networks,
+    pub(crate) netavark: Netavark,
+    pub(crate) mounts: Mounts,
+    /// Held while addresses and ports are chosen and noted.
+    pub(crate) reserving: Mutex<()>,
+    /// Held while hosts files are put together and written: the last one written is the latest.
+    pub(crate) hosts_files: Mutex<()>,
+    /// Locked as long as the daemon lives.
+    _lock: File,
+}
+
+impl Host {
+    /// Opens the daemon's directories, which no other daemon may use.
+    pub(crate) fn open(options: Options) -> Result<Host> {
+        for dir in [&options.root, &options.run_dir, &options.run_dir.join("netns")] {
+            fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
+        }
+        let lock = lock(&options.root.join("lock"))?;
+        let netavark_dir = options.run_dir.join("netavark");
+        fs::create_dir_all(&netavark_dir)
+            .map_err(|error| Error::io("create", &netavark_dir, error))?;
+        Ok(Host {
+            store: Store::open(options.root.join("containers"))?,
+            networks: Networks::open(options.root.join("networks"), options.subnets)?,
+            netavark: Netavark::new(options.netavark.clone(), netavark_dir),
+            mounts: Mounts::default(),
+            reserving: Mutex::default(),
+            hosts_files: Mutex::default(),
+            options,
+            _lock: lock,
+        })
+    }
+
+    /// Where a container's network namespace is held.
+    pub(crate) fn netns(&self, id: &str) -> PathBuf {
+        self.options.run_dir.join("netns").join(id)
+    }
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let failed = |error| Error::io("lock, as the only daemon,", path, error);
+    let file = File::create(path).map_err(failed)?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
+    Ok(file)
+}

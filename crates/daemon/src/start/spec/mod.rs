@@ -1,0 +1,275 @@
+//! Makes the specification that the runtime is given.
+
+mod defaults;
+mod seccomp;
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use gantry_client::oci_spec::{
+    OciSpecError,
+    runtime::{
+        Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
+        LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
+        LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount,
+        MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    },
+};
+
+use super::{files, network::Namespace};
+use crate::{
+    Error, Result,
+    model::{BindMount, Config, Record, Resources},
+};
+
+type SpecResult<T> = std::result::Result<T, OciSpecError>;
+
+/// What the steps before have made.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) root: &'a Path,
+    pub(super) namespace: &'a Namespace,
+    pub(super) cgroup_parent: &'a Path,
+}
+
+/// The specification of a container whose record says how it is called and where its files are.
+pub(super) fn build(record: &Record, parts: &Parts<'_>) -> Result<Spec> {
+    let config = &record.config;
+    check_sources(&config.mounts)?;
+    let linux = LinuxBuilder::default()
+        .namespaces(namespaces(parts.namespace)?)
+        .cgroups_path(parts.cgroup_parent.join(&record.id))
+        .resources(resources(&config.resources)?)
+        .masked_paths(defaults::MASKED.map(str::to_owned))
+        .readonly_paths(defaults::READ_ONLY.map(str::to_owned))
+        .build()?;
+    let root = RootBuilder::default().path(parts.root).readonly(config.root.read_only).build()?;
+    let mut spec = SpecBuilder::default()
+        .root(root)
+        .mounts(mounts(record)?)
+        .hostname(&record.state.identity.hostname)
+        .process(process(record)?)
+        .linux(linux)
+        .build()?;
+    spec.set_domainname(record.state.identity.domainname.clone());
+    if let Some(linux) = spec.linux_mut()
+        && !config.seccomp_unconfined
+    {
+        linux.set_seccomp(Some(seccomp::profile()?));
+    }
+    Ok(spec)
+}
+
+fn check_sources(mounts: &[BindMount]) -> Result<()> {
+    mounts.iter().try_for_each(|mount| {
+        let found = fs::metadata(&mount.source).map(drop);
+        found.map_err(|error| Error::io("find the source of a mount,", &mount.source, error))
+    })
+}
+
+fn process(record: &Record) -> SpecResult<Process> {
+    let config = &record.config;
+    let user = UserBuilder::default()
+        .uid(config.user.uid)
+        .gid(config.user.gid)
+        .additional_gids(config.user.additional_gids.clone())
+        .build()?;
+    let mut process = ProcessBuilder::default()
+        .terminal(config.terminal)
+        .user(user)
+        .args(config.args.clone())
+        .env(environment(record))
+        .cwd(&config.cwd)
+        .capabilities(capabilities(config)?)
+        .no_new_privileges(true)
+        .build()?;
+    // The builder's default limits are lower than what gantryd itself has.
+    process.set_rlimits(None);
+    Ok(process)
+}
+
+/// The container's own variables replace the default ones.
+fn environment(record: &Record) -> Vec<String> {
+    let mut env =
+        vec![defaults::PATH.to_owned(), format!("HOSTNAME={}", record.state.identity.hostname)];
+    if record.config.terminal {
+        env.push("TERM=xterm".to_owned());
+    }
+    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
+    for variable in &record.config.env {
+        env.retain(|default| name(default) != name(variable));
+        env.push(variable.clone());
+    }
+    env
+}
+
+/// Not inheritable (CVE-2022-24769).
+fn capabilities(config: &Config) -> SpecResult<LinuxCapabilities> {
+    let dropped = parse_capabilities(&config.drop_capabilities)?;
+    let mut names: HashSet<_> =
+        defaults::CAPABILITIES.into_iter().filter(|c| !dropped.contains(c)).collect();
+    names.extend(parse_capabilities(&config.add_capabilities)?);
+    let mut sets = LinuxCapabilitiesBuilder::default()
+        .bounding(names.clone())
+        .effective(names.clone())
+        .permitted(names)
+        .build()?;
+    sets.set_inheritable(None).set_ambient(None);
+    Ok(sets)
+}
+
+/// Capabilities by name, with `CAP_` or without.
+pub(crate) fn parse_capabilities(names: &[String]) -> SpecResult<Vec<Capability>> {
+    let parse = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        let short = upper.strip_prefix("CAP_").unwrap_or(&upper);
+        let unknown = |_| OciSpecError::Other(format!("{name:?} is no capability"));
+        short.parse::<Capability>().map_err(unknown)
+    };
+    names.iter().map(parse).collect()
+}
+
+fn namespaces(network: &Namespace) -> SpecResult<Vec<LinuxNamespace>> {
+    use LinuxNamespaceType::{Ipc, Mount, Network, Pid, Uts};
+    let own = |kind| LinuxNamespaceBuilder::default().typ(kind);
+    let mut builders = vec![own(Pid), own(Ipc), own(Uts), own(Mount)];
+    match network {
+        Namespace::Own => builders.push(own(Network)),
+        Namespace::At(path) => builders.push(own(Network).path(path)),
+        Namespace::Host => {}
+    }
+    builders.into_iter().map(LinuxNamespaceBuilder::build).collect()
+}
+
+/// No devices but those that every runtime adds (null, zero, full, random, urandom, tty, pts).
+fn resources(limits: &Resources) -> SpecResult<LinuxResources> {
+    let no_device = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
+    let mut resources = LinuxResourcesBuilder::default().devices([no_device]);
+    if limits.memory > 0 {
+        let memory = limits.memory.try_into().unwrap_or(i64::MAX);
+        resources = resources.memory(LinuxMemoryBuilder::default().limit(memory).build()?);
+    }
+    if limits.pids > 0 {
+        resources = resources.pids(LinuxPidsBuilder::default().limit(limits.pids).build()?);
+    }
+    if limits.cpu_shares > 0 {
+        resources = resources.cpu(LinuxCpuBuilder::default().shares(limits.cpu_shares).build()?);
+    }
+    resources.build()
+}
+
+fn mounts(record: &Record) -> SpecResult<Vec<Mount>> {
+    let defaults = defaults::MOUNTS.into_iter().map(|(destination, kind, options)| {
+        MountBuilder::default()
+            .destination(destination)
+            .typ(kind)
+            .source(kind)
+            .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
+            .build()
+    });
+    let files = record.state.files.iter().flat_map(|dir| files::NAMES.map(|name| dir.join(name)));
+    let files = files.map(|source| {
+        let destination = Path::new("/etc").join(source.file_name().unwrap_or_default());
+        bind(&BindMount { source, destination, read_only: false })
+    });
+    defaults.chain(files).chain(record.config.mounts.iter().map(bind)).collect()
+}
+
+fn bind(mount: &BindMount) -> SpecResult<Mount> {
+    let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+    options.extend(mount.read_only.then(|| "ro".to_owned()));
+    MountBuilder::default()
+        .destination(PathBuf::from(&mount.destination))
+        .typ("bind")
+        .source(PathBuf::from(&mount.source))
+        .options(options)
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{container::testing, model::Identity};
+    use serde_json::{Value, json};
+
+    fn record() -> Record {
+        let mut record = Record::new("1".repeat(64), "web".into(), testing::config());
+        record.state.identity = Identity { hostname: "web".into(), domainname: None };
+        record
+    }
+
+    fn built(record: &Record, namespace: &Namespace) -> Value {
+        let parts =
+            Parts { root: Path::new("/srv/root"), namespace, cgroup_parent: Path::new("/gantry") };
+        serde_json::to_value(build(record, &parts).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn is_private_and_unprivileged() {
+        let spec = built(&record(), &Namespace::Own);
+        assert_eq!(spec["linux"]["namespaces"].as_array().unwrap().len(), 5);
+        assert_eq!(spec["linux"]["cgroupsPath"], format!("/gantry/{}", "1".repeat(64)));
+        assert_eq!(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+        assert_eq!(spec["process"]["noNewPrivileges"], true);
+        assert_eq!(spec["root"]["path"], "/srv/root");
+        let sets = &spec["process"]["capabilities"];
+        assert_eq!(sets["bounding"], sets["permitted"]);
+        assert!(sets.get("inheritable").is_none() && sets.get("ambient").is_none());
+        assert!(spec["process"].get("rlimits").is_none());
+    }
+
+    #[test]
+    fn the_network_is_the_one_that_was_made() {
+        let namespace = |spec: &Value| {
+            let all = spec["linux"]["namespaces"].as_array().unwrap();
+            all.iter().find(|n| n["type"] == "network").cloned()
+        };
+        let at = built(&record(), &Namespace::At("/run/ns".into()));
+        assert_eq!(namespace(&at), Some(json!({ "type": "network", "path": "/run/ns" })));
+        assert_eq!(namespace(&built(&record(), &Namespace::Host)), None);
+    }
+
+    #[test]
+    fn wishes_are_met() {
+        let mut record = record();
+        record.state.files = Some("/var/lib/web".into());
+        record.config.env = vec!["PATH=/bin".into(), "A=1".into()];
+        record.config.add_capabilities = vec!["CAP_NET_ADMIN".into()];
+        record.config.drop_capabilities = vec!["chown".into()];
+        record.config.resources = Resources { memory: 1 << 20, pids: 7, cpu_shares: 0 };
+        record.config.seccomp_unconfined = true;
+        let spec = built(&record, &Namespace::Own);
+        assert_eq!(spec["process"]["env"], json!(["HOSTNAME=web", "PATH=/bin", "A=1"]));
+        let bounding = spec["process"]["capabilities"]["bounding"].as_array().unwrap();
+        assert!(
+            bounding.contains(&json!("CAP_NET_ADMIN")) && !bounding.contains(&json!("CAP_CHOWN"))
+        );
+        assert_eq!(spec["linux"]["resources"]["memory"]["limit"], 1 << 20);
+        assert_eq!(spec["linux"]["resources"]["pids"]["limit"], 7);
+        assert!(spec["linux"]["resources"].get("cpu").is_none());
+        assert!(spec["linux"].get("seccomp").is_none());
+        let mounts = spec["mounts"].as_array().unwrap();
+        let hosts = mounts.iter().find(|m| m["destination"] == "/etc/hosts").unwrap();
+        assert_eq!(hosts["source"], "/var/lib/web/hosts");
+    }
+
+    #[test]
+    fn a_mount_of_nothing_is_refused() {
+        let mut record = record();
+        record.config.mounts = vec![BindMount {
+            source: "/no/such/source".into(),
+            destination: "/mnt".into(),
+            read_only: true,
+        }];
+        let parts = Parts {
+            root: Path::new("/srv"),
+            namespace: &Namespace::Own,
+            cgroup_parent: Path::new("/g"),
+        };
+        let error = build(&record, &parts).unwrap_err();
+        assert!(error.to_string().contains("/no/such/source"), "{error}");
+    }
+}
