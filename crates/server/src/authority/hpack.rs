@@ -70,7 +70,8 @@ impl AuthorityRewriter {
         Some(out)
     }
 
-    /// Reads a literal field: where its value is, if it is to be replaced, and by what.
+    /// Reads a literal field: from where on it is to be replaced, if it is, and by what. `None`
+    /// if it is malformed.
     fn literal(
         &mut self,
         cursor: &mut Cursor<'_>,
@@ -90,11 +91,14 @@ impl AuthorityRewriter {
         if indexed {
             self.named = self.named << 1 | u128::from(is_authority);
         }
-        let new = match value.min_len() {
-            // No host is as short. It is no authority of any URI either, and h2 says so.
-            0 if indexed => return Some(None),
-            1..9 if indexed => SHORT,
-            _ => LOCALHOST,
+        let room = value.min_len();
+        let new = if !indexed || room >= "localhost".len() {
+            LOCALHOST
+        } else if room > 0 {
+            SHORT
+        } else {
+            // No host is as short. Nor is it an authority of any request, and h2 says so.
+            return Some(None);
         };
         Some(is_authority.then_some((from, new)))
     }
