@@ -7,6 +7,8 @@ mod checkpoint;
 mod config;
 mod domain;
 mod events;
+#[cfg(test)]
+mod fuzzed;
 mod listen;
 mod net_dev;
 mod oci;

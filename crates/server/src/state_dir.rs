@@ -8,16 +8,22 @@
 //!     processes/<process>/journalled           its start is in the journal
 //!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
-//! <root>/quarantine/<life or id>-<time>/       what could not be read
+//! <root>/trash/                                what is being removed
+//! <root>/quarantine/                           files that could not be read
 //! ```
 //!
-//! Every file is written under another name and renamed, so that it is there whole or not at all.
+//! Every file is written under another name and renamed, so that it is there whole or not at all;
+//! and a directory that goes is renamed first, so that it goes whole.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gantry_failpoints::{Point, reach};
@@ -109,6 +115,27 @@ pub(crate) enum StateError {
     Locked(PathBuf),
 }
 
+impl StateError {
+    /// The file is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// There is no room for it.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if [StorageFull, QuotaExceeded].contains(&source.kind()))
+    }
+
+    /// The file whose content is damaged.
+    pub(crate) fn damaged_file(&self) -> Option<&Path> {
+        match self {
+            Self::Damaged { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
     move |source| StateError::Io { what, path: path.to_owned(), source }
 }
@@ -117,42 +144,91 @@ fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> S
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    trash: Trash,
     /// On a disk, a rename must not reach it before the content does.
     sync: bool,
     _lock: Flock<File>,
 }
 
 /// The directory of one container.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ContainerDir {
     path: PathBuf,
+    trash: Trash,
     sync: bool,
 }
 
 /// The directory of one process; the working directory of its shim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct ProcessDir {
     path: PathBuf,
+    trash: Trash,
     sync: bool,
+}
+
+/// Where directories are moved before their content is removed.
+#[derive(Debug, Clone)]
+struct Trash(Arc<TrashDir>);
+
+#[derive(Debug)]
+struct TrashDir {
+    path: PathBuf,
+    /// Makes names unique; the directory is empty when a server starts.
+    count: AtomicU64,
+}
+
+impl Trash {
+    fn new(path: PathBuf) -> Self {
+        Self(Arc::new(TrashDir { path, count: AtomicU64::new(0) }))
+    }
+
+    /// Removes a directory: for anyone who looks, at once. It may be gone already.
+    fn take(&self, path: &Path) -> Result<(), StateError> {
+        let count = self.0.count.fetch_add(1, Ordering::Relaxed);
+        let there = self.0.path.join(count.to_string());
+        match fs::rename(path, &there) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(failed("remove", path))?,
+        }
+        fs::remove_dir_all(&there).map_err(failed("remove", &there))
+    }
+
+    /// Removes what an earlier server had no time to.
+    fn sweep(&self) -> Result<(), StateError> {
+        for name in list(&self.0.path)? {
+            let path = self.0.path.join(name);
+            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        }
+        Ok(())
+    }
 }
 
 impl StateDir {
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
-        for dir in [root, &root.join("containers"), &root.join("removed")] {
+        let trash = root.join("trash");
+        for dir in [root, &root.join("containers"), &root.join("removed"), &trash] {
             create_private_dirs(dir)?;
         }
         let path = root.join("lock");
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed("open", &path))?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = match file {
+            // Then nothing can be created, but what runs can be watched.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::error!(%error, path = %path.display(), "the state cannot be written");
+                File::open(&path)
+            }
+            other => other,
+        };
+        let file = file.map_err(failed("open", &path))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|_| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
-        Ok(Self { root: root.to_owned(), sync, _lock: lock })
+        let trash = Trash::new(trash);
+        if let Err(error) = trash.sweep() {
+            tracing::error!(%error, "leaves files behind");
+        }
+        Ok(Self { root: root.to_owned(), trash, sync, _lock: lock })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -161,7 +237,11 @@ impl StateDir {
 
     pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
         let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
-        ContainerDir { path, sync: self.sync }
+        self.container_dir(path)
+    }
+
+    fn container_dir(&self, path: PathBuf) -> ContainerDir {
+        ContainerDir { path, trash: self.trash.clone(), sync: self.sync }
     }
 
     /// The containers that were there when the last server ended.
@@ -184,8 +264,7 @@ impl StateDir {
     pub(crate) fn removed(&self) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join("removed");
         let dirs = list(&path)?;
-        let dir = |name| ContainerDir { path: path.join(name), sync: self.sync };
-        Ok(dirs.into_iter().map(dir).collect())
+        Ok(dirs.into_iter().map(|name| self.container_dir(path.join(name))).collect())
     }
 
     /// Frees the container's id at once, and keeps what is known until its exit is journalled.
@@ -196,16 +275,16 @@ impl StateDir {
     ) -> Result<ContainerDir, StateError> {
         let path = self.root.join("removed").join(life.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
-        Ok(ContainerDir { path, sync: self.sync })
+        Ok(self.container_dir(path))
     }
 
-    /// Keeps what cannot be read out of the way, for a person to look at.
-    pub(crate) fn quarantine(&self, dir: &ContainerDir, now: Life) -> Result<PathBuf, StateError> {
+    /// Puts a file that cannot be read out of the way, for a person to look at.
+    pub(crate) fn quarantine(&self, file: &Path, life: Life) -> Result<PathBuf, StateError> {
         let quarantine = self.root.join("quarantine");
         create_private_dirs(&quarantine)?;
-        let name = dir.path.file_name().unwrap_or_default().to_string_lossy();
-        let path = quarantine.join(format!("{name}-{}", now.0));
-        fs::rename(&dir.path, &path).map_err(failed("quarantine", &dir.path))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let path = quarantine.join(format!("{}-{name}", life.0));
+        fs::rename(file, &path).map_err(failed("quarantine", file))?;
         Ok(path)
     }
 }
@@ -226,20 +305,24 @@ impl ContainerDir {
     }
 
     pub(crate) fn process(&self, process: &ProcessId) -> ProcessDir {
-        ProcessDir { path: self.path.join(PROCESSES).join(process.as_str()), sync: self.sync }
+        self.process_dir(self.path.join(PROCESSES).join(process.as_str()))
+    }
+
+    fn process_dir(&self, path: PathBuf) -> ProcessDir {
+        ProcessDir { path, trash: self.trash.clone(), sync: self.sync }
     }
 
     pub(crate) fn processes(&self) -> Result<Vec<ProcessDir>, StateError> {
         let mut found = Vec::new();
         let parent = self.path.join(PROCESSES);
         for name in list(&parent)? {
-            found.push(ProcessDir { path: parent.join(name), sync: self.sync });
+            found.push(self.process_dir(parent.join(name)));
         }
         Ok(found)
     }
 
     pub(crate) fn remove(&self) -> Result<(), StateError> {
-        remove_tree(&self.path)
+        self.trash.take(&self.path)
     }
 }
 
@@ -252,6 +335,15 @@ impl ProcessDir {
         // What an earlier process of this id left while its exit could not be journalled.
         self.remove()?;
         create_private_dirs(&self.path)?;
+        self.write(record)
+    }
+
+    /// The id that the directory was made for.
+    pub(crate) fn id(&self) -> Option<ProcessId> {
+        ProcessId::parse(self.path.file_name()?.to_str()?).ok()
+    }
+
+    pub(crate) fn write(&self, record: &ProcessRecord) -> Result<(), StateError> {
         write_json(&self.path.join(PROCESS_FILE), record, self.sync)
     }
 
@@ -287,7 +379,7 @@ impl ProcessDir {
     }
 
     pub(crate) fn remove(&self) -> Result<(), StateError> {
-        remove_tree(&self.path)
+        self.trash.take(&self.path)
     }
 }
 
@@ -310,15 +402,6 @@ fn list(path: &Path) -> Result<Vec<String>, StateError> {
         names.push(entry.file_name().to_string_lossy().into_owned());
     }
     Ok(names)
-}
-
-fn remove_tree(path: &Path) -> Result<(), StateError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StateError::Io { what: "remove", path: path.to_owned(), source: error })
-        }
-        _ => Ok(()),
-    }
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {

@@ -24,6 +24,27 @@ pub(crate) struct ProcessSpec {
     pub(crate) rlimits: Vec<Rlimit>,
 }
 
+impl ProcessSpec {
+    /// A process of which only the id is known.
+    pub(crate) fn unknown(id: ProcessId) -> Self {
+        Self {
+            id,
+            terminal: false,
+            console_size: None,
+            user: User::default(),
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: String::new(),
+            stdio: Stdio::default(),
+            capabilities: Vec::new(),
+            apparmor_profile: String::new(),
+            selinux_label: String::new(),
+            no_new_privileges: false,
+            rlimits: Vec::new(),
+        }
+    }
+}
+
 /// Where a process's streams go; `None` is /dev/null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stdio {

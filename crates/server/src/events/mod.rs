@@ -127,8 +127,21 @@ impl EventLog {
         life: Life,
         what: impl Fn(&EventKind) -> bool,
     ) -> bool {
+        self.latest(container, life, |kind| what(kind).then_some(())).is_some()
+    }
+
+    /// What the latest such event says. As [`Self::recorded`].
+    pub(crate) fn latest<T>(
+        &self,
+        container: &ContainerKey,
+        life: Life,
+        what: impl Fn(&EventKind) -> Option<T>,
+    ) -> Option<T> {
         let ring = self.0.ring();
-        ring.iter().any(|e| e.life == life && e.container == *container && what(&e.kind))
+        let newest_first = ring.iter();
+        newest_first
+            .filter(|event| event.life == life && event.container == *container)
+            .find_map(|event| what(&event.kind))
     }
 
     /// Begins to read.

@@ -15,6 +15,9 @@ pub(crate) enum OciError {
     /// It ran, and said no.
     #[error("oci runtime error: {message}")]
     Refused { message: String },
+    /// Somebody killed it.
+    #[error("oci runtime error: the runtime was killed by signal {signal}")]
+    Killed { signal: u8 },
     /// It did not finish in time and was killed.
     #[error("runtime {verb} did not finish within {} s and was killed", .after.as_secs_f32())]
     Deadline { verb: &'static str, after: Duration },
@@ -48,11 +51,15 @@ impl OciError {
 
     /// From a runtime's log, or its stderr if it did not get that far.
     pub(crate) fn refused(output: Option<&str>, status: WaitStatus) -> Self {
-        let said = output.and_then(log::last_error).unwrap_or_else(|| match status {
-            WaitStatus::Code(code) => format!("the runtime said nothing, exit status {code}"),
-            WaitStatus::Signal(signal) => format!("the runtime was killed by signal {signal}"),
-        });
-        Self::Refused { message: log::with_common_phrases(said) }
+        match (status, output.and_then(log::last_error)) {
+            (WaitStatus::Signal(signal), _) => Self::Killed { signal },
+            (WaitStatus::Code(_), Some(said)) => {
+                Self::Refused { message: log::with_common_phrases(said) }
+            }
+            (WaitStatus::Code(code), None) => {
+                Self::Refused { message: format!("the runtime said nothing, exit status {code}") }
+            }
+        }
     }
 
     /// Whether the runtime could not do what config.json or the process asks for.

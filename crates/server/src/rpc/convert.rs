@@ -15,6 +15,9 @@ use crate::{
     supervisor::ContainerView,
 };
 
+/// 0001-01-01T00:00:00Z in seconds since the epoch.
+const YEAR_ONE: i64 = -62_135_596_800;
+
 pub(super) fn server_version() -> types::GetServerVersionResponse {
     let number = |text: &str| text.parse().unwrap_or_default();
     types::GetServerVersionResponse {
@@ -174,14 +177,18 @@ pub(super) fn timestamp(at: domain::Timestamp) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0))
 }
 
-/// A moment before the epoch is the epoch: nothing is stored from before.
-pub(super) fn from_timestamp(at: Timestamp) -> Result<domain::Timestamp, BadField> {
+/// A moment before the epoch is the epoch: nothing is stored from before. But year 1 is what Go
+/// makes of a time that was not given, and clients of old send it for that.
+pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<domain::Timestamp>, BadField> {
     if !(0..1_000_000_000).contains(&at.nanos) {
         return Err(BadField::new("timestamp", "nanos must be 0 to 999999999"));
     }
+    if at == (Timestamp { seconds: YEAR_ONE, nanos: 0 }) {
+        return Ok(None);
+    }
     let seconds = u64::try_from(at.seconds).unwrap_or(0);
     let nanos = if at.seconds < 0 { 0 } else { u64::from(at.nanos.cast_unsigned()) };
-    Ok(domain::Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
+    Ok(Some(domain::Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))))
 }
 
 #[cfg(test)]
@@ -192,10 +199,12 @@ mod tests {
     fn times_survive_the_round_trip() {
         for nanos in [0, 1, 999_999_999, 1_700_000_000_123_456_789] {
             let at = domain::Timestamp(nanos);
-            assert_eq!(from_timestamp(timestamp(at)).unwrap(), at);
+            assert_eq!(from_timestamp(timestamp(at)).unwrap(), Some(at));
         }
-        let before = Timestamp { seconds: -62_135_596_800, nanos: 0 };
-        assert_eq!(from_timestamp(before).unwrap(), domain::Timestamp(0));
+        let before = Timestamp { seconds: -1, nanos: 999_999_999 };
+        assert_eq!(from_timestamp(before).unwrap(), Some(domain::Timestamp(0)));
+        let not_given = Timestamp { seconds: YEAR_ONE, nanos: 0 };
+        assert_eq!(from_timestamp(not_given).unwrap(), None);
         assert!(from_timestamp(Timestamp { seconds: 1, nanos: -1 }).is_err());
     }
 

@@ -32,8 +32,9 @@ pub(super) fn stream(
     stopping: watch::Receiver<bool>,
 ) -> Result<EventStream, BadField> {
     let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
-    let from = match request.timestamp {
-        Some(timestamp) => From::After(convert::from_timestamp(timestamp)?),
+    let timestamp = request.timestamp.map(convert::from_timestamp).transpose()?.flatten();
+    let from = match timestamp {
+        Some(timestamp) => From::After(timestamp),
         None if request.stored_only => {
             return Err(BadField::new("timestamp", "must be given with storedOnly"));
         }
@@ -88,7 +89,9 @@ impl Reader {
         };
         batch.map_err(|lagged: Lagged| {
             let resume = convert::timestamp(lagged.resume_after);
-            Status::data_loss(format!("events were missed; subscribe again after {resume}"))
+            Status::data_loss(format!(
+                "too far behind: events up to {resume} were missed; subscribe again from there"
+            ))
         })
     }
 }

@@ -72,6 +72,7 @@ fn code(error: &SupervisorError) -> Code {
         SupervisorError::Limit(LimitError::Refused { .. }) => Code::InvalidArgument,
         SupervisorError::Busy(_) => Code::Aborted,
         SupervisorError::Overloaded => Code::ResourceExhausted,
+        SupervisorError::State(error) if error.is_out_of_space() => Code::ResourceExhausted,
         SupervisorError::Draining | SupervisorError::Shim { .. } => Code::Unavailable,
         SupervisorError::CallerGone => Code::Cancelled,
         SupervisorError::Bundle(
@@ -94,7 +95,7 @@ fn oci_code(error: &OciError) -> Code {
         OciError::Missing { .. } | OciError::Stdio { .. } => Code::InvalidArgument,
         OciError::Refused { .. } if error.is_taken() => Code::AlreadyExists,
         OciError::Refused { .. } if error.blames_the_bundle() => Code::InvalidArgument,
-        OciError::Refused { .. } => Code::FailedPrecondition,
+        OciError::Refused { .. } | OciError::Killed { .. } => Code::FailedPrecondition,
         OciError::Deadline { .. } => Code::DeadlineExceeded,
         OciError::System { .. } => Code::Internal,
     }

@@ -5,11 +5,18 @@ use std::{sync::Arc, time::Duration};
 use gantry_failpoints::{Point, reach};
 
 use super::{Services, actor::Message, create::Identity, oom::OomTask};
-use crate::cgroup::{Cgroup, CgroupError};
+use crate::{
+    cgroup::{Cgroup, CgroupError},
+    oci::OciError,
+};
 
 /// How long killed processes may take to be gone. A process that waits for a device that does not
 /// answer (state D) cannot be killed; the container then ends without it.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A runtime that somebody kills in the middle leaves its own state behind; `delete --force` can be
+/// repeated.
+const DELETE_ATTEMPTS: u32 = 3;
 
 impl Services {
     /// Kills what is left in a container whose first process has ended.
@@ -25,7 +32,14 @@ impl Services {
     /// Removes the container from the runtime, and its cgroup.
     pub(super) async fn delete(&self, identity: &Identity, cgroup: Option<&Cgroup>) {
         let id = &identity.key.id;
-        if let Err(error) = self.runtimes.delete(&identity.runtime, id).await {
+        let mut result = self.runtimes.delete(&identity.runtime, id).await;
+        for _ in 1..DELETE_ATTEMPTS {
+            if !matches!(result, Err(OciError::Killed { .. })) {
+                break;
+            }
+            result = self.runtimes.delete(&identity.runtime, id).await;
+        }
+        if let Err(error) = result {
             tracing::warn!(container = %identity.key, %error, "the runtime does not delete it");
         }
         reach(Point::ServerRuntimeDeleted);

@@ -1,6 +1,6 @@
 //! Makes a container and starts its first process; undoes everything when that fails.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use gantry_failpoints::{Point, reach};
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ use crate::{
     cgroup::Cgroup,
     checkpoint::{self, CheckpointImage},
     domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId},
-    oci::{Creation, Files, OciRuntime, Start},
+    oci::{Creation, Files, OciError, OciRuntime, Start},
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
 };
 
@@ -203,8 +203,12 @@ async fn undo(
     reach(Point::ServerUndone);
 }
 
-/// Whether the runtime's container of this id is of our bundle: left by an earlier server.
-async fn is_ours(services: &Services, identity: &Identity, bundle: &PathBuf) -> bool {
-    let found = services.runtimes.bundle(&identity.runtime, &identity.key.id).await;
-    matches!(found, Ok(Some(found)) if found == *bundle)
+/// Whether the runtime's container of this id is of our bundle, and was left by an earlier server.
+/// One that the runtime calls taken and yet does not know is what a killed runtime left.
+async fn is_ours(services: &Services, identity: &Identity, bundle: &Path) -> bool {
+    match services.runtimes.bundle(&identity.runtime, &identity.key.id).await {
+        Ok(Some(found)) => found == bundle,
+        Ok(None) | Err(OciError::Refused { .. }) => true,
+        Err(_) => false,
+    }
 }

@@ -10,6 +10,7 @@ mod error;
 mod exec;
 mod handle;
 mod launch;
+mod left;
 mod oom;
 mod process;
 mod reattach;

@@ -15,10 +15,11 @@ use super::{
     process::RunningProcess,
 };
 use crate::{
+    cgroup::Cgroup,
     domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec},
     oci::OciRuntime,
     shim_link::{Report, ShimLink},
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord},
     sys::{PidFd, process_start_time},
 };
 
@@ -35,12 +36,6 @@ enum Found {
     Ended(ExitStatus),
 }
 
-/// Everything that is known of a container of an earlier server.
-struct Kept {
-    record: ContainerRecord,
-    init: ProcessRecord,
-}
-
 impl Supervisor {
     pub(super) async fn reattach(&self) -> Result<(), SupervisorError> {
         let services = &self.0.services;
@@ -48,17 +43,25 @@ impl Supervisor {
             services.report_removed(&dir);
         }
         for (key, dir) in services.state.containers()? {
-            match read(&dir) {
-                Ok(kept) => self.take_up(key, dir, kept),
-                Err(error) => services.put_away(&key, &dir, &error),
+            match services.read_container(&key, &dir) {
+                Some(kept) => self.take_up(key, dir, kept),
+                None => {
+                    if let Err(error) = dir.remove() {
+                        tracing::error!(container = %key, %error, "leaves files behind");
+                    }
+                }
             }
         }
         Ok(())
     }
 
-    fn take_up(&self, key: ContainerKey, dir: ContainerDir, kept: Kept) {
+    fn take_up(
+        &self,
+        key: ContainerKey,
+        dir: ContainerDir,
+        (record, init): (ContainerRecord, ProcessRecord),
+    ) {
         let services = Arc::clone(&self.0.services);
-        let Kept { record, init } = kept;
         let runtime = match services.runtime(&record.runtime, &record.runtime_args) {
             Ok(runtime) => runtime,
             Err(error) => {
@@ -82,12 +85,6 @@ impl Supervisor {
     }
 }
 
-fn read(dir: &ContainerDir) -> Result<Kept, StateError> {
-    let record = dir.read()?;
-    let init = dir.process(&ProcessId::init()).read()?;
-    Ok(Kept { record, init })
-}
-
 impl Services {
     /// A container whose end the earlier server was about to journal.
     fn report_removed(&self, dir: &ContainerDir) {
@@ -105,26 +102,13 @@ impl Services {
                     reach(Point::ServerMissedExitJournalled);
                 }
             }
+            // It was being removed, after its end was journalled.
+            Err(error) if error.is_missing() => {}
             Err(error) => tracing::error!(%error, "the end of a container cannot be read"),
         }
         if let Err(error) = dir.remove() {
             tracing::error!(%error, "leaves files behind");
         }
-    }
-
-    /// What cannot be read is kept for a person to look at. Whatever runs there goes on.
-    fn put_away(&self, key: &ContainerKey, dir: &ContainerDir, error: &StateError) {
-        match self.state.quarantine(dir, self.lives.next()) {
-            Ok(path) => tracing::error!(
-                container = %key, %error, moved_to = %path.display(),
-                "the state of a container cannot be read; what runs in it is left alone",
-            ),
-            Err(quarantine) => tracing::error!(
-                container = %key, %error, %quarantine,
-                "the state of a container can neither be read nor put away",
-            ),
-        }
-        reach(Point::ServerPutAway);
     }
 
     fn is_start_journalled(
@@ -147,6 +131,20 @@ impl Services {
             life,
             |event| matches!(event, EventKind::Exited { life, .. } if *life == process_life),
         )
+    }
+
+    /// Fills in what the state could not tell, from what still runs.
+    async fn complete(&self, identity: &Identity, record: &mut ContainerRecord, found: &Found) {
+        let Found::Running(process) = found else { return };
+        if record.cgroup.is_none() {
+            record.cgroup = Cgroup::of_process(&self.hierarchies, process.pid).ok();
+        }
+        if record.bundle.as_os_str().is_empty()
+            && let Ok(Some(bundle)) =
+                self.runtimes.bundle(&identity.runtime, &identity.key.id).await
+        {
+            record.bundle = bundle;
+        }
     }
 
     /// Looks for a process: its shim first, then the files that the shim left, then the kernel.
@@ -203,21 +201,29 @@ fn open(identity: &ProcessIdentity) -> Option<PidFd> {
 
 impl Actor {
     /// Takes the container up, then runs it.
-    async fn reattach(mut self, record: ContainerRecord) {
+    async fn reattach(mut self, mut record: ContainerRecord) {
         let services = Arc::clone(&self.services);
-        let cgroup = record.cgroup.clone().map(Arc::new);
-        self.lifecycle.reattached(record.paused);
-        if let Some(cgroup) = &cgroup {
-            let oom = ArmedOomWatch::arm(&self.identity.key.id, cgroup, record.oom_kills);
+        let key = &self.identity.key;
+        let found = services.find(&self.identity.dir.process(&self.init.id)).await;
+        services.complete(&self.identity, &mut record, &found).await;
+        let told = services.events.latest(key, record.life, |event| match event {
+            EventKind::Paused => Some(true),
+            EventKind::Resumed => Some(false),
+            _ => None,
+        });
+        let paused = told.unwrap_or(record.paused);
+        self.lifecycle.reattached(paused);
+        self.cgroup = record.cgroup.clone().map(Arc::new);
+        if let Some(cgroup) = &self.cgroup {
+            let oom = ArmedOomWatch::arm(&key.id, cgroup, record.oom_kills);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
-            self.report_missed_pause(cgroup.is_frozen().unwrap_or(record.paused));
+            self.report_missed_pause(cgroup.is_frozen().unwrap_or(paused));
         }
-        self.cgroup = cgroup;
         self.record = Some(record);
         self.reattach_execs(&services).await;
 
         let init = Arc::clone(&self.init);
-        match services.find(&self.identity.dir.process(&init.id)).await {
+        match found {
             Found::Running(process) => self.watch(init, process),
             Found::Ended(status) => self.exited(&init.id, status),
         }
@@ -233,17 +239,15 @@ impl Actor {
     }
 
     async fn reattach_execs(&mut self, services: &Services) {
-        let dirs = self.identity.dir.processes().unwrap_or_default();
-        for dir in dirs {
-            match dir.read() {
-                Ok(ProcessRecord { spec, .. }) if spec.id.is_init() => {}
-                Ok(ProcessRecord { life, spec, .. }) => {
+        for dir in self.identity.dir.processes().unwrap_or_default() {
+            if dir.id().is_some_and(|id| id.is_init()) {
+                continue;
+            }
+            match services.read_exec(&dir) {
+                Some(ProcessRecord { life, spec, .. }) => {
                     self.reattach_exec(services, &dir, (life, spec)).await;
                 }
-                Err(error) => tracing::error!(
-                    container = %self.identity.key, %error,
-                    "the state of a process cannot be read; the process is left alone",
-                ),
+                None => discard_exec(&dir, services.find(&dir).await).await,
             }
         }
     }
@@ -259,7 +263,7 @@ impl Actor {
             && !services.is_exit_journalled(&self.identity.key, lives);
         let found = services.find(dir).await;
         if !known {
-            discard(dir, found).await;
+            discard_exec(dir, found).await;
             reach(Point::ServerHalfMadeExecRemoved);
             return;
         }
@@ -273,8 +277,7 @@ impl Actor {
     /// Removes a container whose start nobody was told of; its caller may try again.
     async fn discard(self, record: ContainerRecord) {
         let dir = self.identity.dir.process(&ProcessId::init());
-        let found = self.services.find(&dir).await;
-        discard(&dir, found).await;
+        end(self.services.find(&dir).await).await;
         reach(Point::ServerHalfMadeKilled);
         self.services.delete(&self.identity, record.own_cgroup()).await;
         reach(Point::ServerHalfMadeDeleted);
@@ -288,16 +291,19 @@ impl Actor {
 
 /// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
 /// its connection closed.
-async fn discard(dir: &ProcessDir, found: Found) {
-    if let Found::Running(process) = found {
-        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
-        if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
-            tracing::warn!(pid = process.pid, "a process does not die");
-        }
-        if let Some(link) = process.link {
-            let _ = link.send(&ToShim::Ack);
-        }
+async fn end(found: Found) {
+    let Found::Running(process) = found else { return };
+    let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+    if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
+        tracing::warn!(pid = process.pid, "a process does not die");
     }
+    if let Some(link) = process.link {
+        let _ = link.send(&ToShim::Ack);
+    }
+}
+
+async fn discard_exec(dir: &ProcessDir, found: Found) {
+    end(found).await;
     if let Err(error) = dir.remove() {
         tracing::error!(%error, "leaves files behind");
     }
