@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs into an empty root and has systemd read the result: deploy/verify.sh [BINARIES]
+set -eu
+
+here=$(dirname "$(realpath "$0")")
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+
+DESTDIR=$root "$here/install.sh" "$@"
+
+# What the units stand on: the machine's own targets, and a docker.service for the drop-in.
+mkdir -p "$root/usr/lib/systemd" "$root/etc/systemd/system/docker.service.d" "$root/usr/bin"
+cp -r /usr/lib/systemd/system "$root/usr/lib/systemd/"
+cp "$here/docker-gantry.conf" "$root/etc/systemd/system/docker.service.d/gantry.conf"
+printf '[Service]\nExecStart=/usr/bin/dockerd -H fd://\n' >"$root/etc/systemd/system/docker.service"
+install -m 755 /bin/true "$root/usr/bin/dockerd"
+
+# An unknown key is only a warning to systemd-analyze; to us it is an error.
+complaints=$(systemd-analyze verify --root="$root" gantryd.socket gantryd.service docker.service 2>&1)
+systemd-tmpfiles --root="$root" --create gantry.conf
+[ -z "$complaints" ] || { echo "$complaints" >&2; exit 1; }
+[ "$(stat -c %a "$root/run/gantry")" = 711 ]

@@ -1,0 +1,52 @@
+#!/bin/bash
+# Runs every check and every test; ends with "N passed, N failed", and not zero if one failed.
+# As root, on a machine where it may install what is missing (.ci/install).
+set -uo pipefail
+cd "$(dirname "$0")" || exit
+
+.ci/install test || exit 1
+PATH=$PWD/target/venv/bin:$PATH:~/.cargo/bin
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+export GANTRYD=$target/release/gantryd GANTRY_SHIM=$target/release/gantry-shim
+export GANTRY=$target/release/gantry
+
+passed=0 failed=()
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed+=("$name")
+    printf '== %s FAILED\n' "$name"
+  fi
+  printf '== %s: %ss\n' "$name" "$((SECONDS - start))"
+}
+
+scripts() { shellcheck ./*.sh .ci/{contract,install,licences,run} deploy/*.sh tests/guest/*.sh; }
+
+# Unit, integration and end-to-end tests, and the examples in the documentation.
+tests() {
+  if cargo nextest --version >/dev/null 2>&1; then
+    cargo nextest run --workspace --no-fail-fast && cargo test --workspace --doc
+  else
+    cargo test --workspace --no-fail-fast
+  fi
+}
+
+cargo fetch --locked || exit 1
+check format cargo fmt --all --check
+check scripts scripts
+check contract .ci/contract
+check licences .ci/licences
+check lints cargo clippy --locked --workspace --all-targets -- -D warnings
+check demo ./demo.sh
+check units deploy/verify.sh
+check tests tests
+check guest tests/guest/run.sh
+
+echo
+[ ${#failed[@]} = 0 ] || printf 'failed: %s\n' "${failed[@]}"
+echo "checks: $passed passed, ${#failed[@]} failed"
+[ ${#failed[@]} = 0 ]

@@ -1,0 +1,63 @@
+#!/bin/bash
+# Makes the guest's initramfs: busybox, the runtimes and CRIU with their libraries, the kernel
+# modules CRIU asks for, and below /gantry the suite, the programs under test and the tests.
+set -euo pipefail
+
+kernel=${1:?usage: image.sh KERNEL-DIR PROGRAMS-DIR TESTS-DIR IMAGE} programs=${2:?} tests=${3:?} image=${4:?}
+here=$(dirname "$(realpath "$0")")
+modules_dir=$(echo "$kernel"/lib/modules/*)
+release=$(basename "$modules_dir")
+
+# What CRIU looks at sockets through and locks the network with (softdeps named, as busybox's
+# modprobe does not know them), and what a container's file system or network may want.
+modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
+  nfnetlink nf_conntrack_netlink nf_tables nft_compat x_tables ip_tables ip6_tables iptable_filter
+  ip6table_filter overlay veth"
+# tar: CRIU keeps a tmpfs as an archive, with options that busybox does not have.
+system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save ip tar gzip"
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+
+# Puts a program to where it is on this machine.
+add_program() {
+  install -D -m 755 "$(realpath "$1")" "$root$1"
+  add_libraries "$1"
+}
+
+add_libraries() {
+  local library
+  for library in $(ldd "$1" 2>/dev/null | grep -o '/[^ ]*'); do
+    [ -e "$root$library" ] || install -D -m 755 "$(realpath "$library")" "$root$library"
+  done
+}
+
+# Puts a module and those it depends on to where modprobe looks for them.
+add_module() {
+  local files file
+  files=$(grep -E "(^|/)${1//_/[_-]}\.ko(\.[a-z]+)?:" "$modules_dir/modules.dep" | tr -d :) ||
+    { echo "image.sh: kernel $release has no module $1" >&2; exit 1; }
+  for file in $files; do
+    install -D -m 644 "$modules_dir/$file" "$root/lib/modules/$release/$file"
+  done
+}
+
+mkdir -p "$root"/{bin,dev,etc,gantry,mnt,proc,root,run,sys,tmp,usr,var/lib}
+install -m 755 /bin/busybox "$root/bin/busybox"
+install -m 755 "$here/init" "$root/init"
+install -m 755 -t "$root/gantry" "$here/suite.sh" "$here/checkpoint.sh"
+
+for program in $system; do add_program "$(command -v "$program")"; done
+# xtables finds its matches by name.
+xtables=/usr/lib/x86_64-linux-gnu/xtables
+install -D -m 644 -t "$root$xtables" "$xtables"/*.so
+
+for module in $modules; do add_module "$module"; done
+busybox depmod -b "$root" "$release"
+echo "$modules" >"$root/etc/modules"
+
+install -D -m 755 -t "$root/gantry/bin" "$programs"/{gantryd,gantry-shim,gantry}
+install -D -s -m 755 -t "$root/gantry/tests" "$tests"/*
+for file in "$root"/gantry/{bin,tests}/*; do add_libraries "$file"; done
+
+(cd "$root" && find . | cpio --quiet -o -H newc) >"$image"

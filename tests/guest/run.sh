@@ -1,0 +1,31 @@
+#!/bin/bash
+# Boots Debian's kernel in qemu and runs the end-to-end tests in it, on cgroup v2 alone and with a
+# CRIU that works: tests/guest/run.sh [TEST...], a name of a file in tests/tests.
+#
+# The server, the shim and the client are those of target/release. KVM is not asked for: not every
+# machine has it, and the tests take little longer without.
+set -euo pipefail
+
+cd "$(dirname "$0")/../.."
+here=tests/guest
+target=${CARGO_TARGET_DIR:-target}
+cache=$target/guest
+log=$cache/console.log
+# What is about the host's own programs stays outside.
+names=${*:-lifecycle}
+
+rm -rf "$cache/tests"
+mkdir -p "$cache/tests"
+$here/kernel.sh "$cache/kernel"
+# shellcheck disable=SC2046,SC2086
+cargo test $(printf -- ' --test %s' $names) --no-run -p gantry-tests --message-format=json |
+  jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
+  while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
+$here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs"
+
+timeout --foreground 600 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
+  -nodefaults -no-reboot -display none -serial stdio \
+  -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
+  -append 'console=ttyS0 quiet panic=1 rdinit=/init' </dev/null | sed -u 's|\r$||' | tee "$log"
+
+grep -q '^guest: passed$' "$log"
