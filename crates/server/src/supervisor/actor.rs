@@ -214,7 +214,7 @@ impl Actor {
         let Created { process, record, oom } = match result {
             Ok(created) => *created,
             Err(error) => {
-                self.release();
+                self.registry.release_after(&self.identity.key, || ());
                 self.gone = true;
                 // A caller that is gone needs no answer.
                 let _ = reply.send(Err(error));

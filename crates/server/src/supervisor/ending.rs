@@ -97,11 +97,12 @@ impl Actor {
             self.identity.dir.clone()
         });
         reach(Point::ServerSetAside);
-        self.release();
-        let durable = match self.lifecycle.removed() {
+        // Together: whoever sees the exit finds the id free, and whoever finds no container finds
+        // its exit.
+        let durable = self.registry.release_after(key, || match self.lifecycle.removed() {
             Some(event) => self.publish(event),
             None => true,
-        };
+        });
         reach(Point::ServerExitJournalled);
         if durable && let Err(error) = dir.remove() {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");
@@ -116,10 +117,6 @@ impl Actor {
     /// The cgroup, unless others were in it before.
     fn own_cgroup(&self) -> Option<Cgroup> {
         self.record.as_ref()?.own_cgroup().cloned()
-    }
-
-    pub(super) fn release(&self) {
-        self.registry.release(&self.identity.key);
     }
 
     /// The container ran out of memory; `kills` of its processes were killed for that so far.

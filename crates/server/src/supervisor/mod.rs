@@ -129,8 +129,12 @@ impl Registry {
         Ok(())
     }
 
-    fn release(&self, key: &ContainerKey) {
-        self.lock().remove(key);
+    /// Frees an id once the last word of its container was said, before anyone can ask for it.
+    fn release_after<T>(&self, key: &ContainerKey, last_word: impl FnOnce() -> T) -> T {
+        let mut containers = self.lock();
+        let said = last_word();
+        containers.remove(key);
+        said
     }
 }
 

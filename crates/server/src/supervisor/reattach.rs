@@ -71,7 +71,10 @@ impl Supervisor {
             }
         };
         let lives = (record.life, init.life);
-        let reported = services.is_start_journalled(&key, lives, &dir.process(&ProcessId::init()));
+        let init_dir = dir.process(&ProcessId::init());
+        // Its end can be in the journal where its files could not be removed.
+        let reported = services.is_start_journalled(&key, lives, &init_dir)
+            && !services.is_exit_journalled(&key, lives);
         let identity = Identity { key, life: record.life, dir, runtime };
         let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
         handle.half_made = !reported;
@@ -285,7 +288,7 @@ impl Actor {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");
         }
         reach(Point::ServerHalfMadeRemoved);
-        self.release();
+        self.registry.release_after(&self.identity.key, || ());
     }
 }
 
