@@ -2,6 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 
+#[allow(unreachable_pub, reason = "public in fuzz/, a crate of its own")]
 #[path = "../../../fuzz/src/checks.rs"]
 mod checks;
 

@@ -1,13 +1,20 @@
 //! One container's life, told to its end however often the server dies on the way.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use gantry_api::{
     INIT, event_type,
     types::{self, AddProcessRequest, CreateContainerRequest, SignalRequest, User},
 };
 use gantry_failpoints::{DIRECTORY, Point};
-use gantry_tests::{PATIENCE, Runtime, Server, bundle::Bundle, events, processes};
+use gantry_tests::{
+    PATIENCE, Runtime, Server, bundle::Bundle, cgroup, events, eventually, processes,
+    runtime::write_script,
+};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -17,7 +24,6 @@ use crate::{
     variants::Variant,
 };
 
-const ID: &str = "c";
 const EXEC: &str = "e";
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -26,6 +32,7 @@ pub(crate) struct Story {
     server: Server,
     case: Case,
     armed: PathBuf,
+    id: String,
     bundle: Bundle,
     /// Calls that failed although the server lives: those of a shim that died.
     failures: usize,
@@ -53,25 +60,30 @@ impl Story {
     async fn begin(variant: Variant, case: Case) -> Self {
         let directory = tempfile::Builder::new().prefix("gantry-armed-").tempdir();
         let armed = directory.expect("a directory for armed points").keep();
-        let script = variant.script(&armed, &start_up(&variant, &armed));
+        let script = armed.join("gantryd.sh");
+        write_script(&script, &start_up(&variant, &armed));
         let shim = variant.shim.to_str().expect("UTF-8");
         let setup =
             Server::setup(Runtime::Runc).binary(&script).arguments(&["--shim-binary", shim]);
         let server = setup.start().await.expect("was seen to be possible");
         let service = &server.service;
-        let cgroup = format!("{}/{ID}", service.cgroup);
-        let directory = service.work.join("bundles").join(ID);
+        let mut id = "c".to_owned();
+        if case.when == When::CreateWithoutCgroup {
+            // The runtime names the cgroup after it then.
+            id = service.cgroup.trim_start_matches('/').to_owned();
+        }
+        let cgroup = format!("{}/{id}", service.cgroup);
+        let directory = service.work.join("bundles").join(&id);
         let mut bundle = Bundle::new(directory, &service.work.join("rootfs"), &cgroup);
         bundle.config["process"]["args"] =
             json!(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.02; done"]);
         if case.when == When::CreateWithoutCgroup {
-            // Named after the container then, so the id must be nobody else's.
             bundle.config["linux"]["cgroupsPath"] = json!(null);
         }
         if case.when == When::Oom {
             bundle.config["linux"]["resources"]["memory"] = json!({ "limit": 24 << 20 });
         }
-        Self { server, case, armed, bundle, failures: 0, was_armed: false, deaths: 0 }
+        Self { server, case, armed, id, bundle, failures: 0, was_armed: false, deaths: 0 }
     }
 
     /// Arms the point if its time has come.
@@ -106,7 +118,7 @@ impl Story {
 
     fn create_request(&self) -> CreateContainerRequest {
         CreateContainerRequest {
-            id: ID.to_owned(),
+            id: self.id.clone(),
             bundle_path: self.bundle.directory.to_str().expect("UTF-8").to_owned(),
             ..CreateContainerRequest::default()
         }
@@ -149,7 +161,7 @@ impl Story {
 
     async fn add_process(&self, args: &[&str]) -> Result<(), Status> {
         let request = AddProcessRequest {
-            id: ID.to_owned(),
+            id: self.id.clone(),
             pid: EXEC.to_owned(),
             user: Some(User::default()),
             args: args.iter().map(ToString::to_string).collect(),
@@ -175,7 +187,7 @@ impl Story {
     async fn set_status(&mut self, status: &str) {
         while self.known_state().await.status != status {
             let request = types::UpdateContainerRequest {
-                id: ID.to_owned(),
+                id: self.id.clone(),
                 status: status.to_owned(),
                 ..types::UpdateContainerRequest::default()
             };
@@ -190,7 +202,7 @@ impl Story {
         }
         self.arm(&[When::Oom]);
         let request = AddProcessRequest {
-            id: ID.to_owned(),
+            id: self.id.clone(),
             pid: "oom".to_owned(),
             user: Some(User::default()),
             args: ["sh", "-c", "exec tail /dev/zero"].map(str::to_owned).into(),
@@ -211,7 +223,8 @@ impl Story {
             When::Restart => self.server.kill().await,
             When::RestartAfterDamage => {
                 self.server.kill().await;
-                let path = self.server.state_dir().join("containers/types/c/container.json");
+                let directory = self.server.state_dir().join("containers/types").join(&self.id);
+                let path = directory.join("container.json");
                 fs::write(path, "").expect("empty container.json");
             }
             _ => return,
@@ -252,7 +265,7 @@ impl Story {
     }
 
     async fn signal(&mut self, process: &str, signal: u32) {
-        let (id, pid) = (ID.to_owned(), process.to_owned());
+        let (id, pid) = (self.id.clone(), process.to_owned());
         let request = SignalRequest { id, pid, signal };
         // It may have ended meanwhile.
         let _ = self.server.service.api().signal(request).await;
@@ -318,7 +331,7 @@ impl Story {
     /// Waits for the process at the point to have died.
     async fn reached(&self) {
         let path = self.armed.join(self.case.point.name());
-        gantry_tests::eventually("the point is reached", || !path.exists()).await;
+        eventually("the point is reached", || !path.exists()).await;
     }
 
     async fn has(&mut self, process: &str) -> bool {
@@ -333,7 +346,7 @@ impl Story {
     async fn state(&mut self) -> Option<types::Container> {
         let begin = std::time::Instant::now();
         loop {
-            match self.server.service.state(ID).await {
+            match self.server.service.state(&self.id).await {
                 Ok(state) => return Some(state),
                 Err(error) if error.code() == Code::NotFound => return None,
                 Err(error) => assert!(begin.elapsed() < PATIENCE, "State: {error:?}"),
@@ -353,10 +366,18 @@ impl Story {
         }
         let state = self.server.state_dir();
         for kept in ["quarantine", "removed", "containers/types"] {
-            let left: Vec<_> = fs::read_dir(state.join(kept)).into_iter().flatten().collect();
             let wanted =
                 usize::from(kept == "quarantine" && self.case.when == When::RestartAfterDamage);
-            assert_eq!(left.len(), wanted, "left in {kept}: {left:?}");
+            let left = || fs::read_dir(state.join(kept)).into_iter().flatten().count();
+            // The files go after the last event.
+            eventually(&format!("nothing in {kept}"), || left() == wanted).await;
+        }
+        if self.case.when == When::CreateWithoutCgroup {
+            assert_eq!(
+                cgroup::directories(&self.server.service.cgroup),
+                Vec::<PathBuf>::new(),
+                "a cgroup is left"
+            );
         }
         let _ = fs::remove_dir_all(&self.armed);
         self.server.finish().await;
@@ -370,12 +391,13 @@ impl Story {
         let init = left.iter().find(|found| is_init(found)).expect("init lives");
         processes::kill(init.pid);
         assert!(processes::ends_within(init.pid, PATIENCE).await);
-        Runtime::Runc.delete(&self.server.service.runtime_root(Runtime::Runc), ID);
+        Runtime::Runc.delete(&self.server.service.runtime_root(Runtime::Runc), &self.id);
     }
 
     /// Everything was told once, with the true status.
     async fn assert_told(&self) {
-        let exits = |process: &'static str| self.server.service.events.wait_exit(0, ID, process);
+        let exits =
+            |process: &'static str| self.server.service.events.wait_exit(0, &self.id, process);
         let status = exits(INIT).await;
         let events = self.server.service.events.all();
         let mut wanted = vec![
@@ -412,10 +434,14 @@ impl Story {
     }
 }
 
-/// Has the server start once more than asked for, to die at the point that is armed.
-fn start_up(variant: &Variant, armed: &std::path::Path) -> String {
+/// A script that becomes the server; it starts it once more than asked for, to die at the point
+/// that is armed, if the test wants that.
+fn start_up(variant: &Variant, armed: &Path) -> String {
     let (server, armed) = (variant.server.display(), armed.display());
     format!(
-        "export {DIRECTORY}={armed}\nif rm {armed}/start-up 2>/dev/null; then {server} \"$@\"; fi"
+        "#!/bin/sh\n\
+         export {DIRECTORY}={armed}\n\
+         if rm {armed}/start-up 2>/dev/null; then {server} \"$@\"; fi\n\
+         exec {server} \"$@\"\n"
     )
 }

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_tests::{runtime::write_script, skip};
+use gantry_tests::skip;
 
 /// A server and the shim that goes with it.
 #[derive(Debug, Clone)]
@@ -37,13 +37,5 @@ impl Variant {
         let (server, shim) = (directory.join("gantryd"), directory.join("gantry-shim"));
         let there = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.is_file());
         (there(&server) && there(&shim)).then_some(Self { server, shim })
-    }
-
-    /// A script that becomes this server, after what `before` does.
-    pub(crate) fn script(&self, directory: &Path, before: &str) -> PathBuf {
-        let path = directory.join("gantryd.sh");
-        let text = format!("#!/bin/sh\n{before}\nexec {} \"$@\"\n", self.server.display());
-        write_script(&path, &text);
-        path
     }
 }

@@ -1,0 +1,4 @@
+//! See `checks::journal`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::checks::journal(data));

@@ -1,0 +1,4 @@
+//! See `checks::protocol`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::checks::protocol(data));

@@ -1,0 +1,98 @@
+//! Whatever hangs, everything else goes on.
+
+use std::time::{Duration, Instant};
+
+use gantry_tests::{Container, Runtime, Server, cgroup, eventually, processes, runtime::wrapper};
+use rustix::process::Signal;
+
+/// Far less than any deadline of the server; a container and an exec take some 100 ms together.
+const AT_ONCE: Duration = Duration::from_secs(5);
+
+/// Everything one can do with a container.
+async fn live(server: &Server) {
+    let begin = Instant::now();
+    let container = server.container("lively").without_pipes().create().await.unwrap();
+    let exec = container.exec("e").without_pipes().sh("exit 5").start().await.unwrap();
+    assert_eq!(exec.exit().await, 5);
+    container.pause().await;
+    container.resume().await;
+    assert_eq!(container.init.kill().await, 137);
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_stopped_shim() {
+    let Some(mut server) = Server::own(Runtime::Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let shim = container.init.shim().expect("a shim");
+    processes::signal(shim, Signal::STOP);
+    live(&server).await;
+    if !gantry_tests::programs::is_incumbent() {
+        // Not even a start of the server, nor the stopped shim's own container.
+        server.kill().await;
+        server.start_again().await;
+        live(&server).await;
+        container.pause().await;
+        container.resume().await;
+        assert_eq!(container.init.kill().await, 137);
+    }
+    processes::signal(shim, Signal::CONT);
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_runtime_that_never_returns() {
+    let Some(server) = Server::own(Runtime::Runc).await else { return };
+    let reached = server.work().join("reached");
+    let script = format!(
+        "case $command in create|run) touch {}; exec sleep 1000000;; esac",
+        reached.display()
+    );
+    let runtime = wrapper(server.work(), Runtime::Runc, &script);
+    let stuck = server.container("stuck").without_pipes();
+    let stuck = stuck.request(|request| request.runtime = runtime.to_str().unwrap().to_owned());
+    let call = tokio::spawn(stuck.create());
+    eventually("the runtime is called", || reached.exists()).await;
+    live(&server).await;
+    call.abort();
+    let state = server.state_dir().join("containers/types/stuck");
+    eventually("the call is undone", || !state.exists()).await;
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_reader_that_never_reads() {
+    let Some(server) = Server::own(Runtime::Runc).await else { return };
+    let full = server.container("full").args(&["cat", "/dev/zero"]).config(|config| {
+        let device = serde_json::json!({ "destination": "/dev/zero", "type": "bind",
+            "source": "/dev/zero", "options": ["bind"] });
+        config["mounts"].as_array_mut().unwrap().push(device);
+    });
+    let full = full.create().await.unwrap();
+    let terminal = server.container("terminal").terminal().args(&["yes"]).create().await.unwrap();
+    // Both pipes are full soon; nothing depends on whether they are yet.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    live(&server).await;
+    assert_eq!(full.init.kill().await, 137);
+    assert_eq!(terminal.init.kill().await, 137);
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn nothing_waits_for_a_frozen_container() {
+    let Some(server) = Server::own(Runtime::Runc).await else { return };
+    let frozen = server.container("frozen").create().await.unwrap();
+    cgroup::set_frozen(&frozen.cgroup, true);
+    let exec = start_in_frozen(&frozen);
+    live(&server).await;
+    cgroup::set_frozen(&frozen.cgroup, false);
+    let _ = exec.await;
+    assert_eq!(frozen.init.kill().await, 137);
+    server.finish().await;
+}
+
+/// An exec that cannot come to be before the container is thawed.
+fn start_in_frozen(container: &Container) -> tokio::task::JoinHandle<()> {
+    let exec = container.exec("e").without_pipes().sh("exit 0");
+    tokio::spawn(async move { drop(exec.start().await) })
+}

@@ -1,0 +1,11 @@
+//! What SPECIFICATION.md promises and no other test holds.
+
+mod callers;
+mod hangs;
+mod recycled_pid;
+mod shim_death;
+mod state_directory;
+mod upgrade;
+
+#[path = "../variants/mod.rs"]
+mod variants;

@@ -1,0 +1,128 @@
+//! A shim that is killed takes neither its process with it nor the process's exit.
+
+use std::time::{Duration, Instant};
+
+use gantry_tests::{PATIENCE, Process, Runtime, Server, improves, processes};
+use rstest::rstest;
+use rustix::process::Signal;
+
+use Runtime::{Crun, Runc};
+
+async fn kill_shim(process: &Process) {
+    let shim = process.shim().expect("a shim");
+    processes::signal(shim, Signal::KILL);
+    assert!(processes::ends_within(shim, PATIENCE).await);
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_process_outlives_its_shim(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original kills it") {
+        return;
+    }
+    let Some(server) = Server::own(runtime).await else { return };
+    for round in 1..=2 {
+        let container = server
+            .container("c")
+            .without_pipes()
+            .sh("trap 'exit 7' TERM; while :; do sleep 0.02; done");
+        let container = container.create().await.unwrap();
+        let exec =
+            container.exec("e").without_pipes().args(&["sleep", "1000000"]).start().await.unwrap();
+        kill_shim(&exec).await;
+        kill_shim(&container.init).await;
+        let state = container.state().await.unwrap();
+        assert_eq!((state.status.as_str(), state.processes.len()), ("running", 2), "round {round}");
+        exec.signal(15).await.unwrap();
+        assert_eq!(exec.exit().await, 143);
+        let other = container.exec("e").sh("exit 4").start().await.unwrap();
+        assert_eq!(other.exit().await, 4, "an exec beside it, under the same id");
+        // The handler may not be installed yet.
+        while !container.init.has_exited() {
+            let _ = container.init.signal(15).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(container.init.exit().await, 7);
+    }
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_paused_container_outlives_its_shim(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original is stuck with it") {
+        return;
+    }
+    let Some(server) = Server::own(runtime).await else { return };
+    for resumed in [true, false] {
+        let container = server.container("c").create().await.unwrap();
+        container.pause().await;
+        kill_shim(&container.init).await;
+        // Under version 1 of cgroups what is frozen dies when it is thawed.
+        if !resumed {
+            container.init.signal(9).await.unwrap();
+        }
+        container.resume().await;
+        if resumed {
+            container.init.signal(9).await.unwrap();
+        }
+        assert_eq!(container.init.exit().await, 137);
+    }
+    server.finish().await;
+}
+
+/// Without shim and without server nobody but the kernel knows; what it does not tell is unknown.
+#[rstest]
+#[tokio::test]
+async fn a_status_is_true_or_unknown(#[values(true, false)] server_is_back: bool) {
+    if improves("the original forgets it") {
+        return;
+    }
+    let Some(mut server) = Server::own(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
+    server.kill().await;
+    kill_shim(&exec).await;
+    kill_shim(&container.init).await;
+    if server_is_back {
+        server.start_again().await;
+        assert_eq!(container.state().await.unwrap().processes.len(), 2);
+    }
+    processes::signal(exec.system_pid, Signal::KILL);
+    processes::signal(container.init.system_pid, Signal::KILL);
+    assert!(exec.ends_within(PATIENCE).await && container.init.ends_within(PATIENCE).await);
+    if !server_is_back {
+        server.start_again().await;
+    }
+    for process in [&exec, &container.init] {
+        let status = process.exit().await;
+        assert!(status == 137 || status == 255, "{}: {status}", process.id);
+    }
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_process_dies_with_its_shim_if_so_configured(
+    #[values(Runc, Crun)] runtime: Runtime,
+    #[values(false, true)] paused: bool,
+) {
+    let setup = Server::setup(runtime);
+    let setup = match gantry_tests::programs::is_incumbent() {
+        true => setup,
+        false => setup.arguments(&["--on-shim-death", "kill"]),
+    };
+    let Some(server) = setup.start().await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
+    kill_shim(&exec).await;
+    assert_eq!(exec.exit().await, 137);
+    if paused {
+        container.pause().await;
+    }
+    let begin = Instant::now();
+    kill_shim(&container.init).await;
+    assert_eq!(container.init.exit().await, 137);
+    assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    server.finish().await;
+}
