@@ -59,7 +59,7 @@ impl Container {
 
     /// Writes the record as it is.
     pub(crate) fn save(&self) -> Result<()> {
-        json_file::write(&self.dir.join(RECORD), &self.record())
+        self.write(&self.record())
     }
 
     /// Changes the record, first on disk: if that fails nothing is changed.
@@ -67,7 +67,7 @@ impl Container {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut record = self.record();
         change(&mut record);
-        json_file::write(&self.dir.join(RECORD), &record)?;
+        self.write(&record)?;
         self.record.send_replace(record);
         Ok(())
     }
@@ -75,10 +75,16 @@ impl Container {
     /// Notes what has happened: true whether it can be written down or not.
     pub(crate) fn observe(&self, change: impl FnOnce(&mut Record)) {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.record.send_modify(change);
-        if let Err(error) = self.save() {
+        let mut record = self.record();
+        change(&mut record);
+        if let Err(error) = self.write(&record) {
             tracing::error!(container = self.id, %error, "state not saved");
         }
+        self.record.send_replace(record);
+    }
+
+    fn write(&self, record: &Record) -> Result<()> {
+        json_file::write(&self.dir.join(RECORD), record)
     }
 
     pub(crate) fn dir(&self) -> &Path {

@@ -44,7 +44,7 @@ pub(crate) fn config(config: Option<proto::ContainerConfig>) -> Result<Config> {
         networking: networking(config.networking)?,
         restart,
         auto_remove: config.auto_remove,
-        stop_signal: signal(&config.stop_signal, Signal::TERM)?.number().to_string(),
+        stop_signal: stop_signal(config.stop_signal)?,
         stop_timeout: std::time::Duration::from_secs(stop_timeout.into()),
         runtime: config.runtime,
         runtime_args: config.runtime_args,
@@ -54,6 +54,14 @@ pub(crate) fn config(config: Option<proto::ContainerConfig>) -> Result<Config> {
         seccomp_unconfined: config.seccomp_unconfined,
         labels: config.labels.into_iter().collect(),
     })
+}
+
+fn stop_signal(word: String) -> Result<String> {
+    if word.is_empty() {
+        return Ok(Signal::TERM.to_string());
+    }
+    signal(&word, Signal::TERM)?;
+    Ok(word)
 }
 
 /// A signal by name or number.

@@ -4,7 +4,7 @@ mod defaults;
 mod seccomp;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -39,28 +39,32 @@ pub(super) struct Parts<'a> {
 pub(super) fn build(record: &Record, parts: &Parts<'_>) -> Result<Spec> {
     let config = &record.config;
     check_sources(&config.mounts)?;
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(parts.namespace)?)
         .cgroups_path(parts.cgroup_parent.join(&record.id))
         .resources(resources(&config.resources)?)
         .masked_paths(defaults::MASKED.map(str::to_owned))
         .readonly_paths(defaults::READ_ONLY.map(str::to_owned))
+        .sysctl(sysctls(record))
         .build()?;
+    if !config.seccomp_unconfined {
+        linux.set_seccomp(Some(seccomp::profile()?));
+    }
     let root = RootBuilder::default().path(parts.root).readonly(config.root.read_only).build()?;
-    let mut spec = SpecBuilder::default()
+    let spec = SpecBuilder::default()
         .root(root)
         .mounts(mounts(record)?)
         .hostname(&record.state.identity.hostname)
         .process(process(record)?)
         .linux(linux)
         .build()?;
-    spec.set_domainname(record.state.identity.domainname.clone());
-    if let Some(linux) = spec.linux_mut()
-        && !config.seccomp_unconfined
-    {
-        linux.set_seccomp(Some(seccomp::profile()?));
-    }
     Ok(spec)
+}
+
+/// The specification's own field for it is not known to runtimes before version 1.1 of that.
+fn sysctls(record: &Record) -> HashMap<String, String> {
+    let domainname = record.state.identity.domainname.iter();
+    domainname.map(|name| ("kernel.domainname".to_owned(), name.clone())).collect()
 }
 
 fn check_sources(mounts: &[BindMount]) -> Result<()> {
