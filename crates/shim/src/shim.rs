@@ -230,6 +230,7 @@ impl Shim {
             Ok(process) => {
                 let launched = FromShim::Launched { pid: process.number() };
                 self.link.send(&launched, Some(process.pidfd()));
+                reach(Point::ShimLaunchedSent);
                 self.process = Some(process);
                 self.phase = Phase::Running;
             }

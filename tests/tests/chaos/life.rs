@@ -106,12 +106,13 @@ impl Worker {
             1 => End::Term,
             _ => End::Kill,
         };
-        let expected = match end {
-            End::Own(_) | End::Term => Expected { own: Some(code.into()), forced: Vec::new() },
-            End::Kill => Expected { own: None, forced: vec![137] },
-        };
         self.write_bundle(end, code);
         let known = self.create().await;
+        let expected = match end {
+            End::Own(_) | End::Term => Expected { own: Some(code.into()), forced: Vec::new() },
+            End::Kill if known => Expected { own: None, forced: vec![137] },
+            End::Kill => Expected::default(),
+        };
         let init = Attempt { process: INIT.to_owned(), expected, known };
         let mut life = Life { init, execs: Vec::new() };
         if known {

@@ -50,10 +50,8 @@ impl Story {
         story.pause().await;
         story.run_out_of_memory().await;
         story.restart().await;
-        if case.when != When::RestartAfterDamage {
-            story.end_exec().await;
-            story.end().await;
-        }
+        story.end_exec().await;
+        story.end().await;
         story.conclude().await;
     }
 
@@ -359,11 +357,7 @@ impl Story {
     async fn conclude(mut self) {
         self.reached().await;
         self.revive().await;
-        if self.case.when == When::RestartAfterDamage {
-            self.end_what_was_put_away().await;
-        } else {
-            self.assert_told().await;
-        }
+        self.assert_told().await;
         let state = self.server.state_dir();
         for kept in ["quarantine", "removed", "containers/types"] {
             let wanted =
@@ -381,17 +375,6 @@ impl Story {
         }
         let _ = fs::remove_dir_all(&self.armed);
         self.server.finish().await;
-    }
-
-    /// A container of which the server can read nothing was left alone.
-    async fn end_what_was_put_away(&self) {
-        let (work, cgroup) = (&self.server.service.work, &self.server.service.cgroup);
-        let is_init = |found: &processes::Found| found.command.starts_with("sh -c trap");
-        let left = processes::belonging_to(work, cgroup);
-        let init = left.iter().find(|found| is_init(found)).expect("init lives");
-        processes::kill(init.pid);
-        assert!(processes::ends_within(init.pid, PATIENCE).await);
-        Runtime::Runc.delete(&self.server.service.runtime_root(Runtime::Runc), &self.id);
     }
 
     /// Everything was told once, with the true status.

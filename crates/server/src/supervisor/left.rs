@@ -1,5 +1,7 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
+use gantry_failpoints::{Point, reach};
+
 use super::Services;
 use crate::{
     domain::{ContainerKey, ProcessId, ProcessSpec},
@@ -73,6 +75,7 @@ impl Services {
             %error, ?moved_to,
             "state cannot be read; what runs goes on, and is known by its id only",
         );
+        reach(Point::ServerPutAway);
     }
 }
 
