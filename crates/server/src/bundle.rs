@@ -23,6 +23,7 @@ pub(crate) struct Bundle {
 struct Config {
     init: ProcessSpec,
     cgroups_path: Option<String>,
+    capability_list: bool,
 }
 
 /// Why a path is not a bundle.
@@ -68,6 +69,12 @@ impl Bundle {
         &self.config.init
     }
 
+    /// Whether capabilities are a plain list, as before version 1.0.0-rc5 of the spec. A runtime that
+    /// takes such a bundle wants those of further processes in the same shape.
+    pub(crate) fn has_capability_list(&self) -> bool {
+        self.config.capability_list
+    }
+
     /// `linux.cgroupsPath`.
     pub(crate) fn cgroups_path(&self) -> Option<&str> {
         self.config.cgroups_path.as_deref()
@@ -102,6 +109,7 @@ impl Config {
                 no_new_privileges: process["noNewPrivileges"].as_bool().unwrap_or(false),
                 rlimits: items(&process["rlimits"]).map(rlimit).collect(),
             },
+            capability_list: process["capabilities"].is_array(),
             cgroups_path: config["linux"]["cgroupsPath"].as_str().map(str::to_owned),
         }
     }
@@ -158,6 +166,7 @@ mod tests {
         let old = open(r#"{"process":{"capabilities":["CAP_KILL"]}}"#);
         assert_eq!(new.init().capabilities, ["CAP_KILL"]);
         assert_eq!(old.init().capabilities, ["CAP_KILL"]);
+        assert!(old.has_capability_list() && !new.has_capability_list());
     }
 
     #[test]

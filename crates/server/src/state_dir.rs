@@ -60,6 +60,9 @@ pub(crate) struct ContainerRecord {
     /// Others were in it before, so that nothing may be done to all of its processes.
     #[serde(default)]
     pub(crate) cgroup_shared: bool,
+    /// The bundle's capabilities are a plain list, and so are those of execs to be.
+    #[serde(default)]
+    pub(crate) capability_list: bool,
     /// Whether `pause` was the last of the journalled pause and resume events.
     pub(crate) paused: bool,
     /// Out-of-memory kills that were reported.
@@ -87,6 +90,7 @@ impl ContainerRecord {
             labels: Vec::new(),
             cgroup: None,
             cgroup_shared: false,
+            capability_list: false,
             paused: false,
             oom_kills: 0,
         }

@@ -226,8 +226,18 @@ impl Runtimes {
 /// The `process` object of the spec for `exec --process`.
 ///
 /// Capabilities go into the bounding, effective and permitted sets. Inheritable ones would be
-/// handed to any program with file capabilities (CVE-2022-24769).
-pub(crate) fn process_json(spec: &ProcessSpec) -> Value {
+/// handed to any program with file capabilities (CVE-2022-24769). Runtimes of before version
+/// 1.0.0-rc5 of the spec take one list for all sets.
+pub(crate) fn process_json(spec: &ProcessSpec, capability_list: bool) -> Value {
+    let capabilities = if capability_list {
+        json!(spec.capabilities)
+    } else {
+        json!({
+            "bounding": spec.capabilities,
+            "effective": spec.capabilities,
+            "permitted": spec.capabilities,
+        })
+    };
     let mut process = json!({
         "terminal": spec.terminal,
         "user": {
@@ -238,11 +248,7 @@ pub(crate) fn process_json(spec: &ProcessSpec) -> Value {
         "args": spec.args,
         "env": spec.env,
         "cwd": if spec.cwd.is_empty() { "/" } else { &spec.cwd },
-        "capabilities": {
-            "bounding": spec.capabilities,
-            "effective": spec.capabilities,
-            "permitted": spec.capabilities,
-        },
+        "capabilities": capabilities,
         "noNewPrivileges": spec.no_new_privileges,
     });
     if let Some(size) = spec.console_size {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     LaunchPermit, Registry, Services, SupervisorError,
     create::{Created, Identity, NewContainer, bring_up},
-    exec::start_exec,
+    exec::{NewExec, start_exec},
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
     oom::OomTask,
     process::RunningProcess,
@@ -89,8 +89,15 @@ impl Operation {
 pub(super) struct Member {
     pub(super) spec: Arc<ProcessSpec>,
     pub(super) pid: u32,
-    pub(super) pidfd: Arc<PidFd>,
+    /// None for one that was found ended after a restart.
+    pub(super) pidfd: Option<Arc<PidFd>>,
     pub(super) link: Option<Arc<ShimLink>>,
+}
+
+impl Member {
+    fn has_ended(&self) -> bool {
+        self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended())
+    }
 }
 
 /// The task of one container.
@@ -251,7 +258,7 @@ impl Actor {
         let member = Member {
             spec: Arc::clone(&spec),
             pid: process.pid,
-            pidfd: Arc::clone(&process.pidfd),
+            pidfd: Some(Arc::clone(&process.pidfd)),
             link: process.link.clone(),
         };
         self.members.insert(spec.id.clone(), member);
@@ -273,11 +280,12 @@ impl Actor {
             let _ = reply.send(Err(refusal.into()));
             return;
         }
-        let spec: Arc<ProcessSpec> = Arc::new(*spec);
+        let capability_list = self.record.as_ref().is_some_and(|record| record.capability_list);
+        let new = NewExec { life, spec: Arc::new(*spec), capability_list };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
-            let result = start_exec(&services, &identity, (life, &spec), &mut reply).await;
-            Message::ExecStarted { spec, result, reply }
+            let result = start_exec(&services, &identity, &new, &mut reply).await;
+            Message::ExecStarted { spec: new.spec, result, reply }
         });
     }
 
@@ -315,7 +323,7 @@ impl Actor {
     fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.members.get(&ProcessId::init());
         match error {
-            SupervisorError::Oci(_) if init.is_none_or(|init| init.pidfd.has_ended()) => {
+            SupervisorError::Oci(_) if init.is_none_or(Member::has_ended) => {
                 Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()
             }
             other => other,

@@ -109,6 +109,7 @@ pub(super) async fn bring_up(
     record.runtime.clone_from(&new.runtime);
     record.runtime_args.clone_from(&new.runtime_args);
     record.labels.clone_from(&new.labels);
+    record.capability_list = new.bundle.has_capability_list();
     // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
     // between create and start, so that an out-of-memory kill in the first instant is seen.
     record.cgroup =

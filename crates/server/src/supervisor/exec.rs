@@ -1,5 +1,7 @@
 //! Starts a further process in a container.
 
+use std::sync::Arc;
+
 use gantry_failpoints::{Point, reach};
 
 use super::{
@@ -15,16 +17,24 @@ use crate::{
 /// What the runtime reads of the process, in the process's directory.
 const SPEC_FILE: &str = "spec.json";
 
+/// A process that is to be.
+pub(super) struct NewExec {
+    pub(super) life: Life,
+    pub(super) spec: Arc<ProcessSpec>,
+    /// The container's runtime takes capabilities as a plain list.
+    pub(super) capability_list: bool,
+}
+
 /// Starts the process, unless its caller goes away meanwhile. After an error, nothing of it is
 /// left.
 pub(super) async fn start_exec(
     services: &Services,
     identity: &Identity,
-    (life, spec): (Life, &ProcessSpec),
+    new: &NewExec,
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
-    let dir = identity.dir.process(&spec.id);
-    let result = start(services, identity, (&dir, life, spec), reply).await;
+    let dir = identity.dir.process(&new.spec.id);
+    let result = start(services, identity, (&dir, new), reply).await;
     if result.is_err()
         && let Err(error) = dir.remove()
     {
@@ -39,12 +49,13 @@ pub(super) async fn start_exec(
 async fn start(
     services: &Services,
     identity: &Identity,
-    (dir, life, spec): (&ProcessDir, Life, &ProcessSpec),
+    (dir, new): (&ProcessDir, &NewExec),
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
-    dir.create(&ProcessRecord::new(life, spec.clone()))?;
+    let spec = &*new.spec;
+    dir.create(&ProcessRecord::new(new.life, spec.clone()))?;
     reach(Point::ServerExecRecorded);
-    dir.write_input(SPEC_FILE, &process_json(spec))?;
+    dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
     reach(Point::ServerExecSpecWritten);
     let input = dir.path().join(SPEC_FILE);
     let call = |files: Files<'_>| RuntimeCall {

@@ -11,7 +11,10 @@ use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTE
 use tokio::time::timeout;
 
 use super::{
-    Services, Supervisor, SupervisorError, actor::Actor, create::Identity, oom::ArmedOomWatch,
+    Services, Supervisor, SupervisorError,
+    actor::{Actor, Member},
+    create::Identity,
+    oom::ArmedOomWatch,
     process::RunningProcess,
 };
 use crate::{
@@ -33,7 +36,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(5);
 /// How a process of an earlier server is found.
 enum Found {
     Running(RunningProcess),
-    Ended(ExitStatus),
+    Ended { pid: u32, status: ExitStatus },
 }
 
 impl Supervisor {
@@ -163,7 +166,6 @@ impl Services {
                         adoption: None,
                     });
                 }
-                Ok(Ok(Some(Report::Exited { status }))) => return Found::Ended(status.into()),
                 // It never came to be, or the shim has just left.
                 Ok(_) => {}
                 Err(_) => {
@@ -172,18 +174,19 @@ impl Services {
                 }
             }
         }
-        if let Some(status) = exit_file(dir) {
-            return Found::Ended(status);
-        }
         let identity = dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json);
-        match identity.and_then(|identity| Some((identity.pid, open(&identity)?))) {
-            Some((pid, pidfd)) => Found::Running(RunningProcess {
+        let pid = identity.map_or(0, |identity| identity.pid);
+        if let Some(status) = exit_file(dir) {
+            return Found::Ended { pid, status };
+        }
+        match identity.as_ref().and_then(open) {
+            Some(pidfd) => Found::Running(RunningProcess {
                 pid,
                 pidfd: Arc::new(pidfd),
                 link: link.map(Arc::new),
                 adoption: None,
             }),
-            None => Found::Ended(ExitStatus::Unknown),
+            None => Found::Ended { pid, status: ExitStatus::Unknown },
         }
     }
 }
@@ -228,9 +231,16 @@ impl Actor {
         let init = Arc::clone(&self.init);
         match found {
             Found::Running(process) => self.watch(init, process),
-            Found::Ended(status) => self.exited(&init.id, status),
+            Found::Ended { pid, status } => self.ended_meanwhile(init, (pid, status)),
         }
         self.run().await;
+    }
+
+    /// A process that ended while no server was there is known until its exit was told.
+    fn ended_meanwhile(&mut self, spec: Arc<ProcessSpec>, (pid, status): (u32, ExitStatus)) {
+        let id = spec.id.clone();
+        self.members.insert(id.clone(), Member { spec, pid, pidfd: None, link: None });
+        self.exited(&id, status);
     }
 
     fn report_missed_pause(&mut self, frozen: bool) {
@@ -273,7 +283,7 @@ impl Actor {
         self.lifecycle.exec_reattached(spec.id.clone(), life);
         match found {
             Found::Running(process) => self.watch(Arc::new(spec), process),
-            Found::Ended(status) => self.exited(&spec.id, status),
+            Found::Ended { pid, status } => self.ended_meanwhile(Arc::new(spec), (pid, status)),
         }
     }
 

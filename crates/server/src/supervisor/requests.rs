@@ -94,8 +94,9 @@ impl Actor {
     }
 
     fn signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
-        let member = self.member(process)?;
-        member.pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
+        let pidfd = self.member(process)?.pidfd.as_ref();
+        let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
+        pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
             Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
             _ => SupervisorError::Signal { process: process.clone(), source },
         })
