@@ -1,7 +1,8 @@
 //! What the daemon has of its host: directories, containers, networks, mounts.
 
 use std::{
-    fs::{self, File},
+    fs::{DirBuilder, File},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Mutex,
 };
@@ -31,13 +32,12 @@ pub(crate) struct Host {
 impl Host {
     /// Opens the daemon's directories, which no other daemon may use.
     pub(crate) fn open(options: Options) -> Result<Host> {
-        for dir in [&options.root, &options.run_dir, &options.run_dir.join("netns")] {
-            fs::create_dir_all(dir).map_err(|error| Error::io("create", dir, error))?;
-        }
+        // Containers bring programs with the set-user-ID bit, which are not for the host's users.
+        make_directory(&options.root, 0o700)?;
         let lock = lock(&options.root.join("lock"))?;
+        make_directory(&options.run_dir.join("netns"), 0o755)?;
         let netavark_dir = options.run_dir.join("netavark");
-        fs::create_dir_all(&netavark_dir)
-            .map_err(|error| Error::io("create", &netavark_dir, error))?;
+        make_directory(&netavark_dir, 0o755)?;
         Ok(Host {
             store: Store::open(options.root.join("containers"))?,
             networks: Networks::open(options.root.join("networks"), options.subnets)?,
@@ -54,6 +54,11 @@ impl Host {
     pub(crate) fn netns(&self, id: &str) -> PathBuf {
         self.options.run_dir.join("netns").join(id)
     }
+}
+
+fn make_directory(dir: &Path, mode: u32) -> Result<()> {
+    let made = DirBuilder::new().recursive(true).mode(mode).create(dir);
+    made.map_err(|error| Error::io("create", dir, error))
 }
 
 fn lock(path: &Path) -> Result<File> {

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod container;
-mod convert;
 mod daemon;
 mod error;
 mod exit;
@@ -19,6 +18,8 @@ mod netavark;
 mod netns;
 mod networks;
 mod options;
+mod reply;
+mod request;
 mod restart;
 mod restore;
 mod rpc;

@@ -6,7 +6,7 @@ use gantry_client::{ErrorKind, Signal};
 use tonic::{Code, Request, Response, Status, async_trait};
 
 use crate::{
-    Checkpoint, Daemon, Error, convert, proto, proto::daemon_service_server::DaemonService,
+    Checkpoint, Daemon, Error, proto, proto::daemon_service_server::DaemonService, reply, request,
 };
 
 type Reply<T> = Result<Response<T>, Status>;
@@ -18,7 +18,7 @@ impl DaemonService for Daemon {
         request: Request<proto::CreateContainerRequest>,
     ) -> Reply<proto::CreateContainerResponse> {
         let proto::CreateContainerRequest { name, config } = request.into_inner();
-        let id = self.create(name, convert::config(config)?).await?;
+        let id = self.create(name, request::config(config)?).await?;
         Ok(Response::new(proto::CreateContainerResponse { id }))
     }
 
@@ -27,7 +27,7 @@ impl DaemonService for Daemon {
         request: Request<proto::InspectContainerRequest>,
     ) -> Reply<proto::InspectContainerResponse> {
         let record = self.inspect(&request.get_ref().reference)?;
-        let container = Some(convert::container(self, record));
+        let container = Some(reply::container(self, record));
         Ok(Response::new(proto::InspectContainerResponse { container }))
     }
 
@@ -35,7 +35,7 @@ impl DaemonService for Daemon {
         &self,
         _: Request<proto::ListContainersRequest>,
     ) -> Reply<proto::ListContainersResponse> {
-        let containers = self.list().into_iter().map(|r| convert::container(self, r)).collect();
+        let containers = self.list().into_iter().map(|r| reply::container(self, r)).collect();
         Ok(Response::new(proto::ListContainersResponse { containers }))
     }
 
@@ -84,7 +84,7 @@ impl DaemonService for Daemon {
         request: Request<proto::KillContainerRequest>,
     ) -> Reply<proto::KillContainerResponse> {
         let proto::KillContainerRequest { reference, signal } = request.into_inner();
-        self.kill(&reference, convert::signal(&signal, Signal::KILL)?).await?;
+        self.kill(&reference, request::signal(&signal, Signal::KILL)?).await?;
         Ok(Response::new(proto::KillContainerResponse {}))
     }
 

@@ -22,12 +22,15 @@ use tonic::{
 
 const NETAVARK: &str = "/usr/lib/podman/netavark";
 
-/// Runs netavark; files named `fail-before` and `fail-after` in the test's directory make a setup
-/// fail, after all was set up in the latter case.
+/// Runs netavark. Files in the test's directory make a setup fail, at once (`fail-before`) or after
+/// all was set up (`fail-after`), or hang then until there is a file `go`
+/// (`hang`, which is removed).
 const NETAVARK_WRAPPER: &str = r#"#!/bin/sh
 fail() { echo '{"error":"sabotage"}'; exit 1; }
+await() { until [ -e WORK/go ]; do sleep 0.01; done; exit 0; }
 if [ "$3" = setup ] && [ -e WORK/fail-before ]; then fail; fi
 if [ "$3" = setup ] && [ -e WORK/fail-after ]; then NETAVARK "$@" >&2; fail; fi
+if [ "$3" = setup ] && [ -e WORK/hang ]; then NETAVARK "$@" >&2; rm WORK/hang; await; fi
 exec NETAVARK "$@"
 "#;
 
@@ -59,9 +62,7 @@ impl Bed {
         let text = NETAVARK_WRAPPER.replace("NETAVARK", NETAVARK);
         let text = text.replace("WORK", work.path().to_str().expect("UTF-8"));
         runtime::write_script(&work.path().join("netavark"), &text);
-        let socket = work.path().join("d.sock");
-        let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).expect("a URI");
-        let channel = endpoint.timeout(PATIENCE).connect_lazy();
+        let channel = connect(&work.path().join("d.sock"));
         let holder = hold_namespaces(runtime.needs_pure_v1());
         let mut bed = Bed { runtime, holder, server: None, daemon: None, channel, work };
         bed.start_server().await;
@@ -84,11 +85,18 @@ impl Bed {
     }
 
     pub(crate) async fn start_daemon(&mut self) {
+        self.daemon = Some(self.spawn(self.daemon_command("d.sock"), "daemon.log"));
+        self.answers("d.sock").await;
+    }
+
+    /// The daemon, to be started on this socket.
+    pub(crate) fn daemon_command(&self, socket: &str) -> Command {
         let beside = programs::server().with_file_name("gantry-daemon");
         let program = std::env::var_os("GANTRY_DAEMON").map_or(beside, PathBuf::from);
+        assert!(program.exists(), "no {}: build it or set GANTRY_DAEMON", program.display());
         let mut command = self.command(&program);
         for (flag, name) in [
-            ("--listen", "d.sock"),
+            ("--listen", socket),
             ("--server", "g.sock"),
             ("--root", "lib"),
             ("--run-dir", "run"),
@@ -97,8 +105,7 @@ impl Bed {
             command.arg(flag).arg(self.path(name));
         }
         command.args(["--cgroup-parent", &self.cgroup()]);
-        self.daemon = Some(self.spawn(command, "daemon.log"));
-        self.answers("d.sock").await;
+        command
     }
 
     /// Ends gantryd.
@@ -310,6 +317,12 @@ impl Drop for Bed {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
+}
+
+/// Connects when the first call is made.
+fn connect(socket: &Path) -> Channel {
+    let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).expect("a URI");
+    endpoint.timeout(PATIENCE).connect_lazy()
 }
 
 pub(crate) fn networking(mode: Mode) -> Option<Networking> {

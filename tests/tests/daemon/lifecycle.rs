@@ -184,3 +184,32 @@ async fn health_is_served() {
     let answer = health.check(request).await.unwrap().into_inner();
     assert_eq!(answer.status(), tonic_health::pb::health_check_response::ServingStatus::Serving);
 }
+
+#[tokio::test]
+async fn a_checkpoint_is_restored_by_the_runtime_that_was_named() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    // CRIU works on few machines; that the runtime is asked rightly can be seen on all.
+    let script =
+        format!("[ $command = restore ] && echo \"$*\" > {}/asked", bed.path("").display());
+    let runtime = gantry_tests::runtime::wrapper(&bed.path(""), Runc, &script);
+    let mut config = bed.script("true");
+    config.runtime = runtime.to_str().unwrap().to_owned();
+    config.runtime_args = Runc.arguments(&bed.path("runc"));
+    bed.create("web", config).await;
+    let dir = bed.path("checkpoints");
+    fs::create_dir_all(dir.join("c1")).unwrap();
+    fs::write(dir.join("c1/config.json"), r#"{"name":"c1"}"#).unwrap();
+    let request = |name: &str| proto::StartContainerRequest {
+        reference: "web".into(),
+        checkpoint: name.into(),
+        checkpoint_dir: dir.to_str().unwrap().to_owned(),
+    };
+    let error = bed.api().start_container(request("c2")).await.unwrap_err();
+    assert!(error.message().contains("checkpoint"), "{error}");
+    assert!(!bed.path("asked").exists());
+    bed.api().start_container(request("c1")).await.unwrap_err();
+    let asked = fs::read_to_string(bed.path("asked")).unwrap();
+    assert!(asked.contains(dir.join("c1").to_str().unwrap()), "{asked}");
+    assert!(asked.starts_with(&Runc.arguments(&bed.path("runc")).join(" ")), "{asked}");
+    bed.assert_clean().await;
+}

@@ -7,6 +7,7 @@ use gantry_daemon::proto::{self, ContainerConfig, ContainerStatus, RestartMode};
 use gantry_tests::{Runtime, processes};
 use rstest::rstest;
 use rustix::process::Signal;
+use tokio::task::JoinHandle;
 
 use crate::{Bed, bed::bridge};
 
@@ -165,4 +166,78 @@ async fn the_daemon_starts_what_its_policy_wants() {
     bed.stop("always").await;
     bed.stop("unless-stopped").await;
     bed.assert_clean().await;
+}
+
+/// Starts a container on a bridge, and returns the call when its network is set up, where it stays
+/// until `go_on`.
+async fn start_halfway(bed: &Bed) -> JoinHandle<Result<(), tonic::Status>> {
+    let config = ContainerConfig { networking: bridge(&[]), ..bed.script("exec sleep 1000000") };
+    bed.create("web", config).await;
+    let hang = bed.path("hang");
+    std::fs::write(&hang, "").unwrap();
+    let (mut api, reference) = (bed.api(), "web".to_owned());
+    let request = proto::StartContainerRequest { reference, ..Default::default() };
+    let call = tokio::spawn(async move { api.start_container(request).await.map(drop) });
+    gantry_tests::eventually("the network is set up", || !hang.exists()).await;
+    call
+}
+
+fn go_on(bed: &Bed) {
+    std::fs::write(bed.path("go"), "").unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_at_work_is_cleared_up_after() {
+    let Some(mut bed) = Bed::make(Runc).await else { return };
+    let call = start_halfway(&bed).await;
+    assert!(bed.sh("ip -brief link").unwrap().lines().count() > 1, "there are interfaces");
+    bed.end_daemon(Signal::KILL).await;
+    call.await.unwrap().unwrap_err();
+    go_on(&bed);
+    bed.start_daemon().await;
+    assert_eq!(bed.inspect("web").await.unwrap().endpoints, []);
+    bed.assert_clean().await;
+    bed.start("web").await.unwrap();
+    bed.stop("web").await;
+    bed.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_stop_a_start() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let call = start_halfway(&bed).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    go_on(&bed);
+    does(&bed, "web", ContainerStatus::Running).await;
+    bed.stop("web").await;
+    bed.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_to_end_finishes_its_work() {
+    let Some(mut bed) = Bed::make(Runc).await else { return };
+    let call = start_halfway(&bed).await;
+    let go = bed.path("go");
+    let going = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        std::fs::write(go, "").unwrap();
+    });
+    bed.end_daemon(Signal::TERM).await;
+    going.await.unwrap();
+    call.await.unwrap().unwrap();
+    bed.start_daemon().await;
+    assert_eq!(bed.inspect("web").await.unwrap().status(), ContainerStatus::Running);
+    bed.stop("web").await;
+    bed.assert_clean().await;
+}
+
+#[tokio::test]
+async fn there_is_one_daemon_for_a_directory() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let output = bed.daemon_command("other.sock").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("as the only daemon"), "{error}");
+    bed.run("web", bed.script("true")).await;
+    assert_eq!(bed.wait("web").await, 0);
 }
