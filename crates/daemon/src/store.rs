@@ -35,7 +35,7 @@ impl Store {
         let mut containers = Vec::new();
         for name in names(&dir)? {
             if Path::new(&name).extension().is_some_and(|extension| extension == REMOVED) {
-                remove_tree(&dir.join(&name))?;
+                remove_tree(&dir.join(&name));
                 continue;
             }
             match Container::load(&dir, &name.to_string_lossy()) {
@@ -81,14 +81,15 @@ impl Store {
         container.update(|record| name.clone_into(&mut record.name))
     }
 
-    /// Forgets a container and removes its directory. It is gone once that is renamed; what a
-    /// crash leaves is removed at the next start.
+    /// Forgets a container and removes its directory. It is gone once that is renamed; what is left
+    /// then by an error or a crash is removed at the next start.
     pub(crate) fn remove(&self, container: &Container) -> Result<()> {
         let dir = container.dir();
         let removed = dir.with_extension(REMOVED);
         fs::rename(dir, &removed).map_err(|error| Error::io("remove", dir, error))?;
         self.lock().retain(|other| other.id() != container.id());
-        remove_tree(&removed)
+        remove_tree(&removed);
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Container>>> {
@@ -104,8 +105,10 @@ fn names(dir: &Path) -> Result<Vec<OsString>> {
     names().map_err(|error| Error::io("list", dir, error))
 }
 
-fn remove_tree(dir: &Path) -> Result<()> {
-    fs::remove_dir_all(dir).map_err(|error| Error::io("remove", dir, error))
+fn remove_tree(dir: &Path) {
+    if let Err(error) = fs::remove_dir_all(dir) {
+        tracing::warn!(dir = %dir.display(), %error, "not removed, until the next start");
+    }
 }
 
 fn check_free(containers: &[Arc<Container>], name: &str) -> Result<()> {
