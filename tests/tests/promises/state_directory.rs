@@ -133,8 +133,10 @@ impl CreateFails for Server {
     }
 }
 
-/// What is to become of a file of the state directory.
-fn damages() -> [(&'static str, fn(&[u8]) -> Vec<u8>); 3] {
+/// What is to become of the content of a file.
+type Damage = fn(&[u8]) -> Vec<u8>;
+
+fn damages() -> [(&'static str, Damage); 3] {
     [
         ("empty", |_| Vec::new()),
         ("torn", |content| content[..content.len() / 2].to_vec()),
