@@ -154,3 +154,21 @@ async fn malformed_configurations_are_refused() {
     let list = bed.api().list_containers(proto::ListContainersRequest {}).await.unwrap();
     assert_eq!(list.into_inner().containers, []);
 }
+
+#[tokio::test]
+async fn a_container_whose_removal_failed_can_only_be_removed() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let id = bed.create("web", bed.script("true")).await;
+    let obstacle = bed.path("lib/containers").join(format!("{id}.removed"));
+    fs::create_dir_all(obstacle.join("in the way")).unwrap();
+    bed.remove("web", false).await.unwrap_err();
+    let container = bed.inspect("web").await.unwrap();
+    assert_eq!(container.status(), ContainerStatus::Dead);
+    assert!(container.error.contains("cannot remove"), "{}", container.error);
+    let error = bed.start("web").await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::FailedPrecondition, "{error}");
+    fs::remove_dir_all(&obstacle).unwrap();
+    bed.remove("web", false).await.unwrap();
+    bed.inspect("web").await.unwrap_err();
+    assert!(!bed.directory(&id).exists());
+}
