@@ -64,6 +64,11 @@ impl Lifecycle {
         self.phase
     }
 
+    /// Whether anyone was told of the container. If not, it is known to nobody.
+    pub(crate) fn is_reported(&self) -> bool {
+        self.reported
+    }
+
     /// The runtime has started the first process.
     pub(crate) fn started(&mut self) -> EventKind {
         debug_assert_eq!(self.phase, Phase::Starting);

@@ -17,6 +17,8 @@ enum Step {
     Resumed,
     OutOfMemory,
     Removed,
+    /// The server dies, and the next one knows what was journalled, and what the shims know.
+    Restarted,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,6 +34,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Resumed),
         Just(Step::OutOfMemory),
         Just(Step::Removed),
+        Just(Step::Restarted),
     ]
 }
 
@@ -46,6 +49,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
     let mut next_life = 2;
     let mut events = Vec::new();
     let mut started = false;
+    let mut init_status = None;
     for step in steps {
         match step {
             Step::Started if !started => {
@@ -64,10 +68,14 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
             Step::ExecExited(n, code) => {
                 events.extend(container.exec_exited(&exec_id(*n), ExitStatus::Code(*code)));
             }
-            Step::InitExited(code) => container.init_exited(ExitStatus::Code(*code)),
+            Step::InitExited(code) => {
+                let status = *init_status.get_or_insert(ExitStatus::Code(*code));
+                container.init_exited(status);
+            }
             Step::Paused => events.extend(container.paused()),
             Step::Resumed => events.extend(container.resumed()),
             Step::OutOfMemory => events.extend(container.out_of_memory()),
+            Step::Restarted => container = after_restart(&events, init_status),
             Step::Removed => {
                 if let Some(last) = container.removed() {
                     events.push(last);
@@ -77,6 +85,34 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
         }
     }
     events
+}
+
+/// The container as a restarted server takes it up.
+fn after_restart(journal: &[EventKind], init_status: Option<ExitStatus>) -> Lifecycle {
+    let mut paused = false;
+    let mut living = std::collections::BTreeMap::new();
+    for event in journal {
+        match event {
+            EventKind::Paused => paused = true,
+            EventKind::Resumed => paused = false,
+            EventKind::ProcessStarted { process, life } => {
+                living.insert(process.clone(), *life);
+            }
+            EventKind::Exited { process, .. } => {
+                living.remove(process);
+            }
+            EventKind::ContainerStarted | EventKind::OutOfMemory => {}
+        }
+    }
+    let mut container = Lifecycle::new(Life(1));
+    container.reattached(paused);
+    for (process, life) in living {
+        container.exec_reattached(process, life);
+    }
+    if let Some(status) = init_status {
+        container.init_exited(status);
+    }
+    container
 }
 
 proptest! {
@@ -107,6 +143,22 @@ proptest! {
                 }
                 _ => {}
             }
+        }
+    }
+
+    #[test]
+    fn no_exit_is_missing_when_the_container_is_gone(
+        steps in prop::collection::vec(step(), 0..60),
+    ) {
+        let events = run(&steps);
+        let is_init = |event: &EventKind| {
+            matches!(event, EventKind::Exited { process, .. } if process.is_init())
+        };
+        if events.last().is_some_and(is_init) {
+            let starts = |e: &&EventKind| matches!(e, EventKind::ProcessStarted { .. });
+            let exits = |e: &&EventKind| matches!(e, EventKind::Exited { .. });
+            let (starts, exits) = (events.iter().filter(starts), events.iter().filter(exits));
+            prop_assert_eq!(starts.count() + 1, exits.count());
         }
     }
 

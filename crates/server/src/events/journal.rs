@@ -31,6 +31,8 @@ const RESTORE_EVERY: usize = 64;
 pub(super) struct Journal {
     dir: PathBuf,
     file: File,
+    /// The directory could not be written when the file was opened.
+    read_only: bool,
     /// Where the last whole line ends.
     len: u64,
     /// Whether there may be a part of a line after that.
@@ -50,10 +52,17 @@ impl Journal {
     /// Goes on with a journal whose `len` bytes are `lines` whole lines, and perhaps a torn one,
     /// or begins one. The last `kept` events stay in it for good.
     pub(super) fn open(dir: &Path, kept: usize, len: u64, lines: usize) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(FILE))?;
+        let (file, read_only) = match open_to_append(dir) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::error!(dir = %dir.display(), %error, "events cannot be journalled");
+                (File::open(dir)?, true)
+            }
+            other => (other?, false),
+        };
         Ok(Self {
             dir: dir.to_owned(),
             file,
+            read_only,
             len,
             torn: true,
             lines,
@@ -139,6 +148,10 @@ impl Journal {
 
     /// Appends all of the line, or none of it.
     fn write_whole(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.read_only {
+            self.file = open_to_append(&self.dir)?;
+            self.read_only = false;
+        }
         if self.torn {
             self.file.set_len(self.len)?;
         }
@@ -170,6 +183,10 @@ impl Journal {
             }
         }
     }
+}
+
+fn open_to_append(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(FILE))
 }
 
 /// Writes a journal beside the present one and puts it in its place.

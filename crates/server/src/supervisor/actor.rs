@@ -10,12 +10,12 @@ use gantry_failpoints::{Point, reach};
 use tokio::sync::mpsc;
 
 use super::{
-    LaunchPermit, Registry, Services, SupervisorError,
+    LaunchPermit, OnShimDeath, Registry, Services, SupervisorError,
     create::{Created, Identity, NewContainer, bring_up},
     exec::{NewExec, start_exec},
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
     oom::OomTask,
-    process::RunningProcess,
+    process::{RunningProcess, WithoutShim},
 };
 use crate::{
     cgroup::Cgroup,
@@ -263,10 +263,13 @@ impl Actor {
         };
         self.members.insert(spec.id.clone(), member);
         let dir = self.identity.dir.process(&spec.id);
-        let on_shim_death = self.services.settings.on_shim_death;
+        let without_shim = WithoutShim {
+            kill: self.services.settings.on_shim_death == OnShimDeath::Kill,
+            cgroup: self.cgroup.clone().filter(|_| spec.id.is_init()),
+        };
         let oom = self.oom.clone();
         self.work(async move {
-            let status = process.exit(&dir, on_shim_death).await;
+            let status = process.exit(&dir, without_shim).await;
             if let (ExitStatus::Signal(9), Some(oom)) = (status, oom) {
                 oom.look().await;
             }
@@ -277,7 +280,7 @@ impl Actor {
     pub(super) fn start_exec(&mut self, spec: Box<ProcessSpec>, mut reply: Reply<u32>) {
         let life = self.services.lives.next();
         if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
-            let _ = reply.send(Err(refusal.into()));
+            let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
         let capability_list = self.record.as_ref().is_some_and(|record| record.capability_list);

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use gantry_shim_proto::{EXIT_FILE, ExitFile};
 use tokio::time::{Instant, sleep_until};
 
-use super::OnShimDeath;
 use crate::{
+    cgroup::Cgroup,
     domain::ExitStatus,
     shim_link::{Report, ShimLink},
     state_dir::ProcessDir,
@@ -27,16 +27,25 @@ pub(super) struct RunningProcess {
     pub(super) adoption: Option<Adoption>,
 }
 
+/// What is to happen to a process whose shim has died.
+pub(super) struct WithoutShim {
+    pub(super) kill: bool,
+    /// To be thawed then: a process that cgroup v1 has frozen does not die.
+    pub(super) cgroup: Option<Arc<Cgroup>>,
+}
+
 impl RunningProcess {
     /// Waits for the end of the process.
-    pub(super) async fn exit(mut self, dir: &ProcessDir, on_shim_death: OnShimDeath) -> ExitStatus {
+    pub(super) async fn exit(mut self, dir: &ProcessDir, without_shim: WithoutShim) -> ExitStatus {
         if let Some(link) = self.link.take() {
             if let Some(status) = self.reported(&link).await {
                 return status;
             }
             tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
-            if on_shim_death == OnShimDeath::Kill {
+            if without_shim.kill {
+                // It may have ended, and its cgroup may be gone.
                 let _ = self.pidfd.send_signal(nix::libc::SIGKILL);
+                let _ = without_shim.cgroup.map(|cgroup| cgroup.thaw());
             }
         }
         self.pidfd.exited().await;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cgroup::{Cgroup, CgroupError, LimitError},
     checkpoint::{self, CheckpointRequest},
-    domain::{Phase, ProcessId},
+    domain::{ProcessId, Refusal},
 };
 
 impl Actor {
@@ -75,18 +75,20 @@ impl Actor {
 
     /// A container that was not reported yet is not known to anyone.
     fn alive_view(&self) -> Result<ContainerView, SupervisorError> {
-        match self.lifecycle.phase() {
-            Phase::Starting => Err(self.not_found()),
-            _ => Ok(self.view()),
-        }
+        if self.lifecycle.is_reported() { Ok(self.view()) } else { Err(self.not_found()) }
     }
 
     fn not_found(&self) -> SupervisorError {
         SupervisorError::ContainerNotFound(self.identity.key.id.clone())
     }
 
+    /// A container that nobody was told of is not there, whatever it is doing.
+    pub(super) fn refused(&self, refusal: Refusal) -> SupervisorError {
+        if self.lifecycle.is_reported() { refusal.into() } else { self.not_found() }
+    }
+
     fn member(&self, process: &ProcessId) -> Result<&Member, SupervisorError> {
-        if self.lifecycle.phase() == Phase::Starting {
+        if !self.lifecycle.is_reported() {
             return Err(self.not_found());
         }
         let member = self.members.get(process);
@@ -124,7 +126,7 @@ impl Actor {
 
     fn pause(&mut self, reply: Reply<()>) {
         if let Err(refusal) = self.lifecycle.require_running() {
-            let _ = reply.send(Err(refusal.into()));
+            let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
@@ -135,7 +137,7 @@ impl Actor {
 
     fn resume(&mut self, reply: Reply<()>) {
         if let Err(refusal) = self.lifecycle.require_paused() {
-            let _ = reply.send(Err(refusal.into()));
+            let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
@@ -152,8 +154,7 @@ impl Actor {
         call: impl Future<Output = Result<(), SupervisorError>> + Send + 'static,
     ) {
         let allowed = match (self.lifecycle.require_alive(), self.operation) {
-            (Err(_), _) if self.lifecycle.phase() == Phase::Starting => Err(self.not_found()),
-            (Err(refusal), _) => Err(refusal.into()),
+            (Err(refusal), _) => Err(self.refused(refusal)),
             (Ok(()), Some(other)) => Err(SupervisorError::Busy(other.name())),
             (Ok(()), None) => Ok(()),
         };
