@@ -24,7 +24,9 @@ check() {
   printf '== %s: %ss\n' "$name" "$((SECONDS - start))"
 }
 
-scripts() { shellcheck ./*.sh .ci/{contract,install,licences,run} deploy/*.sh tests/guest/*.sh; }
+scripts() {
+  shellcheck ./*.sh .ci/{contract,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init}
+}
 
 # Unit, integration and end-to-end tests, and the examples in the documentation.
 tests() {
@@ -42,7 +44,8 @@ check contract .ci/contract
 check licences .ci/licences
 check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
-check units deploy/verify.sh
+check readme .ci/readme
+check units deploy/verify.sh "$target/release"
 check tests tests
 check guest tests/guest/run.sh
 

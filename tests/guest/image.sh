@@ -13,8 +13,9 @@ release=$(basename "$modules_dir")
 modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
   nfnetlink nf_conntrack_netlink nf_tables nft_compat x_tables ip_tables ip6_tables iptable_filter
   ip6table_filter overlay veth"
-# tar: CRIU keeps a tmpfs as an archive, with options that busybox does not have.
-system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save ip tar gzip"
+# jq is the tests'; tar: CRIU keeps a tmpfs as an archive, with options that busybox does not have.
+system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save ip jq
+  tar gzip"
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT

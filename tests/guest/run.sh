@@ -12,7 +12,7 @@ target=${CARGO_TARGET_DIR:-target}
 cache=$target/guest
 log=$cache/console.log
 # What is about the host's own programs stays outside.
-names=${*:-lifecycle}
+names=${*:-lifecycle exec terminal}
 
 rm -rf "$cache/tests"
 mkdir -p "$cache/tests"
@@ -23,7 +23,7 @@ cargo test $(printf -- ' --test %s' $names) --no-run -p gantry-tests --message-f
   while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
 $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs"
 
-timeout --foreground 600 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
+timeout --foreground 900 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
   -nodefaults -no-reboot -display none -serial stdio \
   -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
   -append 'console=ttyS0 quiet panic=1 rdinit=/init' </dev/null | sed -u 's|\r$||' | tee "$log"
