@@ -7,8 +7,10 @@ cd "$(dirname "$0")" || exit
 .ci/install test || exit 1
 PATH=$PWD/target/venv/bin:$PATH:~/.cargo/bin
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+# The programs as they are shipped, and no test that skips itself for want of something.
 export GANTRYD=$target/release/gantryd GANTRY_SHIM=$target/release/gantry-shim
-export GANTRY=$target/release/gantry
+export GANTRY=$target/release/gantry GANTRY_DAEMON=$target/release/gantry-daemon
+export GANTRY_TEST_STRICT=1
 
 passed=0 failed=()
 check() {
@@ -28,6 +30,9 @@ scripts() {
   shellcheck ./*.sh .ci/{contract,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init}
 }
 
+# What demo.sh has not built: the reference daemon, and variants that only tests want.
+build() { cargo build --release --locked --bin gantry-daemon && tests/variants.sh; }
+
 # Unit, integration and end-to-end tests, and the examples in the documentation.
 tests() {
   if cargo nextest --version >/dev/null 2>&1; then
@@ -46,6 +51,7 @@ check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
 check readme .ci/readme
 check units deploy/verify.sh "$target/release"
+check build build
 check tests tests
 check guest tests/guest/run.sh
 

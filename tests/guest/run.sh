@@ -17,8 +17,9 @@ names=${*:-lifecycle exec terminal}
 rm -rf "$cache/tests"
 mkdir -p "$cache/tests"
 $here/kernel.sh "$cache/kernel"
+# --workspace: built as test.sh builds them, with the same features of everything below.
 # shellcheck disable=SC2046,SC2086
-cargo test $(printf -- ' --test %s' $names) --no-run -p gantry-tests --message-format=json |
+cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-format=json |
   jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
   while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
 $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs"
