@@ -121,7 +121,7 @@ impl ContainerBuilder {
     pub async fn start(mut self) -> Result<Container> {
         self.request.bundle_path = wire::path(&self.bundle)?;
         if bundle::is_used(&self.bundle) {
-            self.refuse_living().await?;
+            refuse_living(&self.client, &self.request.id).await?;
         }
         let command = self.command();
         if self.wants_terminal()? {
@@ -133,27 +133,17 @@ impl ContainerBuilder {
         self.request.stdin.clone_from(&start.paths.stdin);
         self.request.stdout.clone_from(&start.paths.stdout);
         self.request.stderr.clone_from(&start.paths.stderr);
-        let pid = match self.call(command.as_deref()).await {
+        let pid = match call(&self.client, &self.request, command.as_deref()).await {
             Ok(pid) => pid,
             Err(error) => {
                 if error.is_ambiguous() {
-                    self.abandon().await;
+                    abandon(&self.client, &self.request).await;
                 }
                 return Err(error);
             }
         };
         bundle.keep();
         Ok(Container::new(start.succeeded(pid), Some(self.bundle)))
-    }
-
-    /// Keeps the bundle of a container that lives from being overwritten.
-    async fn refuse_living(&self) -> Result<()> {
-        let id = &self.request.id;
-        let Some(container) = find_container(&self.client.connection, id).await? else {
-            return Ok(());
-        };
-        let message = format!("container {id} already exists, {}", container.status);
-        Err(Error::new(format!("create container {id}"), ErrorKind::AlreadyExists(message)))
     }
 
     fn wants_terminal(&self) -> Result<bool> {
@@ -171,28 +161,50 @@ impl ContainerBuilder {
             .unwrap_or_else(|e| Err(Error::io("write bundle", &self.bundle, io::Error::other(e))))
     }
 
-    async fn call(&self, command: Option<&str>) -> Result<Option<u32>> {
-        let operation = format!("create container {}", self.request.id);
-        let (mut api, request) = (self.client.connection.api(), self.request.clone());
-        let call = async move { api.create_container(request).await };
-        let created = Operation::new(operation).starts(command).run(call).await?;
-        let init = created.container.and_then(|c| c.processes.into_iter().next());
-        Ok(init.map(|process| process.system_pid))
-    }
-
     /// The program, by which a start failure is judged.
     fn command(&self) -> Option<String> {
         let process = self.spec.as_ref()?.process().as_ref()?;
         process.args().as_ref()?.first().cloned()
     }
+}
 
-    /// Ends a container that the server may have started without telling.
-    async fn abandon(&self) {
-        let id = &self.request.id;
-        let found = find_container(&self.client.connection, id).await;
-        if found.is_ok_and(|c| c.is_some_and(|c| c.bundle_path == self.request.bundle_path)) {
-            let killed = self.client.container(id).signal(Signal::KILL).await;
-            tracing::warn!(container = id, ?killed, "container of an unanswered create killed");
-        }
+// These do not borrow the builder: it holds a callback that need not be `Sync`, and what borrows it
+// over an await could not be spawned.
+
+/// Keeps the bundle of a container that lives from being overwritten.
+async fn refuse_living(client: &Client, id: &str) -> Result<()> {
+    let Some(container) = find_container(&client.connection, id).await? else {
+        return Ok(());
+    };
+    let message = format!("container {id} already exists, {}", container.status);
+    Err(Error::new(format!("create container {id}"), ErrorKind::AlreadyExists(message)))
+}
+
+async fn call(
+    client: &Client,
+    request: &CreateContainerRequest,
+    command: Option<&str>,
+) -> Result<Option<u32>> {
+    let operation = format!("create container {}", request.id);
+    let (mut api, request) = (client.connection.api(), request.clone());
+    let call = async move { api.create_container(request).await };
+    let created = Operation::new(operation).starts(command).run(call).await?;
+    let init = created.container.and_then(|c| c.processes.into_iter().next());
+    Ok(init.map(|process| process.system_pid))
+}
+
+/// Ends a container that the server may have started without telling.
+async fn abandon(client: &Client, request: &CreateContainerRequest) {
+    let id = &request.id;
+    let found = find_container(&client.connection, id).await;
+    if found.is_ok_and(|c| c.is_some_and(|c| c.bundle_path == request.bundle_path)) {
+        let killed = client.container(id).signal(Signal::KILL).await;
+        tracing::warn!(container = id, ?killed, "container of an unanswered create killed");
     }
 }
+
+/// A start can be spawned; else this does not compile.
+const _: fn(ContainerBuilder) = |builder| {
+    fn spawnable<T: Send + 'static>(_: T) {}
+    spawnable(builder.start());
+};

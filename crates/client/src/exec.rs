@@ -123,7 +123,7 @@ impl ExecBuilder {
         self.request.stdin.clone_from(&start.paths.stdin);
         self.request.stdout.clone_from(&start.paths.stdout);
         self.request.stderr.clone_from(&start.paths.stderr);
-        let pid = self.call().await?;
+        let pid = call(&self.client, &self.request, self.console_size).await?;
         Ok(start.succeeded(Some(pid)))
     }
 
@@ -147,19 +147,31 @@ impl ExecBuilder {
         }
         Ok(self.pipe_dir.take().unwrap_or_else(|| PathBuf::from(container.bundle_path)))
     }
-
-    async fn call(&self) -> Result<u32> {
-        let operation = format!("start {}/{}", self.request.id, self.request.pid);
-        let mut request = Request::new(self.request.clone());
-        if let Some(ConsoleSize { width, height }) = self.console_size
-            && let Ok(size) = MetadataValue::try_from(format!("{width}x{height}"))
-        {
-            request.metadata_mut().insert(CONSOLE_SIZE_METADATA, size);
-        }
-        let command = self.request.args.first().map(String::as_str);
-        let mut api = self.client.connection.api();
-        let call = async move { api.add_process(request).await };
-        let added = Operation::new(operation).starts(command).run(call).await?;
-        Ok(added.system_pid)
-    }
 }
+
+// It does not borrow the builder, which holds a callback that need not be `Sync`: what borrows that
+// over an await could not be spawned.
+async fn call(
+    client: &Client,
+    request: &AddProcessRequest,
+    console_size: Option<ConsoleSize>,
+) -> Result<u32> {
+    let operation = format!("start {}/{}", request.id, request.pid);
+    let command = request.args.first().map(String::as_str);
+    let mut request = Request::new(request.clone());
+    if let Some(ConsoleSize { width, height }) = console_size
+        && let Ok(size) = MetadataValue::try_from(format!("{width}x{height}"))
+    {
+        request.metadata_mut().insert(CONSOLE_SIZE_METADATA, size);
+    }
+    let mut api = client.connection.api();
+    let call = async move { api.add_process(request).await };
+    let added = Operation::new(operation).starts(command).run(call).await?;
+    Ok(added.system_pid)
+}
+
+/// A start can be spawned; else this does not compile.
+const _: fn(ExecBuilder) = |builder| {
+    fn spawnable<T: Send + 'static>(_: T) {}
+    spawnable(builder.start());
+};

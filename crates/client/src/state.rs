@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use gantry_api::types;
+use gantry_api::{INIT, types};
 
 use crate::{
     connection::{Connection, Operation},
@@ -40,8 +40,10 @@ pub(crate) async fn living(connection: &Connection) -> Result<HashSet<Key>> {
     let state = all_containers(connection).await?;
     let keys = |container: types::Container| {
         let id = container.id;
-        let key = move |p: types::Process| Key { container: id.clone(), process: p.pid };
-        container.processes.into_iter().map(key)
+        // As long as there is a container, the exit of its first process is still to come.
+        let init = std::iter::once(INIT.to_owned());
+        let processes = init.chain(container.processes.into_iter().map(|process| process.pid));
+        processes.map(move |process| Key { container: id.clone(), process })
     };
     Ok(state.containers.into_iter().flat_map(keys).collect())
 }

@@ -4,9 +4,7 @@ use std::{fs::File, path::PathBuf};
 
 use gantry_client::{Client, Stdio, oci_spec::runtime::Spec};
 
-use tokio::runtime::Handle;
-
-use crate::{Error, Result, container::Container, daemon::blocking};
+use crate::{Error, Result, container::Container};
 
 /// A checkpoint to restore instead of starting the program.
 #[derive(Debug, Clone)]
@@ -43,7 +41,5 @@ pub(super) async fn create(
             builder = builder.checkpoint_dir(&dir)?;
         }
     }
-    // The client's future cannot change threads.
-    let runtime = Handle::current();
-    Ok(blocking(move || runtime.block_on(builder.start())).await??)
+    Ok(builder.start().await?)
 }
