@@ -27,7 +27,7 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh .ci/{contract,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init}
+  shellcheck ./*.sh .ci/{contract,docs,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init}
 }
 
 # What demo.sh has not built: the reference daemon, and variants that only tests want.
@@ -46,6 +46,7 @@ cargo fetch --locked || exit 1
 check format cargo fmt --all --check
 check scripts scripts
 check contract .ci/contract
+check docs .ci/docs
 check licences .ci/licences
 check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
