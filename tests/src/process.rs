@@ -2,8 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gantry_api::types::{AddProcessRequest, SignalRequest, UpdateProcessRequest, User};
-use tonic::Status;
+use gantry_api::{
+    CONSOLE_SIZE_METADATA,
+    types::{AddProcessRequest, SignalRequest, UpdateProcessRequest, User},
+};
+use tonic::{Request, Status};
 
 use crate::{
     pipes::{PipePaths, Pipes},
@@ -108,6 +111,7 @@ pub struct NewProcess {
     service: Arc<Service>,
     request: AddProcessRequest,
     with_pipes: bool,
+    console_size: Option<(u32, u32)>,
 }
 
 impl NewProcess {
@@ -120,7 +124,7 @@ impl NewProcess {
             cwd: "/".to_owned(),
             ..AddProcessRequest::default()
         };
-        Self { service, request, with_pipes: true }
+        Self { service, request, with_pipes: true, console_size: None }
     }
 
     /// It runs a shell script.
@@ -137,6 +141,14 @@ impl NewProcess {
     /// Its stdio is /dev/null.
     pub fn without_pipes(mut self) -> Self {
         self.with_pipes = false;
+        self
+    }
+
+    /// It has a terminal, of this width and height from its first byte on, or of a size that the
+    /// server chooses.
+    pub fn terminal(mut self, size: Option<(u32, u32)>) -> Self {
+        self.request.terminal = true;
+        self.console_size = size;
         self
     }
 
@@ -164,7 +176,12 @@ impl NewProcess {
         }
         let position = self.service.events.position();
         let (container, id) = (self.request.id.clone(), self.request.pid.clone());
-        let response = self.service.api().add_process(self.request).await?.into_inner();
+        let mut request = Request::new(self.request);
+        if let Some((width, height)) = self.console_size {
+            let size = format!("{width}x{height}").parse().expect("ASCII");
+            request.metadata_mut().insert(CONSOLE_SIZE_METADATA, size);
+        }
+        let response = self.service.api().add_process(request).await?.into_inner();
         let service = self.service;
         Ok(Process { container, id, system_pid: response.system_pid, pipes, service, position })
     }

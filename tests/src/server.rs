@@ -283,7 +283,8 @@ impl Setup {
             "--runtime".to_owned(),
             self.runtime_path.clone(),
             "--log-level".to_owned(),
-            "debug".to_owned(),
+            // Of Gantry's own; its libraries would log every frame.
+            if programs::is_incumbent() { "debug" } else { "info,gantryd=debug" }.to_owned(),
         ];
         for argument in self.runtime.arguments(&work.join(self.runtime.name())) {
             arguments.extend(["--runtime-args".to_owned(), argument]);

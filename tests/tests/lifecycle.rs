@@ -8,7 +8,8 @@ use gantry_api::{
     types::{GetServerVersionRequest, StateRequest},
 };
 use gantry_tests::{
-    Runtime, Server, eventually, improves, processes, programs, runtime, status::assert_error,
+    Runtime, Server, cgroup, eventually, improves, processes, programs, runtime,
+    status::assert_error,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -304,7 +305,10 @@ async fn a_paused_container_can_be_killed(#[values(Runc, Crun)] runtime: Runtime
     let container = server.container("c").create().await.unwrap();
     container.pause().await;
     container.init.signal(9).await.unwrap();
-    container.resume().await;
+    // Only version 2 lets the signal through to what is frozen.
+    if !cgroup::is_v2() {
+        container.resume().await;
+    }
     assert_eq!(container.init.exit().await, 137);
     assert!(container.init.ends_within(Duration::ZERO).await);
     server.finish().await;

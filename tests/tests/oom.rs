@@ -1,0 +1,146 @@
+//! The kernel's out-of-memory kills are told, always, and before the exit they cause.
+
+use std::sync::Arc;
+
+use Runtime::{Crun, Runc};
+use gantry_api::event_type;
+use gantry_tests::{NewContainer, Runtime, Server, events, improves};
+use rstest::rstest;
+use serde_json::json;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+/// Takes memory until it is killed.
+const DEVOUR: &str = "tail /dev/zero";
+
+#[rstest]
+#[tokio::test]
+async fn of_init(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    let container = limited(server.container("c")).args(&["tail", "/dev/zero"]);
+    let container = container.create().await.unwrap();
+    assert_eq!(container.init.exit().await, 137);
+    assert_eq!(types(&server, "c"), ["start-container", "oom", "exit"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_an_exec(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    let container = limited(server.container("c")).create().await.unwrap();
+    let exec = container.exec("e").args(&["tail", "/dev/zero"]).start().await.unwrap();
+    assert_eq!(exec.exit().await, 137);
+    assert_eq!(container.state().await.unwrap().status, "running");
+    container.init.kill().await;
+    let told = types(&server, "c");
+    assert_eq!(told, ["start-container", "start-process", "oom", "exit", "exit"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_a_child(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    let script = format!("{DEVOUR}; echo status $?; read line; exit 4");
+    let container = limited(server.container("c")).sh(&script);
+    let mut container = container.create().await.unwrap();
+    container.init.pipes().stdout_until("status 137\n").await;
+    server.service.events.wait_type(0, "c", event_type::OOM).await;
+    container.init.pipes().write(b"go\n").await;
+    assert_eq!(container.init.exit().await, 4);
+    assert_eq!(types(&server, "c"), ["start-container", "oom", "exit"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn of_a_container_that_was_there_before_the_server(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(mut server) = Server::own(runtime).await else { return };
+    let script = format!("read line; {DEVOUR}; exit 4");
+    let mut container = limited(server.container("c")).sh(&script).create().await.unwrap();
+    server.kill().await;
+    server.start_again().await;
+    container.state().await.unwrap();
+    container.init.pipes().write(b"go\n").await;
+    assert_eq!(container.init.exit().await, 4);
+    assert_eq!(types(&server, "c"), ["start-container", "oom", "exit"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn while_there_is_no_server(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original does not see it") {
+        return;
+    }
+    let Some(mut server) = Server::own(runtime).await else { return };
+    let script = format!("read line; {DEVOUR}; echo done; sleep 1000000");
+    let mut container = limited(server.container("c")).sh(&script).create().await.unwrap();
+    server.kill().await;
+    container.init.pipes().write(b"go\n").await;
+    container.init.pipes().stdout_until("done\n").await;
+    server.start_again().await;
+    container.init.kill().await;
+    assert_eq!(types(&server, "c"), ["start-container", "oom", "exit"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn none_is_told_without_one(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    for round in 0..5 {
+        let container = limited(server.container("c")).sh(&format!("exit {round}"));
+        assert_eq!(container.create().await.unwrap().init.exit().await, round);
+    }
+    let container = limited(server.container("c")).create().await.unwrap();
+    container.init.kill().await;
+    let all = server.service.events.all();
+    assert!(all.iter().all(|e| e.r#type != event_type::OOM), "{}", events::listing(&all));
+    server.finish().await;
+}
+
+/// A thousand containers that die at once of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_times() {
+    const TIMES: usize = 1000;
+    if improves("the original arms its watch behind the start") {
+        return;
+    }
+    let Some(server) = Server::start(Crun).await else { return };
+    let at_once = Arc::new(Semaphore::new(6));
+    let mut lives = JoinSet::new();
+    for number in 0..TIMES {
+        let at_once = Arc::clone(&at_once);
+        let container = server.container(&format!("c{number}")).without_pipes();
+        let container = limited(container).args(&["tail", "/dev/zero"]);
+        lives.spawn(async move {
+            let _turn = at_once.acquire().await.unwrap();
+            container.create().await.unwrap().init.exit().await
+        });
+    }
+    assert_eq!(lives.join_all().await, [137; TIMES]);
+    let all = server.service.events.all();
+    for number in 0..TIMES {
+        let id = format!("c{number}");
+        let own = all.iter().filter(|event| event.id == id);
+        let mut told: Vec<_> = own.map(|event| event.r#type.as_str()).collect();
+        // On version 1 the kernel may announce one kill twice, on either side of it.
+        told.dedup();
+        assert_eq!(told, ["start-container", "oom", "exit"], "{id}");
+    }
+    server.finish().await;
+}
+
+fn limited(container: NewContainer) -> NewContainer {
+    container.config(|config| {
+        let limit = 16 << 20;
+        // Without a limit of swap it would be used first, where there is some.
+        config["linux"]["resources"] = json!({ "memory": { "limit": limit, "swap": limit } });
+    })
+}
+
+fn types(server: &Server, id: &str) -> Vec<String> {
+    let all = server.service.events.all();
+    all.into_iter().filter(|event| event.id == id).map(|event| event.r#type).collect()
+}
