@@ -107,7 +107,9 @@ impl Lifecycle {
 
     /// The process did not come to be; its id is free.
     pub(crate) fn exec_failed(&mut self, process: &ProcessId) {
-        self.execs.remove(process);
+        if self.execs.get(process).is_some_and(|exec| !exec.started) {
+            self.execs.remove(process);
+        }
     }
 
     /// The process has ended; its id is free. No event for one that was never reported as started.
