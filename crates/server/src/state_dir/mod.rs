@@ -15,134 +15,36 @@
 //! Every file is written under another name and renamed, so that it is there whole or not at all;
 //! and a directory that goes is renamed first, so that it goes whole.
 
+mod error;
+mod file;
+mod record;
+mod trash;
+
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    io,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
 };
 
+pub(crate) use error::StateError;
+use error::failed;
+use file::{create_private_dirs, list, read_json, write_json};
 use gantry_failpoints::{Point, reach};
 use nix::{
     fcntl::{Flock, FlockArg},
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+pub(crate) use record::{ContainerRecord, ProcessRecord};
+use serde::Serialize;
+use trash::Trash;
 
-use crate::{
-    cgroup::Cgroup,
-    domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId, ProcessSpec},
-};
+use crate::domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId};
 
-const VERSION: u32 = 1;
 const PROCESSES: &str = "processes";
 const CONTAINER_FILE: &str = "container.json";
 const PROCESS_FILE: &str = "process.json";
 const JOURNALLED_FILE: &str = "journalled";
-
-/// A container as it is kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ContainerRecord {
-    version: u32,
-    pub(crate) id: ContainerId,
-    pub(crate) life: Life,
-    pub(crate) bundle: PathBuf,
-    /// As the caller named it; empty for the server's default.
-    pub(crate) runtime: String,
-    pub(crate) runtime_args: Vec<String>,
-    pub(crate) labels: Vec<String>,
-    /// Unknown until the runtime has made it, where it cannot be told from the spec.
-    pub(crate) cgroup: Option<Cgroup>,
-    /// Others were in it before, so that nothing may be done to all of its processes.
-    #[serde(default)]
-    pub(crate) cgroup_shared: bool,
-    /// The bundle's capabilities are a plain list, and so are those of execs to be.
-    #[serde(default)]
-    pub(crate) capability_list: bool,
-    /// Whether `pause` was the last of the journalled pause and resume events.
-    pub(crate) paused: bool,
-    /// Out-of-memory kills that were reported.
-    #[serde(default)]
-    pub(crate) oom_kills: u64,
-}
-
-/// A process as it is kept.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ProcessRecord {
-    version: u32,
-    pub(crate) life: Life,
-    pub(crate) spec: ProcessSpec,
-}
-
-impl ContainerRecord {
-    pub(crate) fn new(id: ContainerId, life: Life, bundle: PathBuf) -> Self {
-        Self {
-            version: VERSION,
-            id,
-            life,
-            bundle,
-            runtime: String::new(),
-            runtime_args: Vec::new(),
-            labels: Vec::new(),
-            cgroup: None,
-            cgroup_shared: false,
-            capability_list: false,
-            paused: false,
-            oom_kills: 0,
-        }
-    }
-
-    /// The cgroup, if all in it are the container's.
-    pub(crate) fn own_cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref().filter(|_| !self.cgroup_shared)
-    }
-}
-
-impl ProcessRecord {
-    pub(crate) fn new(life: Life, spec: ProcessSpec) -> Self {
-        Self { version: VERSION, life, spec }
-    }
-}
-
-/// An operation on the state directory that failed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StateError {
-    #[error("cannot {what} {path}: {source}", path = .path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is damaged: {source}", path = .path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
-    #[error("{path} is in use by another server", path = .0.display())]
-    Locked(PathBuf),
-}
-
-impl StateError {
-    /// The file is not there.
-    pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-
-    /// There is no room for it.
-    pub(crate) fn is_out_of_space(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if [StorageFull, QuotaExceeded].contains(&source.kind()))
-    }
-
-    /// The file whose content is damaged.
-    pub(crate) fn damaged_file(&self) -> Option<&Path> {
-        match self {
-            Self::Damaged { path, .. } => Some(path),
-            _ => None,
-        }
-    }
-}
-
-fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StateError + 'a {
-    move |source| StateError::Io { what, path: path.to_owned(), source }
-}
 
 /// The state directory, locked against a second server.
 #[derive(Debug)]
@@ -168,43 +70,6 @@ pub(crate) struct ProcessDir {
     path: PathBuf,
     trash: Trash,
     sync: bool,
-}
-
-/// Where directories are moved before their content is removed.
-#[derive(Debug, Clone)]
-struct Trash(Arc<TrashDir>);
-
-#[derive(Debug)]
-struct TrashDir {
-    path: PathBuf,
-    /// Makes names unique; the directory is empty when a server starts.
-    count: AtomicU64,
-}
-
-impl Trash {
-    fn new(path: PathBuf) -> Self {
-        Self(Arc::new(TrashDir { path, count: AtomicU64::new(0) }))
-    }
-
-    /// Removes a directory: for anyone who looks, at once. It may be gone already.
-    fn take(&self, path: &Path) -> Result<(), StateError> {
-        let count = self.0.count.fetch_add(1, Ordering::Relaxed);
-        let there = self.0.path.join(count.to_string());
-        match fs::rename(path, &there) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(failed("remove", path))?,
-        }
-        fs::remove_dir_all(&there).map_err(failed("remove", &there))
-    }
-
-    /// Removes what an earlier server had no time to.
-    fn sweep(&self) -> Result<(), StateError> {
-        for name in list(&self.0.path)? {
-            let path = self.0.path.join(name);
-            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
-        }
-        Ok(())
-    }
 }
 
 impl StateDir {
@@ -385,43 +250,4 @@ impl ProcessDir {
     pub(crate) fn remove(&self) -> Result<(), StateError> {
         self.trash.take(&self.path)
     }
-}
-
-fn create_private_dirs(path: &Path) -> Result<(), StateError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(failed("create directory", path))
-}
-
-fn list(path: &Path) -> Result<Vec<String>, StateError> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(failed("list", path))?,
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(failed("list", path))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
-}
-
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
-    let text = fs::read(path).map_err(failed("read", path))?;
-    serde_json::from_slice(&text)
-        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
-}
-
-fn write_json(path: &Path, value: &impl Serialize, sync: bool) -> Result<(), StateError> {
-    let text = serde_json::to_vec(value)
-        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })?;
-    let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
-    file.write_all(&text).map_err(failed("write", &temporary))?;
-    if sync {
-        file.sync_data().map_err(failed("sync", &temporary))?;
-    }
-    fs::rename(&temporary, path).map_err(failed("rename", &temporary))
 }

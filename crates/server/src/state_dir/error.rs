@@ -1,0 +1,45 @@
+//! What can go wrong with the state directory.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+/// An operation on the state directory that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("cannot {what} {path}: {source}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {source}", path = .path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is in use by another server", path = .0.display())]
+    Locked(PathBuf),
+}
+
+impl StateError {
+    /// The file is not there.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// There is no room for it.
+    pub(crate) fn is_out_of_space(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if [StorageFull, QuotaExceeded].contains(&source.kind()))
+    }
+
+    /// The file whose content is damaged.
+    pub(crate) fn damaged_file(&self) -> Option<&Path> {
+        match self {
+            Self::Damaged { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn failed<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StateError + 'a {
+    move |source| StateError::Io { what, path: path.to_owned(), source }
+}

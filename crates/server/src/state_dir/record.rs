@@ -1,0 +1,76 @@
+//! What is kept of containers and processes.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cgroup::Cgroup,
+    domain::{ContainerId, Life, ProcessSpec},
+};
+
+const VERSION: u32 = 1;
+
+/// A container as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContainerRecord {
+    version: u32,
+    pub(crate) id: ContainerId,
+    pub(crate) life: Life,
+    pub(crate) bundle: PathBuf,
+    /// As the caller named it; empty for the server's default.
+    pub(crate) runtime: String,
+    pub(crate) runtime_args: Vec<String>,
+    pub(crate) labels: Vec<String>,
+    /// Unknown until the runtime has made it, where it cannot be told from the spec.
+    pub(crate) cgroup: Option<Cgroup>,
+    /// Others were in it before, so that nothing may be done to all of its processes.
+    #[serde(default)]
+    pub(crate) cgroup_shared: bool,
+    /// The bundle's capabilities are a plain list, and so are those of execs to be.
+    #[serde(default)]
+    pub(crate) capability_list: bool,
+    /// Whether `pause` was the last of the journalled pause and resume events.
+    pub(crate) paused: bool,
+    /// Out-of-memory kills that were reported.
+    #[serde(default)]
+    pub(crate) oom_kills: u64,
+}
+
+/// A process as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ProcessRecord {
+    version: u32,
+    pub(crate) life: Life,
+    pub(crate) spec: ProcessSpec,
+}
+
+impl ContainerRecord {
+    pub(crate) fn new(id: ContainerId, life: Life, bundle: PathBuf) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            life,
+            bundle,
+            runtime: String::new(),
+            runtime_args: Vec::new(),
+            labels: Vec::new(),
+            cgroup: None,
+            cgroup_shared: false,
+            capability_list: false,
+            paused: false,
+            oom_kills: 0,
+        }
+    }
+
+    /// The cgroup, if all in it are the container's.
+    pub(crate) fn own_cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref().filter(|_| !self.cgroup_shared)
+    }
+}
+
+impl ProcessRecord {
+    pub(crate) fn new(life: Life, spec: ProcessSpec) -> Self {
+        Self { version: VERSION, life, spec }
+    }
+}
