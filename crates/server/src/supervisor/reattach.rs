@@ -223,7 +223,7 @@ impl Actor {
         if let Some(cgroup) = &self.cgroup {
             let oom = ArmedOomWatch::arm(&key.id, cgroup, record.oom_kills);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
-            self.report_missed_pause(cgroup.is_frozen().unwrap_or(paused));
+            self.tell_pause(cgroup.is_frozen().unwrap_or(paused));
         }
         self.record = Some(record);
         self.reattach_execs(&services).await;
@@ -241,14 +241,6 @@ impl Actor {
         let id = spec.id.clone();
         self.members.insert(id.clone(), Member { spec, pid, pidfd: None, link: None });
         self.exited(&id, status);
-    }
-
-    fn report_missed_pause(&mut self, frozen: bool) {
-        let missed = if frozen { self.lifecycle.paused() } else { self.lifecycle.resumed() };
-        if let Some(event) = missed {
-            self.publish(event);
-            self.note_pause(frozen);
-        }
     }
 
     async fn reattach_execs(&mut self, services: &Services) {

@@ -178,22 +178,34 @@ impl Actor {
         self.operation = None;
         if result.is_ok() {
             reach(Point::ServerOperated);
-            let event = match operation {
-                Operation::Pause => self.lifecycle.paused(),
-                Operation::Resume => self.lifecycle.resumed(),
-                Operation::Update | Operation::Checkpoint => None,
-            };
-            if let Some(event) = event {
-                self.publish(event);
-                reach(Point::ServerOperationJournalled);
-                self.note_pause(operation == Operation::Pause);
-                reach(Point::ServerOperationNoted);
+        }
+        let paused = match (operation, &result) {
+            (Operation::Pause, Ok(())) => Some(true),
+            (Operation::Resume, Ok(())) => Some(false),
+            // The runtime may have been killed halfway: what it left counts.
+            (Operation::Pause | Operation::Resume, Err(_)) => {
+                self.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok())
             }
+            (Operation::Update | Operation::Checkpoint, _) => None,
+        };
+        if let Some(paused) = paused {
+            self.tell_pause(paused);
         }
         let _ = reply.send(result);
     }
 
-    pub(super) fn note_pause(&mut self, paused: bool) {
+    /// Tells that the container is paused, or runs again, if that is news.
+    pub(super) fn tell_pause(&mut self, paused: bool) {
+        let event = if paused { self.lifecycle.paused() } else { self.lifecycle.resumed() };
+        if let Some(event) = event {
+            self.publish(event);
+            reach(Point::ServerOperationJournalled);
+            self.note_pause(paused);
+            reach(Point::ServerOperationNoted);
+        }
+    }
+
+    fn note_pause(&mut self, paused: bool) {
         let Some(record) = &mut self.record else { return };
         record.paused = paused;
         if let Err(error) = self.identity.dir.write(record) {
