@@ -113,11 +113,15 @@ async fn a_read_only_state_directory_stops_no_server() {
     assert_eq!(container.init.kill().await, 137);
     assert!(server.log().to_lowercase().contains("read-only file system"), "it says so");
 
+    // What was told is journalled with the next event for which there is room, and not told again.
     disk.run("mount", &["-o", "remount,rw"]);
-    server.kill().await;
-    server.start_again().await;
     let other = server.container("other").sh("exit 5").create().await.unwrap();
     assert_eq!(other.init.exit().await, 5);
+    server.kill().await;
+    server.start_again().await;
+    let other = server.container("other").sh("exit 6").create().await.unwrap();
+    assert_eq!(other.init.exit().await, 6);
+    assert_eq!(server.service.events.all().len(), 8);
     server.finish().await;
 }
 
