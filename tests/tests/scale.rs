@@ -1,0 +1,181 @@
+//! Many at once, and what they cost.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use Runtime::{Crun, Runc};
+use gantry_api::types::StateRequest;
+use gantry_tests::{Process, Runtime, Server, improves, patiently, processes};
+use rstest::rstest;
+use tokio::task::JoinSet;
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_containers(#[values(Runc, Crun)] runtime: Runtime) {
+    const COUNT: u32 = 200;
+    let Some(server) = Server::start(runtime).await else { return };
+    let threads = if improves("its threads") { None } else { Some(threads(server.pid())) };
+    let mut lives = JoinSet::new();
+    for number in 0..COUNT {
+        let script = format!("read line; echo \"$line\"; exit {}", number % 256);
+        let container = server.container(&format!("c{number}")).sh(&script);
+        lives.spawn(async move { (number, container.create().await.unwrap()) });
+    }
+    let containers = patiently("200 starts", lives.join_all()).await;
+    let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
+    let own = state.containers.iter().filter(|c| c.id.starts_with(&server.service.prefix));
+    assert_eq!(own.filter(|container| container.status == "running").count(), COUNT as usize);
+    if let Some(before) = threads {
+        let now = self::threads(server.pid());
+        // A runtime of tasks has a fixed number of threads, and some for files on demand.
+        assert!(now < before + 40, "{now} threads, {before} at the start");
+    }
+    let mut ends = JoinSet::new();
+    for (number, mut container) in containers {
+        ends.spawn(async move {
+            let line = format!("line of {number}\n");
+            container.init.pipes().write(line.as_bytes()).await;
+            assert_eq!(container.init.exit().await, number % 256);
+            assert_eq!(container.init.pipes().stdout_text().await, line);
+        });
+    }
+    ends.join_all().await;
+    assert_eq!(server.service.events.all().len(), 2 * COUNT as usize);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_execs_in_one_container(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let mut execs = JoinSet::new();
+    for number in 0..200 {
+        let script = format!("echo {number}; exit {}", number % 256);
+        let exec = container.exec(&format!("e{number}")).sh(&script);
+        execs.spawn(async move { end_of_exec(exec.start().await.unwrap(), number).await });
+    }
+    patiently("200 execs", execs.join_all()).await;
+    assert_eq!(container.state().await.unwrap().processes.len(), 1);
+    container.init.kill().await;
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_execs_over_many(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some(server) = Server::start(runtime).await else { return };
+    let mut containers = Vec::new();
+    for number in 0..10 {
+        containers.push(server.container(&format!("c{number}")).create().await.unwrap());
+    }
+    let mut execs = JoinSet::new();
+    for number in 0..200 {
+        let script = format!("echo {number}; exit {}", number % 256);
+        let container = &containers[number as usize % containers.len()];
+        let exec = container.exec(&format!("e{number}")).sh(&script);
+        execs.spawn(async move { end_of_exec(exec.start().await.unwrap(), number).await });
+    }
+    patiently("200 execs", execs.join_all()).await;
+    for container in containers {
+        container.init.kill().await;
+    }
+    server.finish().await;
+}
+
+async fn end_of_exec(mut exec: Process, number: u32) {
+    assert_eq!(exec.exit().await, number % 256);
+    assert_eq!(exec.pipes().stdout_text().await, format!("{number}\n"));
+}
+
+/// A shim is one thread with little memory of its own.
+#[tokio::test]
+async fn a_shim_is_small() {
+    if improves("its shims have ten threads and megabytes") {
+        return;
+    }
+    let Some(server) = Server::start(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let exec = container.exec("e").terminal(None).args(&["cat"]).start().await.unwrap();
+    for process in [&container.init, &exec] {
+        let shim = process.shim().unwrap();
+        assert_eq!(threads(shim), 1);
+        let rollup = fs::read_to_string(format!("/proc/{shim}/smaps_rollup")).unwrap();
+        let dirty = rollup.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+        let dirty: u64 = dirty.trim().trim_end_matches(" kB").parse().unwrap();
+        // A static binary; one for debugging, with a loader and relocations, has more.
+        let is_static = !maps(shim).contains("/ld-linux");
+        let most = if is_static { 150 } else { 400 };
+        assert!(dirty < most, "{dirty} KiB of {}:\n{rollup}", process.id);
+    }
+    container.init.kill().await;
+    server.finish().await;
+}
+
+/// The socket answers at once however much there is to restore, and all of it is found.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_two_hundred_containers() {
+    let Some(mut server) = Server::own(Crun).await else { return };
+    let mut creates = JoinSet::new();
+    for number in 0..200 {
+        creates.spawn(server.container(&format!("c{number}")).without_pipes().create());
+    }
+    let containers = patiently("200 starts", creates.join_all()).await;
+    server.kill().await;
+    let begin = Instant::now();
+    server.start_again().await;
+    let answered = begin.elapsed();
+    let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
+    let restored = begin.elapsed();
+    assert_eq!(state.containers.len(), 200);
+    assert!(answered < Duration::from_secs(5), "answers after {answered:?}");
+    assert!(restored < Duration::from_secs(10), "restored after {restored:?}");
+    let resident = processes::memory(server.pid(), "VmRSS");
+    assert!(resident < 32 << 10, "{resident} KiB resident");
+    let mut kills = JoinSet::new();
+    for container in containers {
+        kills.spawn(async move { container.unwrap().init.kill().await });
+    }
+    assert_eq!(kills.join_all().await, [137; 200]);
+    server.finish().await;
+}
+
+/// With nothing to do it does nothing: no wake-up in all the time that others take.
+#[tokio::test]
+async fn an_idle_server_sleeps() {
+    if improves("it polls") {
+        return;
+    }
+    let Some(server) = Server::own(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let shim = container.init.shim().unwrap();
+    let switches = |pid: u32| -> u64 {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let statuses = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+        let count = |status: String| {
+            let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+            line.unwrap().trim().parse::<u64>().unwrap()
+        };
+        statuses.map(count).sum()
+    };
+    // What is still going on behind the start comes to rest.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = (switches(server.pid()), switches(shim));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let after = (switches(server.pid()), switches(shim));
+    assert_eq!(after.1, before.1, "the shim woke up");
+    // The health check of a connection, for one.
+    assert!(after.0 - before.0 < 20, "the server woke up {} times", after.0 - before.0);
+    container.init.kill().await;
+    server.finish().await;
+}
+
+fn threads(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).unwrap().count()
+}
+
+fn maps(pid: u32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/maps")).unwrap()
+}
