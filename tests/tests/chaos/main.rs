@@ -1,7 +1,7 @@
 //! Chaos: containers with random lives while the server, its shims, the runtimes and the callers
 //! are killed at random. A model knows what each process may end with, and checks every event.
 //!
-//! `GANTRY_CHAOS_SECONDS` (45) and `GANTRY_CHAOS_LIFECYCLES` (no bound) say when to stop, whichever
+//! `GANTRY_CHAOS_SECONDS` (40) and `GANTRY_CHAOS_LIFECYCLES` (no bound) say when to stop, whichever
 //! comes first; `GANTRY_CHAOS_SEED` repeats the choices of a run, though not its timing.
 //! docs/chaos.md has the command of the long run.
 
@@ -18,7 +18,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gantry_api::types::Event;
 use gantry_tests::{Runtime, Server, events, eventually};
+use rstest::rstest;
 use tokio::task::JoinSet;
 
 use crate::{
@@ -34,14 +36,17 @@ fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
 }
 
+#[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn no_exit_is_lost_told_twice_or_wrong() {
-    let setup = Server::setup(Runtime::Runc).arguments(&["--log-level", "info"]);
+async fn no_exit_is_lost_told_twice_or_wrong(
+    #[values(Runtime::Runc, Runtime::Crun)] runtime: Runtime,
+) {
+    let setup = Server::setup(runtime).arguments(&["--log-level", "info"]);
     let Some(server) = setup.start().await else { return };
     let seed = number("GANTRY_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let seconds = number("GANTRY_CHAOS_SECONDS").unwrap_or(45);
+    let seconds = number("GANTRY_CHAOS_SECONDS").unwrap_or(40);
     let lifecycles = number("GANTRY_CHAOS_LIFECYCLES").unwrap_or(u64::MAX);
-    say(&format!("seed {seed}"));
+    say(&format!("{} with seed {seed}", runtime.name()));
 
     let begin = Instant::now();
     let shared = Arc::new(Shared::new(Arc::clone(&server.service), lifecycles));
@@ -71,7 +76,7 @@ async fn no_exit_is_lost_told_twice_or_wrong() {
 }
 
 async fn conclude(server: Server, shared: &Shared, kills: &Kills, time: Duration) {
-    let all = server.service.events.all();
+    let all = all_events(&server).await;
     let mut counts = model::Counts::default();
     for history in shared.histories() {
         let own: Vec<_> = all.iter().filter(|event| event.id == history.id).cloned().collect();
@@ -86,8 +91,21 @@ async fn conclude(server: Server, shared: &Shared, kills: &Kills, time: Duration
         // The files go after the last event.
         eventually(&format!("nothing in {kept}"), || left() == 0).await;
     }
+    let name = server.service.runtime.name();
     server.finish().await;
-    say(&format!("{:.0} s: {counts}, {kills}", time.as_secs_f64()));
+    say(&format!("{name}, {:.0} s: {counts}, {kills}", time.as_secs_f64()));
+}
+
+/// What the follower has seen, once it has seen everything.
+async fn all_events(server: &Server) -> Vec<Event> {
+    loop {
+        let all = server.service.events.all();
+        let last = all.last().and_then(|event| event.timestamp).unwrap_or(events::BEGINNING);
+        if events::stored(&mut server.service.api(), last).await.is_empty() {
+            return all;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Past the test runner's capture.

@@ -92,7 +92,7 @@ impl Monkey {
     }
 
     fn kill_runtime(&mut self) {
-        if let Some(runtime) = self.pick("runc") {
+        if let Some(runtime) = self.pick(self.shared.service.runtime.name()) {
             self.kills.runtimes += 1;
             processes::kill(runtime.pid);
         }
@@ -101,7 +101,13 @@ impl Monkey {
     fn pick(&mut self, name: &str) -> Option<Found> {
         let service = &self.shared.service;
         let mut found = processes::belonging_to(&service.work, &service.cgroup);
-        found.retain(|process| process.comm == name);
+        // What a runtime has put into a container already is about to become the container's.
+        let inside = format!(":{}/", service.cgroup);
+        let is_inside = |pid: u32| {
+            let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+            cgroups.is_ok_and(|cgroups| cgroups.contains(&inside))
+        };
+        found.retain(|process| process.comm == name && !is_inside(process.pid));
         self.rng.choice(found)
     }
 }
