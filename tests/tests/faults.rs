@@ -1,0 +1,219 @@
+//! Runtimes that hang, lie or crash: each call has its deadline, and what it began is undone.
+
+use std::time::{Duration, Instant};
+
+use Runtime::{Crun, Runc};
+use gantry_api::types::{UpdateContainerRequest, UpdateResource};
+use gantry_tests::{
+    NewContainer, Runtime, Server, cgroup, events::listing, improves, runtime::wrapper,
+    status::assert_error,
+};
+use rstest::rstest;
+use tonic::Code;
+
+/// The server's deadlines in these tests.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// By then a call with a deadline has ended, however busy the machine.
+const WELL_AFTER: Duration = Duration::from_secs(15);
+
+/// A server with short deadlines, and a runtime that hangs the first time in the sub-commands that
+/// the pattern names, deaf to everything but SIGKILL, with a child that is no better.
+async fn with_hanging_runtime(runtime: Runtime, commands: &str) -> Option<(Server, String)> {
+    if improves("the original waits for ever") {
+        return None;
+    }
+    let arguments = ["--start-timeout", "1s", "--runtime-timeout", "1s"];
+    let server = Server::setup(runtime).arguments(&arguments).start().await?;
+    let flag = server.work().join("has-hung");
+    let script = format!(
+        "case $command in {commands}) if [ ! -e {0} ]; then touch {0}\n\
+         trap '' TERM INT HUP; sleep 1000000 & while :; do wait; sleep 1; done; fi;; esac",
+        flag.display()
+    );
+    let path = wrapper(server.work(), runtime, &script).to_str().unwrap().to_owned();
+    Some((server, path))
+}
+
+fn on(server: &Server, runtime: Runtime, path: &str) -> NewContainer {
+    let path = path.to_owned();
+    server.container("c").runtime(runtime).request(|request| request.runtime = path)
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_create_that_hangs(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some((server, path)) = with_hanging_runtime(runtime, "create|run").await else { return };
+    let begin = Instant::now();
+    let result = on(&server, runtime, &path).create().await;
+    let elapsed = begin.elapsed();
+    assert_error(result, Code::DeadlineExceeded, &[]);
+    assert!(elapsed >= DEADLINE && elapsed < WELL_AFTER, "{elapsed:?}");
+    gantry_tests::leftovers::assert_no_cgroup(&server.service);
+    let container = on(&server, runtime, &path).sh("exit 6").create().await.unwrap();
+    assert_eq!(container.init.exit().await, 6);
+    let events = server.service.events.all();
+    assert_eq!(events.len(), 2, "the first is not told of:\n{}", listing(&events));
+    server.finish().await;
+}
+
+/// The runtime has done all and hangs before it ends.
+#[rstest]
+#[tokio::test]
+async fn a_create_that_hangs_at_its_end(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original waits for ever") {
+        return;
+    }
+    let arguments = ["--start-timeout", "1s"];
+    let setup = Server::setup(runtime).arguments(&arguments);
+    let Some(server) = setup.start().await else { return };
+    let flag = server.work().join("has-hung");
+    let script = format!(
+        "case $command in create|run|exec) {} \"$@\"; status=$?\n\
+         [ -e {flag} ] || {{ touch {flag}; sleep 1000000; }}; exit $status;; esac",
+        runtime.name(),
+        flag = flag.display()
+    );
+    let path = wrapper(server.work(), runtime, &script).to_str().unwrap().to_owned();
+    assert_error(on(&server, runtime, &path).create().await, Code::DeadlineExceeded, &[]);
+    gantry_tests::leftovers::assert_no_cgroup(&server.service);
+
+    let container = on(&server, runtime, &path).create().await.unwrap();
+    std::fs::remove_file(&flag).unwrap();
+    let exec = container.exec("e").args(&["sleep", "1000000"]).start().await;
+    assert_error(exec, Code::DeadlineExceeded, &[]);
+    let state = container.state().await.unwrap();
+    assert_eq!(state.pids, [container.init.system_pid], "the exec is gone with its runtime");
+    let exec = container.exec("e").sh("exit 3").start().await.unwrap();
+    assert_eq!(exec.exit().await, 3);
+    container.init.kill().await;
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_exec_that_hangs(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some((server, path)) = with_hanging_runtime(runtime, "exec").await else { return };
+    let container = on(&server, runtime, &path).create().await.unwrap();
+    let begin = Instant::now();
+    let result = container.exec("e").sh("true").start().await;
+    assert!(begin.elapsed() < WELL_AFTER, "{:?}", begin.elapsed());
+    assert_error(result, Code::DeadlineExceeded, &[]);
+    assert_eq!(container.state().await.unwrap().processes.len(), 1);
+    let exec = container.exec("e").sh("exit 3").start().await.unwrap();
+    assert_eq!(exec.exit().await, 3);
+    container.init.kill().await;
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_pause_or_resume_that_hangs(
+    #[values(Runc, Crun)] runtime: Runtime,
+    #[values("pause", "resume")] command: &str,
+) {
+    let Some((server, path)) = with_hanging_runtime(runtime, command).await else { return };
+    let container = on(&server, runtime, &path).create().await.unwrap();
+    if command == "resume" {
+        container.pause().await;
+    }
+    let status = if command == "pause" { "paused" } else { "running" };
+    let begin = Instant::now();
+    let result = container.set_status(status).await;
+    assert!(begin.elapsed() < WELL_AFTER, "{:?}", begin.elapsed());
+    assert_error(result, Code::DeadlineExceeded, &[]);
+    // Once more, and it works.
+    container.set_status(status).await.unwrap();
+    assert_eq!(container.state().await.unwrap().status, status);
+    if command == "pause" {
+        container.resume().await;
+    }
+    container.init.kill().await;
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_update_that_hangs(#[values(Runc, Crun)] runtime: Runtime) {
+    let Some((server, path)) = with_hanging_runtime(runtime, "update").await else { return };
+    let container = on(&server, runtime, &path).create().await.unwrap();
+    let update = || {
+        let resources = Some(UpdateResource { memory_limit: 64 << 20, ..<_>::default() });
+        container.update(UpdateContainerRequest { resources, ..<_>::default() })
+    };
+    let begin = Instant::now();
+    let result = update().await;
+    assert!(begin.elapsed() < WELL_AFTER, "{:?}", begin.elapsed());
+    assert_error(result, Code::DeadlineExceeded, &[]);
+    update().await.unwrap();
+    container.init.kill().await;
+    server.finish().await;
+}
+
+/// An exit is told and the container is gone, although the runtime needs more than one call for it.
+#[rstest]
+#[tokio::test]
+async fn a_delete_or_any_other_that_hangs(
+    #[values(Runc, Crun)] runtime: Runtime,
+    #[values("delete", "kill", "state", "start", "ps")] command: &str,
+) {
+    let Some((server, path)) = with_hanging_runtime(runtime, command).await else { return };
+    let container = match on(&server, runtime, &path).create().await {
+        Ok(container) => container,
+        // A runtime that is used in two steps hangs in the second.
+        Err(error) => {
+            assert_eq!((error.code(), command), (Code::DeadlineExceeded, "start"), "{error:?}");
+            on(&server, runtime, &path).create().await.unwrap()
+        }
+    };
+    let begin = Instant::now();
+    assert_eq!(container.init.kill().await, 137);
+    assert!(begin.elapsed() < WELL_AFTER, "{:?}", begin.elapsed());
+    assert!(cgroup::directories(&container.cgroup).is_empty());
+    let again = on(&server, runtime, &path).sh("exit 4").create().await.unwrap();
+    assert_eq!(again.init.exit().await, 4);
+    server.finish().await;
+}
+
+/// Runtimes that end well and have done nothing, or not what they say.
+#[rstest]
+#[case::nothing("exit 0", "pid file")]
+#[case::no_number("echo not-a-pid > $pid_file; exit 0", "pid file")]
+#[case::no_process("echo 4194300 > $pid_file; exit 0", "pid")]
+#[case::not_its_own("echo $STRANGER > $pid_file; exit 0", "pid")]
+#[case::crash("kill -SEGV $$", "signal 11")]
+#[case::scribbled_log("echo '\\0\\0{{{' > $log; echo some words >> $log; exit 1", "some words")]
+#[case::two_errors(
+    "echo '{\"level\":\"error\",\"msg\":\"first\"}' > $log
+     echo '{\"level\":\"error\",\"msg\":\"second\"}' >> $log; exit 1",
+    "second"
+)]
+#[tokio::test]
+async fn a_runtime_that_lies(#[case] script: &str, #[case] words: &str) {
+    if improves("the original believes it") {
+        return;
+    }
+    let setup = Server::setup(Runc).arguments(&["--start-timeout", "5s"]);
+    let Some(server) = setup.start().await else { return };
+    let find_files = r#"
+for word; do
+    case $before in --pid-file) pid_file=$word;; --log) log=$word;; esac
+    before=$word
+done
+"#;
+    // A process that is none of the runtime's affair.
+    let mut stranger = std::process::Command::new("sleep").arg("1000000").spawn().unwrap();
+    let pid = stranger.id();
+    let script =
+        format!("STRANGER={pid}\n{find_files}\ncase $command in create|run) {script};; esac");
+    let path = wrapper(server.work(), Runc, &script).to_str().unwrap().to_owned();
+    let result = on(&server, Runc, &path).create().await;
+    let survives = stranger.try_wait().unwrap().is_none();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    let error = result.unwrap_err();
+    assert!(error.message().contains(words), "{error:?}");
+    assert!(survives, "nobody else's process is touched");
+    let container = server.container("c").sh("exit 2").create().await.unwrap();
+    assert_eq!(container.init.exit().await, 2);
+    server.finish().await;
+}
