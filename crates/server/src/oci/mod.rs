@@ -3,6 +3,7 @@
 mod call;
 mod error;
 mod log;
+mod own_mount;
 
 use std::{
     path::{Path, PathBuf},
@@ -163,7 +164,12 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<(), OciError> {
-        self.call(runtime, Call::new("delete", &["--force", id.as_str()])).await.map(drop)
+        let args = ["--force", id.as_str()];
+        let mut result = self.call(runtime, Call::new("delete", &args)).await;
+        if own_mount::remove(&runtime.args, id) {
+            result = self.call(runtime, Call::new("delete", &args)).await;
+        }
+        result.map(drop)
     }
 
     pub(crate) async fn pause(
