@@ -29,7 +29,10 @@ pub struct Setup {
     runtime: Runtime,
     runtime_path: String,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
     binary: PathBuf,
+    /// Instead of one in the test's directory.
+    socket: Option<PathBuf>,
     relative: bool,
 }
 
@@ -66,7 +69,9 @@ impl Server {
             runtime,
             runtime_path: runtime.name().to_owned(),
             arguments: Vec::new(),
+            environment: Vec::new(),
             binary: programs::server(),
+            socket: None,
             relative: false,
         }
     }
@@ -206,6 +211,12 @@ impl Setup {
         self
     }
 
+    /// Adds a variable to the environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
     /// Containers run on this program, which has the ways of the runtime that was named before.
     pub fn runtime_path(mut self, path: &Path) -> Self {
         path.to_str().expect("UTF-8").clone_into(&mut self.runtime_path);
@@ -215,6 +226,12 @@ impl Setup {
     /// Runs this file instead of the server under test itself.
     pub fn binary(mut self, path: &Path) -> Self {
         path.clone_into(&mut self.binary);
+        self
+    }
+
+    /// It listens here.
+    pub fn socket(mut self, path: &Path) -> Self {
+        self.socket = Some(path.to_owned());
         self
     }
 
@@ -241,7 +258,7 @@ impl Setup {
 
     async fn start_in(self, work: TempDir) -> Server {
         let child = Some(self.spawn(work.path()));
-        let socket = work.path().join("sock");
+        let socket = self.socket.clone().unwrap_or_else(|| work.path().join("sock"));
         let service = Service::new(socket, work.path(), self.runtime, BEGINNING);
         let service = Arc::new(service);
         let mut server =
@@ -265,6 +282,7 @@ impl Setup {
             Command::new(&self.binary)
         };
         command.args(self.own_arguments(work)).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(work).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("duplicate the log")).stderr(log);
         // Signals that a terminal sends to the tests are not for the server.
@@ -277,7 +295,7 @@ impl Setup {
         let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
         let mut arguments = vec![
             "-l".to_owned(),
-            format!("unix://{}", text(base.join("sock"))),
+            format!("unix://{}", text(self.socket.clone().unwrap_or_else(|| base.join("sock")))),
             "--state-dir".to_owned(),
             text(base.join("state")),
             "--runtime".to_owned(),

@@ -10,8 +10,7 @@ pub mod types {
 }
 
 /// The encoded `google.protobuf.FileDescriptorSet` of `proto/`, for server reflection.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The id of a container's first process.
 pub const INIT: &str = "init";

@@ -79,7 +79,9 @@ impl Process {
             .map_err(|errno| system("open a pidfd")(errno.into()))?;
         let process = Self { pid, pidfd };
         reach(Point::ShimPidfdOpened);
-        let identity = process.identity().map_err(system("read the process's identity"))?;
+        let identity = process
+            .identity()
+            .map_err(system("recognize a child in the process that the runtime named"))?;
         crate::state::write_started(&identity).map_err(system("write started.json"))?;
         reach(Point::ShimStartedRecorded);
         Ok(process)
@@ -99,7 +101,11 @@ impl Process {
         let mut stat = [0; 1024];
         let length = file.read(&mut stat)?;
         let stat = String::from_utf8_lossy(&stat[..length]);
-        let start_time = start_time(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        // A runtime that names any other process must not have it signalled in its stead.
+        if parent(&stat) != Some(rustix::process::getpid()) {
+            return Err(rustix::io::Errno::CHILD.into());
+        }
+        let start_time = start_time(&stat).ok_or(rustix::io::Errno::INVAL)?;
         let pidfd_inode = rustix::fs::fstat(&self.pidfd)?.st_ino;
         Ok(Identity { pid: self.number(), start_time, pidfd_inode })
     }
@@ -107,18 +113,28 @@ impl Process {
 
 fn read_pid() -> io::Result<Pid> {
     let text = fs::read_to_string(PID_FILE)?;
-    positive(&text).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    positive(&text).ok_or_else(|| rustix::io::Errno::INVAL.into())
 }
 
 fn positive(text: &str) -> Option<Pid> {
     Pid::from_raw(text.trim().parse::<u32>().ok()?.try_into().ok()?)
 }
 
-/// Field 22 of /proc/pid/stat. Field 2, the command in parentheses, may contain both spaces and
-/// parentheses itself.
+/// Field 22 of /proc/pid/stat.
 fn start_time(stat: &str) -> Option<u64> {
+    field(stat, 22)?.parse().ok()
+}
+
+/// Field 4 of /proc/pid/stat.
+fn parent(stat: &str) -> Option<Pid> {
+    positive(field(stat, 4)?)
+}
+
+/// A field of /proc/pid/stat from the third on. Field 2, the command in parentheses, may contain
+/// both spaces and parentheses itself.
+fn field(stat: &str, number: usize) -> Option<&str> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+    fields.split_ascii_whitespace().nth(number - 3)
 }
 
 #[cfg(test)]
@@ -138,6 +154,7 @@ mod tests {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         assert_eq!(start_time(&format!("7 (a) b) c) {fields}")), Some(4711));
         assert_eq!(start_time(&format!("7 (sh) {fields}")), Some(4711));
+        assert_eq!(parent(&format!("7 (a) b) c) {fields}")), Pid::from_raw(1));
         assert_eq!(start_time("7 (sh) S 1"), None);
         assert_eq!(start_time(""), None);
     }

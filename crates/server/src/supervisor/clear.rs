@@ -14,8 +14,8 @@ use crate::{
 /// answer (state D) cannot be killed; the container then ends without it.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A runtime that somebody kills in the middle leaves its own state behind; `delete --force` can be
-/// repeated.
+/// A runtime that is killed in the middle, by somebody or at its deadline, leaves its own state
+/// behind; `delete --force` can be repeated.
 const DELETE_ATTEMPTS: u32 = 3;
 
 impl Services {
@@ -34,7 +34,7 @@ impl Services {
         let id = &identity.key.id;
         let mut result = self.runtimes.delete(&identity.runtime, id).await;
         for _ in 1..DELETE_ATTEMPTS {
-            if !matches!(result, Err(OciError::Killed { .. })) {
+            if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
                 break;
             }
             result = self.runtimes.delete(&identity.runtime, id).await;

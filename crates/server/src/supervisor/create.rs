@@ -97,13 +97,31 @@ impl Supervisor {
     }
 }
 
-/// Makes the container, unless its caller goes away meanwhile.
+/// Makes the container, unless its caller goes away meanwhile. What an earlier server or a killed
+/// runtime left of this very container is removed first, if it turns out to be in the way.
 pub(super) async fn bring_up(
     services: &Services,
     identity: &Identity,
     new: &NewContainer,
     reply: &mut Reply<ContainerView>,
 ) -> Result<Created, SupervisorError> {
+    let mut first = true;
+    loop {
+        let mut record = new_record(services, identity, new);
+        match start(services, identity, new, (&mut record, reply)).await {
+            Ok((process, oom)) => return Ok(Created { process, record, oom }),
+            Err(error) => {
+                let left_over = undo(services, identity, &record, &error).await;
+                if !left_over || !first {
+                    return Err(error);
+                }
+                first = false;
+            }
+        }
+    }
+}
+
+fn new_record(services: &Services, identity: &Identity, new: &NewContainer) -> ContainerRecord {
     let mut record =
         ContainerRecord::new(identity.key.id.clone(), identity.life, new.bundle.path().to_owned());
     record.runtime.clone_from(&new.runtime);
@@ -115,14 +133,7 @@ pub(super) async fn bring_up(
     record.cgroup =
         new.bundle.cgroups_path().and_then(|path| Cgroup::predicted(&services.hierarchies, path));
     record.cgroup_shared = record.cgroup.as_ref().is_some_and(has_members);
-    let result = start(services, identity, new, (&mut record, reply)).await;
-    match result {
-        Ok((process, oom)) => Ok(Created { process, record, oom }),
-        Err(error) => {
-            undo(services, identity, &record, &error).await;
-            Err(error)
-        }
-    }
+    record
 }
 
 fn has_members(cgroup: &Cgroup) -> bool {
@@ -185,16 +196,18 @@ fn restore_env(init: &ProcessDir, image: &CheckpointImage) -> Result<Vec<String>
     Ok(vec![format!("{}={}", checkpoint::CRIU_CONFIG_VARIABLE, path.display())])
 }
 
-/// Leaves nothing of a container that did not come to be.
+/// Leaves nothing of a container that did not come to be; whether something of an earlier life was
+/// in its way, and is gone now.
 async fn undo(
     services: &Services,
     identity: &Identity,
     record: &ContainerRecord,
     error: &SupervisorError,
-) {
+) -> bool {
     let taken = matches!(error, SupervisorError::Oci(error) if error.is_taken());
     // Someone else's container, which the runtime was told of without us, is left alone.
-    if !taken || is_ours(services, identity, &record.bundle).await {
+    let ours = !taken || is_ours(services, identity, &record.bundle).await;
+    if ours {
         services.delete(identity, record.own_cgroup()).await;
         reach(Point::ServerUndoneInRuntime);
     }
@@ -202,6 +215,7 @@ async fn undo(
         tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");
     }
     reach(Point::ServerUndone);
+    taken && ours
 }
 
 /// Whether the runtime's container of this id is of our bundle, and was left by an earlier server.
