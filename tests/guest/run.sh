@@ -12,7 +12,7 @@ target=${CARGO_TARGET_DIR:-target}
 cache=$target/guest
 log=$cache/console.log
 # What is about the host's own programs stays outside.
-names=${*:-lifecycle exec terminal}
+names=${*:-lifecycle exec terminal stats update oom}
 
 rm -rf "$cache/tests"
 mkdir -p "$cache/tests"
@@ -27,6 +27,6 @@ $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramf
 timeout --foreground 900 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
   -nodefaults -no-reboot -display none -serial stdio \
   -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
-  -append 'console=ttyS0 quiet panic=1 rdinit=/init' </dev/null | sed -u 's|\r$||' | tee "$log"
+  -append 'console=ttyS0 loglevel=1 panic=1 rdinit=/init' </dev/null | sed -u 's|\r$||' | tee "$log"
 
 grep -q '^guest: passed$' "$log"
