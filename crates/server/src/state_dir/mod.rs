@@ -17,6 +17,7 @@
 
 mod error;
 mod file;
+mod lock;
 mod record;
 mod trash;
 
@@ -32,7 +33,7 @@ use error::failed;
 use file::{create_private_dirs, list, read_json, write_json};
 use gantry_failpoints::{Point, reach};
 use nix::{
-    fcntl::{Flock, FlockArg},
+    fcntl::Flock,
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
 pub(crate) use record::{ContainerRecord, ProcessRecord};
@@ -90,8 +91,7 @@ impl StateDir {
             other => other,
         };
         let file = file.map_err(failed("open", &path))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| StateError::Locked(root.to_owned()))?;
+        let lock = lock::lock(file).ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
         if let Err(error) = trash.sweep() {
