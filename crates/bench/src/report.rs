@@ -90,8 +90,9 @@ impl Measure {
         self
     }
 
-    /// Adds a sample of a subject.
+    /// Adds a sample of a subject. More digits than these would be noise.
     pub(crate) fn push(&mut self, subject: &str, sample: f64) {
+        let sample = (sample * 1e3).round() / 1e3;
         match self.series.iter_mut().find(|series| series.subject == subject) {
             Some(series) => series.samples.push(sample),
             None => {

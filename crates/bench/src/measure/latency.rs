@@ -78,7 +78,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
         let containerd = bench.containerd.as_ref().filter(|_| runtime.name == "runc");
         for pace in Pace::ALL {
             let mut found = Measures::new(&runtime, pace);
-            for _ in 0..bench.count(200, 10) {
+            for _ in 0..bench.count(150, 10) {
                 bare_round(&runtime, (&sleep.bare, &short.bare), pace, &mut found).await?;
                 gantry_round(&gantry, (&sleep.gantry, &short.gantry), pace, &mut found).await?;
                 if let Some(containerd) = containerd {

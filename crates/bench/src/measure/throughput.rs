@@ -41,7 +41,7 @@ async fn rates(bench: &Bench, runtime: &Bare, clients: usize) -> Result<Measure>
     let (bare, own, other) = (bundles("bare")?, bundles("gantry")?, bundles("containerd")?);
     let each = bench.count(96, 32) / clients;
     let rate = |begin: Instant| (each * clients) as f64 / begin.elapsed().as_secs_f64();
-    for _ in 0..bench.count(7, 2) {
+    for _ in 0..bench.count(5, 2) {
         let begin = Instant::now();
         in_loops(&bare, each, |bundle| {
             let pid = runtime.run(bundle)?;
