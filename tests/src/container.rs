@@ -151,6 +151,13 @@ impl NewContainer {
         self
     }
 
+    /// Writes the bundle only, for a caller of its own kind, and returns its directory.
+    #[must_use]
+    pub fn bundle(self) -> PathBuf {
+        self.bundle.write();
+        self.bundle.directory
+    }
+
     /// Writes the bundle, makes the pipes, and asks for the container.
     ///
     /// # Errors
