@@ -9,10 +9,10 @@ modules_dir=$(echo "$kernel"/lib/modules/*)
 release=$(basename "$modules_dir")
 
 # What CRIU looks at sockets through and locks the network with (softdeps named, as busybox's
-# modprobe does not know them), and what a container's file system or network may want.
+# modprobe does not know them); a disk to limit; what a container's file system or network may want.
 modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
   nfnetlink nf_conntrack_netlink nf_tables nft_compat x_tables ip_tables ip6_tables iptable_filter
-  ip6table_filter overlay veth"
+  ip6table_filter virtio_pci virtio_blk overlay veth"
 # jq is the tests'; tar: CRIU keeps a tmpfs as an archive, with options that busybox does not have.
 system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save ip jq
   tar gzip"

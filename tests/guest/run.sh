@@ -24,8 +24,9 @@ cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-forma
   while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
 $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs"
 
+truncate -s 16M "$cache/disk"
 timeout --foreground 900 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
-  -nodefaults -no-reboot -display none -serial stdio \
+  -drive "file=$cache/disk,format=raw,if=virtio" -nodefaults -no-reboot -display none -serial stdio \
   -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
   -append 'console=ttyS0 loglevel=1 panic=1 rdinit=/init' </dev/null | sed -u 's|\r$||' | tee "$log"
 

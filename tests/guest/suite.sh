@@ -1,6 +1,7 @@
 #!/bin/sh
 # What is run in the guest: the end-to-end tests, then checkpoints.
 export GANTRYD=/gantry/bin/gantryd GANTRY_SHIM=/gantry/bin/gantry-shim GANTRY=/gantry/bin/gantry
+export GANTRY_TEST_STRICT=1
 
 failed=0
 for test in /gantry/tests/*; do
