@@ -6,6 +6,7 @@
 
 mod cases;
 mod journal;
+mod outcome;
 mod story;
 
 #[path = "../variants/mod.rs"]

@@ -7,13 +7,12 @@ use std::{
 };
 
 use gantry_api::{
-    INIT, event_type,
+    INIT,
     types::{self, AddProcessRequest, CreateContainerRequest, SignalRequest, User},
 };
 use gantry_failpoints::{DIRECTORY, Point};
 use gantry_tests::{
-    PATIENCE, Runtime, Server, bundle::Bundle, cgroup, events, eventually, processes,
-    runtime::write_script,
+    PATIENCE, Runtime, Server, bundle::Bundle, eventually, processes, runtime::write_script,
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -24,15 +23,15 @@ use crate::{
     variants::Variant,
 };
 
-const EXEC: &str = "e";
+pub(crate) const EXEC: &str = "e";
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(crate) struct Story {
-    server: Server,
-    case: Case,
-    armed: PathBuf,
-    id: String,
+    pub(crate) server: Server,
+    pub(crate) case: Case,
+    pub(crate) armed: PathBuf,
+    pub(crate) id: String,
     bundle: Bundle,
     /// Calls that failed although the server lives: those of a shim that died.
     failures: usize,
@@ -288,7 +287,7 @@ impl Story {
     }
 
     /// Starts the server again if it has died, or is about to; whether it had.
-    async fn revive(&mut self) -> bool {
+    pub(crate) async fn revive(&mut self) -> bool {
         let patience = if self.is_dying() { PATIENCE } else { Duration::ZERO };
         let dead = processes::ends_within(self.server.pid(), patience).await;
         if dead {
@@ -327,7 +326,7 @@ impl Story {
     }
 
     /// Waits for the process at the point to have died.
-    async fn reached(&self) {
+    pub(crate) async fn reached(&self) {
         let path = self.armed.join(self.case.point.name());
         eventually("the point is reached", || !path.exists()).await;
     }
@@ -352,68 +351,6 @@ impl Story {
             self.revive().await;
             tokio::time::sleep(LOOK_AGAIN).await;
         }
-    }
-
-    async fn conclude(mut self) {
-        self.reached().await;
-        self.revive().await;
-        self.assert_told().await;
-        let state = self.server.state_dir();
-        for kept in ["quarantine", "removed", "containers/types"] {
-            let wanted =
-                usize::from(kept == "quarantine" && self.case.when == When::RestartAfterDamage);
-            let left = || fs::read_dir(state.join(kept)).into_iter().flatten().count();
-            // The files go after the last event.
-            eventually(&format!("nothing in {kept}"), || left() == wanted).await;
-        }
-        if self.case.when == When::CreateWithoutCgroup {
-            assert_eq!(
-                cgroup::directories(&self.server.service.cgroup),
-                Vec::<PathBuf>::new(),
-                "a cgroup is left"
-            );
-        }
-        let _ = fs::remove_dir_all(&self.armed);
-        self.server.finish().await;
-    }
-
-    /// Everything was told once, with the true status.
-    async fn assert_told(&self) {
-        let exits =
-            |process: &'static str| self.server.service.events.wait_exit(0, &self.id, process);
-        let status = exits(INIT).await;
-        let events = self.server.service.events.all();
-        let mut wanted = vec![
-            (event_type::START_CONTAINER, INIT, 0),
-            (event_type::START_PROCESS, EXEC, 0),
-            (event_type::PAUSE, "", 0),
-            (event_type::RESUME, "", 0),
-            (event_type::EXIT, EXEC, 137),
-            (event_type::EXIT, INIT, 3),
-        ];
-        // Only the shim saw it, and took it to the grave.
-        if status == 255 && self.case.when == When::EndWithoutServer {
-            wanted.last_mut().expect("an exit").2 = status;
-        }
-        let mut told: Vec<_> = events
-            .iter()
-            .map(|event| (event.r#type.as_str(), event.pid.as_str(), event.status))
-            .collect();
-        if self.case.when == When::Oom {
-            assert!(told.iter().any(|event| event.0 == event_type::OOM), "no oom: {told:?}");
-            told.retain(|event| event.0 != event_type::OOM && event.1 != "oom");
-        }
-        assert_eq!(
-            told.iter()
-                .map(|(kind, process, status)| match *kind {
-                    event_type::PAUSE | event_type::RESUME => (*kind, "", *status),
-                    _ => (*kind, *process, *status),
-                })
-                .collect::<Vec<_>>(),
-            wanted,
-            "{}",
-            events::listing(&events),
-        );
     }
 }
 

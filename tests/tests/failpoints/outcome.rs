@@ -1,0 +1,76 @@
+//! What must be true when a story has been told.
+
+use std::{fs, path::PathBuf};
+
+use gantry_api::{INIT, event_type};
+use gantry_tests::{cgroup, events, eventually};
+
+use crate::{
+    cases::When,
+    story::{EXEC, Story},
+};
+
+impl Story {
+    /// Checks what was told, and that nothing is left.
+    pub(crate) async fn conclude(mut self) {
+        self.reached().await;
+        self.revive().await;
+        self.assert_told().await;
+        let state = self.server.state_dir();
+        for kept in ["quarantine", "removed", "containers/types"] {
+            let wanted =
+                usize::from(kept == "quarantine" && self.case.when == When::RestartAfterDamage);
+            let left = || fs::read_dir(state.join(kept)).into_iter().flatten().count();
+            // The files go after the last event.
+            eventually(&format!("nothing in {kept}"), || left() == wanted).await;
+        }
+        if self.case.when == When::CreateWithoutCgroup {
+            assert_eq!(
+                cgroup::directories(&self.server.service.cgroup),
+                Vec::<PathBuf>::new(),
+                "a cgroup is left"
+            );
+        }
+        let _ = fs::remove_dir_all(&self.armed);
+        self.server.finish().await;
+    }
+
+    /// Everything was told once, with the true status.
+    async fn assert_told(&self) {
+        let exits =
+            |process: &'static str| self.server.service.events.wait_exit(0, &self.id, process);
+        let status = exits(INIT).await;
+        let events = self.server.service.events.all();
+        let mut wanted = vec![
+            (event_type::START_CONTAINER, INIT, 0),
+            (event_type::START_PROCESS, EXEC, 0),
+            (event_type::PAUSE, "", 0),
+            (event_type::RESUME, "", 0),
+            (event_type::EXIT, EXEC, 137),
+            (event_type::EXIT, INIT, 3),
+        ];
+        // Only the shim saw it, and took it to the grave.
+        if status == 255 && self.case.when == When::EndWithoutServer {
+            wanted.last_mut().expect("an exit").2 = status;
+        }
+        let mut told: Vec<_> = events
+            .iter()
+            .map(|event| (event.r#type.as_str(), event.pid.as_str(), event.status))
+            .collect();
+        if self.case.when == When::Oom {
+            assert!(told.iter().any(|event| event.0 == event_type::OOM), "no oom: {told:?}");
+            told.retain(|event| event.0 != event_type::OOM && event.1 != "oom");
+        }
+        assert_eq!(
+            told.iter()
+                .map(|(kind, process, status)| match *kind {
+                    event_type::PAUSE | event_type::RESUME => (*kind, "", *status),
+                    _ => (*kind, *process, *status),
+                })
+                .collect::<Vec<_>>(),
+            wanted,
+            "{}",
+            events::listing(&events),
+        );
+    }
+}
