@@ -24,6 +24,7 @@ pub mod runtime;
 pub mod server;
 pub mod service;
 pub mod status;
+pub mod terminal;
 
 use std::{future::Future, io::Write, time::Duration};
 
