@@ -298,8 +298,9 @@ async fn a_beginning_before_everything_or_after_it_is_fine() {
     let Some(server) = Server::own(Runc).await else { return };
     run_to_end(&server, "c").await;
     let mut api = server.service.api();
-    let all = stored(&mut api, Timestamp { seconds: -62_135_596_800, nanos: 0 }).await;
-    assert_eq!(all.len(), 2, "year 1, the zero time of Go, which a daemon sends at first");
+    // Not year 1 itself, the zero time of Go: that means that none was given.
+    let all = stored(&mut api, Timestamp { seconds: -62_135_596_799, nanos: 0 }).await;
+    assert_eq!(all.len(), 2, "long before the epoch");
     assert_eq!(stored(&mut api, Timestamp { seconds: 0, nanos: 0 }).await, all);
     let late = Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 };
     assert_eq!(stored(&mut api, late).await, [], "year 9999");

@@ -79,9 +79,12 @@ impl Process {
             .map_err(|errno| system("open a pidfd")(errno.into()))?;
         let process = Self { pid, pidfd };
         reach(Point::ShimPidfdOpened);
-        let identity = process
-            .identity()
-            .map_err(system("recognize a child in the process that the runtime named"))?;
+        if !is_descendant(pid) {
+            // A runtime that names any other process must not have it signalled in its stead.
+            let errno = rustix::io::Errno::CHILD.into();
+            return Err(system("find a child in the pid that the runtime named")(errno));
+        }
+        let identity = process.identity().map_err(system("read the process's identity"))?;
         crate::state::write_started(&identity).map_err(system("write started.json"))?;
         reach(Point::ShimStartedRecorded);
         Ok(process)
@@ -96,15 +99,7 @@ impl Process {
     }
 
     fn identity(&self) -> io::Result<Identity> {
-        let mut file = File::open(format!("/proc/{}/stat", self.number()))?;
-        // Longer than the file can be, which is given at once.
-        let mut stat = [0; 1024];
-        let length = file.read(&mut stat)?;
-        let stat = String::from_utf8_lossy(&stat[..length]);
-        // A runtime that names any other process must not have it signalled in its stead.
-        if parent(&stat) != Some(rustix::process::getpid()) {
-            return Err(rustix::io::Errno::CHILD.into());
-        }
+        let stat = stat(self.pid)?;
         let start_time = start_time(&stat).ok_or(rustix::io::Errno::INVAL)?;
         let pidfd_inode = rustix::fs::fstat(&self.pidfd)?.st_ino;
         Ok(Identity { pid: self.number(), start_time, pidfd_inode })
@@ -118,6 +113,28 @@ fn read_pid() -> io::Result<Pid> {
 
 fn positive(text: &str) -> Option<Pid> {
     Pid::from_raw(text.trim().parse::<u32>().ok()?.try_into().ok()?)
+}
+
+/// Whether the process is a child of the shim, or will be as soon as helpers of the runtime that are
+/// about to end have ended: crun waits for its own child no longer than for a word from it.
+fn is_descendant(pid: Pid) -> bool {
+    let shim = rustix::process::getpid();
+    // A helper can end between two looks, and then its child has another parent.
+    (0..ATTEMPTS).any(|_| {
+        let mut ancestors = std::iter::successors(Some(pid), |pid| parent(&stat(*pid).ok()?));
+        ancestors.any(|ancestor| ancestor == shim)
+    })
+}
+
+/// More helpers than any runtime has.
+const ATTEMPTS: usize = 8;
+
+fn stat(pid: Pid) -> io::Result<String> {
+    let mut file = File::open(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
+    // Longer than the file can be, which is given at once.
+    let mut stat = [0; 1024];
+    let length = file.read(&mut stat)?;
+    Ok(String::from_utf8_lossy(&stat[..length]).into_owned())
 }
 
 /// Field 22 of /proc/pid/stat.

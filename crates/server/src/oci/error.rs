@@ -56,9 +56,9 @@ impl OciError {
             (WaitStatus::Code(_), Some(said)) => {
                 Self::Refused { message: log::with_common_phrases(said) }
             }
-            (WaitStatus::Code(code), None) => {
-                Self::Refused { message: format!("the runtime said nothing, exit status {code}") }
-            }
+            (WaitStatus::Code(code), None) => Self::Refused {
+                message: format!("exit status {code}, and no word in the runtime's log"),
+            },
         }
     }
 

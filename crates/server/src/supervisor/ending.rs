@@ -8,7 +8,7 @@ use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use super::{
-    actor::{Actor, Member},
+    actor::{Actor, Member, Operation},
     clear,
 };
 use crate::{
@@ -20,6 +20,10 @@ impl Actor {
     /// A process has ended.
     pub(super) fn exited(&mut self, process: &ProcessId, status: ExitStatus) {
         if process.is_init() {
+            if self.operation == Some(Operation::Resume) {
+                // It could only end because it goes on, which is told first.
+                self.tell_pause(false);
+            }
             self.lifecycle.init_exited(status);
             reach(Point::ServerInitExited);
             self.dismiss_early(process);
