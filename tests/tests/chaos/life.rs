@@ -133,7 +133,7 @@ impl Worker {
             End::Own(after) => {
                 format!("sleep {}.{:03}; exit {code}", after / 1000, after % 1000)
             }
-            End::Term => format!("trap 'exit {code}' TERM; while :; do sleep 0.02; done"),
+            End::Term => format!("trap 'exit {code}' TERM; sleep 1000000 & wait"),
             End::Kill => "exec sleep 1000000".to_owned(),
         };
         self.bundle.config["process"]["args"] = json!(["sh", "-c", script]);

@@ -73,7 +73,7 @@ impl Story {
         let directory = service.work.join("bundles").join(&id);
         let mut bundle = Bundle::new(directory, &service.work.join("rootfs"), &cgroup);
         bundle.config["process"]["args"] =
-            json!(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.02; done"]);
+            json!(["sh", "-c", "trap 'exit 3' TERM; sleep 1000000 & wait"]);
         if case.when == When::CreateWithoutCgroup {
             bundle.config["linux"]["cgroupsPath"] = json!(null);
         }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_tests::{Container, Runtime, Server, cgroup, eventually, processes, runtime::wrapper};
+use gantry_tests::{
+    Container, Runtime, Server, cgroup, eventually, improves, processes, runtime::wrapper,
+};
 use rustix::process::Signal;
 
 /// Far less than any deadline of the server; a container and an exec take some 100 ms together.
@@ -95,4 +97,33 @@ async fn nothing_waits_for_a_frozen_container() {
 fn start_in_frozen(container: &Container) -> tokio::task::JoinHandle<()> {
     let exec = container.exec("e").without_pipes().sh("exit 0");
     tokio::spawn(async move { drop(exec.start().await) })
+}
+
+/// Else it would go on behind the back of the next server, which has looked how things are before.
+#[tokio::test]
+async fn a_runtime_call_ends_with_its_server() {
+    if improves("the original's runtimes go on") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory for the runtime");
+    let reached = directory.path().join("reached");
+    let script = format!(
+        "if [ $command = pause ]; then echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000000; fi",
+        reached.display()
+    );
+    let runtime = wrapper(directory.path(), Runtime::Runc, &script);
+    let setup = Server::setup(Runtime::Runc).runtime_path(&runtime);
+    let Some(mut server) = setup.start().await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let (pausing, ()) = tokio::join!(container.set_status("paused"), async {
+        eventually("the runtime is called", || reached.exists()).await;
+        server.kill().await;
+    });
+    pausing.expect_err("the server is gone");
+    let pid = std::fs::read_to_string(&reached).unwrap().trim().parse().unwrap();
+    assert!(processes::ends_within(pid, AT_ONCE).await, "the runtime goes on");
+    server.start_again().await;
+    assert_eq!(container.state().await.unwrap().status, "running");
+    assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
 }

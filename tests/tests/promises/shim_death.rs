@@ -22,10 +22,8 @@ async fn a_process_outlives_its_shim(#[values(Runc, Crun)] runtime: Runtime) {
     }
     let Some(server) = Server::own(runtime).await else { return };
     for round in 1..=2 {
-        let container = server
-            .container("c")
-            .without_pipes()
-            .sh("trap 'exit 7' TERM; while :; do sleep 0.02; done");
+        let container =
+            server.container("c").without_pipes().sh("trap 'exit 7' TERM; sleep 1000000 & wait");
         let container = container.create().await.unwrap();
         let exec =
             container.exec("e").without_pipes().args(&["sleep", "1000000"]).start().await.unwrap();

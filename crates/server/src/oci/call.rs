@@ -61,6 +61,7 @@ impl Runtimes {
             .stdout(output.try_clone().map_err(failed)?)
             .stderr(errors.try_clone().map_err(failed)?)
             .process_group(0);
+        crate::sys::die_with_server(&mut command);
         let (pid, mut ended) = self.reaper.spawn(&mut command).map_err(failed)?;
         let Ok(status) = timeout(self.deadline, &mut ended).await else {
             self.reaper.kill_group(pid);

@@ -2,11 +2,13 @@
 //! that pass descriptors. The only home of `unsafe` in the server.
 
 mod async_fd;
+mod death;
 mod pidfd;
 mod reaper;
 mod seqpacket;
 
 pub(crate) use async_fd::watch;
+pub(crate) use death::die_with_server;
 pub(crate) use pidfd::{PidFd, process_start_time, zombie_status};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;
