@@ -32,10 +32,15 @@ impl Bare {
 
     /// `run --detach`; the pid.
     pub(crate) fn run(&self, bundle: &Bundle) -> Result<u32> {
+        self.run_into(bundle, Stdio::null())
+    }
+
+    /// The same, with somewhere to write.
+    pub(crate) fn run_into(&self, bundle: &Bundle, stdout: Stdio) -> Result<u32> {
         let pid_file = bundle.path.join("pid");
         let mut command = self.command(&["run", "--detach", "--bundle"]);
         command.arg(&bundle.path).arg("--pid-file").arg(&pid_file).arg(&bundle.id);
-        succeed(&mut command)?;
+        finish(command.stdout(stdout))?;
         read_pid(&pid_file)
     }
 
@@ -79,7 +84,11 @@ impl Bare {
 
 /// Runs a command with nothing to read and nowhere to write.
 pub(crate) fn succeed(command: &mut Command) -> Result<()> {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    finish(command.stdout(Stdio::null()))
+}
+
+fn finish(command: &mut Command) -> Result<()> {
+    command.stdin(Stdio::null()).stderr(Stdio::null());
     let status = command.status().with_context(|| format!("run {command:?}"))?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())

@@ -135,6 +135,11 @@ impl Drop for Bed {
         let roots = cgroup_roots().into_iter().map(|root| root.join(&self.cgroup[1..]));
         let groups: Vec<PathBuf> = roots.flat_map(|root| subtree(&root)).collect();
         let work = self.work().to_string_lossy().into_owned();
+        // A frozen process does not die.
+        for group in &groups {
+            let _ = fs::write(group.join("freezer.state"), "THAWED");
+            let _ = fs::write(group.join("cgroup.freeze"), "0");
+        }
         // Shims leave when their process is gone, and a killed process takes its time.
         for attempt in 0..100 {
             let members = groups.iter().flat_map(|group| proc::members(group));

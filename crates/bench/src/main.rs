@@ -20,6 +20,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{geteuid, getpid, set_child_subreaper};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     bed::Bed,
@@ -66,8 +67,17 @@ fn main() -> Result<()> {
         tokio::select! {
             result = run(&options) => result,
             _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+            () = terminated() => anyhow::bail!("terminated"),
         }
     })
+}
+
+/// What was started is to be cleaned up then too.
+async fn terminated() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => _ = signals.recv().await,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 fn parse() -> Result<Option<Options>> {
