@@ -36,8 +36,8 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
     Ok(vec![pipe(bench, &runtime, &gantry).await?, terminal(bench, &gantry).await?])
 }
 
-/// A process in a container pays for the memory of a pipe (its cgroup is charged), so the floor is
-/// one that has the same pipe of the bare runtime.
+/// A process in a container is in a CPU cgroup of its own and scheduled apart from its reader, so
+/// there is a second floor: the same in a container of the bare runtime.
 async fn pipe(bench: &Bench, runtime: &Bare, gantry: &Gantry) -> Result<Measure> {
     let mib = bench.count(4096, 512);
     let args = dd(mib);
