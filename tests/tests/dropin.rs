@@ -295,7 +295,7 @@ async fn settings_are_read_from_a_file() {
     let work = tempfile::tempdir().unwrap();
     let file = work.path().join("gantryd.toml");
     fs::write(&file, "retain_count = 4\nshim_name = \"from-a-file\"\n").unwrap();
-    let setup = Server::setup(Crun).arguments(&["--config", path(&file)]);
+    let setup = Server::setup(Runc).arguments(&["--config", path(&file)]);
     let Some(server) = setup.start().await else { return };
     for id in ["a", "b", "c"] {
         let container = server.container(id).create().await.unwrap();
