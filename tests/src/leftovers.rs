@@ -13,8 +13,8 @@ use gantry_api::types::StateRequest;
 use crate::{Runtime, cgroup, eventually, patiently, processes, service::Service};
 
 /// How long a shim may take to leave after its container's last event, and an aborted runtime to
-/// die.
-const GRACE: Duration = Duration::from_secs(10);
+/// die: longer than unread output is kept by default, which is 10 s.
+const GRACE: Duration = Duration::from_secs(20);
 
 /// Checks that no container, process, mount, cgroup or runtime state is left.
 ///
