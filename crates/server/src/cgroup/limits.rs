@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Cgroup, CgroupError, Dir, file::write};
+use super::{
+    Cgroup, CgroupError, Dir,
+    file::{Reader, write},
+};
 
 /// What `Runtimes::update` does not do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub(crate) enum DeviceLimitKind {
 pub(crate) enum LimitError {
     #[error("{limit} is not supported by this kernel: there is no {}", .file.display())]
     Unsupported { limit: &'static str, file: PathBuf },
+    #[error("{limit} is ignored by this kernel: {} stays {is}", .file.display())]
+    Ignored { limit: &'static str, file: PathBuf, is: u64 },
     #[error("{limit} does not exist in cgroup v2")]
     NotInV2 { limit: &'static str },
     #[error("{limit} cannot be set")]
@@ -117,7 +122,11 @@ impl Cgroup {
         value: u64,
     ) -> Result<(), LimitError> {
         match self.controller(controller) {
-            Some(Dir::V1(dir)) => set(limit, &[dir.join(file)], &value.to_string()),
+            Some(Dir::V1(dir)) => {
+                let file = dir.join(file);
+                set(limit, std::slice::from_ref(&file), &value.to_string())?;
+                check(limit, file, value)
+            }
             Some(Dir::V2(_)) => Err(LimitError::NotInV2 { limit }),
             None => Err(no_controller(limit, controller)),
         }
@@ -149,6 +158,20 @@ impl Cgroup {
 fn no_controller(limit: &'static str, controller: &'static str) -> LimitError {
     LimitError::Refused { limit, source: CgroupError::NoController(controller) }
 }
+
+/// Some kernels take a limit and do nothing with it; others round it to pages.
+fn check(limit: &'static str, file: PathBuf, value: u64) -> Result<(), LimitError> {
+    let is = Reader::new().number(&file);
+    match is.map_err(|source| LimitError::Refused { limit, source })? {
+        Some(is) if is.abs_diff(value) >= LARGEST_PAGE => {
+            Err(LimitError::Ignored { limit, file, is })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Of all processors that Linux runs on.
+const LARGEST_PAGE: u64 = 64 * 1024;
 
 /// Writes to the first of the files that this kernel has.
 fn set(limit: &'static str, files: &[PathBuf], value: &str) -> Result<(), LimitError> {

@@ -67,7 +67,11 @@ fn code(error: &SupervisorError) -> Code {
         | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
         SupervisorError::ProcessExited(_)
         | SupervisorError::NoTerminal(_)
-        | SupervisorError::Limit(LimitError::Unsupported { .. } | LimitError::NotInV2 { .. })
+        | SupervisorError::Limit(
+            LimitError::Unsupported { .. }
+            | LimitError::Ignored { .. }
+            | LimitError::NotInV2 { .. },
+        )
         | SupervisorError::Refused(Refusal::Phase(_)) => Code::FailedPrecondition,
         SupervisorError::Limit(LimitError::Refused { .. }) => Code::InvalidArgument,
         SupervisorError::Busy(_) => Code::Aborted,
