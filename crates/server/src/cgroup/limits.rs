@@ -16,6 +16,8 @@ pub(crate) struct DirectLimits {
     pub(crate) kernel_tcp_memory: Option<u64>,
     /// 10 to 1000.
     pub(crate) leaf_weight: Option<u16>,
+    /// Realtime scheduling is limited, which runtimes do in v1 and pass over in v2.
+    pub(crate) realtime: bool,
     pub(crate) devices: Vec<DeviceLimit>,
 }
 
@@ -100,6 +102,9 @@ impl DeviceLimitKind {
 impl Cgroup {
     /// Sets the limits, in order, up to the first that cannot be set.
     pub(crate) fn limit(&self, limits: &DirectLimits) -> Result<(), LimitError> {
+        if limits.realtime && matches!(self.controller("cpu"), Some(Dir::V2(_))) {
+            return Err(LimitError::NotInV2 { limit: "cpuRealtimePeriod or cpuRealtimeRuntime" });
+        }
         if let Some(bytes) = limits.kernel_memory {
             self.limit_v1("memory", ("kernelMemoryLimit", "memory.kmem.limit_in_bytes"), bytes)?;
         }

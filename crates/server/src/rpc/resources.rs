@@ -58,6 +58,7 @@ fn direct(update: &UpdateResource) -> Result<DirectLimits, BadField> {
         kernel_memory: given(update.kernel_memory_limit),
         kernel_tcp_memory: given(update.kernel_tcp_memory_limit),
         leaf_weight,
+        realtime: update.cpu_realtime_period > 0 || update.cpu_realtime_runtime != 0,
         devices: devices(update)?,
     })
 }
