@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use Runtime::{Crun, Runc};
+use Runtime::Runc;
 use gantry_api::types::EventsRequest;
 use gantry_tests::{
     Runtime, Server,
