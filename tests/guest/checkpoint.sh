@@ -29,15 +29,15 @@ grows() {
 server=$!
 until $gantry version; do kill -0 $server; done
 
+: >$work/out
 # Counts on stdout, names its start on stderr, reads what may come on stdin.
 # shellcheck disable=SC2016 # the container's shell expands it
 $gantry run -i --rootfs $work/rootfs counter /bin/busybox sh -c '
   echo begin >&2
   i=0
   while busybox sleep 0.1; do i=$((i + 1)); echo $i; done
-' </dev/null >$work/out 2>$work/run.log &
+' </dev/null >>$work/out 2>$work/run.log &
 run=$!
-: >>$work/out
 grows $work/out 3
 
 $gantry checkpoint create counter first || fail "cannot create one"
@@ -53,11 +53,11 @@ $gantry ps counter 2>/dev/null && fail "the container is still there"
 
 last=$(tail -n 1 $work/out)
 for name in second first; do
-  $gantry restore counter $name </dev/null >$work/restored 2>$work/restore.log &
+  : >$work/$name
+  $gantry restore counter $name </dev/null >>$work/$name 2>$work/restore.log &
   run=$!
-  : >>$work/restored
-  grows $work/restored 3
-  first=$(head -n 1 $work/restored)
+  grows $work/$name 3
+  first=$(head -n 1 $work/$name)
   case $name in
     second) [ "$first" -eq $((last + 1)) ] || fail "restored at $first, left at $last" ;;
     first) [ "$first" -lt "$last" ] || fail "restored at $first, from before $last" ;;

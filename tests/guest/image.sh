@@ -13,9 +13,10 @@ release=$(basename "$modules_dir")
 modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet_diag netlink_diag
   nfnetlink nf_conntrack_netlink nf_tables nft_compat x_tables ip_tables ip6_tables iptable_filter
   ip6table_filter virtio_pci virtio_blk overlay veth"
-# jq is the tests'; tar: CRIU keeps a tmpfs as an archive, with options that busybox does not have.
-system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save ip jq
-  tar gzip"
+# sh, nsenter and ip are the tests', as busybox's prefer each other and know less; tar: CRIU
+# keeps a tmpfs as an archive, with options that busybox does not have.
+system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save tar gzip
+  sh nsenter ip jq"
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -43,7 +44,9 @@ add_module() {
   done
 }
 
-mkdir -p "$root"/{bin,dev,etc,gantry,mnt,proc,root,run,sys,tmp,usr,var/lib}
+# Merged as on Debian, or a program would be in two places.
+mkdir -p "$root"/{dev,etc,gantry,mnt,proc,root,run,sys,tmp,var/lib} "$root"/usr/{bin,sbin,lib,lib64}
+for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
 install -m 755 /bin/busybox "$root/bin/busybox"
 install -m 755 "$here/init" "$root/init"
 install -m 755 -t "$root/gantry" "$here/suite.sh" "$here/checkpoint.sh"
