@@ -20,6 +20,7 @@ pub mod pipes;
 pub mod process;
 pub mod processes;
 pub mod programs;
+pub mod reading;
 pub mod runtime;
 pub mod server;
 pub mod service;
@@ -35,7 +36,7 @@ pub use server::Server;
 
 /// How long anything that must happen may take before the test fails: ample, since other tests
 /// run beside it, and never waited for in full when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits for what must happen.
 ///

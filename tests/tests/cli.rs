@@ -8,7 +8,7 @@ use std::{
 };
 
 use Runtime::{Crun, Runc};
-use gantry_tests::{Runtime, Server, processes, programs, terminal::Terminal};
+use gantry_tests::{Runtime, Server, processes, programs, reading::Reading, terminal::Terminal};
 use rstest::rstest;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -326,47 +326,6 @@ async fn versions_of_both_are_told() {
         "{version}"
     );
     bed.finish().await;
-}
-
-/// A program of which the output is read while it runs.
-struct Reading {
-    child: std::process::Child,
-    output: tokio::process::ChildStdout,
-    read: Vec<u8>,
-}
-
-impl Reading {
-    fn of(mut child: std::process::Child) -> Self {
-        let output = child.stdout.take().expect("a pipe as its stdout");
-        let output = tokio::process::ChildStdout::from_std(output).unwrap();
-        Self { child, output, read: Vec::new() }
-    }
-
-    fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    async fn until(&mut self, text: &str) {
-        use tokio::io::AsyncReadExt;
-        let reading = async {
-            while !String::from_utf8_lossy(&self.read).contains(text) {
-                assert!(self.output.read_buf(&mut self.read).await.unwrap() > 0, "no {text:?}");
-            }
-        };
-        gantry_tests::patiently(text, reading).await;
-    }
-
-    async fn end(&mut self) -> Option<i32> {
-        assert!(processes::ends_within(self.pid(), gantry_tests::PATIENCE).await);
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 fn output(command: &Command) -> Output {
