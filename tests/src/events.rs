@@ -180,7 +180,9 @@ fn check_container(id: &str, events: &[Event]) -> Result<(), String> {
             event_type::START_PROCESS => alive.contains(&INIT) && !alive.contains(&process),
             event_type::EXIT if process == INIT => alive == [INIT],
             event_type::EXIT => alive.contains(&process),
-            event_type::PAUSE | event_type::RESUME | event_type::OOM => alive.contains(&INIT),
+            event_type::PAUSE | event_type::RESUME => alive.contains(&INIT),
+            // The original takes the removal of a cgroup for one.
+            event_type::OOM => alive.contains(&INIT) || programs::is_incumbent(),
             _ => false,
         };
         if !fits {

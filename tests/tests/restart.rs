@@ -24,7 +24,7 @@ async fn containers_live_on(
         process.pipes().write(b"ready\n").await;
         process.pipes().stdout_until("ready\n").await;
     }
-    let before = container.state().await.unwrap();
+    let mut before = container.state().await.unwrap();
 
     server.end(signal).await;
     // The streams go on while there is no server.
@@ -33,7 +33,12 @@ async fn containers_live_on(
         process.pipes().stdout_until("without a server\n").await;
     }
     server.start_again().await;
-    assert_eq!(container.state().await.unwrap(), before, "it is as before");
+    let mut after = container.state().await.unwrap();
+    // The original lists them in any order.
+    for state in [&mut before, &mut after] {
+        state.processes.sort_unstable_by(|one, other| one.pid.cmp(&other.pid));
+    }
+    assert_eq!(after, before, "it is as before");
 
     for (process, status) in [(&mut exec, 8), (&mut container.init, 7)] {
         process.pipes().write(b"and after\n").await;
@@ -49,6 +54,9 @@ async fn containers_live_on(
 #[rstest]
 #[tokio::test]
 async fn exits_without_a_server_are_told_later(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original never tells of some") {
+        return;
+    }
     let Some(mut server) = Server::own(runtime).await else { return };
     let mut code = server.container("code").sh("read line; exit 42").create().await.unwrap();
     let signal = server.container("signal").create().await.unwrap();
@@ -143,6 +151,9 @@ async fn everything_works_after_many_restarts(#[values(Runc, Crun)] runtime: Run
 #[rstest]
 #[tokio::test]
 async fn an_exit_is_told_once(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original never tells of some") {
+        return;
+    }
     let Some(mut server) = Server::own(runtime).await else { return };
     let mut containers = Vec::new();
     for number in 0..20 {
@@ -165,6 +176,9 @@ async fn an_exit_is_told_once(#[values(Runc, Crun)] runtime: Runtime) {
 #[rstest]
 #[tokio::test]
 async fn a_terminal_lives_on(#[values(Runc, Crun)] runtime: Runtime) {
+    if runtime == Crun && improves("a terminal on crun") {
+        return;
+    }
     let Some(mut server) = Server::own(runtime).await else { return };
     let mut container = server.container("c").terminal().args(&["sh"]).create().await.unwrap();
     container.init.pipes().write(b"echo $((1 + 1))-first\n").await;

@@ -11,10 +11,19 @@ use rstest::rstest;
 use serde_json::json;
 use tonic::{Code, Status};
 
+async fn start(runtime: Runtime) -> Option<Server> {
+    if runtime == Crun
+        && improves("the original updates what was not given too, which crun refuses")
+    {
+        return None;
+    }
+    Server::start(runtime).await
+}
+
 #[rstest]
 #[tokio::test]
 async fn of_the_processor(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let new = UpdateResource {
         cpu_shares: 512,
@@ -43,7 +52,7 @@ async fn of_the_processor(#[values(Runc, Crun)] runtime: Runtime) {
 #[rstest]
 #[tokio::test]
 async fn of_memory(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let new = UpdateResource {
         memory_limit: 64 << 20,
@@ -69,7 +78,7 @@ async fn of_memory(#[values(Runc, Crun)] runtime: Runtime) {
 #[rstest]
 #[tokio::test]
 async fn of_the_number_of_tasks(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     if improves("the original does not pass it on") {
         return;
     }
@@ -86,7 +95,7 @@ async fn of_block_devices(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original passes no device on") {
         return;
     }
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let Some(device) = some_disk() else { return skip("there is no disk") };
     let (name, blk_i_o_device) = (format!("{}:{}", device.major, device.minor), Some(device));
@@ -125,7 +134,7 @@ async fn what_the_kernel_cannot_do_is_told(#[values(Runc, Crun)] runtime: Runtim
     if improves("the original says nothing") {
         return;
     }
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let device = some_disk();
     let weights = vec![WeightDevice { blk_io_device: device, weight: 200, leaf_weight: 0 }];
@@ -162,7 +171,7 @@ async fn what_the_kernel_cannot_do_is_told(#[values(Runc, Crun)] runtime: Runtim
 #[rstest]
 #[tokio::test]
 async fn what_is_not_given_stays(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").config(|config| {
         config["linux"]["resources"] = json!({
             "memory": { "limit": 64 << 20, "swap": 96 << 20, "reservation": 16 << 20 },
@@ -186,7 +195,7 @@ async fn what_is_not_given_stays(#[values(Runc, Crun)] runtime: Runtime) {
 #[rstest]
 #[tokio::test]
 async fn what_the_runtime_refuses_is_told_in_its_words(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let bad = UpdateResource { cpuset_cpus: "4000".to_owned(), ..<_>::default() };
     let error = update(&container, bad).await.unwrap_err();
@@ -218,7 +227,7 @@ async fn numbers_out_of_range() {
 #[rstest]
 #[tokio::test]
 async fn of_a_paused_container(#[values(Runc, Crun)] runtime: Runtime) {
-    let Some(server) = Server::start(runtime).await else { return };
+    let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     container.pause().await;
     update(&container, UpdateResource { memory_limit: 64 << 20, ..<_>::default() }).await.unwrap();
