@@ -19,6 +19,9 @@ use crate::stdio::{self, Output, OutputPipe, open_input, open_output};
 /// 4096 bytes): what comes behind it is of others that hold the terminal.
 const TERMINAL_REST: usize = 64 * 1024;
 
+/// Pieces of a terminal's output that are carried at once.
+const STEPS: usize = 16;
+
 /// How far the terminal's output has come.
 pub(crate) enum Drained {
     /// All of it is in the caller's pipe.
@@ -142,12 +145,15 @@ impl Streams {
         self.input = None;
     }
 
-    /// Carries the output of a living process's terminal.
+    /// Carries the output of a living process's terminal, as much as there is, but not for so long
+    /// that anything else waits.
     pub(crate) fn carry_output(&mut self) {
-        if let Some(output) = &mut self.output
-            && let Step::Ended | Step::Broken = output.step()
-        {
-            self.output = None;
+        for _ in 0..STEPS {
+            match self.output.as_mut().map(Pump::step) {
+                Some(Step::Moved(_)) => {}
+                Some(Step::Ended | Step::Broken) => self.output = None,
+                None | Some(Step::Starved | Step::Full) => return,
+            }
         }
     }
 
