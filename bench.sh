@@ -4,17 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-packages="runc crun containerd conmon socat busybox-static"
-missing=$(for package in $packages; do
-  dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
-done)
-if [ -n "$missing" ]; then
-  # Packaged services are not started: the benchmark starts its own.
-  apt-get update -qq
-  # shellcheck disable=SC2086 # a list of words
-  DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends $missing
-fi
-
+.ci/install bench
+PATH=$PATH:~/.cargo/bin
 cargo build --release -p gantryd -p gantry-bench
-cargo shim
+crates/shim/build.sh
 exec cargo run --release -p gantry-bench -- "$@"

@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 .ci/install demo
 PATH=$PATH:~/.cargo/bin
 cargo build --release --locked --bin gantryd --bin gantry
-cargo shim
+crates/shim/build.sh
 
 bin=$(realpath "${CARGO_TARGET_DIR:-target}")/release
 work=$(mktemp -d /tmp/gantry-demo.XXXXXX)

@@ -18,8 +18,10 @@ pub(crate) fn take_link() -> OwnedFd {
 /// Closes what the server should not have passed on: its listening sockets, for one, would stay
 /// open for as long as the shim lives. To be called before the shim opens anything.
 pub(crate) fn close_inherited() {
+    const FIRST: libc::c_uint = 3;
+    const FLAGS: libc::c_uint = 0;
     // SAFETY: nothing owns a descriptor above the standard ones yet. Before Linux 5.9 it fails.
-    unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, FLAGS) };
 }
 
 /// Sets every signal to its default: a disposition of "ignore" would go through the runtime into
