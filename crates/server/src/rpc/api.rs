@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::{
     PendingSupervisor, convert,
     events::{self, EventStream},
-    parse, resources, stats,
+    parse, resources, state, stats,
     status::BadField,
 };
 use crate::{
@@ -223,19 +223,16 @@ impl api_server::Api for Api {
         request: Request<types::StateRequest>,
     ) -> Result<Response<types::StateResponse>, Status> {
         let request = request.into_inner();
-        let containers = if request.id.is_empty() {
-            let mut containers = Vec::new();
+        let mut views = Vec::new();
+        if request.id.is_empty() {
             for handle in self.supervisor().await.containers(NAMESPACE) {
                 // One that is starting, or has just ended, is not there.
-                if let Ok(view) = handle.view().await {
-                    containers.push(convert::container(&view));
-                }
+                views.extend(handle.view().await);
             }
-            containers
         } else {
-            let view = self.container(&request.id).await?.view().await?;
-            vec![convert::container(&view)]
-        };
+            views.push(self.container(&request.id).await?.view().await?);
+        }
+        let containers = state::containers(views).await?;
         let machine = Some(convert::machine());
         Ok(Response::new(types::StateResponse { containers, machine }))
     }

@@ -6,6 +6,7 @@ mod convert;
 mod events;
 mod parse;
 mod resources;
+mod state;
 mod stats;
 mod status;
 
