@@ -3,9 +3,8 @@
 use std::{
     fs::File,
     io::{self, Read, Seek, Write},
-    os::unix::process::CommandExt,
+    os::fd::OwnedFd,
     path::Path,
-    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::time::timeout;
 
 use super::{OciError, OciRuntime, Runtimes};
-use crate::domain::ExitStatus;
+use crate::{domain::ExitStatus, sys::MortalCommand};
 
 /// More output than this is not read.
 const MAX_OUTPUT: u64 = 1 << 20;
@@ -41,7 +40,6 @@ impl<'a> Call<'a> {
 impl Runtimes {
     /// Runs a sub-command to its end and gives its output. What it says goes into a file in
     /// memory, so that a runtime that talks never waits for a reader.
-    #[allow(clippy::disallowed_methods, reason = "this is the place for it")]
     pub(super) async fn call(
         &self,
         runtime: &OciRuntime,
@@ -51,18 +49,18 @@ impl Runtimes {
             |source| OciError::System { what: format!("run the runtime's {verb}"), source };
         let mut output = memory_file().map_err(failed)?;
         let mut errors = memory_file().map_err(failed)?;
-        let mut command = Command::new(&runtime.program);
-        command
-            .args(&runtime.args)
-            .args(["--log-format", "json", verb])
-            .args(args)
-            .envs(env)
-            .stdin(input.map_or_else(|| Ok(Stdio::null()), stdin).map_err(failed)?)
-            .stdout(output.try_clone().map_err(failed)?)
-            .stderr(errors.try_clone().map_err(failed)?)
-            .process_group(0);
-        crate::sys::die_with_server(&mut command);
-        let (pid, mut ended) = self.reaper.spawn(&mut command).map_err(failed)?;
+        let start = || {
+            let streams = [stdin(input)?, output.try_clone()?.into(), errors.try_clone()?.into()];
+            let mut command = MortalCommand::new(&runtime.program, streams)?;
+            command.args(&runtime.args)?;
+            command.args(["--log-format", "json", verb])?;
+            command.args(args)?;
+            if let Some((name, value)) = env {
+                command.env(name, value)?;
+            }
+            command.spawn()
+        };
+        let (pid, mut ended) = self.reaper.spawn(start).map_err(failed)?;
         let Ok(status) = timeout(self.deadline, &mut ended).await else {
             self.reaper.kill_group(pid);
             // It is reaped in any case; this only keeps the order of events plausible.
@@ -88,7 +86,8 @@ fn memory_file() -> io::Result<File> {
     Ok(memfd_create("runtime", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
-fn stdin(content: &[u8]) -> io::Result<Stdio> {
+fn stdin(content: Option<&[u8]>) -> io::Result<OwnedFd> {
+    let Some(content) = content else { return Ok(File::open("/dev/null")?.into()) };
     let mut file = memory_file()?;
     file.write_all(content)?;
     file.rewind()?;

@@ -62,7 +62,7 @@ impl ShimProgram {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let (pid, ended) = reaper.spawn(&mut command)?;
+        let (pid, ended) = reaper.spawn(|| Ok(command.spawn()?.id()))?;
         Ok(StartedShim { link: ShimLink(ours), pid, ended })
     }
 }

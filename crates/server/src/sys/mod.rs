@@ -8,7 +8,7 @@ mod reaper;
 mod seqpacket;
 
 pub(crate) use async_fd::watch;
-pub(crate) use death::die_with_server;
+pub(crate) use death::MortalCommand;
 pub(crate) use pidfd::{PidFd, process_start_time, zombie_status};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;

@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io,
-    process::Command,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -43,15 +42,14 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// Starts a child. The lock is held meanwhile, so that a child that ends at once is not taken
-    /// for an orphan.
+    /// Has a child started, which is reaped here and nowhere else. The lock is held meanwhile, so that
+    /// a child that ends at once is not taken for an orphan.
     pub(crate) fn spawn(
         &self,
-        command: &mut Command,
+        start: impl FnOnce() -> io::Result<u32>,
     ) -> io::Result<(u32, oneshot::Receiver<ExitStatus>)> {
         let mut waiting = self.lock();
-        // The child is reaped here and not through the handle, which may be dropped.
-        let pid = command.spawn()?.id();
+        let pid = start()?;
         let (sender, receiver) = oneshot::channel();
         waiting.insert(pid, sender);
         Ok((pid, receiver))
