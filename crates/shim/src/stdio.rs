@@ -87,7 +87,8 @@ pub(crate) fn own_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 
-fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+/// Opens an open file again, whatever became of its path.
+pub(crate) fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     open(&own_path(fd), flags)
 }
 

@@ -25,9 +25,9 @@ fn a_container_reads_writes_and_exits() {
     shim.server.say(&ToShim::CloseStdin);
     assert_eq!(shim.server.hear_exited(), WaitStatus::Code(7));
     shim.ack();
-    shim.assert_leaves();
     assert_eq!(read_all(out), b"in\nout\n");
     assert_eq!(read_all(err), b"err\n");
+    shim.assert_leaves();
 }
 
 #[test]

@@ -39,8 +39,8 @@ fn closing_delivers_everything_while_the_caller_still_writes() {
     assert_eq!(process.shim.server.hear_exited(), WaitStatus::Code(0));
     assert_eq!(writer.write(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
     process.shim.ack();
-    process.shim.assert_leaves();
     assert_eq!(read_all(process.output), b"all of it");
+    process.shim.assert_leaves();
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn files_and_nothing_are_handed_over() {
         shim.server.say(&ToShim::CloseStdin);
         assert_eq!(shim.server.hear_exited(), WaitStatus::Code(0));
         shim.ack();
-        shim.assert_leaves();
         assert_eq!(read_all(output), expected);
+        shim.assert_leaves();
     }
 }
