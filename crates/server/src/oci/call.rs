@@ -43,24 +43,16 @@ impl Runtimes {
     pub(super) async fn call(
         &self,
         runtime: &OciRuntime,
-        Call { verb, args, input, env }: Call<'_>,
+        call: Call<'_>,
     ) -> Result<Vec<u8>, OciError> {
+        let verb = call.verb;
         let failed =
             |source| OciError::System { what: format!("run the runtime's {verb}"), source };
         let mut output = memory_file().map_err(failed)?;
         let mut errors = memory_file().map_err(failed)?;
-        let start = || {
-            let streams = [stdin(input)?, output.try_clone()?.into(), errors.try_clone()?.into()];
-            let mut command = MortalCommand::new(&runtime.program, streams)?;
-            command.args(&runtime.args)?;
-            command.args(["--log-format", "json", verb])?;
-            command.args(args)?;
-            if let Some((name, value)) = env {
-                command.env(name, value)?;
-            }
-            command.spawn()
-        };
-        let (pid, mut ended) = self.reaper.spawn(start).map_err(failed)?;
+        let command = command(runtime, call, [&output, &errors]).map_err(failed)?;
+        let (pid, mut ended) = self.reaper.spawn(|| command.spawn()).map_err(failed)?;
+        drop(command);
         let Ok(status) = timeout(self.deadline, &mut ended).await else {
             self.reaper.kill_group(pid);
             // It is reaped in any case; this only keeps the order of events plausible.
@@ -80,6 +72,22 @@ impl Runtimes {
             }
         }
     }
+}
+
+fn command(
+    runtime: &OciRuntime,
+    Call { verb, args, input, env }: Call<'_>,
+    [output, errors]: [&File; 2],
+) -> io::Result<MortalCommand> {
+    let streams = [stdin(input)?, output.try_clone()?.into(), errors.try_clone()?.into()];
+    let mut command = MortalCommand::new(&runtime.program, streams)?;
+    command.args(&runtime.args)?;
+    command.args(["--log-format", "json", verb])?;
+    command.args(args)?;
+    if let Some((name, value)) = env {
+        command.env(name, value)?;
+    }
+    Ok(command)
 }
 
 fn memory_file() -> io::Result<File> {
