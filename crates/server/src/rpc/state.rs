@@ -13,20 +13,22 @@ const FEW: usize = 32;
 
 /// Each takes some ten microseconds of the kernel's time. Many are shared out among the processors,
 /// and no other call waits behind them.
-pub(super) async fn containers(
-    mut views: Vec<ContainerView>,
-) -> Result<Vec<types::Container>, Status> {
+pub(super) async fn containers(views: Vec<ContainerView>) -> Result<Vec<types::Container>, Status> {
+    if views.len() <= FEW {
+        return Ok(read(&views));
+    }
     let processors = available_parallelism().map_or(1, std::num::NonZero::get);
     let share = views.len().div_ceil(processors).max(FEW);
-    let mut others = Vec::new();
-    while views.len() > FEW {
-        let views = views.split_off(views.len().saturating_sub(share));
-        others.push(tokio::task::spawn_blocking(move || read(&views)));
+    let mut views = views.into_iter().peekable();
+    let mut shares = Vec::new();
+    while views.peek().is_some() {
+        let views: Vec<_> = views.by_ref().take(share).collect();
+        shares.push(tokio::task::spawn_blocking(move || read(&views)));
     }
-    let mut containers = read(&views);
-    for other in others.into_iter().rev() {
+    let mut containers = Vec::new();
+    for share in shares {
         let failed = |error| Status::internal(format!("cannot read the state: {error}"));
-        containers.extend(other.await.map_err(failed)?);
+        containers.extend(share.await.map_err(failed)?);
     }
     Ok(containers)
 }
