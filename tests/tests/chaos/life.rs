@@ -136,7 +136,7 @@ impl Worker {
     /// No two lives in a row have the same, so that they are not taken for each other; nor is any 2,
     /// see [`Self::terms_before_exec`].
     pub(crate) fn next_code(&mut self) -> u8 {
-        self.code = self.code % 97 + 3;
+        self.code = (self.code % 100 + 1).max(3);
         self.code
     }
 
