@@ -111,7 +111,7 @@ fn is_unread(pipe: &OwnedFd) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::{Read as _, Write as _};
+    use std::io::{Read as _, Write as _, read_to_string};
     use std::path::Path;
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -119,12 +119,11 @@ mod tests {
     use super::*;
 
     /// A pipe with "words" in it, of a process that has ended.
-    fn lingering(path: &Path, reader: Option<&File>) -> (Poller, Lingering) {
+    fn lingering(path: &Path) -> (Poller, Lingering) {
         let output = crate::stdio::open_output(path.to_str().unwrap(), OFlags::empty()).unwrap();
         File::from(output.writer).write_all(b"words").unwrap();
         let poller = Poller::new().unwrap();
         let lingering = Lingering::new(vec![output.pipe.unwrap()], &poller).unwrap().unwrap();
-        assert_eq!(matches!(lingering.pipes[0], Unread::Attended(_)), reader.is_some());
         (poller, lingering)
     }
 
@@ -149,12 +148,11 @@ mod tests {
     fn a_reader_that_comes_reads_all_and_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
-        let (poller, lingering) = lingering(&path, None);
-        let mut reader = open(&path);
+        let (poller, lingering) = lingering(&path);
+        assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
+        let reader = open(&path);
         let lingering = next(&poller, lingering).unwrap();
-        let mut read = String::new();
-        reader.read_to_string(&mut read).unwrap();
-        assert_eq!(read, "words");
+        assert_eq!(read_to_string(&reader).unwrap(), "words");
         assert!(next(&poller, lingering).is_none());
     }
 
@@ -163,17 +161,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
         let mut first = open(&path);
-        let (poller, lingering) = lingering(&path, Some(&first));
+        let (poller, lingering) = lingering(&path);
+        assert!(matches!(lingering.pipes[0], Unread::Attended(_)));
         first.read_exact(&mut [0; 2]).unwrap();
         drop(first);
         let lingering = next(&poller, lingering).unwrap();
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         // It can be opened by one who waits for a writer, too.
-        let mut second = File::open(&path).unwrap();
+        let second = File::open(&path).unwrap();
         let lingering = next(&poller, lingering).unwrap();
-        let mut read = String::new();
-        second.read_to_string(&mut read).unwrap();
-        assert_eq!(read, "rds");
+        assert_eq!(read_to_string(&second).unwrap(), "rds");
         assert!(next(&poller, lingering).is_none());
     }
 
@@ -181,7 +178,8 @@ mod tests {
     fn nobody_comes_for_a_pipe_that_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
-        let (poller, lingering) = lingering(&path, None);
+        let (poller, lingering) = lingering(&path);
+        assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         std::fs::remove_file(&path).unwrap();
         assert!(next(&poller, lingering).is_none());
     }

@@ -183,7 +183,7 @@ impl Streams {
         self.lingering = Lingering::new(pipes, &self.poller).unwrap_or_default();
     }
 
-    /// Somebody opened or removed an output pipe.
+    /// Somebody opened, read, closed or removed an output pipe.
     pub(crate) fn check_readers(&mut self) {
         self.lingering = self.lingering.take().and_then(Lingering::check);
     }
