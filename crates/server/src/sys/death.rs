@@ -31,8 +31,8 @@ const STACK: usize = 64 << 10;
 /// group of its own.
 ///
 /// `std`'s `Command` would fork for that, which copies the server's page tables and then every page
-/// that the server writes to, a third of the CPU time of a container's life. This shares the
-/// server's memory until the exec, as vfork(2) does.
+/// that the server writes to, a third of its CPU time. This shares the server's memory until the
+/// exec, as vfork(2) does.
 pub(crate) struct MortalCommand {
     argv: Vec<CString>,
     env: Vec<CString>,
