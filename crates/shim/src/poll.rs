@@ -33,9 +33,11 @@ pub(crate) enum Source {
     Readers,
     /// Time is up.
     Deadline,
+    /// The exit is to be written down again.
+    WriteAgain,
 }
 
-const SOURCES: [Source; 8] = [
+const SOURCES: [Source; 9] = [
     Source::Children,
     Source::Listener,
     Source::Peers,
@@ -44,6 +46,7 @@ const SOURCES: [Source; 8] = [
     Source::Output,
     Source::Readers,
     Source::Deadline,
+    Source::WriteAgain,
 ];
 
 /// A handle to the one epoll instance.
@@ -88,8 +91,8 @@ impl Poller {
     }
 }
 
-/// A timer that reports [`Source::Deadline`] once, unless it is closed before.
-pub(crate) fn deadline(poller: &Poller, time: Duration) -> io::Result<OwnedFd> {
+/// A timer that reports `source` once, unless it is closed before.
+pub(crate) fn timer(poller: &Poller, source: Source, time: Duration) -> io::Result<OwnedFd> {
     let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
     let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
     // Zero would disarm it.
@@ -97,7 +100,7 @@ pub(crate) fn deadline(poller: &Poller, time: Duration) -> io::Result<OwnedFd> {
     let value = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
     let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-    poller.watch(&timer, Source::Deadline, EventFlags::IN)?;
+    poller.watch(&timer, source, EventFlags::IN)?;
     Ok(timer)
 }
 

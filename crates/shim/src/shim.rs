@@ -12,11 +12,14 @@ use crate::children::{self, Reaped};
 use crate::console::ConsoleSocket;
 use crate::launch::{Process, Runtime, system};
 use crate::link::{self, Link};
-use crate::poll::{EventFlags, Poller, Source};
+use crate::poll::{self, EventFlags, Poller, Source};
 use crate::streams::{Drained, Streams};
 
 /// How long an exit is held back for a reader that does not keep up with a terminal.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// How long until an exit that there was no room for is written down again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 enum Phase {
     /// For the launch order.
@@ -45,8 +48,8 @@ pub(crate) struct Shim {
     linger: Duration,
     /// The exit or the failed launch, once it was reported.
     last: Option<FromShim>,
-    /// The last record needs no server any more: it is on disk, or there is no exit to be lost.
-    recorded: bool,
+    /// The exit, as long as it is not on disk, and when to try again.
+    unwritten: Option<(ExitFile, Option<OwnedFd>)>,
     acknowledged: bool,
 }
 
@@ -64,7 +67,7 @@ impl Shim {
             deadline: None,
             linger: Duration::ZERO,
             last: None,
-            recorded: false,
+            unwritten: None,
             acknowledged: false,
         };
         if let Err(error) = shim.link.listen() {
@@ -90,7 +93,7 @@ impl Shim {
         match self.phase {
             Phase::Waiting => self.link.is_alone(),
             Phase::Over => {
-                let known = self.acknowledged || (self.recorded && self.link.is_alone());
+                let known = self.acknowledged || (self.unwritten.is_none() && self.link.is_alone());
                 known && !self.streams.are_pending()
             }
             _ => false,
@@ -107,6 +110,7 @@ impl Shim {
             Source::Output => self.carry_output(),
             Source::Readers => self.streams.check_readers(),
             Source::Deadline => self.time_is_up(),
+            Source::WriteAgain => self.write_again(),
         }
     }
 
@@ -269,7 +273,6 @@ impl Shim {
     }
 
     fn fail(&mut self, error: LaunchError) {
-        self.recorded = true;
         self.streams.end_input();
         self.streams.give_up();
         self.report(FromShim::LaunchFailed(error));
@@ -311,7 +314,7 @@ impl Shim {
     /// On disk first: an exit that was told to nobody is found there.
     fn report_exit(&mut self) {
         let Phase::Draining(exit) = self.phase else { return };
-        self.recorded = crate::state::write_exit(&exit).is_ok();
+        self.write_exit(exit);
         reach(Point::ShimExitRecorded);
         self.report(FromShim::Exited { status: exit.status, at: exit.at });
         reach(Point::ShimExitedSent);
@@ -320,6 +323,24 @@ impl Shim {
         }
         if self.streams.are_pending() {
             self.set_deadline(self.linger);
+        }
+    }
+
+    fn write_exit(&mut self, exit: ExitFile) {
+        self.unwritten = match crate::state::write_exit(&exit) {
+            Ok(()) => None,
+            // Its directory is gone, and with it all who could ask.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => {
+                let timer = poll::timer(&self.poller, Source::WriteAgain, WRITE_AGAIN);
+                Some((exit, timer.ok()))
+            }
+        };
+    }
+
+    fn write_again(&mut self) {
+        if let Some((exit, _)) = self.unwritten.take() {
+            self.write_exit(exit);
         }
     }
 
@@ -340,7 +361,7 @@ impl Shim {
 
     /// Without a timer the time is up at once.
     fn set_deadline(&mut self, time: Duration) {
-        match crate::poll::deadline(&self.poller, time) {
+        match poll::timer(&self.poller, Source::Deadline, time) {
             Ok(deadline) => self.deadline = Some(deadline),
             Err(_) => self.time_is_up(),
         }

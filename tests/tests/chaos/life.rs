@@ -224,14 +224,16 @@ impl Worker {
             return;
         }
         // Whatever went wrong, it can be resumed if it is paused.
-        patiently("a resumed container", async {
+        let mut last = None;
+        let resuming = async {
             while let Some(state) = self.state().await
                 && state.status == "paused"
             {
-                let _ = self.set_status("running").await;
+                last = Some(self.set_status("running").await);
             }
-        })
-        .await;
+        };
+        let resumed = timeout(PATIENCE, resuming).await;
+        assert!(resumed.is_ok(), "{} stays paused: {last:?}", self.history.id);
     }
 
     async fn set_status(&mut self, status: &str) -> Result<(), Status> {

@@ -7,7 +7,9 @@ use std::{
     process::Command,
 };
 
-use gantry_tests::{Runtime, Server, improves, processes, server::Setup, status::assert_error};
+use gantry_tests::{
+    Runtime, Server, eventually, improves, processes, server::Setup, status::assert_error,
+};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -54,6 +56,14 @@ impl SmallDisk {
     }
 }
 
+impl SmallDisk {
+    /// Ends the test: no process is left that works on the disk, or it would be busy.
+    async fn finish(self) {
+        let unmount = || Command::new("umount").arg(self.0.path()).output().unwrap();
+        eventually("nobody on the disk", || unmount().status.success()).await;
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
@@ -93,6 +103,7 @@ async fn a_full_disk_stops_no_kill_and_no_exit() {
     assert_eq!(third.init.exit().await, 5);
     assert_eq!(server.service.events.all().len(), 8);
     server.finish().await;
+    disk.finish().await;
 }
 
 #[tokio::test]
@@ -123,6 +134,7 @@ async fn a_read_only_state_directory_stops_no_server() {
     assert_eq!(other.init.exit().await, 6);
     assert_eq!(server.service.events.all().len(), 8);
     server.finish().await;
+    disk.finish().await;
 }
 
 trait CreateFails {
