@@ -19,6 +19,13 @@ pub fn is_hybrid() -> bool {
     Path::new(MOUNT).join("unified/cgroup.controllers").exists()
 }
 
+/// The hierarchy of version 1 that freezes.
+#[must_use]
+pub fn freezer_v1() -> Option<PathBuf> {
+    let path = Path::new(MOUNT).join("freezer");
+    path.join("tasks").exists().then_some(path)
+}
+
 /// The directories of a cgroup in all hierarchies where it exists.
 #[must_use]
 pub fn directories(cgroup: &str) -> Vec<PathBuf> {

@@ -1,12 +1,17 @@
 //! Runtimes that hang, lie or crash: each call has its deadline, and what it began is undone.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use Runtime::{Crun, Runc};
 use gantry_api::types::{UpdateContainerRequest, UpdateResource};
 use gantry_tests::{
-    NewContainer, Runtime, Server, cgroup, events::listing, improves, runtime::wrapper,
-    status::assert_error,
+    NewContainer, Runtime, Server, cgroup, events::listing, eventually, improves, runtime::wrapper,
+    skip, status::assert_error,
 };
 use rstest::rstest;
 use tonic::Code;
@@ -78,7 +83,7 @@ async fn a_create_that_hangs_at_its_end(#[values(Runc, Crun)] runtime: Runtime) 
     gantry_tests::leftovers::assert_no_cgroup(&server.service);
 
     let container = on(&server, runtime, &path).create().await.unwrap();
-    std::fs::remove_file(&flag).unwrap();
+    fs::remove_file(&flag).unwrap();
     let exec = container.exec("e").args(&["sleep", "1000000"]).start().await;
     assert_error(exec, Code::DeadlineExceeded, &[]);
     let state = container.state().await.unwrap();
@@ -129,6 +134,82 @@ async fn a_pause_or_resume_that_hangs(
     }
     container.init.kill().await;
     server.finish().await;
+}
+
+/// What is half frozen cannot be told from outside to become frozen some day: a thread that executes
+/// a program waits in the kernel until its siblings are dead, and those that are frozen do not die.
+/// runc waits for that day whatever it is asked to do.
+#[rstest]
+#[tokio::test]
+async fn a_pause_that_is_killed_halfway(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original leaves it to runc") {
+        return;
+    }
+    let Some(server) = Server::own(runtime).await else { return };
+    let Some(freezer) = cgroup::freezer_v1() else { return skip("version 1 has no freezer here") };
+    let below = |name: &str| {
+        freezer.join(format!("{}/{name}", server.service.cgroup.trim_start_matches('/')))
+    };
+    let script = format!(
+        "case $command in pause) echo FROZEN > {}/freezer.state; kill -KILL $$;; esac",
+        below("c").display()
+    );
+    let path = wrapper(server.work(), runtime, &script).to_str().unwrap().to_owned();
+    let container = on(&server, runtime, &path).create().await.unwrap();
+    let Some(mut executing) = Executing::start(&below("c"), &below("side")).await else {
+        return skip("no python3");
+    };
+
+    container.set_status("paused").await.expect_err("the runtime is killed");
+    assert_eq!(cgroup::read(&container.cgroup, "freezer.state").unwrap(), "FREEZING");
+    assert_eq!(container.state().await.unwrap().status, "paused", "it was told to freeze");
+    container.set_status("running").await.unwrap();
+    assert_eq!(container.state().await.unwrap().status, "running");
+    assert_eq!(cgroup::read(&container.cgroup, "freezer.state").unwrap(), "THAWED");
+
+    executing.end().await;
+    assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}
+
+/// A process that executes a program and cannot, as a thread of it is frozen in another cgroup.
+struct Executing {
+    process: tokio::process::Child,
+    side: PathBuf,
+}
+
+impl Executing {
+    async fn start(cgroup: &Path, side: &Path) -> Option<Self> {
+        let script = "import os, sys, threading, time\n\
+            threading.Thread(target=time.sleep, args=(1e6,)).start()\n\
+            sys.stdin.readline()\n\
+            os.execvp('sleep', ['sleep', '1000000'])";
+        let mut command = tokio::process::Command::new("python3");
+        command.args(["-c", script]).stdin(Stdio::piped()).kill_on_drop(true);
+        let mut process = command.spawn().ok()?;
+        let pid = process.id().expect("it was not waited for");
+        let threads = || {
+            let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("list threads");
+            entries.flatten().map(|entry| entry.file_name().into_string().unwrap())
+        };
+        eventually("two threads", || threads().count() == 2).await;
+        let thread = threads().find(|thread| *thread != pid.to_string()).unwrap();
+        fs::create_dir(side).unwrap();
+        fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(side.join("tasks"), thread).unwrap();
+        fs::write(side.join("freezer.state"), "FROZEN").unwrap();
+        drop(process.stdin.take());
+        // In the kernel, see proc(5).
+        let status = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        eventually("it executes", || status().contains("State:\tD")).await;
+        Some(Self { process, side: side.to_owned() })
+    }
+
+    async fn end(&mut self) {
+        fs::write(self.side.join("freezer.state"), "THAWED").unwrap();
+        self.process.kill().await.unwrap();
+        fs::remove_dir(&self.side).unwrap();
+    }
 }
 
 #[rstest]

@@ -110,9 +110,12 @@ impl Worker {
         let known = self.create().await;
         let expected = match end {
             End::Own(_) => Expected { own: Some(code.into()), forced: Vec::new() },
-            End::Term => Expected { own: Some(code.into()), forced: self.terms_before_exec() },
+            End::Term if known => {
+                Expected { own: Some(code.into()), forced: self.terms_before_exec() }
+            }
             End::Kill if known => Expected { own: None, forced: vec![137] },
-            End::Kill => Expected::default(),
+            // Nobody ends it, unless it is found to be there after all.
+            End::Term | End::Kill => Expected::default(),
         };
         let init = Attempt { process: INIT.to_owned(), expected, known };
         let mut life = Life { init, execs: Vec::new() };

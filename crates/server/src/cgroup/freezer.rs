@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{
     Cgroup, CgroupError, Dir,
     error::present,
-    file::{Reader, write},
+    file::{Reader, keyed, write},
     tree::{check_is_a_containers, walk},
 };
 
@@ -22,6 +22,22 @@ impl Cgroup {
         Ok(frozen.unwrap_or(false))
     }
 
+    /// Whether the container was told to freeze and does not stand still yet.
+    pub(crate) fn is_freezing(&self) -> Result<bool, CgroupError> {
+        let mut reader = Reader::new();
+        match self.freezer()? {
+            Dir::V1(dir) => {
+                let state = reader.read_present(&dir.join("freezer.state"))?;
+                Ok(state.is_some_and(|state| state.trim_ascii_end() == "FREEZING"))
+            }
+            Dir::V2(dir) => {
+                let events = reader.read_present(&dir.join("cgroup.events"))?;
+                let moves = events.is_some_and(|events| keyed(events, "frozen") == Some(0));
+                Ok(moves && self.is_frozen()?)
+            }
+        }
+    }
+
     /// Tells the container to freeze; the kernel does it as soon as the processes let it.
     pub(crate) fn freeze(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
@@ -32,8 +48,14 @@ impl Cgroup {
         }
     }
 
-    /// Lets the container go on, and whatever is frozen inside it on its own.
+    /// Lets the container go on.
     pub(crate) fn thaw(&self) -> Result<(), CgroupError> {
+        let dir = self.freezer()?;
+        thaw_one(dir, dir.path())
+    }
+
+    /// Lets the container go on, and whatever is frozen inside it on its own.
+    pub(crate) fn thaw_all(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         for nested in walk(dir.path())? {
             present(thaw_one(dir, &nested))?;
@@ -77,8 +99,11 @@ mod tests {
             nested.cgroup.freeze().unwrap();
             assert!(test.cgroup.is_frozen().unwrap());
             until(|| stands_still(nested.cgroup.freezer().unwrap()));
+            until(|| !test.cgroup.is_freezing().unwrap());
             test.cgroup.thaw().unwrap();
             assert!(!test.cgroup.is_frozen().unwrap());
+            assert!(nested.cgroup.is_frozen().unwrap());
+            test.cgroup.thaw_all().unwrap();
             assert!(!nested.cgroup.is_frozen().unwrap());
             until(|| !stands_still(nested.cgroup.freezer().unwrap()));
             child.kill().unwrap();

@@ -46,7 +46,7 @@ impl Cgroup {
             let _ = self.freeze();
             let signalled = self.signal(&pids);
             // A process that is frozen by v1 only dies when it goes on.
-            match self.thaw() {
+            match self.thaw_all() {
                 Err(CgroupError::NoController(_)) => {}
                 thawed => thawed?,
             }

@@ -118,7 +118,7 @@ impl Drop for TestCgroup {
         if self.nested {
             return;
         }
-        let _ = self.cgroup.thaw();
+        let _ = self.cgroup.thaw_all();
         let deadline = Instant::now() + Duration::from_secs(5);
         while self.cgroup.remove().is_err() && Instant::now() < deadline {
             for pid in self.cgroup.pids().unwrap_or_default() {

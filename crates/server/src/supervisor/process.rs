@@ -45,7 +45,7 @@ impl RunningProcess {
             if without_shim.kill {
                 // It may have ended, and its cgroup may be gone.
                 let _ = self.pidfd.send_signal(nix::libc::SIGKILL);
-                let _ = without_shim.cgroup.map(|cgroup| cgroup.thaw());
+                let _ = without_shim.cgroup.map(|cgroup| cgroup.thaw_all());
             }
         }
         self.pidfd.exited().await;

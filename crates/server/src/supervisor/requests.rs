@@ -141,8 +141,9 @@ impl Actor {
             return;
         }
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        let cgroup = self.cgroup.clone();
         self.operate(Operation::Resume, reply, async move {
-            Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
+            resume(&services, &identity, cgroup.as_deref()).await
         });
     }
 
@@ -212,6 +213,23 @@ impl Actor {
             tracing::error!(container = %self.identity.key, %error, "cannot note a pause");
         }
     }
+}
+
+/// A pause that was killed halfway may have left what will never stand still, as a process that
+/// executes a program waits in the kernel for its frozen threads to die. runc waits for it all the
+/// same, whatever it is told to do.
+async fn resume(
+    services: &Services,
+    identity: &Identity,
+    cgroup: Option<&Cgroup>,
+) -> Result<(), SupervisorError> {
+    if let Some(cgroup) = cgroup
+        && cgroup.is_freezing().unwrap_or(false)
+        && cgroup.thaw().is_ok()
+    {
+        return Ok(());
+    }
+    Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
 }
 
 /// First what may be refused as a whole, so that a refused update is less often half of one.
