@@ -18,6 +18,15 @@ pub struct Found {
     pub command: String,
 }
 
+impl Found {
+    /// Whether it is a shim that was started ahead and has no process yet.
+    #[must_use]
+    pub fn is_waiting_shim(&self) -> bool {
+        let cwd = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
+        cwd.parent().is_some_and(|parent| parent.ends_with("state/new"))
+    }
+}
+
 /// Processes that mention `work` in their arguments, work below it, or are in a cgroup below
 /// `cgroup`. Zombies are not counted: they have none of these.
 #[must_use]

@@ -174,6 +174,9 @@ fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>
         tracing::error!(?recovery, "the event journal was damaged");
     }
     let reaper = sys::Reaper::start()?;
+    let shim =
+        shim_link::ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
+    let shims = supervisor::Shims::new(shim, reaper.clone(), state.new_process_dirs());
     Ok(Services {
         settings: Settings {
             default_runtime: config.runtime.clone(),
@@ -185,10 +188,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>
         state,
         events,
         runtimes: oci::Runtimes { reaper, deadline: config.runtime_timeout },
-        shim: shim_link::ShimProgram {
-            path: config.shim_binary.clone(),
-            name: config.shim_name.clone(),
-        },
+        shims: Arc::new(shims),
         hierarchies: cgroup::Hierarchies::discover()?,
         lives: supervisor::Lives::default(),
     })

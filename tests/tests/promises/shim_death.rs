@@ -1,8 +1,12 @@
 //! A shim that is killed takes neither its process with it nor the process's exit.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
-use gantry_tests::{PATIENCE, Process, Runtime, Server, improves, processes};
+use gantry_tests::{PATIENCE, Process, Runtime, Server, eventually, improves, processes};
 use rstest::rstest;
 use rustix::process::Signal;
 
@@ -123,5 +127,41 @@ async fn a_process_dies_with_its_shim_if_so_configured(
     kill_shim(&container.init).await;
     assert_eq!(container.init.exit().await, 137);
     assert!(begin.elapsed() < Duration::from_secs(2), "{:?}", begin.elapsed());
+    server.finish().await;
+}
+
+/// One shim waits for the next process. Nobody has to care for it.
+#[tokio::test]
+async fn a_shim_that_waits_may_die() {
+    if improves("the original has none") {
+        return;
+    }
+    let Some(mut server) = Server::own(Runc).await else { return };
+    let waiting = || {
+        let found = processes::belonging_to(server.work(), &server.service.cgroup);
+        found.into_iter().find(processes::Found::is_waiting_shim).map(|process| process.pid)
+    };
+    let container = server.container("c").create().await.unwrap();
+    eventually("a waiting shim", || waiting().is_some()).await;
+    let first = waiting().unwrap();
+    processes::signal(first, Signal::KILL);
+    assert!(processes::ends_within(first, PATIENCE).await);
+
+    let exec = container.exec("e").sh("exit 4").start().await.unwrap();
+    assert_eq!(exec.exit().await, 4);
+    eventually("another one", || waiting().is_some()).await;
+    let second = waiting().unwrap();
+    assert_eq!(container.exec("f").sh("exit 5").start().await.unwrap().exit().await, 5);
+    let used = format!("/proc/{second}");
+    eventually("it was used, and has left", || !Path::new(&used).exists()).await;
+
+    eventually("a third", || waiting().is_some()).await;
+    let third = waiting().unwrap();
+    server.kill().await;
+    assert!(processes::ends_within(third, PATIENCE).await, "it waits for a dead server");
+    server.start_again().await;
+    let new = fs::read_dir(server.state_dir().join("new")).into_iter().flatten().count();
+    assert_eq!(new, 0, "directories without a shim are left");
+    assert_eq!(container.init.kill().await, 137);
     server.finish().await;
 }

@@ -9,8 +9,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim, WaitStatus};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::{
     domain::ExitStatus,
@@ -63,7 +64,14 @@ impl ShimProgram {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let (pid, ended) = reaper.spawn(|| Ok(command.spawn()?.id()))?;
+        reach(Point::ServerShimSpawned);
         Ok(StartedShim { link: ShimLink(ours), pid, ended })
+    }
+}
+
+impl StartedShim {
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.ended.try_recv(), Err(TryRecvError::Empty))
     }
 }
 

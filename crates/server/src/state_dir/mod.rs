@@ -7,6 +7,7 @@
 //!     processes/<process>/process.json         ProcessRecord, "init" and the execs
 //!     processes/<process>/journalled           its start is in the journal
 //!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
+//! <root>/new/<number>/                         a process's directory that is not in its place yet
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
 //! <root>/trash/                                what is being removed
 //! <root>/quarantine/                           files that could not be read
@@ -26,6 +27,7 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 pub(crate) use error::StateError;
@@ -65,6 +67,16 @@ pub(crate) struct ContainerDir {
     sync: bool,
 }
 
+/// Makes directories for processes.
+#[derive(Debug)]
+pub(crate) struct NewProcessDirs {
+    root: PathBuf,
+    trash: Trash,
+    sync: bool,
+    /// Makes names unique; the directory is empty when a server starts.
+    count: AtomicU64,
+}
+
 /// The directory of one process; the working directory of its shim.
 #[derive(Debug, Clone)]
 pub(crate) struct ProcessDir {
@@ -94,7 +106,8 @@ impl StateDir {
         let lock = lock::lock(file).ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
-        if let Err(error) = trash.sweep() {
+        let swept = trash.sweep().and_then(|()| trash.take(&root.join("new")));
+        if let Err(error) = swept {
             tracing::error!(%error, "leaves files behind");
         }
         Ok(Self { root: root.to_owned(), trash, sync, _lock: lock })
@@ -111,6 +124,15 @@ impl StateDir {
 
     fn container_dir(&self, path: PathBuf) -> ContainerDir {
         ContainerDir { path, trash: self.trash.clone(), sync: self.sync }
+    }
+
+    pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
+        NewProcessDirs {
+            root: self.root.join("new"),
+            trash: self.trash.clone(),
+            sync: self.sync,
+            count: AtomicU64::new(0),
+        }
     }
 
     /// The containers that were there when the last server ended.
@@ -158,6 +180,15 @@ impl StateDir {
     }
 }
 
+impl NewProcessDirs {
+    pub(crate) fn create(&self) -> Result<ProcessDir, StateError> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join(count.to_string());
+        create_private_dirs(&path)?;
+        Ok(ProcessDir { path, trash: self.trash.clone(), sync: self.sync })
+    }
+}
+
 impl ContainerDir {
     pub(crate) fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
         create_private_dirs(&self.path)?;
@@ -200,11 +231,14 @@ impl ProcessDir {
         &self.path
     }
 
-    pub(crate) fn create(&self, record: &ProcessRecord) -> Result<(), StateError> {
+    /// Gives a new directory its place, together with all that is in it and works there.
+    pub(crate) fn move_to(&self, place: &Self) -> Result<(), StateError> {
         // What an earlier process of this id left while its exit could not be journalled.
-        self.remove()?;
-        create_private_dirs(&self.path)?;
-        self.write(record)
+        place.remove()?;
+        if let Some(parent) = place.path.parent() {
+            create_private_dirs(parent)?;
+        }
+        fs::rename(&self.path, &place.path).map_err(failed("move", &self.path))
     }
 
     /// The id that the directory was made for.

@@ -150,7 +150,8 @@ async fn start(
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;
     reach(Point::ServerContainerRecorded);
-    init.create(&ProcessRecord::new(identity.life, new.bundle.init().clone()))?;
+    let record_of_init = ProcessRecord::new(identity.life, new.bundle.init().clone());
+    let shim = services.shims.place(&init, &record_of_init)?;
     reach(Point::ServerInitRecorded);
 
     let start = match &new.checkpoint {
@@ -166,7 +167,7 @@ async fn start(
         argv: identity.runtime.create_argv(creation, files),
         env: env.unwrap_or_default(),
     };
-    let process = services.launch((&init, new.bundle.init()), call, reply.closed()).await?;
+    let process = services.launch((shim, &init, new.bundle.init()), call, reply.closed()).await?;
 
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)

@@ -53,7 +53,7 @@ async fn start(
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
-    dir.create(&ProcessRecord::new(new.life, spec.clone()))?;
+    let shim = services.shims.place(dir, &ProcessRecord::new(new.life, spec.clone()))?;
     reach(Point::ServerExecRecorded);
     dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
     reach(Point::ServerExecSpecWritten);
@@ -62,5 +62,5 @@ async fn start(
         argv: identity.runtime.exec_argv(&identity.key.id, &input, files),
         env: Vec::new(),
     };
-    services.launch((dir, spec), call, reply.closed()).await
+    services.launch((shim, dir, spec), call, reply.closed()).await
 }

@@ -28,20 +28,14 @@ pub(super) struct RuntimeCall {
 }
 
 impl Services {
-    /// Starts a process whose directory was made. The runtime's command line is asked for once
-    /// its files are known. `given_up` resolves when nobody wants the process any more.
+    /// Has a shim start a process. The runtime's command line is asked for once its files are known.
+    /// `given_up` resolves when nobody wants the process any more.
     pub(super) async fn launch(
         &self,
-        (dir, spec): (&ProcessDir, &ProcessSpec),
+        (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
         call: impl FnOnce(Files<'_>) -> RuntimeCall,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
-        let start = self.shim.start(&self.runtimes.reaper, dir.path());
-        let shim = start.map_err(|source| SupervisorError::StartShim {
-            path: self.shim.path.clone(),
-            source,
-        })?;
-        reach(Point::ServerShimSpawned);
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
@@ -54,6 +48,7 @@ impl Services {
         match result {
             Ok(Launched { pid, pidfd }) => {
                 reach(Point::ServerLaunchedReceived);
+                self.shims.start_ahead();
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
                 Ok(RunningProcess {
                     pid,

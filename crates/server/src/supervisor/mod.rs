@@ -15,6 +15,7 @@ mod oom;
 mod process;
 mod reattach;
 mod requests;
+mod spare;
 
 use std::{
     collections::HashMap,
@@ -28,6 +29,7 @@ use std::{
 pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
+pub(crate) use spare::Shims;
 use tokio::sync::Notify;
 
 use crate::{
@@ -35,7 +37,6 @@ use crate::{
     domain::{ContainerId, ContainerKey, Life, Namespace},
     events::EventLog,
     oci::{OciError, OciRuntime, Runtimes},
-    shim_link::ShimProgram,
     state_dir::StateDir,
 };
 
@@ -66,7 +67,7 @@ pub(crate) struct Services {
     pub(crate) state: StateDir,
     pub(crate) events: EventLog,
     pub(crate) runtimes: Runtimes,
-    pub(crate) shim: ShimProgram,
+    pub(crate) shims: Arc<Shims>,
     pub(crate) hierarchies: Hierarchies,
     pub(crate) lives: Lives,
 }

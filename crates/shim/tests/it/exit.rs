@@ -87,6 +87,32 @@ fn an_exit_that_cannot_be_written_waits_for_a_server() {
 }
 
 #[test]
+fn an_exit_is_written_as_soon_as_there_is_room() {
+    let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
+    shim.server.hear_launched();
+    std::fs::create_dir(shim.path("exit.json")).unwrap();
+    std::fs::write(shim.path("go"), "").unwrap();
+    shim.server.hear_exited();
+    shim.hang_up();
+    assert!(!shim.leaves_within(MOMENT));
+    std::fs::remove_dir(shim.path("exit.json")).unwrap();
+    shim.assert_leaves();
+    assert_eq!(shim.exit_file().status, WaitStatus::Code(5));
+}
+
+#[test]
+fn a_shim_that_nobody_can_reach_leaves() {
+    let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
+    shim.server.hear_launched();
+    std::fs::create_dir(shim.path("exit.json")).unwrap();
+    std::fs::write(shim.path("go"), "").unwrap();
+    shim.server.hear_exited();
+    shim.hang_up();
+    std::fs::remove_dir_all(shim.path("")).unwrap();
+    shim.assert_leaves();
+}
+
+#[test]
 fn an_early_acknowledgement_counts_for_nothing() {
     let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done"));
     shim.server.hear_launched();
