@@ -77,9 +77,9 @@ fn others(service: &Service) -> Vec<processes::Found> {
     let socket = service.socket.to_str().expect("UTF-8");
     found.retain(|process| !process.command.contains(&format!("unix://{socket}")));
     found.retain(|process| !process.command.contains("unix://sock"));
-    // One shim waits for the next process, for as long as the server lives.
-    if let Some(waiting) = found.iter().position(processes::Found::is_waiting_shim) {
-        found.remove(waiting);
+    // One waits for the next process, for as long as the server lives.
+    if let Some(spare) = found.iter().position(processes::Found::is_spare_shim) {
+        found.remove(spare);
     }
     found
 }

@@ -21,7 +21,7 @@ pub struct Found {
 impl Found {
     /// Whether it is a shim that was started ahead and has no process yet.
     #[must_use]
-    pub fn is_waiting_shim(&self) -> bool {
+    pub fn is_spare_shim(&self) -> bool {
         let cwd = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
         cwd.parent().is_some_and(|parent| parent.ends_with("state/new"))
     }
@@ -81,8 +81,17 @@ pub fn signal(pid: u32, signal: Signal) {
 
 /// Kills a process if it is there.
 pub fn kill(pid: u32) {
+    signal_if_there(pid, Signal::KILL);
+}
+
+/// Stops a process if it is there.
+pub fn stop(pid: u32) {
+    signal_if_there(pid, Signal::STOP);
+}
+
+fn signal_if_there(pid: u32, signal: Signal) {
     if let Some(pidfd) = open(pid) {
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        let _ = pidfd_send_signal(&pidfd, signal);
     }
 }
 

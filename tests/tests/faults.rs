@@ -198,10 +198,17 @@ impl Executing {
         fs::write(cgroup.join("cgroup.procs"), pid.to_string()).unwrap();
         fs::write(side.join("tasks"), thread).unwrap();
         fs::write(side.join("freezer.state"), "FROZEN").unwrap();
+        let state = || fs::read_to_string(side.join("freezer.state")).unwrap();
+        eventually("the thread is frozen", || state() == "FROZEN\n").await;
         drop(process.stdin.take());
-        // In the kernel, see proc(5).
+        // It stays in the kernel, see proc(5); for a moment it is there for other things as well.
         let status = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        eventually("it executes", || status().contains("State:\tD")).await;
+        let mut looks = 0;
+        let stays = || {
+            looks = if status().contains("State:\tD") { looks + 1 } else { 0 };
+            looks == 20
+        };
+        eventually("it executes", stays).await;
         Some(Self { process, side: side.to_owned() })
     }
 

@@ -44,6 +44,11 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
+pub(crate) fn has_children(pid: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.is_ok_and(|children| !children.is_empty())
+}
+
 /// KiB that no other process shares with it, and its proportional part of what is shared.
 pub(crate) fn private_dirty_and_pss(pid: u32) -> (u64, u64) {
     let rollup = format!("/proc/{pid}/smaps_rollup");

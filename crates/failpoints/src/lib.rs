@@ -39,10 +39,12 @@ points! {
     ServerDirectoryMade,
     /// container.json is written.
     ServerContainerRecorded,
-    /// process.json of init is written.
-    ServerInitRecorded,
-    /// process.json of an exec is written.
-    ServerExecRecorded,
+    /// process.json is written, in a directory that has no place yet.
+    ServerProcessRecorded,
+    /// The directory of init, with process.json and a shim, has its place.
+    ServerInitPlaced,
+    /// The directory of an exec, with process.json and a shim, has its place.
+    ServerExecPlaced,
     /// The runtime's input for an exec is written.
     ServerExecSpecWritten,
     /// The shim of a process was spawned.

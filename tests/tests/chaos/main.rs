@@ -81,18 +81,26 @@ async fn no_exit_is_lost_told_twice_or_wrong(
 async fn conclude(server: Server, shared: &Shared, kills: &Kills, time: Duration) {
     let all = all_events(&server).await;
     let mut counts = model::Counts::default();
+    let mut problems = Vec::new();
     for history in shared.histories() {
         let own: Vec<_> = all.iter().filter(|event| event.id == history.id).cloned().collect();
         match model::check(&history, &own, kills) {
             Ok(found) => counts.add(&found),
-            Err(problem) => panic!("{}: {problem}; seen:\n{}", history.id, events::listing(&own)),
+            Err(problem) => {
+                println!("{}: {problem}; seen:\n{}", history.id, events::listing(&own));
+                problems.push(problem);
+            }
         }
     }
-    for kept in ["quarantine", "removed", "containers/types"] {
+    assert!(problems.is_empty(), "{problems:#?}");
+    // In `new` there is the spare shim.
+    for (kept, most) in
+        [("quarantine", 0), ("removed", 0), ("containers/types", 0), ("trash", 0), ("new", 1)]
+    {
         let path = server.state_dir().join(kept);
         let left = || std::fs::read_dir(&path).into_iter().flatten().count();
         // The files go after the last event.
-        eventually(&format!("nothing in {kept}"), || left() == 0).await;
+        eventually(&format!("nothing in {kept}"), || left() <= most).await;
     }
     let name = server.service.runtime.name();
     server.finish().await;

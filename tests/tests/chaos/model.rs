@@ -1,7 +1,7 @@
 //! What each process may end with, and whether the events say so: every process that was reported
 //! as started ends once, with one of these.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use gantry_api::{INIT, event_type, types::Event};
 
@@ -89,29 +89,60 @@ impl fmt::Display for Counts {
 /// Checks the events of one id against what was asked for.
 pub(crate) fn check(history: &History, events: &[Event], kills: &Kills) -> Result<Counts, String> {
     let told = lives(events)?;
-    let mut counts =
-        Counts { lives: told.len(), cut_calls: history.cut_calls, ..Counts::default() };
-    let mut lives = history.lives.iter();
-    for life in &told {
-        let judge = Judge { id: &history.id, kills };
-        let of_nobody = || format!("nobody asked for the container of {}", life.init.start);
-        loop {
-            let candidate = lives.next().ok_or_else(of_nobody)?;
-            match judge.explains(candidate, life) {
-                Ok(()) => break,
-                Err(problem) if candidate.init.known => {
-                    return Err(format!("{problem}; asked for {candidate:?}"));
-                }
-                Err(_) => {}
-            }
-        }
-        counts.execs += life.execs.len();
-        let all = life.execs.iter().chain([&life.init]);
-        counts.unknown += all.filter(|told| told.status == UNKNOWN).count();
+    let judge = Judge { id: &history.id, kills };
+    let mut matching = Matching {
+        judge,
+        asked: &history.lives,
+        told: &told,
+        hopeless: HashSet::new(),
+        problem: (0, String::new()),
+    };
+    if !matching.is_possible(0, 0) {
+        return Err(matching.problem.1);
     }
-    match lives.find(|life| life.init.known) {
-        Some(lost) => Err(format!("lost: {lost:?}")),
-        None => Ok(counts),
+    let execs = told.iter().map(|life| life.execs.len()).sum();
+    let all = told.iter().flat_map(|life| life.execs.iter().chain([&life.init]));
+    let unknown = all.filter(|told| told.status == UNKNOWN).count();
+    Ok(Counts { lives: told.len(), execs, unknown, cut_calls: history.cut_calls })
+}
+
+/// Which life that was told is which that was asked for, both in order. One that nobody is known to
+/// have had may not have been; which of them one with a lost status was can take several attempts.
+struct Matching<'a> {
+    judge: Judge<'a>,
+    asked: &'a [Life],
+    told: &'a [ToldLife],
+    /// What was tried.
+    hopeless: HashSet<(usize, usize)>,
+    /// Where the best attempt ended, and why.
+    problem: (usize, String),
+}
+
+impl Matching<'_> {
+    /// Whether the rest of both can be matched.
+    fn is_possible(&mut self, asked: usize, told: usize) -> bool {
+        if self.hopeless.contains(&(asked, told)) {
+            return false;
+        }
+        let problem = match (self.asked.get(asked), self.told.get(told)) {
+            (None, None) => return true,
+            (None, Some(life)) => format!("nobody asked for the container of {}", life.init.start),
+            (Some(candidate), None) => format!("lost: {candidate:?}"),
+            (Some(candidate), Some(life)) => match self.judge.explains(candidate, life) {
+                Ok(()) if self.is_possible(asked + 1, told + 1) => return true,
+                Ok(()) => String::new(),
+                Err(problem) => format!("{problem}; asked for {candidate:?}"),
+            },
+        };
+        let may_be_missing = self.asked.get(asked).is_some_and(|candidate| !candidate.init.known);
+        if may_be_missing && self.is_possible(asked + 1, told) {
+            return true;
+        }
+        self.hopeless.insert((asked, told));
+        if told >= self.problem.0 && !problem.is_empty() && !may_be_missing {
+            self.problem = (told, problem);
+        }
+        false
     }
 }
 
@@ -141,9 +172,11 @@ impl Judge<'_> {
         let Told { process, start, end, status } = told;
         let names = (self.id, process.as_str());
         let Expected { own, forced } = &asked.expected;
+        // One that nobody ends and that does not end by itself is not one that has ended.
+        let ends = own.is_some() || !forced.is_empty();
         let allowed = *own == Some(*status)
             || forced.contains(status)
-            || *status == UNKNOWN && self.kills.may_be_unknown(names, (*start, *end));
+            || *status == UNKNOWN && ends && self.kills.may_be_unknown(names, (*start, *end));
         if *process == asked.process && allowed {
             return Ok(());
         }
@@ -183,4 +216,73 @@ fn moment(event: &Event) -> Moment {
     let (seconds, nanos) = gantry_tests::events::time(event);
     let seconds = u128::try_from(seconds).expect("after 1970");
     seconds * 1_000_000_000 + u128::try_from(nanos).expect("a part of a second")
+}
+
+mod tests {
+    use gantry_api::Timestamp;
+
+    use super::*;
+
+    /// Containers without execs: what each is to end with, and whether it is known to have been.
+    fn asked(lives: &[(u32, bool)]) -> History {
+        let life = |&(own, known): &(u32, bool)| Life {
+            init: Attempt {
+                process: INIT.to_owned(),
+                expected: Expected { own: Some(own), forced: Vec::new() },
+                known,
+            },
+            execs: Vec::new(),
+        };
+        let lives = lives.iter().map(life).collect();
+        History { id: "c".to_owned(), lives, cut_calls: 0 }
+    }
+
+    /// The events of containers that ended so; the whole time shim and server were being killed.
+    fn problem(asked: &History, statuses: &[u32]) -> Option<String> {
+        let mut kills = Kills::default();
+        let mut events = Vec::new();
+        for (second, status) in (1_i64..).zip(statuses) {
+            for (kind, nanos) in [(event_type::START_CONTAINER, 1), (event_type::EXIT, 3)] {
+                events.push(Event {
+                    r#type: kind.to_owned(),
+                    id: "c".to_owned(),
+                    pid: INIT.to_owned(),
+                    status: if kind == event_type::EXIT { *status } else { 0 },
+                    timestamp: Some(Timestamp { seconds: second, nanos }),
+                });
+            }
+            let killed = Moment::try_from(second).expect("positive") * 1_000_000_000 + 2;
+            kills.servers.push(killed);
+            kills.shims.push(("c".to_owned(), INIT.to_owned(), killed));
+        }
+        check(asked, &events, &kills).err()
+    }
+
+    #[test]
+    fn what_fits() {
+        let asked = asked(&[(3, true), (4, false), (5, true)]);
+        assert_eq!(problem(&asked, &[3, 4, 5]), None);
+        assert_eq!(problem(&asked, &[3, 5]), None, "the second never was");
+    }
+
+    #[test]
+    fn a_lost_status_may_be_that_of_several() {
+        assert_eq!(problem(&asked(&[(3, false), (4, true), (5, true)]), &[255, 5]), None);
+        assert_eq!(problem(&asked(&[(3, false), (4, true), (5, true)]), &[255, 4, 5]), None);
+    }
+
+    #[test]
+    fn what_does_not_fit() {
+        let asked = asked(&[(3, true), (4, false), (5, true)]);
+        for (statuses, words) in [
+            (&[3, 4][..], "lost"),
+            (&[3, 4, 5, 5], "nobody asked"),
+            (&[3, 4, 6], "ended with 6"),
+            (&[4, 5], "ended with 4"),
+            (&[3, 3, 5], "ended with 3"),
+        ] {
+            let problem = problem(&asked, statuses).expect("a problem");
+            assert!(problem.contains(words), "{statuses:?}: {problem}");
+        }
+    }
 }

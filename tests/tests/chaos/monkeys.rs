@@ -83,12 +83,13 @@ impl Monkey {
 
     fn kill_shim(&mut self) {
         let Some(shim) = self.pick("gantry-shim") else { return };
+        // So that a spare one gets no process between the look and the kill.
+        processes::stop(shim.pid);
         let directory = fs::read_link(format!("/proc/{}/cwd", shim.pid)).unwrap_or_default();
-        // One whose container is set aside has done its work.
         if let Some((container, process)) = names(&directory) {
             self.kills.shims.push((container, process, now()));
-            processes::kill(shim.pid);
         }
+        processes::kill(shim.pid);
     }
 
     fn kill_runtime(&mut self) {

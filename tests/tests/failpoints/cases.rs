@@ -57,13 +57,14 @@ fn moments(point: Point) -> &'static [When] {
         Point::ServerStateOpened | Point::ServerListening => &[Restart, RestartAfterHalfMade],
         Point::ServerDirectoryMade
         | Point::ServerContainerRecorded
-        | Point::ServerInitRecorded
+        | Point::ServerInitPlaced
         | Point::ServerStarted
         | Point::ServerStartToBeJournalled
         | Point::ServerStartJournalled
         | Point::ServerStartNoted => &[Create],
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
+        | Point::ServerProcessRecorded
         | Point::ServerLaunchSent
         | Point::ServerLaunchedReceived
         | Point::ShimListening
@@ -74,7 +75,7 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ShimPidfdOpened
         | Point::ShimStartedRecorded
         | Point::ShimLaunchedSent => &[Create, CreateWithoutCgroup, Exec],
-        Point::ServerExecRecorded
+        Point::ServerExecPlaced
         | Point::ServerExecSpecWritten
         | Point::ServerExecToBeJournalled
         | Point::ServerExecJournalled

@@ -248,6 +248,7 @@ impl Story {
         if self.case.when == When::EndWithoutServer {
             let init = self.known_state().await.processes[0].system_pid;
             self.server.kill().await;
+            self.spare_shim_gone().await;
             self.arm_point(self.case.point);
             processes::signal(init, rustix::process::Signal::TERM);
             self.reached().await;
@@ -268,6 +269,14 @@ impl Story {
         let _ = self.server.service.api().signal(request).await;
         tokio::time::sleep(LOOK_AGAIN).await;
         self.revive().await;
+    }
+
+    /// It leaves with the server, by way of the same points as one that has had a process.
+    async fn spare_shim_gone(&self) {
+        let service = &self.server.service;
+        let found = || processes::belonging_to(&service.work, &service.cgroup);
+        let gone = || !found().iter().any(processes::Found::is_spare_shim);
+        eventually("the spare shim is gone", gone).await;
     }
 
     async fn until_gone(&mut self, process: &str) {

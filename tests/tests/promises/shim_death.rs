@@ -130,33 +130,33 @@ async fn a_process_dies_with_its_shim_if_so_configured(
     server.finish().await;
 }
 
-/// One shim waits for the next process. Nobody has to care for it.
+/// One shim waits for the next process.
 #[tokio::test]
-async fn a_shim_that_waits_may_die() {
+async fn a_spare_shim_may_die() {
     if improves("the original has none") {
         return;
     }
     let Some(mut server) = Server::own(Runc).await else { return };
-    let waiting = || {
+    let spare = || {
         let found = processes::belonging_to(server.work(), &server.service.cgroup);
-        found.into_iter().find(processes::Found::is_waiting_shim).map(|process| process.pid)
+        found.into_iter().find(processes::Found::is_spare_shim).map(|process| process.pid)
     };
     let container = server.container("c").create().await.unwrap();
-    eventually("a waiting shim", || waiting().is_some()).await;
-    let first = waiting().unwrap();
+    eventually("a spare shim", || spare().is_some()).await;
+    let first = spare().unwrap();
     processes::signal(first, Signal::KILL);
     assert!(processes::ends_within(first, PATIENCE).await);
 
     let exec = container.exec("e").sh("exit 4").start().await.unwrap();
     assert_eq!(exec.exit().await, 4);
-    eventually("another one", || waiting().is_some()).await;
-    let second = waiting().unwrap();
+    eventually("another one", || spare().is_some()).await;
+    let second = spare().unwrap();
     assert_eq!(container.exec("f").sh("exit 5").start().await.unwrap().exit().await, 5);
     let used = format!("/proc/{second}");
     eventually("it was used, and has left", || !Path::new(&used).exists()).await;
 
-    eventually("a third", || waiting().is_some()).await;
-    let third = waiting().unwrap();
+    eventually("a third", || spare().is_some()).await;
+    let third = spare().unwrap();
     server.kill().await;
     assert!(processes::ends_within(third, PATIENCE).await, "it waits for a dead server");
     server.start_again().await;

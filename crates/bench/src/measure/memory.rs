@@ -25,9 +25,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
     rss.push("Gantry, idle", proc::rss(bench.server.pid) as f64);
     let mut population = Population::new(bench.gantry(runtime).await?);
     population.grow(bench, 1).await?;
-    shims.look("Gantry, of 1", &children(bench));
+    shims.look("Gantry, of 1", &working_shims(bench));
     population.grow(bench, size / 2).await?;
-    shims.look(GANTRY, &children(bench));
+    shims.look(GANTRY, &working_shims(bench));
     population.grow(bench, size).await?;
     let full = format!("Gantry, {size} containers");
     rss.push(&full, proc::rss(bench.server.pid) as f64);
@@ -82,9 +82,11 @@ impl Shims {
     }
 }
 
-/// The server's children are its shims, until it is restarted.
-fn children(bench: &Bench) -> Vec<u32> {
-    proc::children(bench.server.pid)
+/// The server's children are its shims, until it is restarted; a spare one has no process yet.
+fn working_shims(bench: &Bench) -> Vec<u32> {
+    let mut shims = proc::children(bench.server.pid);
+    shims.retain(|shim| proc::has_children(*shim));
+    shims
 }
 
 /// State of all, and Stats of one beside a call that does nothing.

@@ -7,11 +7,12 @@ use std::{
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim, WaitStatus};
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     domain::ExitStatus,
@@ -20,6 +21,9 @@ use crate::{
 
 /// A shim's records are short; the longest names a path.
 const MAX_RECORD: usize = 8 * 1024;
+
+/// How long a shim may take to leave once its server has hung up.
+const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 /// The program to start, and the name that its processes go by.
 #[derive(Debug, Clone)]
@@ -70,8 +74,10 @@ impl ShimProgram {
 }
 
 impl StartedShim {
-    pub(crate) fn has_ended(&mut self) -> bool {
-        !matches!(self.ended.try_recv(), Err(TryRecvError::Empty))
+    /// Has it leave, and waits until it has: it would make files where they are being removed.
+    pub(crate) async fn dismiss(self) {
+        drop(self.link);
+        let _ = timeout(LEAVE_GRACE, self.ended).await;
     }
 }
 
@@ -82,6 +88,11 @@ impl ShimLink {
         let dir = File::open(dir)?;
         let path = format!("/proc/self/fd/{}/{SOCKET_FILE}", dir.as_raw_fd());
         SeqPacket::connect(Path::new(&path)).map(Self)
+    }
+
+    /// Whether the shim is there and has not said anything that was not received yet.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.0.is_silent()
     }
 
     /// Sends without waiting. A shim that does not read for so long that its queue is full is

@@ -19,6 +19,11 @@ pub(super) fn create_private_dirs(path: &Path) -> Result<(), StateError> {
         .map_err(failed("create directory", path))
 }
 
+/// Fails if it exists.
+pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 pub(super) fn list(path: &Path) -> Result<Vec<String>, StateError> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -32,7 +32,7 @@ use std::{
 
 pub(crate) use error::StateError;
 use error::failed;
-use file::{create_private_dirs, list, read_json, write_json};
+use file::{create_private_dir, create_private_dirs, list, read_json, write_json};
 use gantry_failpoints::{Point, reach};
 use nix::{
     fcntl::Flock,
@@ -53,6 +53,8 @@ const JOURNALLED_FILE: &str = "journalled";
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// Of directories that are not in their place yet.
+    new: PathBuf,
     trash: Trash,
     /// On a disk, a rename must not reach it before the content does.
     sync: bool,
@@ -70,10 +72,9 @@ pub(crate) struct ContainerDir {
 /// Makes directories for processes.
 #[derive(Debug)]
 pub(crate) struct NewProcessDirs {
-    root: PathBuf,
+    parent: PathBuf,
     trash: Trash,
     sync: bool,
-    /// Makes names unique; the directory is empty when a server starts.
     count: AtomicU64,
 }
 
@@ -106,11 +107,13 @@ impl StateDir {
         let lock = lock::lock(file).ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
-        let swept = trash.sweep().and_then(|()| trash.take(&root.join("new")));
-        if let Err(error) = swept {
-            tracing::error!(%error, "leaves files behind");
+        let new = root.join("new");
+        for swept in [trash.sweep(), trash.take(&new)] {
+            if let Err(error) = swept {
+                tracing::error!(%error, "leaves files behind");
+            }
         }
-        Ok(Self { root: root.to_owned(), trash, sync, _lock: lock })
+        Ok(Self { root: root.to_owned(), new, trash, sync, _lock: lock })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -128,7 +131,7 @@ impl StateDir {
 
     pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
         NewProcessDirs {
-            root: self.root.join("new"),
+            parent: self.new.clone(),
             trash: self.trash.clone(),
             sync: self.sync,
             count: AtomicU64::new(0),
@@ -182,10 +185,19 @@ impl StateDir {
 
 impl NewProcessDirs {
     pub(crate) fn create(&self) -> Result<ProcessDir, StateError> {
-        let count = self.count.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(count.to_string());
-        create_private_dirs(&path)?;
-        Ok(ProcessDir { path, trash: self.trash.clone(), sync: self.sync })
+        create_private_dirs(&self.parent)?;
+        loop {
+            let count = self.count.fetch_add(1, Ordering::Relaxed);
+            let path = self.parent.join(count.to_string());
+            match create_private_dir(&path) {
+                // Of an earlier server, which could not be removed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => {
+                    other.map_err(failed("create directory", &path))?;
+                    return Ok(ProcessDir { path, trash: self.trash.clone(), sync: self.sync });
+                }
+            }
+        }
     }
 }
 
@@ -259,9 +271,15 @@ impl ProcessDir {
         fs::read_to_string(self.path.join(file)).ok()
     }
 
-    /// Writes a file that the runtime reads.
-    pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
-        write_json(&self.path.join(file), value, false)
+    /// Writes a file that the runtime reads; its path.
+    pub(crate) fn write_input(
+        &self,
+        file: &str,
+        value: &impl Serialize,
+    ) -> Result<PathBuf, StateError> {
+        let path = self.path.join(file);
+        write_json(&path, value, false)?;
+        Ok(path)
     }
 
     /// Writes a text that somebody else reads; its path.

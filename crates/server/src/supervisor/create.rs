@@ -151,8 +151,8 @@ async fn start(
     identity.dir.create(record)?;
     reach(Point::ServerContainerRecorded);
     let record_of_init = ProcessRecord::new(identity.life, new.bundle.init().clone());
-    let shim = services.shims.place(&init, &record_of_init)?;
-    reach(Point::ServerInitRecorded);
+    let shim = services.shims.place(&init, &record_of_init).await?;
+    reach(Point::ServerInitPlaced);
 
     let start = match &new.checkpoint {
         Some(image) => Start::Restore { options: image.restore_options() },
@@ -162,10 +162,10 @@ async fn start(
     let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
     let creation =
         Creation { id, bundle: new.bundle.path(), no_pivot_root: new.no_pivot_root, start: &start };
-    let env = new.checkpoint.as_ref().map(|image| restore_env(&init, image)).transpose()?;
-    let call = |files: Files<'_>| RuntimeCall {
-        argv: identity.runtime.create_argv(creation, files),
-        env: env.unwrap_or_default(),
+    let call = |files: Files<'_>| {
+        let env = new.checkpoint.as_ref().map(|image| restore_env(&init, image)).transpose()?;
+        let argv = identity.runtime.create_argv(creation, files);
+        Ok(RuntimeCall { argv, env: env.unwrap_or_default() })
     };
     let process = services.launch((shim, &init, new.bundle.init()), call, reply.closed()).await?;
 

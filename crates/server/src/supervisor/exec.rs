@@ -53,14 +53,14 @@ async fn start(
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
-    let shim = services.shims.place(dir, &ProcessRecord::new(new.life, spec.clone()))?;
-    reach(Point::ServerExecRecorded);
-    dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
-    reach(Point::ServerExecSpecWritten);
-    let input = dir.path().join(SPEC_FILE);
-    let call = |files: Files<'_>| RuntimeCall {
-        argv: identity.runtime.exec_argv(&identity.key.id, &input, files),
-        env: Vec::new(),
+    let record = ProcessRecord::new(new.life, spec.clone());
+    let shim = services.shims.place(dir, &record).await?;
+    reach(Point::ServerExecPlaced);
+    let call = |files: Files<'_>| {
+        let input = dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
+        reach(Point::ServerExecSpecWritten);
+        let argv = identity.runtime.exec_argv(&identity.key.id, &input, files);
+        Ok(RuntimeCall { argv, env: Vec::new() })
     };
     services.launch((shim, dir, spec), call, reply.closed()).await
 }

@@ -11,14 +11,11 @@ use crate::{
     domain::{ProcessSpec, Stdio},
     oci::{Files, OciError},
     shim_link::{Report, StartedShim},
-    state_dir::ProcessDir,
+    state_dir::{ProcessDir, StateError},
 };
 
 /// How long a shim may take to kill the runtime and say so.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
-
-/// How long a shim may take to leave after a failed launch; what it holds is gone then.
-const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 /// How the shim is to call the runtime.
 pub(super) struct RuntimeCall {
@@ -28,28 +25,27 @@ pub(super) struct RuntimeCall {
 }
 
 impl Services {
-    /// Has a shim start a process. The runtime's command line is asked for once its files are known.
+    /// Has a shim start a process. The runtime's command line is asked for, and its input written,
+    /// once its files are known.
     /// `given_up` resolves when nobody wants the process any more.
     pub(super) async fn launch(
         &self,
         (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
-        call: impl FnOnce(Files<'_>) -> RuntimeCall,
+        call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
-        let call = call(Files { dir: dir.path(), console: console.as_deref() });
-        let record = ToShim::Launch(self.launch_record(spec, call));
-        let result = match shim.link.send(&record) {
-            Ok(()) => self.await_launch(dir, &shim, given_up).await,
-            Err(source) => Err(system("speak to the shim", source)),
+        let result = match call(Files { dir: dir.path(), console: console.as_deref() }) {
+            Ok(call) => self.order(call, (&shim, dir, spec), given_up).await,
+            Err(error) => Err(error.into()),
         };
         match result {
             Ok(Launched { pid, pidfd }) => {
                 reach(Point::ServerLaunchedReceived);
-                self.shims.start_ahead();
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
+                self.shims.start_spare();
                 Ok(RunningProcess {
                     pid,
                     pidfd: Arc::new(pidfd),
@@ -58,11 +54,21 @@ impl Services {
                 })
             }
             Err(error) => {
-                drop(shim.link);
-                let _ = timeout(LEAVE_GRACE, shim.ended).await;
+                shim.dismiss().await;
                 Err(error)
             }
         }
+    }
+
+    async fn order(
+        &self,
+        call: RuntimeCall,
+        (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
+        given_up: impl Future<Output = ()>,
+    ) -> Result<Launched, SupervisorError> {
+        let record = ToShim::Launch(self.launch_record(spec, call));
+        shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
+        self.await_launch(dir, shim, given_up).await
     }
 
     fn launch_record(&self, spec: &ProcessSpec, call: RuntimeCall) -> Launch {

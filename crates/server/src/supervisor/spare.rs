@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use gantry_failpoints::{Point, reach};
+
 use super::SupervisorError;
 use crate::{
     shim_link::{ShimProgram, StartedShim},
@@ -17,14 +19,14 @@ pub(crate) struct Shims {
     program: ShimProgram,
     reaper: Reaper,
     dirs: NewProcessDirs,
-    spare: Mutex<Option<WaitingShim>>,
+    spare: Mutex<Option<SpareShim>>,
     /// A spare one is being started.
     coming: AtomicBool,
 }
 
 /// A shim that waits for its orders, in a directory that has yet to find its place. It leaves when
 /// the server does.
-struct WaitingShim {
+struct SpareShim {
     shim: StartedShim,
     dir: ProcessDir,
 }
@@ -35,26 +37,30 @@ impl Shims {
     }
 
     /// Makes the directory of a process, with a shim at work in it.
-    pub(super) fn place(
+    pub(super) async fn place(
         &self,
         dir: &ProcessDir,
         record: &ProcessRecord,
     ) -> Result<StartedShim, SupervisorError> {
-        let waiting = match self.take_spare() {
+        let SpareShim { shim, dir: new } = match self.take_spare().await {
             Some(spare) => spare,
             None => self.start()?,
         };
-        match waiting.dir.write(record).and_then(|()| waiting.dir.move_to(dir)) {
-            Ok(()) => Ok(waiting.shim),
+        let placed = new.write(record).and_then(|()| {
+            reach(Point::ServerProcessRecorded);
+            new.move_to(dir)
+        });
+        match placed {
+            Ok(()) => Ok(shim),
             Err(error) => {
-                waiting.discard();
+                SpareShim { shim, dir: new }.discard().await;
                 Err(error.into())
             }
         }
     }
 
     /// Starts a spare one, unless there is one.
-    pub(super) fn start_ahead(self: &Arc<Self>) {
+    pub(super) fn start_spare(self: &Arc<Self>) {
         let shims = Arc::clone(self);
         // The task that asks has an answer to give meanwhile.
         tokio::task::spawn_blocking(move || shims.fill());
@@ -73,19 +79,20 @@ impl Shims {
         self.coming.store(false, Ordering::SeqCst);
     }
 
-    fn take_spare(&self) -> Option<WaitingShim> {
-        let mut spare = self.lock().take()?;
-        if spare.shim.has_ended() {
-            spare.discard();
-            return None;
+    /// One that is well: it has nothing to say before it has orders.
+    async fn take_spare(&self) -> Option<SpareShim> {
+        let spare = self.lock().take()?;
+        if spare.shim.link.is_silent() {
+            return Some(spare);
         }
-        Some(spare)
+        spare.discard().await;
+        None
     }
 
-    fn start(&self) -> Result<WaitingShim, SupervisorError> {
+    fn start(&self) -> Result<SpareShim, SupervisorError> {
         let dir = self.dirs.create()?;
         match self.program.start(&self.reaper, dir.path()) {
-            Ok(shim) => Ok(WaitingShim { shim, dir }),
+            Ok(shim) => Ok(SpareShim { shim, dir }),
             Err(source) => {
                 remove(&dir);
                 Err(SupervisorError::StartShim { path: self.program.path.clone(), source })
@@ -93,14 +100,15 @@ impl Shims {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<WaitingShim>> {
+    fn lock(&self) -> MutexGuard<'_, Option<SpareShim>> {
         // It is whole after any panic: each change to it is a single call.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl WaitingShim {
-    fn discard(self) {
+impl SpareShim {
+    async fn discard(self) {
+        self.shim.dismiss().await;
         remove(&self.dir);
     }
 }

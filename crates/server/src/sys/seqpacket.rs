@@ -7,8 +7,8 @@ use std::{
 };
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recvmsg,
-    send, socket, socketpair,
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv,
+    recvmsg, send, socket, socketpair,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -46,6 +46,12 @@ impl SeqPacket {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         send(self.0.as_raw_fd(), packet, flags)?;
         Ok(())
+    }
+
+    /// Whether the peer is there, and nothing of it waits to be received.
+    pub(crate) fn is_silent(&self) -> bool {
+        let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+        recv(self.0.as_raw_fd(), &mut [0], flags) == Err(nix::Error::EAGAIN)
     }
 
     /// The next packet; `None` once the peer is gone.
