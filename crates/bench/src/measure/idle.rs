@@ -13,6 +13,10 @@ use crate::{
     report::{Bound::AtMost, Measure, Versus},
 };
 
+/// Longer than tokio keeps a thread that has nothing to do, which is 10 s: what a thread has done is
+/// not counted any more once it is gone.
+const SETTLED: Duration = Duration::from_secs(15);
+
 /// CPU time and wake-ups of servers and shims together.
 pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
     let seconds = bench.count(60, 5);
@@ -57,7 +61,7 @@ async fn watch(pids: &[u32], time: Duration) -> (f64, f64) {
         let each = pids.iter().map(|pid| proc::activity(*pid));
         each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
     };
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(SETTLED).await;
     let before = total();
     tokio::time::sleep(time).await;
     let after = total();
