@@ -54,6 +54,7 @@ async fn of_failures_of_every_kind(#[values(Runc, Crun)] runtime: Runtime) {
     let shims = processes::belonging_to(&server.state_dir(), &server.service.cgroup);
     let others = |process: &&processes::Found| {
         ![server.pid(), alive.init.system_pid].contains(&process.pid)
+            && !process.is_spare_shim()
             && Some(process.pid) != alive.init.shim()
     };
     let left: Vec<_> = shims.iter().filter(others).collect();

@@ -69,6 +69,14 @@ impl Lifecycle {
         self.reported
     }
 
+    /// Whether anyone was told of the process. One whose caller has gone is killed without a word.
+    pub(crate) fn is_process_reported(&self, process: &ProcessId) -> bool {
+        match self.execs.get(process) {
+            Some(exec) => exec.started,
+            None => process.is_init() && self.reported,
+        }
+    }
+
     /// The runtime has started the first process.
     pub(crate) fn started(&mut self) -> EventKind {
         debug_assert_eq!(self.phase, Phase::Starting);

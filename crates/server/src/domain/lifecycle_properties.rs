@@ -190,3 +190,18 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
         })
     );
 }
+
+#[test]
+fn a_process_is_reported_from_its_start_to_its_exit() {
+    let (init, exec) = (ProcessId::init(), ProcessId::parse("e").unwrap());
+    let mut container = Lifecycle::new(Life(1));
+    assert!(!container.is_process_reported(&init));
+    container.started();
+    assert!(container.is_process_reported(&init));
+    container.admit_exec(&exec, Life(2)).unwrap();
+    assert!(!container.is_process_reported(&exec));
+    container.exec_started(&exec);
+    assert!(container.is_process_reported(&exec));
+    container.exec_exited(&exec, ExitStatus::Code(0));
+    assert!(!container.is_process_reported(&exec));
+}

@@ -58,8 +58,9 @@ impl Actor {
     }
 
     pub(super) fn view(&self) -> ContainerView {
+        let reported = self.members.iter().filter(|(id, _)| self.lifecycle.is_process_reported(id));
         let mut processes: Vec<_> =
-            self.members.values().map(|member| (Arc::clone(&member.spec), member.pid)).collect();
+            reported.map(|(_, member)| (Arc::clone(&member.spec), member.pid)).collect();
         processes.sort_by_key(|(spec, _)| !spec.id.is_init());
         let record = self.record.as_ref();
         ContainerView {
@@ -91,7 +92,8 @@ impl Actor {
         if !self.lifecycle.is_reported() {
             return Err(self.not_found());
         }
-        let member = self.members.get(process);
+        let reported = self.lifecycle.is_process_reported(process);
+        let member = self.members.get(process).filter(|_| reported);
         member.ok_or_else(|| SupervisorError::ProcessNotFound(process.clone()))
     }
 
