@@ -86,7 +86,8 @@ impl Unread {
                 // Another may come while this one is still on its way out, which is told a moment
                 // before (fsnotify_close in the kernel's __fput), and is to see a writer go.
                 watch(inotify, &reader, READS.union(COMES))?;
-                return Ok(Some(Self::Attended(reader)));
+                // It may have been read before anybody watched.
+                return Ok(is_unread(&writer).then_some(Self::Attended(reader)));
             }
             watch(inotify, &writer, COMES)?;
             if !has_reader(&writer) {
