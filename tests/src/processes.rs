@@ -48,6 +48,12 @@ pub fn belonging_to(work: &Path, cgroup: &str) -> Vec<Found> {
         .collect()
 }
 
+/// The shim of a test's server that has no process yet.
+#[must_use]
+pub fn spare_shim(work: &Path, cgroup: &str) -> Option<Found> {
+    belonging_to(work, cgroup).into_iter().find(Found::is_spare_shim)
+}
+
 /// A process's name.
 #[must_use]
 pub fn comm(pid: u32) -> Option<String> {

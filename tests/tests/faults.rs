@@ -136,9 +136,9 @@ async fn a_pause_or_resume_that_hangs(
     server.finish().await;
 }
 
-/// What is half frozen cannot be told from outside to become frozen some day: a thread that executes
-/// a program waits in the kernel until its siblings are dead, and those that are frozen do not die.
-/// runc waits for that day whatever it is asked to do.
+/// What is half frozen may stay so for ever: a thread that executes a program waits in the kernel until
+/// its siblings are dead, and those that are frozen do not die. Whatever runc is asked to do, it waits
+/// until all is frozen.
 #[rstest]
 #[tokio::test]
 async fn a_pause_that_is_killed_halfway(#[values(Runc, Crun)] runtime: Runtime) {

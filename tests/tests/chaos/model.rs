@@ -126,12 +126,15 @@ impl Matching<'_> {
         }
         let problem = match (self.asked.get(asked), self.told.get(told)) {
             (None, None) => return true,
-            (None, Some(life)) => format!("nobody asked for the container of {}", life.init.start),
-            (Some(candidate), None) => format!("lost: {candidate:?}"),
+            (None, Some(life)) => {
+                Some(format!("nobody asked for the container of {}", life.init.start))
+            }
+            (Some(candidate), None) => Some(format!("lost: {candidate:?}")),
             (Some(candidate), Some(life)) => match self.judge.explains(candidate, life) {
                 Ok(()) if self.is_possible(asked + 1, told + 1) => return true,
-                Ok(()) => String::new(),
-                Err(problem) => format!("{problem}; asked for {candidate:?}"),
+                // The problem is further on.
+                Ok(()) => None,
+                Err(problem) => Some(format!("{problem}; asked for {candidate:?}")),
             },
         };
         let may_be_missing = self.asked.get(asked).is_some_and(|candidate| !candidate.init.known);
@@ -139,7 +142,10 @@ impl Matching<'_> {
             return true;
         }
         self.hopeless.insert((asked, told));
-        if told >= self.problem.0 && !problem.is_empty() && !may_be_missing {
+        if let Some(problem) = problem
+            && told >= self.problem.0
+            && !may_be_missing
+        {
             self.problem = (told, problem);
         }
         false

@@ -274,8 +274,7 @@ impl Story {
     /// It leaves with the server, by way of the same points as one that has had a process.
     async fn spare_shim_gone(&self) {
         let service = &self.server.service;
-        let found = || processes::belonging_to(&service.work, &service.cgroup);
-        let gone = || !found().iter().any(processes::Found::is_spare_shim);
+        let gone = || processes::spare_shim(&service.work, &service.cgroup).is_none();
         eventually("the spare shim is gone", gone).await;
     }
 

@@ -138,8 +138,8 @@ async fn a_spare_shim_may_die() {
     }
     let Some(mut server) = Server::own(Runc).await else { return };
     let spare = || {
-        let found = processes::belonging_to(server.work(), &server.service.cgroup);
-        found.into_iter().find(processes::Found::is_spare_shim).map(|process| process.pid)
+        let found = processes::spare_shim(server.work(), &server.service.cgroup);
+        found.map(|process| process.pid)
     };
     let container = server.container("c").create().await.unwrap();
     eventually("a spare shim", || spare().is_some()).await;

@@ -54,9 +54,7 @@ impl SmallDisk {
             }
         }
     }
-}
 
-impl SmallDisk {
     /// Ends the test: no process is left that works on the disk, or it would be busy.
     async fn finish(self) {
         let unmount = || Command::new("umount").arg(self.0.path()).output().unwrap();

@@ -44,6 +44,8 @@ use trash::Trash;
 
 use crate::domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId};
 
+/// Of directories that are not in their place yet.
+const NEW: &str = "new";
 const PROCESSES: &str = "processes";
 const CONTAINER_FILE: &str = "container.json";
 const PROCESS_FILE: &str = "process.json";
@@ -53,8 +55,6 @@ const JOURNALLED_FILE: &str = "journalled";
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
-    /// Of directories that are not in their place yet.
-    new: PathBuf,
     trash: Trash,
     /// On a disk, a rename must not reach it before the content does.
     sync: bool,
@@ -107,13 +107,12 @@ impl StateDir {
         let lock = lock::lock(file).ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
-        let new = root.join("new");
-        for swept in [trash.sweep(), trash.take(&new)] {
+        for swept in [trash.sweep(), trash.take(&root.join(NEW))] {
             if let Err(error) = swept {
                 tracing::error!(%error, "leaves files behind");
             }
         }
-        Ok(Self { root: root.to_owned(), new, trash, sync, _lock: lock })
+        Ok(Self { root: root.to_owned(), trash, sync, _lock: lock })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -131,7 +130,7 @@ impl StateDir {
 
     pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
         NewProcessDirs {
-            parent: self.new.clone(),
+            parent: self.root.join(NEW),
             trash: self.trash.clone(),
             sync: self.sync,
             count: AtomicU64::new(0),

@@ -26,8 +26,7 @@ pub(super) struct RuntimeCall {
 
 impl Services {
     /// Has a shim start a process. The runtime's command line is asked for, and its input written,
-    /// once its files are known.
-    /// `given_up` resolves when nobody wants the process any more.
+    /// once its files are known. `given_up` resolves when nobody wants the process any more.
     pub(super) async fn launch(
         &self,
         (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),

@@ -69,8 +69,8 @@ fn without_a_server_the_exit_is_on_disk() {
     assert!(!shim.path("exit.json.tmp").exists());
 }
 
-#[test]
-fn an_exit_that_cannot_be_written_waits_for_a_server() {
+/// A shim without a server, whose process has ended with 5 and whose exit.json cannot be written.
+fn with_unwritten_exit() -> Shim {
     let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
     shim.server.hear_launched();
     // A file cannot be renamed over a directory.
@@ -78,6 +78,12 @@ fn an_exit_that_cannot_be_written_waits_for_a_server() {
     std::fs::write(shim.path("go"), "").unwrap();
     assert_eq!(shim.server.hear_exited(), WaitStatus::Code(5));
     shim.hang_up();
+    shim
+}
+
+#[test]
+fn an_exit_that_cannot_be_written_waits_for_a_server() {
+    let mut shim = with_unwritten_exit();
     assert!(!shim.leaves_within(MOMENT));
     let server = shim.connect();
     server.hear_launched();
@@ -88,12 +94,7 @@ fn an_exit_that_cannot_be_written_waits_for_a_server() {
 
 #[test]
 fn an_exit_is_written_as_soon_as_there_is_room() {
-    let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
-    shim.server.hear_launched();
-    std::fs::create_dir(shim.path("exit.json")).unwrap();
-    std::fs::write(shim.path("go"), "").unwrap();
-    shim.server.hear_exited();
-    shim.hang_up();
+    let mut shim = with_unwritten_exit();
     assert!(!shim.leaves_within(MOMENT));
     std::fs::remove_dir(shim.path("exit.json")).unwrap();
     shim.assert_leaves();
@@ -102,12 +103,7 @@ fn an_exit_is_written_as_soon_as_there_is_room() {
 
 #[test]
 fn a_shim_that_nobody_can_reach_leaves() {
-    let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
-    shim.server.hear_launched();
-    std::fs::create_dir(shim.path("exit.json")).unwrap();
-    std::fs::write(shim.path("go"), "").unwrap();
-    shim.server.hear_exited();
-    shim.hang_up();
+    let mut shim = with_unwritten_exit();
     std::fs::remove_dir_all(shim.path("")).unwrap();
     shim.assert_leaves();
 }
