@@ -12,8 +12,6 @@ use nix::sys::socket::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
-const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
-
 /// A connected `SOCK_SEQPACKET` socket.
 #[derive(Debug)]
 pub(crate) struct SeqPacket(AsyncFd<OwnedFd>);
@@ -30,7 +28,7 @@ impl SeqPacket {
     pub(crate) fn pair() -> io::Result<(Self, OwnedFd)> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
-        Ok((Self(super::watch(ours, BOTH)?), theirs))
+        Ok((Self(super::watch(ours, Interest::READABLE)?), theirs))
     }
 
     /// Connects without waiting: `EAGAIN` if the listener's queue is full.
@@ -38,7 +36,7 @@ impl SeqPacket {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
         connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        Ok(Self(super::watch(fd, BOTH)?))
+        Ok(Self(super::watch(fd, Interest::READABLE)?))
     }
 
     /// Sends without waiting: `EAGAIN` if the receiver has not read for long.
@@ -102,7 +100,7 @@ mod tests {
     #[tokio::test]
     async fn packets_keep_their_bounds_and_the_end_is_seen() {
         let (ours, theirs) = SeqPacket::pair().unwrap();
-        let theirs = SeqPacket(crate::sys::watch(theirs, BOTH).unwrap());
+        let theirs = SeqPacket(crate::sys::watch(theirs, Interest::READABLE).unwrap());
         theirs.send(b"one").unwrap();
         theirs.send(b"two").unwrap();
         assert_eq!(ours.receive(16).await.unwrap().unwrap().bytes, b"one");
