@@ -44,7 +44,6 @@ impl Services {
             Ok(Launched { pid, pidfd }) => {
                 reach(Point::ServerLaunchedReceived);
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
-                self.shims.start_spare();
                 Ok(RunningProcess {
                     pid,
                     pidfd: Arc::new(pidfd),
@@ -67,6 +66,8 @@ impl Services {
     ) -> Result<Launched, SupervisorError> {
         let record = ToShim::Launch(self.launch_record(spec, call));
         shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
+        // While the runtime is at work there is nothing else to do.
+        self.shims.start_spare();
         self.await_launch(dir, shim, given_up).await
     }
 
