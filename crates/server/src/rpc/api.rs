@@ -106,7 +106,7 @@ impl api_server::Api for Api {
     ) -> Result<Response<types::CreateContainerResponse>, Status> {
         let new = new_container(request.into_inner())?;
         let view = self.supervisor().await.create(NAMESPACE, new).await?;
-        let container = Some(convert::container(&view));
+        let container = Some(convert::container(view));
         Ok(Response::new(types::CreateContainerResponse { container }))
     }
 
@@ -223,16 +223,11 @@ impl api_server::Api for Api {
         request: Request<types::StateRequest>,
     ) -> Result<Response<types::StateResponse>, Status> {
         let request = request.into_inner();
-        let mut views = Vec::new();
-        if request.id.is_empty() {
-            for handle in self.supervisor().await.containers(NAMESPACE) {
-                // One that is starting, or has just ended, is not there.
-                views.extend(handle.view().await);
-            }
+        let containers = if request.id.is_empty() {
+            state::containers(self.supervisor().await.containers(NAMESPACE)).await?
         } else {
-            views.push(self.container(&request.id).await?.view().await?);
-        }
-        let containers = state::containers(views).await?;
+            vec![convert::container(self.container(&request.id).await?.view().await?)]
+        };
         let machine = Some(convert::machine());
         Ok(Response::new(types::StateResponse { containers, machine }))
     }

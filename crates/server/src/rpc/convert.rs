@@ -34,7 +34,7 @@ pub(super) fn machine() -> types::Machine {
     types::Machine { cpus: u32::try_from(cpus).unwrap_or(u32::MAX), memory: memory >> 20 }
 }
 
-pub(super) fn container(view: &ContainerView) -> types::Container {
+pub(super) fn container(view: ContainerView) -> types::Container {
     let pids = view.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
     let status = match view.phase {
         Phase::Starting | Phase::Running => gantry_api::status::RUNNING,
@@ -46,9 +46,9 @@ pub(super) fn container(view: &ContainerView) -> types::Container {
         bundle_path: view.bundle.display().to_string(),
         processes: view.processes.iter().map(|(spec, pid)| process(spec, *pid)).collect(),
         status: status.to_owned(),
-        labels: view.labels.clone(),
+        labels: view.labels,
         pids,
-        runtime: view.runtime.clone(),
+        runtime: view.runtime,
     }
 }
 

@@ -6,26 +6,30 @@ use gantry_api::types;
 use tonic::Status;
 
 use super::convert;
-use crate::supervisor::ContainerView;
+use crate::supervisor::{ContainerHandle, ContainerView};
 
 /// Few enough to be read in less time than it takes to share them out.
 const FEW: usize = 32;
 
+/// Shares for each processor: the first ones are read while the tasks of further containers are
+/// still being asked.
+const SHARES: usize = 2;
+
 /// Each takes some ten microseconds of the kernel's time. Many are shared out among the processors,
 /// and no other call waits behind them.
-pub(super) async fn containers(views: Vec<ContainerView>) -> Result<Vec<types::Container>, Status> {
-    if views.len() <= FEW {
-        return Ok(read(&views));
+pub(super) async fn containers(
+    handles: Vec<ContainerHandle>,
+) -> Result<Vec<types::Container>, Status> {
+    if handles.len() <= FEW {
+        return Ok(read(views(&handles).await));
     }
     let processors = available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = views.len().div_ceil(processors).max(FEW);
-    let mut views = views.into_iter().peekable();
     let mut shares = Vec::new();
-    while views.peek().is_some() {
-        let views: Vec<_> = views.by_ref().take(share).collect();
-        shares.push(tokio::task::spawn_blocking(move || read(&views)));
+    for share in handles.chunks(handles.len().div_ceil(SHARES * processors).max(FEW)) {
+        let views = views(share).await;
+        shares.push(tokio::task::spawn_blocking(move || read(views)));
     }
-    let mut containers = Vec::new();
+    let mut containers = Vec::with_capacity(handles.len());
     for share in shares {
         let failed = |error| Status::internal(format!("cannot read the state: {error}"));
         containers.extend(share.await.map_err(failed)?);
@@ -33,6 +37,15 @@ pub(super) async fn containers(views: Vec<ContainerView>) -> Result<Vec<types::C
     Ok(containers)
 }
 
-fn read(views: &[ContainerView]) -> Vec<types::Container> {
-    views.iter().map(convert::container).collect()
+/// One that is starting, or has just ended, is not there.
+async fn views(handles: &[ContainerHandle]) -> Vec<ContainerView> {
+    let mut views = Vec::with_capacity(handles.len());
+    for handle in handles {
+        views.extend(handle.view().await);
+    }
+    views
+}
+
+fn read(views: Vec<ContainerView>) -> Vec<types::Container> {
+    views.into_iter().map(convert::container).collect()
 }
