@@ -177,6 +177,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>
     let shim =
         shim_link::ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
     let shims = supervisor::Shims::new(shim, reaper.clone(), state.new_process_dirs());
+    let hierarchies = Arc::new(cgroup::Hierarchies::discover()?);
     Ok(Services {
         settings: Settings {
             default_runtime: config.runtime.clone(),
@@ -189,7 +190,8 @@ fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>
         events,
         runtimes: oci::Runtimes { reaper, deadline: config.runtime_timeout },
         shims: Arc::new(shims),
-        hierarchies: cgroup::Hierarchies::discover()?,
+        moves: cgroup::Moves::new(Arc::clone(&hierarchies)),
+        hierarchies,
         lives: supervisor::Lives::default(),
     })
 }

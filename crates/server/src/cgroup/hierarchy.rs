@@ -8,7 +8,7 @@ use std::{
 use super::{Cgroup, CgroupError, file::Reader};
 
 const MOUNTS: &str = "/proc/self/mountinfo";
-const OWN: &str = "/proc/self/cgroup";
+pub(super) const OWN: &str = "/proc/self/cgroup";
 
 /// The mounted hierarchies, found once.
 #[derive(Debug, Default)]
@@ -49,6 +49,14 @@ impl Hierarchies {
             Some(hierarchy)
         });
         Self(hierarchies.collect())
+    }
+
+    /// The server's own directory in one of the v1 hierarchies, from its /proc/self/cgroup. None
+    /// where there is only v2.
+    pub(super) fn own_v1(&self, own: &str) -> Option<PathBuf> {
+        let hierarchy = self.0.iter().find(|hierarchy| !hierarchy.controllers.is_empty())?;
+        let (_, path) = cgroup_lines(own).find(|(names, _)| *names == hierarchy.controllers)?;
+        hierarchy.dir(path)
     }
 
     fn cgroup(&self, dir: impl Fn(&Hierarchy) -> Option<PathBuf>) -> Option<Cgroup> {
@@ -249,6 +257,16 @@ mod tests {
         assert_eq!(Cgroup::parse(&hierarchies, zombie), None);
         assert_eq!(Cgroup::parse(&hierarchies, HYBRID_OWN), None);
         assert_eq!(Cgroup::parse(&hierarchies, "8:memory:/../x\n0::/a/../../b\n"), None);
+    }
+
+    #[test]
+    fn where_the_server_is() {
+        let hierarchies = Hierarchies::parse(HYBRID, HYBRID_OWN);
+        let moved = "8:memory:/elsewhere\n5:cpu,cpuacct:/\n0::/elsewhere\n";
+        let own = hierarchies.own_v1(moved);
+        assert_eq!(own.as_deref(), Some(Path::new("/sys/fs/cgroup/memory/elsewhere")));
+        assert_eq!(hierarchies.own_v1("0::/elsewhere\n"), None);
+        assert_eq!(Hierarchies::parse(V2, "0::/\n").own_v1("0::/\n"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod freezer;
 mod hierarchy;
 mod kill;
 mod limits;
+mod moves;
 mod oom;
 mod stats;
 mod tree;
@@ -27,6 +28,7 @@ pub(crate) use self::{
     file::Reader,
     hierarchy::Hierarchies,
     limits::{DeviceLimit, DeviceLimitKind, DirectLimits, LimitError},
+    moves::Moves,
     oom::OomWatch,
     stats::{
         BlkioEntry, BlkioStats, CgroupStats, CpuStats, HugetlbStats, MemoryData, MemoryStats,

@@ -33,7 +33,7 @@ pub(crate) use spare::Shims;
 use tokio::sync::Notify;
 
 use crate::{
-    cgroup::Hierarchies,
+    cgroup::{Hierarchies, Moves},
     domain::{ContainerId, ContainerKey, Life, Namespace},
     events::EventLog,
     oci::{OciError, OciRuntime, Runtimes},
@@ -68,7 +68,8 @@ pub(crate) struct Services {
     pub(crate) events: EventLog,
     pub(crate) runtimes: Runtimes,
     pub(crate) shims: Arc<Shims>,
-    pub(crate) hierarchies: Hierarchies,
+    pub(crate) hierarchies: Arc<Hierarchies>,
+    pub(crate) moves: Moves,
     pub(crate) lives: Lives,
 }
 
