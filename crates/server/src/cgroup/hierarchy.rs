@@ -51,12 +51,14 @@ impl Hierarchies {
         Self(hierarchies.collect())
     }
 
-    /// The server's own directory in one of the v1 hierarchies, from its /proc/self/cgroup. None
-    /// where there is only v2.
+    /// The directory of a process with this /proc/pid/cgroup in the hierarchy of a v1 controller that
+    /// runtimes use.
     pub(super) fn own_v1(&self, own: &str) -> Option<PathBuf> {
-        let hierarchy = self.0.iter().find(|hierarchy| !hierarchy.controllers.is_empty())?;
-        let (_, path) = cgroup_lines(own).find(|(names, _)| *names == hierarchy.controllers)?;
-        hierarchy.dir(path)
+        const USED: [&str; 3] = ["pids", "memory", "cpu"];
+        self.0.iter().find_map(|hierarchy| {
+            hierarchy.controllers.split(',').find(|name| USED.contains(name))?;
+            hierarchy.dir_in(own)
+        })
     }
 
     fn cgroup(&self, dir: impl Fn(&Hierarchy) -> Option<PathBuf>) -> Option<Cgroup> {
@@ -77,6 +79,11 @@ impl Hierarchies {
 }
 
 impl Hierarchy {
+    /// The directory of a process, from its /proc/pid/cgroup.
+    fn dir_in(&self, text: &str) -> Option<PathBuf> {
+        self.dir(cgroup_lines(text).find(|(names, _)| *names == self.controllers)?.1)
+    }
+
     /// The directory of a cgroup whose path was read from /proc/pid/cgroup.
     fn dir(&self, path: &str) -> Option<PathBuf> {
         let removed = path.ends_with(" (deleted)");
@@ -162,10 +169,7 @@ impl Cgroup {
     }
 
     fn parse(hierarchies: &Hierarchies, text: &str) -> Option<Self> {
-        hierarchies.cgroup(|hierarchy| {
-            let line = cgroup_lines(text).find(|(names, _)| *names == hierarchy.controllers);
-            hierarchy.dir(line?.1)
-        })
+        hierarchies.cgroup(|hierarchy| hierarchy.dir_in(text))
     }
 
     /// Where a runtime puts a container without a cgroup manager in between: the OCI
@@ -265,7 +269,9 @@ mod tests {
         let moved = "8:memory:/elsewhere\n5:cpu,cpuacct:/\n0::/elsewhere\n";
         let own = hierarchies.own_v1(moved);
         assert_eq!(own.as_deref(), Some(Path::new("/sys/fs/cgroup/memory/elsewhere")));
-        assert_eq!(hierarchies.own_v1("0::/elsewhere\n"), None);
+        let next = hierarchies.own_v1("5:cpu,cpuacct:/a\n1:name=systemd:/b\n");
+        assert_eq!(next.as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/a")));
+        assert_eq!(hierarchies.own_v1("1:name=systemd:/b\n0::/elsewhere\n"), None);
         assert_eq!(Hierarchies::parse(V2, "0::/\n").own_v1("0::/\n"), None);
     }
 

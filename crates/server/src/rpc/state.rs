@@ -13,9 +13,9 @@ const FEW: usize = 32;
 
 /// Shares for each processor: the first ones are read while the tasks of further containers are
 /// still being asked.
-const SHARES: usize = 2;
+const SHARES_PER_PROCESSOR: usize = 2;
 
-/// Each takes some ten microseconds of the kernel's time. Many are shared out among the processors,
+/// Reading one takes some ten microseconds of the kernel's time. Many are shared out among the processors,
 /// and no other call waits behind them.
 pub(super) async fn containers(
     handles: Vec<ContainerHandle>,
@@ -25,7 +25,8 @@ pub(super) async fn containers(
     }
     let processors = available_parallelism().map_or(1, std::num::NonZero::get);
     let mut shares = Vec::new();
-    for share in handles.chunks(handles.len().div_ceil(SHARES * processors).max(FEW)) {
+    for share in handles.chunks(handles.len().div_ceil(SHARES_PER_PROCESSOR * processors).max(FEW))
+    {
         let views = views(share).await;
         shares.push(tokio::task::spawn_blocking(move || read(views)));
     }

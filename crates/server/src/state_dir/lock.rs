@@ -5,7 +5,8 @@ use std::{fs::File, sync::mpsc, thread, time::Duration};
 use nix::fcntl::{Flock, FlockArg};
 
 /// How long the lock may outlive a server that was killed. It is also held by a child that has not
-/// become a shim or runtime yet (it is closed on exec), which takes a moment on a busy host.
+/// become a shim or runtime yet (it is closed on exec), which takes a moment on a busy host, and by a
+/// server with a thread in the kernel that cannot be interrupted (`cgroup/moves.rs`).
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `None` if another server holds it.

@@ -146,7 +146,6 @@ async fn start(
     new: &NewContainer,
     (record, reply): (&mut ContainerRecord, &mut Reply<ContainerView>),
 ) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
-    services.moves.expect();
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;

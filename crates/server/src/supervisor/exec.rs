@@ -52,7 +52,6 @@ async fn start(
     (dir, new): (&ProcessDir, &NewExec),
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
-    services.moves.expect();
     let spec = &*new.spec;
     let record = ProcessRecord::new(new.life, spec.clone());
     let shim = services.shims.place(dir, &record).await?;

@@ -33,6 +33,7 @@ impl Services {
         call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
+        self.moves.prepare();
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
@@ -66,7 +67,8 @@ impl Services {
     ) -> Result<Launched, SupervisorError> {
         let record = ToShim::Launch(self.launch_record(spec, call));
         shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
-        // While the runtime is at work there is nothing else to do.
+        reach(Point::ServerLaunchSent);
+        // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();
         self.await_launch(dir, shim, given_up).await
     }
@@ -96,7 +98,6 @@ impl Services {
         shim: &StartedShim,
         given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
-        reach(Point::ServerLaunchSent);
         let report = tokio::select! {
             report = timeout(self.settings.start_timeout, shim.link.receive()) => report,
             () = given_up => {

@@ -62,7 +62,7 @@ impl Shims {
     /// Starts a spare one, unless there is one.
     pub(super) fn start_spare(self: &Arc<Self>) {
         let shims = Arc::clone(self);
-        // The task that asks has an answer to give meanwhile.
+        // Neither a fork nor an exec is for a thread that other tasks wait for.
         tokio::task::spawn_blocking(move || shims.fill());
     }
 
