@@ -42,6 +42,10 @@ pub(crate) enum CgroupError {
     #[error("{} still holds the processes {pids:?}", path.display())]
     StillPopulated { path: PathBuf, pids: Vec<u32> },
 
+    /// A cgroup around the container's is frozen. It is not the container's, and stays as it is.
+    #[error("{} is frozen, which the container is only a part of", path.display())]
+    FrozenAround { path: PathBuf },
+
     /// More nested cgroups than anybody has use for.
     #[error("{} has more than {limit} nested cgroups", path.display())]
     TooManyNested { path: PathBuf, limit: usize },

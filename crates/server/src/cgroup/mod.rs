@@ -10,6 +10,7 @@ mod kill;
 mod limits;
 mod moves;
 mod oom;
+mod release;
 mod stats;
 mod tree;
 

@@ -67,6 +67,7 @@ fn code(error: &SupervisorError) -> Code {
         | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
         SupervisorError::ProcessExited(_)
         | SupervisorError::NoTerminal(_)
+        | SupervisorError::StillFrozen { .. }
         | SupervisorError::Limit(
             LimitError::Unsupported { .. }
             | LimitError::Ignored { .. }

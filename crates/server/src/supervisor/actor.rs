@@ -92,10 +92,12 @@ pub(super) struct Member {
     /// None for one that was found ended after a restart.
     pub(super) pidfd: Option<Arc<PidFd>>,
     pub(super) link: Option<Arc<ShimLink>>,
+    /// It was sent SIGKILL.
+    pub(super) killed: bool,
 }
 
 impl Member {
-    fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended())
     }
 }
@@ -232,7 +234,7 @@ impl Actor {
         self.record = Some(record);
         if reply.is_closed() {
             // Nobody knows of it, and nobody shall: it is killed and goes without a word.
-            let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+            self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
         } else {
             let event = self.lifecycle.started();
             reach(Point::ServerStartToBeJournalled);
@@ -260,12 +262,13 @@ impl Actor {
             pid: process.pid,
             pidfd: Some(Arc::clone(&process.pidfd)),
             link: process.link.clone(),
+            killed: false,
         };
         self.members.insert(spec.id.clone(), member);
         let dir = self.identity.dir.process(&spec.id);
         let without_shim = WithoutShim {
             kill: self.services.settings.on_shim_death == OnShimDeath::Kill,
-            cgroup: self.cgroup.clone().filter(|_| spec.id.is_init()),
+            freezer: self.freezer(&spec.id),
         };
         let oom = self.oom.clone();
         self.work(async move {
@@ -310,7 +313,7 @@ impl Actor {
         let pid = process.pid;
         if reply.is_closed() {
             // Nobody knows of it, and nobody shall: it is killed and goes without a word.
-            let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+            self.freezer(&spec.id).kill(pid, &process.pidfd);
         } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
             reach(Point::ServerExecToBeJournalled);
             self.publish(event);

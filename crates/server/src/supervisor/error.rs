@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     bundle::BundleError,
-    cgroup::LimitError,
+    cgroup::{CgroupError, LimitError},
     checkpoint::CheckpointError,
     domain::{ContainerId, ProcessId, Refusal},
     oci::OciError,
@@ -44,6 +44,9 @@ pub(crate) enum SupervisorError {
     State(#[from] StateError),
     #[error("cannot signal process {process}: {source}")]
     Signal { process: ProcessId, source: io::Error },
+    /// It was sent, and takes effect later.
+    #[error("process {process} was sent SIGKILL and ends once it is thawed: {source}")]
+    StillFrozen { process: ProcessId, source: CgroupError },
     #[error("the shim of process {process} does not answer: {source}")]
     Shim { process: ProcessId, source: io::Error },
     #[error("cannot start the shim {path}: {source}", path = .path.display())]

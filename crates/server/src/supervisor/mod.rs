@@ -9,6 +9,7 @@ mod ending;
 mod error;
 mod exec;
 mod handle;
+mod kill;
 mod launch;
 mod left;
 mod oom;

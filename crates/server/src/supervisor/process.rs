@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use gantry_shim_proto::{EXIT_FILE, ExitFile};
 use tokio::time::{Instant, sleep_until};
 
+use super::kill::Freezer;
 use crate::{
-    cgroup::Cgroup,
     domain::ExitStatus,
     shim_link::{Report, ShimLink},
     state_dir::ProcessDir,
@@ -30,8 +30,7 @@ pub(super) struct RunningProcess {
 /// What is to happen to a process whose shim has died.
 pub(super) struct WithoutShim {
     pub(super) kill: bool,
-    /// To be thawed then: a process that cgroup v1 has frozen does not die.
-    pub(super) cgroup: Option<Arc<Cgroup>>,
+    pub(super) freezer: Freezer,
 }
 
 impl RunningProcess {
@@ -43,9 +42,7 @@ impl RunningProcess {
             }
             tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
             if without_shim.kill {
-                // It may have ended, and its cgroup may be gone.
-                let _ = self.pidfd.send_signal(nix::libc::SIGKILL);
-                let _ = without_shim.cgroup.map(|cgroup| cgroup.thaw_all());
+                without_shim.freezer.kill(self.pid, &self.pidfd);
             }
         }
         self.pidfd.exited().await;

@@ -14,6 +14,7 @@ use super::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Member},
     create::Identity,
+    kill::Freezer,
     oom::ArmedOomWatch,
     process::RunningProcess,
 };
@@ -239,7 +240,8 @@ impl Actor {
     /// A process that ended while no server was there is known until its exit was told.
     fn ended_meanwhile(&mut self, spec: Arc<ProcessSpec>, (pid, status): (u32, ExitStatus)) {
         let id = spec.id.clone();
-        self.members.insert(id.clone(), Member { spec, pid, pidfd: None, link: None });
+        self.members
+            .insert(id.clone(), Member { spec, pid, pidfd: None, link: None, killed: false });
         self.exited(&id, status);
     }
 
@@ -252,7 +254,7 @@ impl Actor {
                 Some(ProcessRecord { life, spec, .. }) => {
                     self.reattach_exec(services, &dir, (life, spec)).await;
                 }
-                None => discard_exec(&dir, services.find(&dir).await).await,
+                None => self.discard_exec(&dir, services.find(&dir).await).await,
             }
         }
     }
@@ -268,7 +270,7 @@ impl Actor {
             && !services.is_exit_journalled(&self.identity.key, lives);
         let found = services.find(dir).await;
         if !known {
-            discard_exec(dir, found).await;
+            self.discard_exec(dir, found).await;
             reach(Point::ServerHalfMadeExecRemoved);
             return;
         }
@@ -279,10 +281,21 @@ impl Actor {
         }
     }
 
+    /// Removes a further process that nobody was told of.
+    async fn discard_exec(&self, dir: &ProcessDir, found: Found) {
+        let freezer = Freezer { init: false, ..self.freezer(&self.init.id) };
+        end(found, freezer).await;
+        if let Err(error) = dir.remove() {
+            tracing::error!(%error, "leaves files behind");
+        }
+    }
+
     /// Removes a container whose start nobody was told of; its caller may try again.
     async fn discard(self, record: ContainerRecord) {
         let dir = self.identity.dir.process(&ProcessId::init());
-        end(self.services.find(&dir).await).await;
+        let freezer =
+            Freezer { cgroup: record.cgroup.clone().map(Arc::new), ..self.freezer(&self.init.id) };
+        end(self.services.find(&dir).await, freezer).await;
         reach(Point::ServerHalfMadeKilled);
         self.services.delete(&self.identity, record.own_cgroup()).await;
         reach(Point::ServerHalfMadeDeleted);
@@ -296,20 +309,13 @@ impl Actor {
 
 /// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
 /// its connection closed.
-async fn end(found: Found) {
+async fn end(found: Found, freezer: Freezer) {
     let Found::Running(process) = found else { return };
-    let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+    freezer.kill(process.pid, &process.pidfd);
     if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
         tracing::warn!(pid = process.pid, "a process does not die");
     }
     if let Some(link) = process.link {
         let _ = link.send(&ToShim::Ack);
-    }
-}
-
-async fn discard_exec(dir: &ProcessDir, found: Found) {
-    end(found).await;
-    if let Err(error) = dir.remove() {
-        tracing::error!(%error, "leaves files behind");
     }
 }

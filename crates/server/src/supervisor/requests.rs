@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::ToShim;
-use nix::libc;
 
 use super::{
     Services, SupervisorError,
@@ -27,7 +26,7 @@ impl Actor {
             }
             Request::Exec(spec, reply) => self.start_exec(spec, reply),
             Request::Signal { process, signal, reply } => {
-                let _ = reply.send(self.signal(&process, signal));
+                self.signal(&process, signal, reply);
             }
             Request::Resize { process, size, reply } => {
                 let record = ToShim::Resize { width: size.width, height: size.height };
@@ -88,22 +87,13 @@ impl Actor {
         if self.lifecycle.is_reported() { refusal.into() } else { self.not_found() }
     }
 
-    fn member(&self, process: &ProcessId) -> Result<&Member, SupervisorError> {
+    pub(super) fn member(&self, process: &ProcessId) -> Result<&Member, SupervisorError> {
         if !self.lifecycle.is_reported() {
             return Err(self.not_found());
         }
         let reported = self.lifecycle.is_process_reported(process);
         let member = self.members.get(process).filter(|_| reported);
         member.ok_or_else(|| SupervisorError::ProcessNotFound(process.clone()))
-    }
-
-    fn signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
-        let pidfd = self.member(process)?.pidfd.as_ref();
-        let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
-        pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
-            Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
-            _ => SupervisorError::Signal { process: process.clone(), source },
-        })
     }
 
     fn tell_terminal(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
@@ -193,6 +183,9 @@ impl Actor {
         };
         if let Some(paused) = paused {
             self.tell_pause(paused);
+        }
+        if operation == Operation::Pause {
+            self.release_killed();
         }
         let _ = reply.send(result);
     }
