@@ -2,7 +2,6 @@
 //! library.
 #![allow(dead_code, unused_imports, reason = "most of these modules is for the server only")]
 
-#[path = "../../crates/server/src/bundle.rs"]
 mod bundle;
 pub mod checks;
 #[path = "../../crates/server/src/domain/mod.rs"]

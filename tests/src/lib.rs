@@ -14,6 +14,7 @@
 pub mod bundle;
 pub mod cgroup;
 pub mod container;
+pub mod dead_mount;
 pub mod events;
 pub mod leftovers;
 pub mod pipes;

@@ -10,11 +10,15 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    disk::{DiskError, Disks, ReadError, read_regular},
     domain::ContainerId,
     oci::{OciError, OciRuntime, Runtimes},
 };
 
 const CONFIG_FILE: &str = "config.json";
+
+/// Larger ones were not made by [`create`].
+const MAX_CONFIG: u64 = 16 << 20;
 
 /// CRIU's logs, inside the checkpoint's directory.
 const WORK_DIR: &str = "criu.work";
@@ -104,6 +108,10 @@ pub(crate) enum CheckpointError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is damaged: {source}", path = .path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} {problem}", path = .path.display())]
+    Config { path: PathBuf, problem: ReadError },
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Oci(#[from] OciError),
 }
@@ -129,11 +137,28 @@ impl CheckpointConfig {
     }
 }
 
+impl CheckpointRequest {
+    /// The options of `checkpoint`.
+    fn options(&self, path: &Path) -> Vec<String> {
+        let mut options = self.config.options();
+        options.push(format!("--image-path={}", path.display()));
+        options.push(format!("--work-path={}", path.join(WORK_DIR).display()));
+        if !self.config.exit {
+            options.push("--leave-running".to_owned());
+        }
+        options
+    }
+}
+
 impl CheckpointImage {
     /// Finds a checkpoint by name.
-    pub(crate) fn find(dir: &Path, name: &str) -> Result<Self, CheckpointError> {
+    pub(crate) async fn find(
+        disks: &Disks,
+        dir: &Path,
+        name: &str,
+    ) -> Result<Self, CheckpointError> {
         let path = dir.join(name);
-        let config = read_config(&path)?;
+        let config = disks.run("read", &path.join(CONFIG_FILE), read_config).await??;
         Ok(Self { path, config })
     }
 
@@ -155,64 +180,71 @@ impl CheckpointImage {
 
 /// Makes a checkpoint of a container. A failed one leaves nothing.
 pub(crate) async fn create(
-    runtimes: &Runtimes,
-    runtime: &OciRuntime,
-    request: &CheckpointRequest,
+    disks: &Disks,
+    (runtimes, runtime): (&Runtimes, &OciRuntime),
+    mut request: CheckpointRequest,
 ) -> Result<(), CheckpointError> {
     let path = request.dir.join(&request.config.name);
+    let init = request.init;
+    // Where these are mounted may hang just as well.
+    let find = move |_: &Path| OuterPipe::of_process(init);
+    request.config.pipes = disks.run("look at", Path::new("/proc"), find).await?;
+    let id = request.container.clone();
+    let options = request.options(&path);
+    let settings = disks.run("write", &path, move |path| prepare(&request, path)).await??;
+    let made = runtimes.checkpoint((runtime, &id), &options, &settings).await;
+    if made.is_err() {
+        disks.run("remove", &path, remove_failed).await?;
+    }
+    Ok(made?)
+}
+
+/// Makes the directory with all that is to be there before the image; the settings for CRIU.
+fn prepare(request: &CheckpointRequest, path: &Path) -> Result<PathBuf, CheckpointError> {
     let mut builder = fs::DirBuilder::new();
     builder
         .mode(0o700)
         .recursive(true)
         .create(&request.dir)
         .map_err(failed("create", &request.dir))?;
-    builder.recursive(false).create(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => CheckpointError::Taken(path.clone()),
-        _ => failed("create", &path)(error),
+    builder.recursive(false).create(path).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => CheckpointError::Taken(path.to_owned()),
+        _ => failed("create", path)(error),
     })?;
-    let result = fill(runtimes, runtime, (request, &path)).await;
-    if result.is_err()
-        && let Err(error) = fs::remove_dir_all(&path)
-    {
-        tracing::warn!(path = %path.display(), %error, "a failed checkpoint leaves files behind");
+    let filled = fill(path, &request.config);
+    if filled.is_err() {
+        remove_failed(path);
     }
-    result
+    filled
 }
 
-async fn fill(
-    runtimes: &Runtimes,
-    runtime: &OciRuntime,
-    (request, path): (&CheckpointRequest, &Path),
-) -> Result<(), CheckpointError> {
+fn remove_failed(path: &Path) {
+    if let Err(error) = fs::remove_dir_all(path) {
+        tracing::warn!(path = %path.display(), %error, "a failed checkpoint leaves files behind");
+    }
+}
+
+fn fill(path: &Path, config: &CheckpointConfig) -> Result<PathBuf, CheckpointError> {
     let work = path.join(WORK_DIR);
     fs::create_dir(&work).map_err(failed("create", &work))?;
-    let config =
-        CheckpointConfig { pipes: OuterPipe::of_process(request.init), ..request.config.clone() };
-    write_config(path, &config)?;
+    write_config(path, config)?;
     let settings = work.join(CRIU_CONFIG_FILE);
     let external: String =
         config.pipes.iter().map(|pipe| format!("external file[{}]\n", pipe.key)).collect();
     fs::write(&settings, external).map_err(failed("write", &settings))?;
-    let mut options = request.config.options();
-    options.push(format!("--image-path={}", path.display()));
-    options.push(format!("--work-path={}", work.display()));
-    if !request.config.exit {
-        options.push("--leave-running".to_owned());
-    }
-    Ok(runtimes.checkpoint((runtime, &request.container), &options, &settings).await?)
+    Ok(settings)
 }
 
 /// All checkpoints in a directory, in the order of their names. One whose config.json cannot be
 /// read is left out, and logged.
-pub(crate) fn list(dir: &Path) -> Result<Vec<CheckpointConfig>, CheckpointError> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other.map_err(failed("list", dir))?,
-    };
+pub(crate) async fn list(
+    disks: &Disks,
+    dir: &Path,
+) -> Result<Vec<CheckpointConfig>, CheckpointError> {
     let mut found = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(failed("list", dir))?.path();
-        match read_config(&path) {
+    for path in disks.run("list", dir, entries).await?? {
+        // By itself: any of them may be a link to anywhere.
+        match disks.run("read", &path.join(CONFIG_FILE), read_config).await? {
             Ok(config) => found.push(config),
             Err(CheckpointError::NotFound(_)) => {}
             Err(error) => tracing::warn!(%error, "not listed"),
@@ -222,21 +254,33 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<CheckpointConfig>, CheckpointError>
     Ok(found)
 }
 
-/// Removes a checkpoint.
-pub(crate) fn delete(dir: &Path, name: &str) -> Result<(), CheckpointError> {
-    let image = CheckpointImage::find(dir, name)?;
-    fs::remove_dir_all(&image.path).map_err(failed("remove", &image.path))
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(failed("list", dir))?,
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>();
+    paths.map_err(failed("list", dir))
 }
 
-fn read_config(checkpoint: &Path) -> Result<CheckpointConfig, CheckpointError> {
-    let path = checkpoint.join(CONFIG_FILE);
-    let text = fs::read(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            CheckpointError::NotFound(checkpoint.to_owned())
+/// Removes a checkpoint.
+pub(crate) async fn delete(disks: &Disks, dir: &Path, name: &str) -> Result<(), CheckpointError> {
+    let CheckpointImage { path, .. } = CheckpointImage::find(disks, dir, name).await?;
+    let remove = |path: &Path| fs::remove_dir_all(path).map_err(failed("remove", path));
+    disks.run("remove", &path, remove).await?
+}
+
+fn read_config(path: &Path) -> Result<CheckpointConfig, CheckpointError> {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    let text = read_regular(path, MAX_CONFIG).map_err(|problem| match problem {
+        ReadError::Io(error) if [NotFound, NotADirectory].contains(&error.kind()) => {
+            CheckpointError::NotFound(path.parent().unwrap_or(path).to_owned())
         }
-        _ => failed("read", &path)(error),
+        ReadError::Io(error) => failed("read", path)(error),
+        problem => CheckpointError::Config { path: path.to_owned(), problem },
     })?;
-    serde_json::from_slice(&text).map_err(|source| CheckpointError::Damaged { path, source })
+    serde_json::from_slice(&text)
+        .map_err(|source| CheckpointError::Damaged { path: path.to_owned(), source })
 }
 
 /// With a `created` time, as every tool of the field writes.
@@ -259,8 +303,9 @@ fn write_config(checkpoint: &Path, config: &CheckpointConfig) -> Result<(), Chec
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_directory_is_a_checkpoint_if_it_says_how_it_was_made() {
+    #[tokio::test]
+    async fn a_directory_is_a_checkpoint_if_it_says_how_it_was_made() {
+        let disks = Disks::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let config = CheckpointConfig {
             name: "b".to_owned(),
@@ -273,12 +318,12 @@ mod tests {
         }
         write_config(&dir.path().join("b"), &config).unwrap();
         assert_eq!(config.options(), ["--tcp-established", "--empty-ns=net"]);
-        assert_eq!(list(dir.path()).unwrap(), [config]);
+        assert_eq!(list(&disks, dir.path()).await.unwrap(), [config]);
 
-        let missing = delete(dir.path(), "not-one").unwrap_err();
+        let missing = delete(&disks, dir.path(), "not-one").await.unwrap_err();
         assert!(matches!(missing, CheckpointError::NotFound(_)), "{missing}");
-        delete(dir.path(), "b").unwrap();
-        assert_eq!(list(dir.path()).unwrap(), []);
-        assert_eq!(list(&dir.path().join("nowhere")).unwrap(), []);
+        delete(&disks, dir.path(), "b").await.unwrap();
+        assert_eq!(list(&disks, dir.path()).await.unwrap(), []);
+        assert_eq!(list(&disks, &dir.path().join("nowhere")).await.unwrap(), []);
     }
 }

@@ -5,6 +5,7 @@ mod bundle;
 mod cgroup;
 mod checkpoint;
 mod config;
+mod disk;
 mod domain;
 mod events;
 #[cfg(test)]

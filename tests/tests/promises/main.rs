@@ -1,6 +1,7 @@
 //! What SPECIFICATION.md promises and no other test holds.
 
 mod callers;
+mod files;
 mod frozen;
 mod hangs;
 mod recycled_pid;

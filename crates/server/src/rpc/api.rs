@@ -56,17 +56,22 @@ fn checkpoint_dir(bundle: &Path, dir: &str) -> Result<PathBuf, Status> {
 }
 
 /// A request for a container that is to be.
-fn new_container(request: types::CreateContainerRequest) -> Result<NewContainer, Status> {
+async fn new_container(
+    supervisor: &Supervisor,
+    request: types::CreateContainerRequest,
+) -> Result<NewContainer, Status> {
     let id = parse::container_id(&request.id)?;
     let path = parse::absolute_path("bundlePath", &request.bundle_path)?;
     let stdio = parse::stdio(&request.stdin, &request.stdout, &request.stderr)?;
-    let bundle = Bundle::open(&path, stdio).map_err(SupervisorError::from)?;
+    let disks = supervisor.disks();
+    let bundle = Bundle::open(disks, (&path, stdio), supervisor.dialect(&request.runtime));
+    let bundle = bundle.await?.map_err(SupervisorError::from)?;
     let checkpoint = if request.checkpoint.is_empty() {
         None
     } else {
         let name = parse::name("checkpoint", &request.checkpoint)?;
         let dir = checkpoint_dir(&path, &request.checkpoint_dir)?;
-        Some(CheckpointImage::find(&dir, &name)?)
+        Some(CheckpointImage::find(disks, &dir, &name).await?)
     };
     if request.runtime.contains('/') {
         parse::absolute_path("runtime", &request.runtime)?;
@@ -104,8 +109,9 @@ impl api_server::Api for Api {
         &self,
         request: Request<types::CreateContainerRequest>,
     ) -> Result<Response<types::CreateContainerResponse>, Status> {
-        let new = new_container(request.into_inner())?;
-        let view = self.supervisor().await.create(NAMESPACE, new).await?;
+        let supervisor = self.supervisor().await;
+        let new = new_container(supervisor, request.into_inner()).await?;
+        let view = supervisor.create(NAMESPACE, new).await?;
         let container = Some(convert::container(view));
         Ok(Response::new(types::CreateContainerResponse { container }))
     }
@@ -204,7 +210,7 @@ impl api_server::Api for Api {
         let request = request.into_inner();
         let name = parse::name("name", &request.name)?;
         let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
-        checkpoint::delete(&dir, &name)?;
+        checkpoint::delete(self.supervisor().await.disks(), &dir, &name).await?;
         Ok(Response::new(types::DeleteCheckpointResponse {}))
     }
 
@@ -214,7 +220,8 @@ impl api_server::Api for Api {
     ) -> Result<Response<types::ListCheckpointResponse>, Status> {
         let request = request.into_inner();
         let dir = self.checkpoint_dir(&request.id, &request.checkpoint_dir).await?;
-        let checkpoints = checkpoint::list(&dir)?.into_iter().map(convert::checkpoint).collect();
+        let found = checkpoint::list(self.supervisor().await.disks(), &dir).await?;
+        let checkpoints = found.into_iter().map(convert::checkpoint).collect();
         Ok(Response::new(types::ListCheckpointResponse { checkpoints }))
     }
 

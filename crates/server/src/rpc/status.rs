@@ -6,8 +6,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    bundle::BundleError, cgroup::LimitError, checkpoint::CheckpointError, domain::Refusal,
-    oci::OciError, supervisor::SupervisorError,
+    bundle::BundleError, cgroup::LimitError, checkpoint::CheckpointError, disk::DiskError,
+    domain::Refusal, oci::OciError, supervisor::SupervisorError,
 };
 
 /// A field of a request that is wrong.
@@ -51,6 +51,12 @@ impl From<SupervisorError> for Status {
     }
 }
 
+impl From<DiskError> for Status {
+    fn from(error: DiskError) -> Self {
+        SupervisorError::from(error).into()
+    }
+}
+
 impl From<CheckpointError> for Status {
     fn from(error: CheckpointError) -> Self {
         SupervisorError::from(error).into()
@@ -81,8 +87,14 @@ fn code(error: &SupervisorError) -> Code {
         SupervisorError::Draining | SupervisorError::Shim { .. } => Code::Unavailable,
         SupervisorError::CallerGone => Code::Cancelled,
         SupervisorError::Bundle(
-            BundleError::Relative(_) | BundleError::Parent(_) | BundleError::NotADirectory { .. },
-        ) => Code::InvalidArgument,
+            BundleError::Relative(_)
+            | BundleError::Parent(_)
+            | BundleError::NotADirectory { .. }
+            | BundleError::Config { .. },
+        )
+        | SupervisorError::Checkpoint(CheckpointError::Config { .. }) => Code::InvalidArgument,
+        SupervisorError::Disk(error)
+        | SupervisorError::Checkpoint(CheckpointError::Disk(error)) => disk_code(error),
         SupervisorError::Oci(error) | SupervisorError::Checkpoint(CheckpointError::Oci(error)) => {
             oci_code(error)
         }
@@ -103,6 +115,14 @@ fn oci_code(error: &OciError) -> Code {
         OciError::Refused { .. } | OciError::Killed { .. } => Code::FailedPrecondition,
         OciError::Deadline { .. } => Code::DeadlineExceeded,
         OciError::System { .. } => Code::Internal,
+    }
+}
+
+fn disk_code(error: &DiskError) -> Code {
+    match error {
+        DiskError::Deadline { .. } => Code::DeadlineExceeded,
+        DiskError::Full { .. } | DiskError::NoThread { .. } => Code::ResourceExhausted,
+        DiskError::Bug { .. } => Code::Internal,
     }
 }
 

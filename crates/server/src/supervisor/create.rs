@@ -61,13 +61,24 @@ impl Supervisor {
     ) -> Result<ContainerView, SupervisorError> {
         let permit = self.admit()?;
         let services = &self.0.services;
-        let runtime = services.runtime(&new.runtime, &new.runtime_args)?;
+        let runtime = self.find_runtime(&new).await?;
         let key = ContainerKey { namespace, id: new.id.clone() };
         let dir = services.state.container(&key);
         self.await_removal_of_half_made(&key).await;
         let identity = Identity { key, life: services.lives.next(), dir, runtime };
         let answer = self.spawn_actor(identity, new, permit)?;
         answer.await.unwrap_or(Err(SupervisorError::Bug))
+    }
+
+    /// A runtime that is named by its path may be on a file system that does not answer.
+    async fn find_runtime(&self, new: &NewContainer) -> Result<OciRuntime, SupervisorError> {
+        let services = Arc::clone(&self.0.services);
+        if !new.runtime.contains('/') {
+            return Ok(services.runtime(&new.runtime, &new.runtime_args)?);
+        }
+        let (name, args) = (new.runtime.clone(), new.runtime_args.clone());
+        let find = move |_: &Path| services.runtime(&name, &args);
+        Ok(self.disks().run("look for", Path::new(&new.runtime), find).await??)
     }
 
     /// What an earlier server left half made is on its way out, and does not hold the id.

@@ -6,6 +6,7 @@ use crate::{
     bundle::BundleError,
     cgroup::{CgroupError, LimitError},
     checkpoint::CheckpointError,
+    disk::DiskError,
     domain::{ContainerId, ProcessId, Refusal},
     oci::OciError,
     state_dir::StateError,
@@ -36,6 +37,8 @@ pub(crate) enum SupervisorError {
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error(transparent)]
     Limit(#[from] LimitError),
     #[error(transparent)]

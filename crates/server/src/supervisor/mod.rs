@@ -34,7 +34,9 @@ pub(crate) use spare::Shims;
 use tokio::sync::Notify;
 
 use crate::{
+    bundle::Dialect,
     cgroup::{Hierarchies, Moves},
+    disk::Disks,
     domain::{ContainerId, ContainerKey, Life, Namespace},
     events::EventLog,
     oci::{OciError, OciRuntime, Runtimes},
@@ -66,6 +68,7 @@ pub(crate) struct Settings {
 pub(crate) struct Services {
     pub(crate) settings: Settings,
     pub(crate) state: StateDir,
+    pub(crate) disks: Disks,
     pub(crate) events: EventLog,
     pub(crate) runtimes: Runtimes,
     pub(crate) shims: Arc<Shims>,
@@ -157,6 +160,16 @@ impl Supervisor {
 
     pub(crate) fn events(&self) -> &EventLog {
         &self.0.services.events
+    }
+
+    pub(crate) fn disks(&self) -> &Disks {
+        &self.0.services.disks
+    }
+
+    /// How the runtime that a container asks for reads JSON; an empty name is the server's default.
+    pub(crate) fn dialect(&self, runtime: &str) -> Dialect {
+        let default = &self.0.services.settings.default_runtime;
+        Dialect::of_runtime(if runtime.is_empty() { default } else { runtime })
     }
 
     pub(crate) fn container(

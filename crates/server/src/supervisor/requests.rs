@@ -50,7 +50,9 @@ impl Actor {
                 let request = CheckpointRequest { container, init, dir, config: *config };
                 let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
                 self.operate(Operation::Checkpoint, reply, async move {
-                    Ok(checkpoint::create(&services.runtimes, &identity.runtime, &request).await?)
+                    let disks = &services.disks;
+                    let runtime = (&services.runtimes, &identity.runtime);
+                    Ok(checkpoint::create(disks, runtime, request).await?)
                 });
             }
         }
