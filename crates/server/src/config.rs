@@ -112,6 +112,27 @@ struct Given {
     log_format: Option<String>,
 }
 
+impl Config {
+    /// The keys of what is different in `other`, `log_level` aside.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("listen", self.listen == other.listen),
+            ("state_dir", self.state_dir == other.state_dir),
+            ("runtime", self.runtime == other.runtime),
+            ("runtime_args", self.runtime_args == other.runtime_args),
+            ("shim_name", self.shim_name == other.shim_name),
+            ("shim_binary", self.shim_binary == other.shim_binary),
+            ("start_timeout", self.start_timeout == other.start_timeout),
+            ("runtime_timeout", self.runtime_timeout == other.runtime_timeout),
+            ("linger", self.linger == other.linger),
+            ("on_shim_death", self.on_shim_death == other.on_shim_death),
+            ("retain_count", self.retain_count == other.retain_count),
+            ("log_format", self.log_format == other.log_format),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
+
 impl Command {
     /// Reads the command line, and the file it names.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {

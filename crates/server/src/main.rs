@@ -1,5 +1,8 @@
 //! gantryd: a gRPC-only container runtime service.
 
+// A write to standard output or error can fail, or wait for ever, and these panic: see `logging`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+
 mod authority;
 mod bundle;
 mod cgroup;
@@ -11,8 +14,10 @@ mod events;
 #[cfg(test)]
 mod fuzzed;
 mod listen;
+mod logging;
 mod net_dev;
 mod oci;
+mod reload;
 mod rpc;
 mod serve;
 mod shim_link;
@@ -20,43 +25,49 @@ mod state_dir;
 mod supervisor;
 mod sys;
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, io, process::ExitCode};
 
-use config::{Command, Config, LogFormat};
+use config::{Command, Config};
 use gantry_failpoints::{Point, reach};
+use logging::{Log, say};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serve::serve;
 use state_dir::StateDir;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let config = match Command::parse(std::env::args_os()) {
-        Ok(Command::Serve(config)) => *config,
-        Ok(Command::Version) => {
-            println!("gantryd version {}", env!("CARGO_PKG_VERSION"));
-            return ExitCode::SUCCESS;
-        }
-        Ok(Command::Help) => {
-            print!("{}", config::HELP);
-            return ExitCode::SUCCESS;
-        }
+    sys::reset_signals();
+    match Command::parse(std::env::args_os()) {
+        Ok(Command::Serve(config)) => run(*config),
+        Ok(Command::Version) => print(concat!("gantryd version ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => print(config::HELP),
         Err(error) => {
-            eprintln!("gantryd: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = &*error, "gantryd ends");
-            eprintln!("gantryd: {error}");
-            ExitCode::FAILURE
+            say(io::stderr(), &format!("gantryd: {error}\n"));
+            ExitCode::from(2)
         }
     }
 }
 
-fn run(config: Config) -> Result<(), Box<dyn Error>> {
-    start_logging(&config)?;
+fn print(text: &str) -> ExitCode {
+    if say(io::stdout(), text) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run(config: Config) -> ExitCode {
+    let log = match Log::start(&config.log_level, config.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            say(io::stderr(), &format!("gantryd: log_level: {error}\n"));
+            return ExitCode::from(2);
+        }
+    };
+    let result = start(config, &log);
+    if let Err(error) = &result {
+        log.fatal(&**error);
+    }
+    log.flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn start(config: Config, log: &Log) -> Result<(), Box<dyn Error>> {
     for flag in &config.ignored {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
@@ -68,17 +79,7 @@ fn run(config: Config) -> Result<(), Box<dyn Error>> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(serve(config, state, listener))
-}
-
-fn start_logging(config: &Config) -> Result<(), Box<dyn Error>> {
-    let filter = EnvFilter::try_new(&config.log_level)?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
-    Ok(())
+        .block_on(serve(config, state, listener, log))
 }
 
 /// A container takes a few descriptors; the soft limit is often 1024.

@@ -19,7 +19,9 @@ use crate::{
     disk::Disks,
     events::EventLog,
     listen::Listener,
+    logging::Log,
     oci::Runtimes,
+    reload,
     rpc::{Api, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
@@ -43,9 +45,11 @@ pub(crate) async fn serve(
     config: Config,
     state: StateDir,
     listener: Listener,
+    log: &Log,
 ) -> Result<(), Box<dyn Error>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    reload::on_hangup(config.clone(), log.clone())?;
     let Listener { socket, path } = listener;
     let (stopping, stop_streams) = watch::channel(false);
     let (close, closed) = oneshot::channel::<()>();

@@ -4,8 +4,10 @@ mod callers;
 mod files;
 mod frozen;
 mod hangs;
+mod log;
 mod recycled_pid;
 mod shim_death;
+mod signals;
 mod state_directory;
 mod upgrade;
 

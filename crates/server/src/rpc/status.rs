@@ -35,7 +35,7 @@ impl From<SupervisorError> for Status {
     fn from(error: SupervisorError) -> Self {
         let code = code(&error);
         let message = chain(&error);
-        tracing::info!(?code, message, "request failed");
+        tracing::info!(?code, error = message, "request failed");
         match error {
             SupervisorError::Bundle(_) => BadField::new("bundlePath", message).into(),
             SupervisorError::Oci(OciError::Stdio { .. }) => {

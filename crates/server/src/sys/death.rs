@@ -119,13 +119,8 @@ impl MortalCommand {
 /// Sets every signal to its default, in the child alone: what is ignored would be ignored by the
 /// program, and a handler would run in the server's memory.
 fn reset_dispositions() {
-    // The kernel's struct sigaction: SIG_DFL, no flags, an empty mask.
-    const DEFAULT: [u64; 4] = [0; 4];
-    const MASK_SIZE: usize = 8;
     for signal in 1..=64 {
-        let (new, old) = (DEFAULT.as_ptr(), ptr::null_mut::<u64>());
-        // SAFETY: the child's table of handlers is its own. Fails for SIGKILL and SIGSTOP.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, new, old, MASK_SIZE) };
+        super::signals::set_disposition(signal, libc::SIG_DFL);
     }
 }
 

@@ -6,9 +6,11 @@ mod death;
 mod pidfd;
 mod reaper;
 mod seqpacket;
+mod signals;
 
 pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
 pub(crate) use pidfd::{PidFd, process_start_time, zombie_status};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;
+pub(crate) use signals::reset_signals;

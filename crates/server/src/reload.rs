@@ -1,0 +1,69 @@
+//! SIGHUP: the configuration is read again, and what can change without a restart changes.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, TryLockError},
+    thread,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    config::{Command, Config},
+    logging::Log,
+};
+
+struct Reload {
+    /// What is in force.
+    config: Config,
+    log: Log,
+}
+
+/// Reads the configuration again at every SIGHUP. Of several that come while it is being read, all
+/// but the first may be passed over.
+pub(crate) fn on_hangup(config: Config, log: Log) -> io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let reload = Arc::new(Mutex::new(Reload { config, log }));
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let reload = Arc::clone(&reload);
+            // A file may take its time, and a pipe in its place for ever.
+            let started = thread::Builder::new().spawn(move || match reload.try_lock() {
+                Ok(mut reload) => reload.run(),
+                Err(TryLockError::Poisoned(reload)) => reload.into_inner().run(),
+                Err(TryLockError::WouldBlock) => {
+                    tracing::warn!("the configuration is being read already");
+                }
+            });
+            if let Err(error) = started {
+                tracing::error!(%error, "cannot read the configuration again");
+            }
+        }
+    });
+    Ok(())
+}
+
+impl Reload {
+    /// Flags still come before the file.
+    fn run(&mut self) {
+        match Command::parse(std::env::args_os()) {
+            Ok(Command::Serve(new)) => self.apply(&new),
+            Ok(Command::Version | Command::Help) => {}
+            Err(error) => tracing::error!(%error, "the configuration stays as it is"),
+        }
+    }
+
+    fn apply(&mut self, new: &Config) {
+        let mut reloaded = Vec::new();
+        if new.log_level != self.config.log_level {
+            if let Err(error) = self.log.set_filter(&new.log_level) {
+                tracing::error!(%error, log_level = new.log_level, "the configuration stays as it is");
+                return;
+            }
+            self.config.log_level.clone_from(&new.log_level);
+            reloaded.push("log_level");
+        }
+        let waiting = self.config.differing(new);
+        tracing::info!(?reloaded, needs_restart = ?waiting, "the configuration was read again");
+    }
+}
