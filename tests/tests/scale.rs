@@ -6,8 +6,8 @@ use std::{
 };
 
 use Runtime::{Crun, Runc};
-use gantry_api::types::StateRequest;
-use gantry_tests::{Process, Runtime, Server, improves, patiently, processes};
+use gantry_api::types::{GetServerVersionRequest, StateRequest};
+use gantry_tests::{Process, Runtime, Server, improves, patiently, processes, service::connect};
 use rstest::rstest;
 use tokio::task::JoinSet;
 
@@ -43,6 +43,105 @@ async fn two_hundred_containers(#[values(Runc, Crun)] runtime: Runtime) {
     }
     ends.join_all().await;
     assert_eq!(server.service.events.all().len(), 2 * COUNT as usize);
+    server.finish().await;
+}
+
+/// As a daemon starts them when it boots, and more with `GANTRY_TEST_LAUNCHES`. Few runtimes are at
+/// work at once, and calls of others do not wait behind them, nor on a connection with all of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn launches_take_turns() {
+    if improves("all at once") {
+        return;
+    }
+    let Some(server) = Server::own(Runc).await else { return };
+    let count: usize =
+        std::env::var("GANTRY_TEST_LAUNCHES").map_or(200, |count| count.parse().unwrap());
+    let begin = Instant::now();
+    let mut creates = JoinSet::new();
+    for number in 0..count {
+        creates.spawn(server.container(&format!("c{number}")).without_pipes().create());
+    }
+    let mut others = Vec::new();
+    let mut most = 0;
+    let mut containers = Vec::new();
+    while containers.len() < count {
+        tokio::select! {
+            created = creates.join_next() => containers.push(created.unwrap().unwrap().unwrap()),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {
+                most = most.max(runtimes(&server));
+                let begin = Instant::now();
+                let version = GetServerVersionRequest {};
+                server.service.api().get_server_version(version).await.unwrap();
+                if let Some(container) = containers.first() {
+                    container.state().await.unwrap();
+                }
+                others.push(begin.elapsed());
+            }
+        }
+    }
+    others.sort();
+    println!(
+        "{count} launches in {:?}, {most} runtimes at once, {} KiB; other calls: median {:?}, \
+         longest {:?}",
+        begin.elapsed(),
+        processes::memory(server.pid(), "VmHWM"),
+        others[others.len() / 2],
+        others.last().unwrap()
+    );
+    let processors = std::thread::available_parallelism().unwrap().get();
+    // Some that have just ended are still there.
+    assert!(most <= 2 * (2 * processors).max(4), "{most} runtimes at once");
+    assert!(others[others.len() / 2] < Duration::from_secs(1), "{others:?}");
+    let mut kills = JoinSet::new();
+    for container in containers {
+        kills.spawn(async move { container.init.kill().await });
+    }
+    assert!(kills.join_all().await.iter().all(|status| *status == 137));
+    server.finish().await;
+}
+
+/// Those that make containers.
+fn runtimes(server: &Server) -> usize {
+    let found = processes::belonging_to(server.work(), &server.service.cgroup);
+    found.iter().filter(|found| found.comm == "runc" && found.command.contains(" run ")).count()
+}
+
+/// However much one connection wants, another one's turn comes next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_waits_for_no_other_ones_launches() {
+    if improves("first come, first served") {
+        return;
+    }
+    let Some(server) = Server::own(Runc).await else { return };
+    const COUNT: usize = 100;
+    let mut creates = JoinSet::new();
+    for number in 0..COUNT {
+        creates.spawn(server.container(&format!("c{number}")).without_pipes().create());
+    }
+    let mut containers = vec![creates.join_next().await.unwrap().unwrap().unwrap()];
+    // The rest was asked for long ago.
+    let mut request = gantry_api::types::CreateContainerRequest::default();
+    let other = server.container("other").without_pipes().request(|asked| request = asked.clone());
+    let _ = other.bundle();
+    connect(&server.service.socket).create_container(request).await.unwrap();
+    while let Some(created) = creates.try_join_next() {
+        containers.push(created.unwrap().unwrap());
+    }
+    assert!(containers.len() < COUNT / 2, "after {} others", containers.len());
+    while let Some(created) = creates.join_next().await {
+        containers.push(created.unwrap().unwrap());
+    }
+    for container in &containers {
+        container.init.kill().await;
+    }
+    let other = gantry_api::types::SignalRequest {
+        id: format!("{}other", server.service.prefix),
+        pid: "init".to_owned(),
+        signal: 9,
+    };
+    let id = other.id.clone();
+    server.service.api().signal(other).await.unwrap();
+    server.service.events.wait_exit(0, &id, "init").await;
     server.finish().await;
 }
 

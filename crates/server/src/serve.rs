@@ -22,16 +22,27 @@ use crate::{
     logging::Log,
     oci::Runtimes,
     reload,
-    rpc::{Api, PendingSupervisor},
+    rpc::{AdmissionLayer, Api, Peers, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
-    supervisor::{Lives, Services, Settings, Shims, Supervisor},
+    supervisor::{Lives, Services, Settings, Shims, Supervisor, Turns},
     sys::Reaper,
 };
 
 /// Larger messages are refused before they are looked at. It is well above the limits of the
 /// single fields, so that a field that is too large is named.
 const MAX_MESSAGE: usize = 64 << 20;
+
+/// Requests under way of one connection. A daemon has one for everything, and starts all its
+/// containers at once when it boots; the default of 200 would have its health checks wait behind.
+const MAX_STREAMS: u32 = 4096;
+
+/// Headers of one request, where Go's and C's clients put a few hundred bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+
+/// What a connection may send before anybody reads it, over all its requests and for one. Handlers
+/// read at once, so that this is a bound for what is not counted yet, and no brake.
+const WINDOW: u32 = 1 << 20;
 
 /// How long launches under way may take once the server is to stop: a daemon waits 3 s.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
@@ -58,14 +69,21 @@ pub(crate) async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ApiServer<Api>>().await;
     let api = Api::new(Arc::clone(&pending), stop_streams);
+    let peers = Peers::default();
     let server = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .layer(AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?)
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(ApiServer::new(api).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(UnixListener::from_std(socket)?)
-                .map(|accepted| accepted.map(LocalAuthority::new)),
+            UnixListenerStream::new(UnixListener::from_std(socket)?).map(move |accepted| {
+                accepted.map(|stream| LocalAuthority::new(stream, peers.next()))
+            }),
             async {
                 // Also when the sender is gone.
                 let _ = closed.await;
@@ -127,6 +145,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>
         moves: Moves::new(Arc::clone(&hierarchies)),
         hierarchies,
         lives: Lives::default(),
+        turns: Turns::default(),
     })
 }
 

@@ -20,25 +20,28 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::UnixStream,
 };
-use tonic::transport::server::{Connected, UdsConnectInfo};
+use tonic::transport::server::Connected;
+
+use crate::rpc::Peer;
 
 /// An accepted connection whose client always asks for `localhost`.
 pub(crate) struct LocalAuthority {
     stream: UnixStream,
     frames: Frames,
+    peer: Peer,
 }
 
 impl LocalAuthority {
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream, frames: Frames::default() }
+    pub(crate) fn new(stream: UnixStream, peer: Peer) -> Self {
+        Self { stream, frames: Frames::default(), peer }
     }
 }
 
 impl Connected for LocalAuthority {
-    type ConnectInfo = UdsConnectInfo;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> UdsConnectInfo {
-        self.stream.connect_info()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -48,7 +51,7 @@ impl AsyncRead for LocalAuthority {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, frames } = &mut *self;
+        let Self { stream, frames, .. } = &mut *self;
         let start = buf.filled().len();
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::{
-    PendingSupervisor, convert,
+    Peer, PendingSupervisor, convert,
     events::{self, EventStream},
     parse, resources, state, stats,
     status::BadField,
@@ -16,7 +16,7 @@ use crate::{
     bundle::Bundle,
     checkpoint::{self, CheckpointConfig, CheckpointImage},
     domain::{ConsoleSize, Namespace},
-    supervisor::{ContainerHandle, NewContainer, Supervisor, SupervisorError},
+    supervisor::{Caller, ContainerHandle, NewContainer, Supervisor, SupervisorError},
 };
 
 /// Its containers live in one namespace.
@@ -50,6 +50,11 @@ impl Api {
     }
 }
 
+/// The connection that a request came on.
+fn caller<T>(request: &Request<T>) -> Caller {
+    request.extensions().get::<Peer>().map(|peer| peer.caller).unwrap_or_default()
+}
+
 fn checkpoint_dir(bundle: &Path, dir: &str) -> Result<PathBuf, Status> {
     let dir = parse::optional_path("checkpointDir", dir)?;
     Ok(dir.unwrap_or_else(|| bundle.join("checkpoints")))
@@ -59,6 +64,7 @@ fn checkpoint_dir(bundle: &Path, dir: &str) -> Result<PathBuf, Status> {
 async fn new_container(
     supervisor: &Supervisor,
     request: types::CreateContainerRequest,
+    caller: Caller,
 ) -> Result<NewContainer, Status> {
     let id = parse::container_id(&request.id)?;
     let path = parse::absolute_path("bundlePath", &request.bundle_path)?;
@@ -77,11 +83,12 @@ async fn new_container(
         parse::absolute_path("runtime", &request.runtime)?;
     }
     Ok(NewContainer {
+        caller,
         id,
         bundle,
         runtime: request.runtime,
         runtime_args: parse::strings("runtimeArgs", request.runtime_args)?,
-        labels: parse::labels(request.labels)?,
+        labels: parse::strings("labels", request.labels)?,
         no_pivot_root: request.no_pivot_root,
         checkpoint,
     })
@@ -109,8 +116,9 @@ impl api_server::Api for Api {
         &self,
         request: Request<types::CreateContainerRequest>,
     ) -> Result<Response<types::CreateContainerResponse>, Status> {
+        let caller = caller(&request);
         let supervisor = self.supervisor().await;
-        let new = new_container(supervisor, request.into_inner()).await?;
+        let new = new_container(supervisor, request.into_inner(), caller).await?;
         let view = supervisor.create(NAMESPACE, new).await?;
         let container = Some(convert::container(view));
         Ok(Response::new(types::CreateContainerResponse { container }))
@@ -170,6 +178,7 @@ impl api_server::Api for Api {
         &self,
         request: Request<types::AddProcessRequest>,
     ) -> Result<Response<types::AddProcessResponse>, Status> {
+        let caller = caller(&request);
         let size = convert::console_size_metadata(request.metadata())?;
         let request = request.into_inner();
         let container = parse::container_id(&request.id)?;
@@ -177,7 +186,7 @@ impl api_server::Api for Api {
         spec.console_size = size;
         let supervisor = self.supervisor().await;
         let permit = supervisor.admit()?;
-        let system_pid = supervisor.container(NAMESPACE, container)?.exec(spec).await?;
+        let system_pid = supervisor.container(NAMESPACE, container)?.exec(spec, caller).await?;
         drop(permit);
         Ok(Response::new(types::AddProcessResponse { system_pid }))
     }

@@ -1,6 +1,7 @@
 //! The gRPC services: parse, ask the supervisor, reply. The only user of tonic, and of protobuf
 //! types.
 
+mod admission;
 mod api;
 mod convert;
 mod events;
@@ -12,6 +13,7 @@ mod status;
 
 use std::sync::Arc;
 
+pub(crate) use admission::{AdmissionLayer, Peer, Peers};
 pub(crate) use api::Api;
 use tokio::sync::SetOnce;
 

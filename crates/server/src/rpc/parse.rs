@@ -8,15 +8,6 @@ use crate::domain::{ContainerId, ProcessId, Stdio};
 /// PATH_MAX of limits.h, with its final NUL.
 const MAX_PATH: usize = 4096;
 
-/// Longest single string, as for an argument of execve(2) (MAX_ARG_STRLEN).
-const MAX_STRING: usize = 128 * 1024;
-
-/// All strings of one list together: what execve(2) takes on a common stack limit.
-const MAX_LIST: usize = 2 * 1024 * 1024;
-
-/// All labels of a container together: they are in each State answer.
-const MAX_LABELS: usize = 256 * 1024;
-
 pub(super) fn container_id(id: &str) -> Result<ContainerId, BadField> {
     ContainerId::parse(id).map_err(|error| BadField::new("id", error.to_string()))
 }
@@ -63,29 +54,9 @@ pub(super) fn absolute_path(field: &'static str, path: &str) -> Result<PathBuf, 
     Ok(path.to_owned())
 }
 
-pub(super) fn labels(labels: Vec<String>) -> Result<Vec<String>, BadField> {
-    bounded("labels", labels, MAX_LABELS)
-}
-
+/// Strings that become arguments of programs. How many they are, and how long, was looked at when they
+/// arrived (`super::admission`).
 pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<String>, BadField> {
-    bounded(field, strings, MAX_LIST)
-}
-
-fn bounded(
-    field: &'static str,
-    strings: Vec<String>,
-    limit: usize,
-) -> Result<Vec<String>, BadField> {
-    if let Some(long) = strings.iter().find(|string| string.len() > MAX_STRING) {
-        let problem =
-            format!("has a string of {} bytes, at most {MAX_STRING} are allowed", long.len());
-        return Err(BadField::new(field, problem));
-    }
-    let total: usize = strings.iter().map(String::len).sum();
-    if total > limit {
-        let problem = format!("has {total} bytes, at most {limit} are allowed");
-        return Err(BadField::new(field, problem));
-    }
     if strings.iter().any(|string| string.contains('\0')) {
         return Err(BadField::new(field, "must not contain a NUL"));
     }
@@ -111,13 +82,6 @@ mod tests {
             assert!(absolute_path("f", bad).is_err(), "{bad:?}");
         }
         assert_eq!(optional_path("f", "").unwrap(), None);
-    }
-
-    #[test]
-    fn a_large_label_is_named() {
-        let error = labels(vec!["x".repeat(10 << 20)]).unwrap_err();
-        assert_eq!(error.field, "labels");
-        assert!(labels(vec!["k=v".to_owned()]).is_ok());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! One mapping of errors to gRPC codes.
 
-use std::{error::Error, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -14,19 +14,19 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub(super) struct BadField {
-    pub(super) field: &'static str,
+    pub(super) field: Cow<'static, str>,
     pub(super) problem: String,
 }
 
 impl BadField {
-    pub(super) fn new(field: &'static str, problem: impl Into<String>) -> Self {
-        Self { field, problem: problem.into() }
+    pub(super) fn new(field: impl Into<Cow<'static, str>>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
     }
 }
 
 impl From<BadField> for Status {
     fn from(bad: BadField) -> Self {
-        let details = ErrorDetails::with_bad_request_violation(bad.field, bad.problem.clone());
+        let details = ErrorDetails::with_bad_request_violation(&*bad.field, bad.problem.clone());
         Self::with_error_details(Code::InvalidArgument, bad.to_string(), details)
     }
 }
@@ -86,6 +86,7 @@ fn code(error: &SupervisorError) -> Code {
         SupervisorError::State(error) if error.is_out_of_space() => Code::ResourceExhausted,
         SupervisorError::Draining | SupervisorError::Shim { .. } => Code::Unavailable,
         SupervisorError::CallerGone => Code::Cancelled,
+        SupervisorError::NoTurn { .. } => Code::DeadlineExceeded,
         SupervisorError::Bundle(
             BundleError::Relative(_)
             | BundleError::Parent(_)

@@ -10,7 +10,7 @@ use gantry_failpoints::{Point, reach};
 use tokio::sync::mpsc;
 
 use super::{
-    LaunchPermit, OnShimDeath, Registry, Services, SupervisorError,
+    Caller, LaunchPermit, OnShimDeath, Registry, Services, SupervisorError,
     create::{Created, Identity, NewContainer, bring_up},
     exec::{NewExec, start_exec},
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
@@ -280,14 +280,19 @@ impl Actor {
         });
     }
 
-    pub(super) fn start_exec(&mut self, spec: Box<ProcessSpec>, mut reply: Reply<u32>) {
+    pub(super) fn start_exec(
+        &mut self,
+        spec: Box<ProcessSpec>,
+        caller: Caller,
+        mut reply: Reply<u32>,
+    ) {
         let life = self.services.lives.next();
         if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
             let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
         let capability_list = self.record.as_ref().is_some_and(|record| record.capability_list);
-        let new = NewExec { life, spec: Arc::new(*spec), capability_list };
+        let new = NewExec { caller, life, spec: Arc::new(*spec), capability_list };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let result = start_exec(&services, &identity, &new, &mut reply).await;

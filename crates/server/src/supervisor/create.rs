@@ -6,12 +6,13 @@ use gantry_failpoints::{Point, reach};
 use tokio::sync::oneshot;
 
 use super::{
-    LaunchPermit, Registry, Services, Supervisor, SupervisorError,
+    Caller, LaunchPermit, Registry, Services, Supervisor, SupervisorError,
     actor::Actor,
     handle::{ContainerView, Reply},
-    launch::RuntimeCall,
+    launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
     process::RunningProcess,
+    turns::Lane,
 };
 use crate::{
     bundle::Bundle,
@@ -25,6 +26,8 @@ use crate::{
 /// A container that is to be.
 #[derive(Debug)]
 pub(crate) struct NewContainer {
+    /// Who wants it.
+    pub(crate) caller: Caller,
     pub(crate) id: ContainerId,
     pub(crate) bundle: Bundle,
     /// Empty: the server's default.
@@ -116,10 +119,12 @@ pub(super) async fn bring_up(
     new: &NewContainer,
     reply: &mut Reply<ContainerView>,
 ) -> Result<Created, SupervisorError> {
+    let lane = Lane::Creates(new.bundle.path().parent().unwrap_or(Path::new("/")).to_owned());
+    let turn = services.turn((new.caller, lane), reply).await?;
     let mut first = true;
     loop {
         let mut record = new_record(services, identity, new);
-        match start(services, identity, new, (&mut record, reply)).await {
+        match start(services, identity, new, (&mut record, &turn, reply)).await {
             Ok((process, oom)) => return Ok(Created { process, record, oom }),
             Err(error) => {
                 let left_over = undo(services, identity, &record, &error).await;
@@ -155,7 +160,7 @@ async fn start(
     services: &Services,
     identity: &Identity,
     new: &NewContainer,
-    (record, reply): (&mut ContainerRecord, &mut Reply<ContainerView>),
+    (record, turn, reply): (&mut ContainerRecord, &LaunchTurn, &mut Reply<ContainerView>),
 ) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
@@ -178,7 +183,8 @@ async fn start(
         let argv = identity.runtime.create_argv(creation, files);
         Ok(RuntimeCall { argv, env: env.unwrap_or_default() })
     };
-    let process = services.launch((shim, &init, new.bundle.init()), call, reply.closed()).await?;
+    let process =
+        services.launch((shim, &init, new.bundle.init()), call, (turn, reply.closed())).await?;
 
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)

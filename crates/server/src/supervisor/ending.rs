@@ -10,6 +10,7 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 use super::{
     actor::{Actor, Member, Operation},
     clear,
+    turns::Lane,
 };
 use crate::{
     cgroup::Cgroup,
@@ -25,6 +26,7 @@ impl Actor {
                 self.tell_pause(false);
             }
             self.lifecycle.init_exited(status);
+            self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
             reach(Point::ServerInitExited);
             self.dismiss_early(process);
             reach(Point::ServerInitDismissed);

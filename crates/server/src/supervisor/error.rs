@@ -1,6 +1,6 @@
 //! Why the supervisor did not do what it was asked to.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use crate::{
     bundle::BundleError,
@@ -33,6 +33,8 @@ pub(crate) enum SupervisorError {
     Overloaded,
     #[error("the server is stopping")]
     Draining,
+    #[error("too many launches are under way: its turn did not come within {} s", .after.as_secs_f32())]
+    NoTurn { after: Duration },
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]

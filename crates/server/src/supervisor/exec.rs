@@ -5,8 +5,12 @@ use std::sync::Arc;
 use gantry_failpoints::{Point, reach};
 
 use super::{
-    Services, SupervisorError, create::Identity, handle::Reply, launch::RuntimeCall,
+    Caller, Services, SupervisorError,
+    create::Identity,
+    handle::Reply,
+    launch::{LaunchTurn, RuntimeCall},
     process::RunningProcess,
+    turns::Lane,
 };
 use crate::{
     domain::{Life, ProcessSpec},
@@ -19,6 +23,8 @@ const SPEC_FILE: &str = "spec.json";
 
 /// A process that is to be.
 pub(super) struct NewExec {
+    /// Who wants it.
+    pub(super) caller: Caller,
     pub(super) life: Life,
     pub(super) spec: Arc<ProcessSpec>,
     /// The container's runtime takes capabilities as a plain list.
@@ -33,8 +39,10 @@ pub(super) async fn start_exec(
     new: &NewExec,
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
+    let lane = Lane::Execs(identity.key.clone());
+    let turn = services.turn((new.caller, lane), reply).await?;
     let dir = identity.dir.process(&new.spec.id);
-    let result = start(services, identity, (&dir, new), reply).await;
+    let result = start(services, identity, (&dir, new), (&turn, reply)).await;
     if result.is_err()
         && let Err(error) = dir.remove()
     {
@@ -50,7 +58,7 @@ async fn start(
     services: &Services,
     identity: &Identity,
     (dir, new): (&ProcessDir, &NewExec),
-    reply: &mut Reply<u32>,
+    (turn, reply): (&LaunchTurn, &mut Reply<u32>),
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
     let record = ProcessRecord::new(new.life, spec.clone());
@@ -62,5 +70,5 @@ async fn start(
         let argv = identity.runtime.exec_argv(&identity.key.id, &input, files);
         Ok(RuntimeCall { argv, env: Vec::new() })
     };
-    services.launch((shim, dir, spec), call, reply.closed()).await
+    services.launch((shim, dir, spec), call, (turn, reply.closed())).await
 }

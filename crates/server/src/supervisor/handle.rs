@@ -8,7 +8,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::SupervisorError;
+use super::{Caller, SupervisorError};
 use crate::{
     cgroup::{Cgroup, DirectLimits},
     checkpoint::CheckpointConfig,
@@ -23,7 +23,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
 /// What a container's task is asked.
 pub(super) enum Request {
     View(Reply<ContainerView>),
-    Exec(Box<ProcessSpec>, Reply<u32>),
+    Exec(Box<ProcessSpec>, Caller, Reply<u32>),
     Signal {
         process: ProcessId,
         signal: i32,
@@ -82,8 +82,12 @@ impl ContainerHandle {
     }
 
     /// Starts a further process; its pid on the host.
-    pub(crate) async fn exec(&self, spec: ProcessSpec) -> Result<u32, SupervisorError> {
-        self.ask(|reply| Request::Exec(Box::new(spec), reply)).await
+    pub(crate) async fn exec(
+        &self,
+        spec: ProcessSpec,
+        caller: Caller,
+    ) -> Result<u32, SupervisorError> {
+        self.ask(|reply| Request::Exec(Box::new(spec), caller, reply)).await
     }
 
     pub(crate) async fn signal(

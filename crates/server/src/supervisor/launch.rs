@@ -4,11 +4,16 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Services, SupervisorError, process::RunningProcess};
+use super::{
+    Caller, Services, SupervisorError,
+    handle::Reply,
+    process::RunningProcess,
+    turns::{Lane, Turn},
+};
 use crate::{
-    domain::{ProcessSpec, Stdio},
+    domain::{ExitStatus, Phase, ProcessSpec, Refusal, Stdio},
     oci::{Files, OciError},
     shim_link::{Report, StartedShim},
     state_dir::{ProcessDir, StateError},
@@ -24,21 +29,50 @@ pub(super) struct RuntimeCall {
     pub(super) env: Vec<String>,
 }
 
+/// The right to launch something now.
+pub(super) struct LaunchTurn {
+    /// Others wait until it is over.
+    _turn: Turn,
+    /// When `start_timeout` is over, of which the wait for the turn was a part.
+    deadline: Instant,
+}
+
 impl Services {
+    /// Waits for the turn of a launch, unless its caller goes away meanwhile.
+    pub(super) async fn turn<T>(
+        &self,
+        (caller, lane): (Caller, Lane),
+        reply: &mut Reply<T>,
+    ) -> Result<LaunchTurn, SupervisorError> {
+        let after = self.settings.start_timeout;
+        let deadline = Instant::now() + after;
+        let turn = tokio::select! {
+            biased;
+            turn = timeout_at(deadline, self.turns.take(caller, lane)) => turn,
+            () = reply.closed() => return Err(SupervisorError::CallerGone),
+        };
+        match turn {
+            Ok(Ok(turn)) => Ok(LaunchTurn { _turn: turn, deadline }),
+            Ok(Err(_)) if self.turns.are_closed() => Err(SupervisorError::Draining),
+            Ok(Err(_)) => Err(Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()),
+            Err(_) => Err(SupervisorError::NoTurn { after }),
+        }
+    }
+
     /// Has a shim start a process. The runtime's command line is asked for, and its input written,
-    /// once its files are known. `given_up` resolves when nobody wants the process any more.
+    /// once its files are known. The second of `until` resolves when nobody wants it any more.
     pub(super) async fn launch(
         &self,
         (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
         call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
-        given_up: impl Future<Output = ()>,
+        until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<RunningProcess, SupervisorError> {
         self.moves.prepare();
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
         let result = match call(Files { dir: dir.path(), console: console.as_deref() }) {
-            Ok(call) => self.order(call, (&shim, dir, spec), given_up).await,
+            Ok(call) => self.order(call, (&shim, dir, spec), until).await,
             Err(error) => Err(error.into()),
         };
         match result {
@@ -63,14 +97,14 @@ impl Services {
         &self,
         call: RuntimeCall,
         (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
-        given_up: impl Future<Output = ()>,
+        until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
         let record = ToShim::Launch(self.launch_record(spec, call));
         shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();
-        self.await_launch(dir, shim, given_up).await
+        self.await_launch(dir, shim, until).await
     }
 
     fn launch_record(&self, spec: &ProcessSpec, call: RuntimeCall) -> Launch {
@@ -96,10 +130,10 @@ impl Services {
         &self,
         dir: &ProcessDir,
         shim: &StartedShim,
-        given_up: impl Future<Output = ()>,
+        (turn, given_up): (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
         let report = tokio::select! {
-            report = timeout(self.settings.start_timeout, shim.link.receive()) => report,
+            report = timeout_at(turn.deadline, shim.link.receive()) => report,
             () = given_up => {
                 self.abort(shim).await;
                 return Err(SupervisorError::CallerGone);

@@ -17,6 +17,7 @@ mod process;
 mod reattach;
 mod requests;
 mod spare;
+mod turns;
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,7 @@ pub(crate) use error::SupervisorError;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
 pub(crate) use spare::Shims;
 use tokio::sync::Notify;
+pub(crate) use turns::Turns;
 
 use crate::{
     bundle::Dialect,
@@ -51,6 +53,10 @@ pub(crate) enum OnShimDeath {
     /// It is killed.
     Kill,
 }
+
+/// Who asks: connections, for which launches take turns.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Caller(pub(crate) u64);
 
 /// What an operator can choose.
 #[derive(Debug, Clone)]
@@ -75,6 +81,7 @@ pub(crate) struct Services {
     pub(crate) hierarchies: Arc<Hierarchies>,
     pub(crate) moves: Moves,
     pub(crate) lives: Lives,
+    pub(crate) turns: Turns,
 }
 
 impl Services {
@@ -200,6 +207,7 @@ impl Supervisor {
     /// Whatever runs stays.
     pub(crate) async fn drain(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
+        self.0.services.turns.close();
         loop {
             let ended = self.0.launch_ended.notified();
             if self.0.launches.load(Ordering::SeqCst) == 0 {

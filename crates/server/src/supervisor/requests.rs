@@ -24,7 +24,7 @@ impl Actor {
             Request::View(reply) => {
                 let _ = reply.send(self.alive_view());
             }
-            Request::Exec(spec, reply) => self.start_exec(spec, reply),
+            Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply),
             Request::Signal { process, signal, reply } => {
                 self.signal(&process, signal, reply);
             }

@@ -1,0 +1,148 @@
+//! Memory that requests under way have, for each connection and for the whole server.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Of one connection. A daemon has one for everything it does, so this is 64 MiB of ordinary
+/// requests and what is made of them.
+const OF_A_CONNECTION: usize = 256 << 20;
+
+/// Of all connections together.
+const OF_THE_SERVER: usize = 384 << 20;
+
+/// What each request has for nothing, so that those that end a flood, ask about it or check the
+/// server's health are answered also while memory is short. A stream alone costs as much.
+const FREE: usize = 4096;
+
+/// Memory that is shared out.
+#[derive(Debug)]
+struct Pool {
+    used: AtomicUsize,
+    limit: usize,
+}
+
+impl Pool {
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { used: AtomicUsize::new(0), limit })
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The memory of the whole server.
+#[derive(Debug, Clone)]
+pub(crate) struct Budget(Arc<Pool>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Pool::new(OF_THE_SERVER))
+    }
+}
+
+impl Budget {
+    /// Opens an account for a connection.
+    pub(crate) fn account(&self) -> Account {
+        Account { server: Arc::clone(&self.0), connection: Pool::new(OF_A_CONNECTION) }
+    }
+}
+
+/// The memory of one connection, which is also the server's.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    server: Arc<Pool>,
+    connection: Arc<Pool>,
+}
+
+/// Whose memory is at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exhausted {
+    Connection,
+    Server,
+}
+
+/// The memory of one request, given back when the last holder is gone.
+#[derive(Debug)]
+pub(super) struct Charge {
+    account: Account,
+    taken: AtomicUsize,
+}
+
+impl Charge {
+    pub(super) fn new(account: Account) -> Arc<Self> {
+        Arc::new(Self { account, taken: AtomicUsize::new(0) })
+    }
+
+    /// Takes what is missing for a request of this cost.
+    pub(super) fn raise_to(&self, cost: usize) -> Result<(), Exhausted> {
+        let wanted = cost.saturating_sub(FREE);
+        let missing = wanted.saturating_sub(self.taken.load(Ordering::Relaxed));
+        if missing == 0 {
+            return Ok(());
+        }
+        let Account { server, connection } = &self.account;
+        if !connection.take(missing) {
+            return Err(Exhausted::Connection);
+        }
+        if !server.take(missing) {
+            connection.give(missing);
+            return Err(Exhausted::Server);
+        }
+        self.taken.fetch_add(missing, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        let taken = *self.taken.get_mut();
+        self.account.connection.give(taken);
+        self.account.server.give(taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn a_connection_holds_its_share_and_leaves_some_to_others() {
+        let budget = Budget::default();
+        let (one, other) = (budget.account(), budget.account());
+        let hog = Charge::new(one.clone());
+        hog.raise_to(OF_A_CONNECTION).unwrap();
+        assert_eq!(Charge::new(one.clone()).raise_to(MIB), Err(Exhausted::Connection));
+        let most = Charge::new(other.clone());
+        most.raise_to(OF_THE_SERVER - OF_A_CONNECTION).unwrap();
+        assert_eq!(most.raise_to(OF_A_CONNECTION), Err(Exhausted::Server));
+        // What is small is taken all the same.
+        Charge::new(other).raise_to(FREE).unwrap();
+        drop(hog);
+        most.raise_to(OF_A_CONNECTION).unwrap();
+        Charge::new(one).raise_to(MIB).unwrap();
+    }
+
+    #[test]
+    fn all_is_given_back() {
+        let budget = Budget::default();
+        let account = budget.account();
+        let charge = Charge::new(account.clone());
+        charge.raise_to(3 * MIB).unwrap();
+        charge.raise_to(2 * MIB).unwrap();
+        assert_eq!(charge.raise_to(OF_A_CONNECTION + 2 * FREE), Err(Exhausted::Connection));
+        assert_eq!(account.connection.used.load(Ordering::Relaxed), 3 * MIB - FREE);
+        drop(charge);
+        assert_eq!(account.connection.used.load(Ordering::Relaxed), 0);
+        assert_eq!(account.server.used.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,34 @@
+//! How much of each field a request may have.
+
+/// What is the most of one field, over the whole of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    /// How often it may be there.
+    pub(super) items: u64,
+    /// Bytes of one string.
+    pub(super) each: u64,
+    /// Bytes of all its strings together.
+    pub(super) all: u64,
+}
+
+/// Of fields that are not named below, those of later versions of the contract among them: PATH_MAX
+/// of limits.h for a string, and more items than any of them has a use for.
+const DEFAULT: Bounds = Bounds { items: 1024, each: 4096, all: 256 << 10 };
+
+/// Strings that end in execve(2). It takes 128 KiB each (MAX_ARG_STRLEN) and 2 MiB together on the
+/// common stack limit, a pointer and a NUL for each included: these are more than it ever takes.
+const ARGUMENTS: Bounds = Bounds { items: 256 << 10, each: 128 << 10, all: 2 << 20 };
+
+/// Bounds of a field, which is named as in errors: `user.additionalGids`.
+pub(super) fn of(path: &str) -> Bounds {
+    match path {
+        "args" | "env" | "runtimeArgs" => ARGUMENTS,
+        // They are in each State answer.
+        "labels" => Bounds { items: 16 << 10, each: 128 << 10, all: 256 << 10 },
+        // NGROUPS_MAX of limits.h.
+        "user.additionalGids" => Bounds { items: 64 << 10, ..DEFAULT },
+        // Every second processor of 8192, which is all the kernel knows.
+        "resources.cpusetCpus" | "resources.cpusetMems" => Bounds { each: 64 << 10, ..DEFAULT },
+        _ => DEFAULT,
+    }
+}
