@@ -47,3 +47,7 @@ pub const EXIT_STATUS_UNKNOWN: u32 = 255;
 /// gRPC metadata key of `AddProcess`: the terminal's size from its first byte, `WIDTHxHEIGHT` in
 /// character cells. The messages have no field for it; servers that do not know the key ignore it.
 pub const CONSOLE_SIZE_METADATA: &str = "gantry-console-size";
+
+/// gRPC metadata key of the answer to `State`: ids, separated by commas, of containers that did not
+/// answer in time and are told as they were last known. At most 4096 bytes; the log has them all.
+pub const STALE_CONTAINERS_METADATA: &str = "gantry-stale-containers";

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use gantry_api::types::StateRequest;
 use gantry_tests::{
     Container, Runtime, Server, cgroup, eventually, improves, processes, runtime::wrapper,
 };
@@ -124,6 +125,32 @@ async fn a_runtime_call_ends_with_its_server() {
     assert!(processes::ends_within(pid, AT_ONCE).await, "the runtime goes on");
     server.start_again().await;
     assert_eq!(container.state().await.unwrap().status, "running");
+    assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn state_waits_once_for_all_who_do_not_answer() {
+    if improves("the original asks nobody") {
+        return;
+    }
+    let Some(mut server) = Server::own(Runtime::Runc).await else { return };
+    let container = server.container("c").without_pipes().create().await.unwrap();
+    let mut shims = vec![container.init.shim().expect("a shim")];
+    for exec in 0..11 {
+        let exec = container.exec(&format!("e{exec}")).without_pipes().args(&["sleep", "1000"]);
+        shims.push(exec.start().await.unwrap().shim().expect("a shim"));
+    }
+    shims.iter().for_each(|shim| processes::signal(*shim, Signal::STOP));
+    server.kill().await;
+    server.start_again().await;
+    let begin = Instant::now();
+    let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
+    // A shim is waited for 2 s: 24 s for one after the other.
+    assert!(begin.elapsed() < Duration::from_secs(18), "{:?}", begin.elapsed());
+    let listed: Vec<_> = state.containers.iter().map(|c| (&*c.id, &*c.status)).collect();
+    assert_eq!(listed, [("c", "running")]);
+    shims.iter().for_each(|shim| processes::signal(*shim, Signal::CONT));
     assert_eq!(container.init.kill().await, 137);
     server.finish().await;
 }

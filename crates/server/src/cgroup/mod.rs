@@ -84,6 +84,11 @@ impl Cgroup {
         v1.chain(self.unified.as_deref().map(Dir::V2))
     }
 
+    /// One of its directories.
+    pub(crate) fn path(&self) -> &Path {
+        self.member_dirs().next().map_or(Path::new("/"), Dir::path)
+    }
+
     /// The first of [`Self::member_dirs`] that exists; none once the container is gone.
     fn member_dir(&self) -> Option<Dir<'_>> {
         self.member_dirs().find(|dir| dir.path().is_dir())

@@ -25,13 +25,20 @@ impl Cgroup {
     /// The pids, as the server sees them, of every process in the container, nested cgroups
     /// included, in ascending order. Empty once the container is gone.
     pub(crate) fn pids(&self) -> Result<Vec<u32>, CgroupError> {
+        self.pids_of_few(MAX_NESTED).map(Option::unwrap_or_default)
+    }
+
+    /// As [`Self::pids`], but `None` as soon as there are more than `few` nested cgroups.
+    pub(crate) fn pids_of_few(&self, few: usize) -> Result<Option<Vec<u32>>, CgroupError> {
         let mut reader = Reader::new();
         for dir in self.member_dirs() {
-            if let Some(pids) = members(&mut reader, dir.path())? {
-                return Ok(pids);
+            match members(&mut reader, dir.path(), few) {
+                Ok(None) => {}
+                Err(CgroupError::TooManyNested { .. }) if few < MAX_NESTED => return Ok(None),
+                found => return found,
             }
         }
-        Ok(Vec::new())
+        Ok(Some(Vec::new()))
     }
 
     /// How many processes in the container the kernel has killed for want of memory. Zero
@@ -71,13 +78,13 @@ fn oom_kills_in(reader: &mut Reader, path: &Path) -> Result<u64, CgroupError> {
 }
 
 /// The processes in a cgroup and those nested in it; `None` if it does not exist.
-fn members(reader: &mut Reader, dir: &Path) -> Result<Option<Vec<u32>>, CgroupError> {
+fn members(reader: &mut Reader, dir: &Path, limit: usize) -> Result<Option<Vec<u32>>, CgroupError> {
     let mut pids = Vec::new();
     if !read_members(reader, dir, &mut pids)? {
         return Ok(None);
     }
-    if has_nested(dir) {
-        for nested in walk(dir)?.iter().skip(1) {
+    if nested(dir) > 0 {
+        for nested in walk_up_to(dir, limit)?.iter().skip(1) {
             read_members(reader, nested, &mut pids)?;
         }
     }
@@ -106,23 +113,29 @@ fn read_members(reader: &mut Reader, dir: &Path, pids: &mut Vec<u32>) -> Result<
     Ok(true)
 }
 
-/// The links of a directory tell whether there are others in it (kernfs counts them so).
-fn has_nested(dir: &Path) -> bool {
-    dir.metadata().is_ok_and(|dir| dir.nlink() > 2)
+/// The links of a directory tell how many others are in it (kernfs counts them so).
+fn nested(dir: &Path) -> u64 {
+    dir.metadata().map_or(0, |dir| dir.nlink().saturating_sub(2))
 }
 
 /// A cgroup and all those nested in it, each after the one that it is in. What goes away meanwhile
 /// is left out.
 pub(super) fn walk(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
+    walk_up_to(dir, MAX_NESTED)
+}
+
+/// Fails if more than `limit` are nested, before it has listed them all.
+fn walk_up_to(dir: &Path, limit: usize) -> Result<Vec<PathBuf>, CgroupError> {
     let mut dirs = vec![dir.to_owned()];
     let mut visited = 0;
     while let Some(parent) = dirs.get(visited) {
-        let nested = if has_nested(parent) { subdirectories(parent)? } else { Vec::new() };
-        dirs.extend(nested);
-        visited += 1;
-        if dirs.len() > MAX_NESTED {
-            return Err(CgroupError::TooManyNested { path: dir.to_owned(), limit: MAX_NESTED });
+        let nested = nested(parent);
+        if dirs.len() as u64 + nested > limit as u64 + 1 {
+            return Err(CgroupError::TooManyNested { path: dir.to_owned(), limit });
         }
+        let found = if nested > 0 { subdirectories(parent)? } else { Vec::new() };
+        dirs.extend(found);
+        visited += 1;
     }
     Ok(dirs)
 }
@@ -145,7 +158,7 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
 /// Refuses a cgroup that the server, or the host's first process, is in: whatever is done to all
 /// members of a container must never be done to these.
 pub(super) fn check_is_a_containers(dir: &Path) -> Result<(), CgroupError> {
-    let pids = members(&mut Reader::new(), dir)?.unwrap_or_default();
+    let pids = members(&mut Reader::new(), dir, MAX_NESTED)?.unwrap_or_default();
     match pids.into_iter().find(|&pid| pid == 1 || pid == process::id()) {
         Some(pid) => Err(CgroupError::NotAContainer { path: dir.to_owned(), pid }),
         None => Ok(()),
@@ -183,6 +196,17 @@ mod tests {
             for child in &mut children {
                 child.wait().unwrap();
             }
+        }
+    }
+
+    #[test]
+    fn many_nested_cgroups_are_not_read_where_few_are_wanted() {
+        for test in TestCgroup::both("few") {
+            for name in ["a", "b", "c"] {
+                test.nested(name);
+            }
+            assert_eq!(test.cgroup.pids_of_few(2).unwrap(), None);
+            assert_eq!(test.cgroup.pids_of_few(3).unwrap(), Some(Vec::new()));
         }
     }
 

@@ -9,7 +9,9 @@ use tonic::{Request, Response, Status};
 use super::{
     Peer, PendingSupervisor, convert,
     events::{self, EventStream},
-    parse, resources, state, stats,
+    parse, resources,
+    state::{self, Listing},
+    stats,
     status::BadField,
 };
 use crate::{
@@ -120,7 +122,7 @@ impl api_server::Api for Api {
         let supervisor = self.supervisor().await;
         let new = new_container(supervisor, request.into_inner(), caller).await?;
         let view = supervisor.create(NAMESPACE, new).await?;
-        let container = Some(convert::container(view));
+        let container = Some(state::container(supervisor.disks(), view).await);
         Ok(Response::new(types::CreateContainerResponse { container }))
     }
 
@@ -239,13 +241,21 @@ impl api_server::Api for Api {
         request: Request<types::StateRequest>,
     ) -> Result<Response<types::StateResponse>, Status> {
         let request = request.into_inner();
-        let containers = if request.id.is_empty() {
-            state::containers(self.supervisor().await.containers(NAMESPACE)).await?
+        let supervisor = self.supervisor().await;
+        let handles = if request.id.is_empty() {
+            supervisor.containers(NAMESPACE)
         } else {
-            vec![convert::container(self.container(&request.id).await?.view().await?)]
+            vec![self.container(&request.id).await?]
         };
+        let mut listing = Listing::of(supervisor.disks(), &handles).await;
+        if !request.id.is_empty() && listing.containers.is_empty() {
+            return Err(handles[0].gone().into());
+        }
+        let containers = std::mem::take(&mut listing.containers);
         let machine = Some(convert::machine());
-        Ok(Response::new(types::StateResponse { containers, machine }))
+        let mut response = Response::new(types::StateResponse { containers, machine });
+        listing.tell_stale(response.metadata_mut());
+        Ok(response)
     }
 
     type EventsStream = EventStream;
@@ -265,6 +275,6 @@ impl api_server::Api for Api {
     ) -> Result<Response<types::StatsResponse>, Status> {
         let request = request.into_inner();
         let view = self.container(&request.id).await?.view().await?;
-        Ok(Response::new(stats::read(&view)?))
+        Ok(Response::new(stats::read(self.supervisor().await.disks(), view).await?))
     }
 }

@@ -34,8 +34,7 @@ pub(super) fn machine() -> types::Machine {
     types::Machine { cpus: u32::try_from(cpus).unwrap_or(u32::MAX), memory: memory >> 20 }
 }
 
-pub(super) fn container(view: ContainerView) -> types::Container {
-    let pids = view.cgroup.as_ref().and_then(|cgroup| cgroup.pids().ok()).unwrap_or_default();
+pub(super) fn container(view: ContainerView, pids: Vec<u32>) -> types::Container {
     let status = match view.phase {
         Phase::Starting | Phase::Running => gantry_api::status::RUNNING,
         Phase::Paused => gantry_api::status::PAUSED,

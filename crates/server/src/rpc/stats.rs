@@ -1,6 +1,6 @@
 //! `Stats`: what cgroupfs and the network namespace say.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
 
 use gantry_api::{Timestamp, types};
 use tonic::Status;
@@ -10,12 +10,27 @@ use crate::{
         self, BlkioEntry, BlkioStats, CgroupError, CgroupStats, CpuStats, HugetlbStats, MemoryData,
         MemoryStats, PidsStats,
     },
+    disk::Disks,
     net_dev::{self, Interface},
     supervisor::ContainerView,
 };
 
+/// As [`read_now`], where nobody waits: of many nested cgroups the kernel has much to add up.
+pub(super) async fn read(
+    disks: &Disks,
+    view: ContainerView,
+) -> Result<types::StatsResponse, Status> {
+    match view.cgroup.clone() {
+        Some(cgroup) => {
+            let read = move |_: &Path| read_now(&view);
+            disks.run("read the statistics of", cgroup.path(), read).await?
+        }
+        None => read_now(&view),
+    }
+}
+
 /// Reads everything; a container that ends meanwhile is not found.
-pub(super) fn read(view: &ContainerView) -> Result<types::StatsResponse, Status> {
+fn read_now(view: &ContainerView) -> Result<types::StatsResponse, Status> {
     let missing = || Status::not_found(format!("container not found: {}", view.id));
     let failed = |error: CgroupError| match error {
         CgroupError::Removed | CgroupError::Gone { .. } => missing(),

@@ -16,6 +16,7 @@ use super::{
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
     oom::OomTask,
     process::{RunningProcess, WithoutShim},
+    seen::LastKnown,
 };
 use crate::{
     cgroup::Cgroup,
@@ -117,6 +118,7 @@ pub(super) struct Actor {
     pub(super) cleared: bool,
     pub(super) removing: bool,
     pub(super) gone: bool,
+    pub(super) last_known: LastKnown,
     pub(super) mailbox: mpsc::Sender<Message>,
     messages: mpsc::Receiver<Message>,
 }
@@ -133,6 +135,7 @@ impl Actor {
             key: identity.key.clone(),
             mailbox: mailbox.clone(),
             half_made: false,
+            last_known: LastKnown::default(),
         };
         let actor = Self {
             services,
@@ -148,6 +151,7 @@ impl Actor {
             cleared: false,
             removing: false,
             gone: false,
+            last_known: handle.last_known.clone(),
             mailbox,
             messages,
         };
@@ -175,7 +179,11 @@ impl Actor {
         while !self.gone
             && let Some(message) = self.messages.recv().await
         {
+            let changes = !matches!(message, Message::Request(_));
             self.handle(message);
+            if changes {
+                self.show();
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use super::{Caller, SupervisorError};
+use super::{Caller, SupervisorError, seen::LastKnown};
 use crate::{
     cgroup::{Cgroup, DirectLimits},
     checkpoint::CheckpointConfig,
@@ -19,6 +19,8 @@ use crate::{
 pub(super) const MAILBOX: usize = 1024;
 
 pub(super) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
+
+pub(super) type Answer<T> = oneshot::Receiver<Result<T, SupervisorError>>;
 
 /// What a container's task is asked.
 pub(super) enum Request {
@@ -65,6 +67,8 @@ pub(crate) struct ContainerView {
     /// Living processes and their host pids, init first.
     pub(crate) processes: Vec<(Arc<ProcessSpec>, u32)>,
     pub(crate) cgroup: Option<Arc<Cgroup>>,
+    /// It does not answer, or what became of it while no server was there is not known yet.
+    pub(crate) is_stale: bool,
 }
 
 /// A container that the server knows.
@@ -74,6 +78,7 @@ pub(crate) struct ContainerHandle {
     pub(super) mailbox: mpsc::Sender<super::actor::Message>,
     /// Nobody was told of it, and it is being removed.
     pub(super) half_made: bool,
+    pub(super) last_known: LastKnown,
 }
 
 impl ContainerHandle {
@@ -130,17 +135,29 @@ impl ContainerHandle {
         self.ask(|reply| Request::Checkpoint(dir, Box::new(config), reply)).await
     }
 
+    /// It is not there any more.
+    pub(crate) fn gone(&self) -> SupervisorError {
+        SupervisorError::ContainerNotFound(self.key.id.clone())
+    }
+
     async fn ask<T>(
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, SupervisorError> {
-        let (reply, answer) = oneshot::channel();
-        let gone = || SupervisorError::ContainerNotFound(self.key.id.clone());
-        self.mailbox.try_send(request(reply).into()).map_err(|error| match error {
-            TrySendError::Full(_) => SupervisorError::Overloaded,
-            TrySendError::Closed(_) => gone(),
-        })?;
         // The task ends when the container is gone, with requests unanswered.
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        self.send(request)?.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Asks without waiting for the answer.
+    pub(super) fn send<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<Answer<T>, SupervisorError> {
+        let (reply, answer) = oneshot::channel();
+        match self.mailbox.try_send(request(reply).into()) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(SupervisorError::Overloaded),
+            Err(TrySendError::Closed(_)) => Err(self.gone()),
+        }
     }
 }

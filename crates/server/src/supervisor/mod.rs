@@ -16,6 +16,7 @@ mod oom;
 mod process;
 mod reattach;
 mod requests;
+mod seen;
 mod spare;
 mod turns;
 
@@ -31,6 +32,7 @@ use std::{
 pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
+pub(crate) use seen::see;
 pub(crate) use spare::Shims;
 use tokio::sync::Notify;
 pub(crate) use turns::Turns;

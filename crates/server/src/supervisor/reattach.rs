@@ -14,13 +14,14 @@ use super::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Member},
     create::Identity,
+    handle::ContainerView,
     kill::Freezer,
     oom::ArmedOomWatch,
     process::RunningProcess,
 };
 use crate::{
     cgroup::Cgroup,
-    domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec},
+    domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, Phase, ProcessId, ProcessSpec},
     oci::OciRuntime,
     shim_link::{Report, ShimLink},
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord},
@@ -82,6 +83,9 @@ impl Supervisor {
         let identity = Identity { key, life: record.life, dir, runtime };
         let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
         handle.half_made = !reported;
+        if reported {
+            actor.show_last_known(&record);
+        }
         if let Err(error) = self.0.registry.reserve(&handle) {
             tracing::error!(container = %handle.key, %error, "cannot be taken up");
         } else if reported {
@@ -207,6 +211,22 @@ fn open(identity: &ProcessIdentity) -> Option<PidFd> {
 }
 
 impl Actor {
+    /// What the earlier server knew, until the shim or the kernel says more.
+    fn show_last_known(&self, record: &ContainerRecord) {
+        let dir = self.identity.dir.process(&self.init.id);
+        let started = dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json);
+        let processes = started.map(|process| (Arc::clone(&self.init), process.pid));
+        let view = ContainerView {
+            bundle: record.bundle.clone(),
+            labels: record.labels.clone(),
+            phase: if record.paused { Phase::Paused } else { Phase::Running },
+            processes: processes.into_iter().collect(),
+            cgroup: record.cgroup.clone().map(Arc::new),
+            ..self.view()
+        };
+        self.last_known.set(Some(view));
+    }
+
     /// Takes the container up, then runs it.
     async fn reattach(mut self, mut record: ContainerRecord) {
         let services = Arc::clone(&self.services);

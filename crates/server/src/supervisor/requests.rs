@@ -72,7 +72,13 @@ impl Actor {
             phase: self.lifecycle.phase(),
             processes,
             cgroup: self.cgroup.clone(),
+            is_stale: false,
         }
+    }
+
+    /// What others see of it while its task does not answer.
+    pub(super) fn show(&self) {
+        self.last_known.set(self.lifecycle.is_reported().then(|| self.view()));
     }
 
     /// A container that was not reported yet is not known to anyone.
