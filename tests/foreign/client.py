@@ -105,7 +105,7 @@ def life(api, types, args):
     container = api.CreateContainer(request).container
     assert [p.pid for p in container.processes] == ["init"], container
     assert os.path.exists(f"/proc/{container.processes[0].systemPid}"), container
-    events.expect("start-container", "init")
+    events.expect("start-container", "")
     expect_error(lambda: api.CreateContainer(request), grpc.StatusCode.ALREADY_EXISTS, args.id)
 
     exec_pipes = Pipes(args.dir, "extra")

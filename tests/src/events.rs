@@ -176,13 +176,15 @@ fn check_container(id: &str, events: &[Event]) -> Result<(), String> {
     for event in events.iter().filter(|event| event.id == id) {
         let process = event.pid.as_str();
         let fits = match event.r#type.as_str() {
-            event_type::START_CONTAINER => alive.is_empty() && names_init(process),
+            event_type::START_CONTAINER => alive.is_empty() && process.is_empty(),
             event_type::START_PROCESS => alive.contains(&INIT) && !alive.contains(&process),
             event_type::EXIT if process == INIT => alive == [INIT],
             event_type::EXIT => alive.contains(&process),
-            event_type::PAUSE | event_type::RESUME => alive.contains(&INIT),
+            event_type::PAUSE | event_type::RESUME => alive.contains(&INIT) && process.is_empty(),
             // The original takes the removal of a cgroup for one.
-            event_type::OOM => alive.contains(&INIT) || programs::is_incumbent(),
+            event_type::OOM => {
+                process.is_empty() && alive.contains(&INIT) || programs::is_incumbent()
+            }
             _ => false,
         };
         if !fits {
@@ -196,9 +198,4 @@ fn check_container(id: &str, events: &[Event]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The original leaves the process of start-container empty.
-fn names_init(process: &str) -> bool {
-    process == INIT || programs::is_incumbent() && process.is_empty()
 }

@@ -327,3 +327,29 @@ async fn run_to_end(server: &Server, id: &str) {
 fn journal(server: &Server) -> PathBuf {
     server.state_dir().join("events.journal")
 }
+
+/// Daemons of old take any other event that names a process for one of an exec, and look for it.
+#[tokio::test]
+async fn only_starts_and_exits_of_processes_name_one() {
+    let Some(server) = Server::own(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    container.exec("e").without_pipes().sh("true").start().await.unwrap().exit().await;
+    container.pause().await;
+    container.resume().await;
+    container.init.kill().await;
+    let live = server.service.events.all();
+    let told: Vec<_> =
+        live.iter().map(|event| (event.r#type.as_str(), event.pid.as_str())).collect();
+    use event_type::{EXIT, PAUSE, RESUME, START_CONTAINER, START_PROCESS};
+    let wanted = [
+        (START_CONTAINER, ""),
+        (START_PROCESS, "e"),
+        (EXIT, "e"),
+        (PAUSE, ""),
+        (RESUME, ""),
+        (EXIT, "init"),
+    ];
+    assert_eq!(told, wanted, "{}", listing(&live));
+    assert_eq!(stored(&mut server.service.api(), BEGINNING).await, live);
+    server.finish().await;
+}

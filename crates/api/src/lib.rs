@@ -17,17 +17,18 @@ pub const INIT: &str = "init";
 
 /// Values of `Event.type`.
 pub mod event_type {
-    /// A container's first process was started; `pid` is "init".
+    /// A container's first process was started; `pid` is empty.
     pub const START_CONTAINER: &str = "start-container";
-    /// A further process was started in a container.
+    /// A further process was started in a container; `pid` names it.
     pub const START_PROCESS: &str = "start-process";
-    /// A process has ended; `status` says how.
+    /// A process has ended; `pid` names it, "init" or another, and `status` says how.
     pub const EXIT: &str = "exit";
-    /// All processes of the container were frozen.
+    /// All processes of the container were frozen; `pid` is empty.
     pub const PAUSE: &str = "pause";
-    /// All processes of the container were thawed.
+    /// All processes of the container were thawed; `pid` is empty.
     pub const RESUME: &str = "resume";
-    /// The kernel killed a process of the container because its memory limit was reached.
+    /// The kernel killed a process of the container because its memory limit was reached;
+    /// `pid` is empty.
     pub const OOM: &str = "oom";
 }
 

@@ -70,6 +70,7 @@ pub enum EventKind {
 impl From<types::Event> for Event {
     fn from(event: types::Event) -> Event {
         let kind = match event.r#type.as_str() {
+            // Its `pid` is empty; earlier servers said "init".
             event_type::START_CONTAINER => EventKind::Started,
             event_type::START_PROCESS => EventKind::ProcessStarted { process: event.pid },
             event_type::EXIT => EventKind::Exited { process: event.pid, status: event.status },
@@ -189,6 +190,15 @@ mod tests {
         assert_eq!(event.time, Timestamp { seconds: 7, nanos: 9 });
         let odd = types::Event { r#type: "live".into(), ..wire };
         assert_eq!(Event::from(odd).kind, EventKind::Other("live".into()));
+    }
+
+    #[test]
+    fn a_start_is_one_with_and_without_the_name_of_its_process() {
+        for pid in ["", "init"] {
+            let (r#type, id) = ("start-container".to_owned(), "web".to_owned());
+            let wire = types::Event { r#type, id, pid: pid.to_owned(), ..types::Event::default() };
+            assert_eq!(Event::from(wire).kind, EventKind::Started);
+        }
     }
 
     #[test]

@@ -198,9 +198,8 @@ fn lives(events: &[Event]) -> Result<Vec<ToldLife>, String> {
     for event in events {
         let process = event.pid.clone();
         match event.r#type.as_str() {
-            event_type::START_CONTAINER | event_type::START_PROCESS => {
-                started.push((process, moment(event)));
-            }
+            event_type::START_CONTAINER => started.push((INIT.to_owned(), moment(event))),
+            event_type::START_PROCESS => started.push((process, moment(event))),
             event_type::EXIT => {
                 let found = started.iter().position(|(started, _)| *started == process);
                 let found = found.ok_or_else(|| format!("an exit without a start: {event:?}"))?;
@@ -252,7 +251,7 @@ mod tests {
                 events.push(Event {
                     r#type: kind.to_owned(),
                     id: "c".to_owned(),
-                    pid: INIT.to_owned(),
+                    pid: if kind == event_type::EXIT { INIT } else { "" }.to_owned(),
                     status: if kind == event_type::EXIT { *status } else { 0 },
                     timestamp: Some(Timestamp { seconds: second, nanos }),
                 });

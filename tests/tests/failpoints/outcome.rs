@@ -42,7 +42,7 @@ impl Story {
         let status = exits(INIT).await;
         let events = self.server.service.events.all();
         let mut wanted = vec![
-            (event_type::START_CONTAINER, INIT, 0),
+            (event_type::START_CONTAINER, "", 0),
             (event_type::START_PROCESS, EXEC, 0),
             (event_type::PAUSE, "", 0),
             (event_type::RESUME, "", 0),

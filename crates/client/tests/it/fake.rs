@@ -156,7 +156,7 @@ impl Inner {
             ..types::Process::default()
         };
         self.add(&request.id, &request.bundle_path, init);
-        self.publish("start-container", &format!("{}/init", request.id), 0);
+        self.publish("start-container", &format!("{}/", request.id), 0);
     }
 
     fn find(&self, id: &str) -> Result<types::Container, Status> {

@@ -9,8 +9,7 @@ use super::{parse, status::BadField};
 use crate::{
     checkpoint::CheckpointConfig,
     domain::{
-        self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessId, ProcessSpec, Rlimit,
-        User,
+        self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessSpec, Rlimit, User,
     },
     supervisor::ContainerView,
 };
@@ -143,8 +142,10 @@ pub(super) fn checkpoint(config: CheckpointConfig) -> types::Checkpoint {
 
 pub(super) fn event(event: &Event) -> types::Event {
     use gantry_api::event_type;
+    // Only a process's start and exit name it: old clients take any other event with a process
+    // for one of an exec, and look for an exec called "init".
     let (kind, process, status) = match &event.kind {
-        EventKind::ContainerStarted => (event_type::START_CONTAINER, Some(ProcessId::init()), 0),
+        EventKind::ContainerStarted => (event_type::START_CONTAINER, None, 0),
         EventKind::ProcessStarted { process, .. } => {
             (event_type::START_PROCESS, Some(process.clone()), 0)
         }
@@ -205,6 +206,28 @@ mod tests {
         let not_given = Timestamp { seconds: YEAR_ONE, nanos: 0 };
         assert_eq!(from_timestamp(not_given).unwrap(), None);
         assert!(from_timestamp(Timestamp { seconds: 1, nanos: -1 }).is_err());
+    }
+
+    #[test]
+    fn only_starts_and_exits_of_processes_name_one() {
+        let pid = |kind| {
+            let id = domain::ContainerId::parse("c").unwrap();
+            let container = domain::ContainerKey { namespace: domain::Namespace::Types, id };
+            let at = domain::Timestamp(1);
+            event(&Event { at, container, life: domain::Life(1), kind }).pid
+        };
+        let (process, life) = (domain::ProcessId::init(), domain::Life(1));
+        let status = ExitStatus::Code(0);
+        for kind in [
+            EventKind::ContainerStarted,
+            EventKind::Paused,
+            EventKind::Resumed,
+            EventKind::OutOfMemory,
+        ] {
+            assert_eq!(pid(kind.clone()), "", "{kind:?}");
+        }
+        assert_eq!(pid(EventKind::ProcessStarted { process: process.clone(), life }), "init");
+        assert_eq!(pid(EventKind::Exited { process, life, status }), "init");
     }
 
     #[test]
