@@ -11,7 +11,10 @@ use std::{
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Deserialize;
 
-use crate::supervisor::OnShimDeath;
+use crate::{
+    oci::{BadVariable, Variable},
+    supervisor::OnShimDeath,
+};
 
 const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
 const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
@@ -28,6 +31,7 @@ gantryd: a gRPC-only container runtime service
       --state-dir DIR       what must survive a restart of gantryd [/run/gantry/state]
   -r, --runtime NAME|PATH   runc-compatible runtime of containers that name none [runc]
       --runtime-args ARG    before the runtime's sub-command; may be repeated
+      --runtime-env NAME[=VALUE]  a variable for the runtime beside PATH; may be repeated
       --shim NAME           what the shims' processes are called [gantry-shim]
       --shim-binary PATH    the shim [beside gantryd]
       --start-timeout TIME  how long the runtime may take to start a process [2m]
@@ -51,6 +55,7 @@ pub(crate) struct Config {
     pub(crate) state_dir: PathBuf,
     pub(crate) runtime: String,
     pub(crate) runtime_args: Vec<String>,
+    pub(crate) runtime_env: Vec<Variable>,
     pub(crate) shim_name: OsString,
     pub(crate) shim_binary: PathBuf,
     pub(crate) start_timeout: Duration,
@@ -101,6 +106,7 @@ struct Given {
     state_dir: Option<PathBuf>,
     runtime: Option<String>,
     runtime_args: Vec<String>,
+    runtime_env: Vec<String>,
     shim_name: Option<String>,
     shim_binary: Option<PathBuf>,
     start_timeout: Option<String>,
@@ -201,6 +207,7 @@ impl Given {
             "state-dir" => self.state_dir = Some(parser.value()?.into()),
             "runtime" => self.runtime = Some(parser.value()?.string()?),
             "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
+            "runtime-env" => self.runtime_env.push(parser.value()?.string()?),
             "shim" => self.shim_name = Some(parser.value()?.string()?),
             "shim-binary" => self.shim_binary = Some(parser.value()?.into()),
             "start-timeout" => self.start_timeout = Some(parser.value()?.string()?),
@@ -226,6 +233,7 @@ impl Given {
             } else {
                 self.runtime_args
             },
+            runtime_env: file.runtime_env.into_iter().chain(self.runtime_env).collect(),
             shim_name: self.shim_name.or(file.shim_name),
             shim_binary: self.shim_binary.or(file.shim_binary),
             start_timeout: self.start_timeout.or(file.start_timeout),
@@ -252,6 +260,12 @@ impl Given {
             )?,
             runtime: self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             runtime_args: self.runtime_args,
+            runtime_env: self
+                .runtime_env
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, BadVariable>>()
+                .map_err(|error| value("runtime_env", error.to_string()))?,
             shim_name: shim_name(self.shim_name.as_deref()),
             shim_binary: match self.shim_binary {
                 Some(path) => absolute("shim_binary", &path)?,

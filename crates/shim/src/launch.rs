@@ -1,13 +1,18 @@
 //! Runs the runtime and takes over the process that it started.
 
-use std::fs::{self, File};
+use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{Identity, LaunchError, PID_FILE, WaitStatus};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::children::wait_status;
@@ -27,26 +32,24 @@ pub(crate) struct Runtime(Child);
 
 impl Runtime {
     /// Executes `argv`, with the standard streams of the process to be if it has no terminal, and
-    /// `env`, lines of `NAME=VALUE`, added to the shim's own environment.
+    /// `env`, lines of `NAME=VALUE`. Servers of old relied on the shim's own PATH.
     pub(crate) fn spawn(
         argv: &[String],
         env: &[String],
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<Self, LaunchError> {
-        let [program, arguments @ ..] = argv else {
-            return Err(LaunchError::Exec { errno: rustix::io::Errno::NOENT.raw_os_error() });
-        };
+        let failed = |error: io::Error| LaunchError::Exec { errno: errno(&error) };
+        let image = Image::new(argv, env).map_err(failed)?;
         let [stdin, stdout, stderr] = match streams {
             Some(fds) => fds.map(Stdio::from),
             None => [Stdio::null(), Stdio::null(), Stdio::null()],
         };
         #[expect(clippy::disallowed_methods, reason = "the shim is what waits for a runtime")]
-        let mut command = Command::new(program);
+        let mut command = Command::new("");
         // A group of its own: what a hook does to its group must not hit the shim.
-        command.envs(env.iter().filter_map(|line| line.split_once('=')));
-        command.args(arguments).process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
-        crate::sys::prepare_runtime(&mut command);
-        command.spawn().map(Self).map_err(|error| LaunchError::Exec { errno: errno(&error) })
+        command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
+        crate::sys::become_runtime(&mut command, image);
+        command.spawn().map(Self).map_err(failed)
     }
 
     /// Its status, if it has ended. Takes no other child's: the process keeps its pid.
@@ -62,6 +65,30 @@ impl Runtime {
         {
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+/// What execve(2) is given: a program, its arguments and its environment.
+pub(crate) struct Image {
+    pub(crate) argv: Vec<CString>,
+    pub(crate) env: Vec<CString>,
+}
+
+impl Image {
+    fn new(argv: &[String], env: &[String]) -> io::Result<Self> {
+        if argv.is_empty() {
+            return Err(Errno::NOENT.into());
+        }
+        let strings = |lines: &[String]| -> io::Result<Vec<CString>> {
+            lines.iter().map(|line| Ok(CString::new(line.as_str())?)).collect()
+        };
+        let (argv, mut env) = (strings(argv)?, strings(env)?);
+        if !env.iter().any(|line| line.to_bytes().starts_with(b"PATH="))
+            && let Some(path) = std::env::var_os("PATH")
+        {
+            env.push(CString::new([b"PATH=", path.as_bytes()].concat())?);
+        }
+        Ok(Self { argv, env })
     }
 }
 
@@ -81,7 +108,7 @@ impl Process {
         reach(Point::ShimPidfdOpened);
         if !is_descendant(pid) {
             // A runtime that names any other process must not have it signalled in its stead.
-            let errno = rustix::io::Errno::CHILD.into();
+            let errno = Errno::CHILD.into();
             return Err(system("find a child in the pid that the runtime named")(errno));
         }
         let identity = process.identity().map_err(system("read the process's identity"))?;
@@ -100,16 +127,26 @@ impl Process {
 
     fn identity(&self) -> io::Result<Identity> {
         let stat = stat(self.pid)?;
-        let start_time = start_time(&stat).ok_or(rustix::io::Errno::INVAL)?;
+        let start_time = start_time(&stat).ok_or(Errno::INVAL)?;
         let pidfd_inode = rustix::fs::fstat(&self.pidfd)?.st_ino;
         Ok(Identity { pid: self.number(), start_time, pidfd_inode })
     }
 }
 
 fn read_pid() -> io::Result<Pid> {
-    let text = fs::read_to_string(PID_FILE)?;
-    positive(&text).ok_or_else(|| rustix::io::Errno::INVAL.into())
+    // Whatever else the runtime has put in its place is not waited for and not read in full.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(PID_FILE)?;
+    if !file.metadata()?.is_file() {
+        return Err(Errno::INVAL.into());
+    }
+    let mut text = String::new();
+    file.take(MAX_PID_FILE).read_to_string(&mut text)?;
+    positive(&text).ok_or_else(|| Errno::INVAL.into())
 }
+
+/// Longer than any pid in decimal, in bytes.
+const MAX_PID_FILE: u64 = 32;
 
 fn positive(text: &str) -> Option<Pid> {
     Pid::from_raw(text.trim().parse::<u32>().ok()?.try_into().ok()?)

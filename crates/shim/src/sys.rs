@@ -1,6 +1,7 @@
 //! The calls that the compiler cannot check.
 #![allow(unsafe_code, reason = "signal sets, inherited descriptors and code between fork and exec")]
 
+use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -8,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::launch::Image;
 
 /// The shim's end of the first connection. To be called once.
 pub(crate) fn take_link() -> OwnedFd {
@@ -60,21 +63,52 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Gives the command's process an empty signal mask, as it would go on into the container (std
-/// resets SIGPIPE but not the mask), and has the kernel kill it when the shim dies, since nobody
-/// would wait for it any more.
-pub(crate) fn prepare_runtime(command: &mut Command) {
-    let prepare = || {
+/// Has the command's process execute `image`, whatever program the command names: std would go by
+/// execvp(3), which runs what the kernel cannot execute as a shell script. The process has an empty
+/// signal mask, as it would go on into the container (std resets SIGPIPE but not the mask), and the
+/// kernel kills it when the shim dies, since nobody would wait for it any more.
+pub(crate) fn become_runtime(command: &mut Command, image: Image) {
+    let (argv, env) = (Pointers::new(image.argv), Pointers::new(image.env));
+    let execute = move || {
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: the pointer is valid for writes.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: both pointers are valid, and the set is initialised by the call above.
         check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) })?;
-        Ok(())
+        // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
+        unsafe { libc::execve(argv.first(), argv.as_ptr(), env.as_ptr()) };
+        Err(io::Error::last_os_error())
     };
     // SAFETY: the closure makes system calls only, and allocates nothing.
-    unsafe { command.pre_exec(prepare) };
+    unsafe { command.pre_exec(execute) };
+}
+
+/// C strings as execve(2) takes them: an array of pointers with a null pointer at its end.
+struct Pointers {
+    pointers: Vec<*const libc::c_char>,
+    /// What they point to.
+    _strings: Vec<CString>,
+}
+
+// SAFETY: the pointers are to what the same value owns, and nothing changes either.
+unsafe impl Send for Pointers {}
+// SAFETY: as above.
+unsafe impl Sync for Pointers {}
+
+impl Pointers {
+    fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { pointers, _strings: strings }
+    }
+
+    fn as_ptr(&self) -> *const *const libc::c_char {
+        self.pointers.as_ptr()
+    }
+
+    fn first(&self) -> *const libc::c_char {
+        self.pointers[0]
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

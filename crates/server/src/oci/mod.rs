@@ -1,9 +1,13 @@
 //! Calls runc-compatible runtimes: their arguments, their deadlines, and their words as errors.
 
 mod call;
+mod environment;
 mod error;
-mod log;
+mod output;
 mod own_mount;
+mod program;
+mod verb;
+mod words;
 
 use std::{
     path::{Path, PathBuf},
@@ -11,9 +15,11 @@ use std::{
 };
 
 use call::Call;
+pub(crate) use environment::{BadVariable, Environment, Variable};
 pub(crate) use error::OciError;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
+pub(crate) use verb::Verb;
 
 use crate::{
     checkpoint,
@@ -27,6 +33,8 @@ pub(crate) struct Runtimes {
     pub(crate) reaper: Reaper,
     /// For every call but those that start a process, which the shim makes.
     pub(crate) deadline: Duration,
+    /// Of every call, those of the shim too.
+    pub(crate) environment: Environment,
 }
 
 /// A runtime that was found, with the arguments that go before every sub-command.
@@ -35,6 +43,8 @@ pub(crate) struct OciRuntime {
     name: String,
     program: PathBuf,
     args: Vec<String>,
+    /// Whoever makes the container has named it, and not the server's configuration.
+    by_caller: bool,
 }
 
 /// Where a runtime call leaves and finds its files: the process's directory.
@@ -56,6 +66,16 @@ pub(crate) enum Start {
     Restore { options: Vec<String> },
 }
 
+impl Start {
+    pub(crate) fn verb(&self) -> Verb {
+        match self {
+            Self::Run => Verb::Run,
+            Self::Create => Verb::Create,
+            Self::Restore { .. } => Verb::Restore,
+        }
+    }
+}
+
 /// What makes a container.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Creation<'a> {
@@ -66,25 +86,10 @@ pub(crate) struct Creation<'a> {
 }
 
 impl OciRuntime {
-    /// Finds a runtime by name in PATH, or by path.
-    pub(crate) fn find(name: &str, args: &[String]) -> Result<Self, OciError> {
-        let missing = || OciError::Missing { runtime: name.to_owned() };
-        let program = if name.contains('/') {
-            Some(PathBuf::from(name)).filter(|path| path.is_file())
-        } else {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
-        };
-        Ok(Self {
-            name: name.to_owned(),
-            program: program.ok_or_else(missing)?,
-            args: args.to_vec(),
-        })
-    }
-
     /// A runtime that is not there at the moment: every call of it fails.
     pub(crate) fn missing(name: &str, args: &[String]) -> Self {
-        Self { name: name.to_owned(), program: PathBuf::from(name), args: args.to_vec() }
+        let (name, args) = (name.to_owned(), args.to_vec());
+        Self { program: PathBuf::from(&name), name, args, by_caller: false }
     }
 
     /// The name or path that it was asked for by.
@@ -94,12 +99,12 @@ impl OciRuntime {
 
     /// The command line that makes a container, for the shim.
     pub(crate) fn create_argv(&self, creation: Creation<'_>, files: Files<'_>) -> Vec<String> {
-        let mut argv = self.launch_argv(files);
+        let mut argv = self.launch_argv(creation.start.verb(), files);
         match creation.start {
-            Start::Run => argv.extend(["run", "--detach"].map(str::to_owned)),
-            Start::Create => argv.push("create".to_owned()),
+            Start::Run => argv.push("--detach".to_owned()),
+            Start::Create => {}
             Start::Restore { options } => {
-                argv.extend(["restore", "--detach"].map(str::to_owned));
+                argv.push("--detach".to_owned());
                 argv.extend(options.iter().cloned());
             }
         }
@@ -119,19 +124,20 @@ impl OciRuntime {
         process: &Path,
         files: Files<'_>,
     ) -> Vec<String> {
-        let mut argv = self.launch_argv(files);
-        argv.extend(["exec".to_owned(), "--detach".to_owned()]);
+        let mut argv = self.launch_argv(Verb::Exec, files);
+        argv.push("--detach".to_owned());
         argv.extend(["--process".to_owned(), text(process)]);
         self.push_files(&mut argv, files);
         argv.push(id.to_string());
         argv
     }
 
-    fn launch_argv(&self, files: Files<'_>) -> Vec<String> {
+    fn launch_argv(&self, verb: Verb, files: Files<'_>) -> Vec<String> {
         let log = files.dir.join(gantry_shim_proto::LOG_FILE);
         let mut argv = vec![text(&self.program)];
         argv.extend(self.args.iter().cloned());
         argv.extend(["--log".to_owned(), text(&log), "--log-format".to_owned(), "json".to_owned()]);
+        argv.push(verb.name().to_owned());
         argv
     }
 
@@ -155,7 +161,7 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<(), OciError> {
-        self.call(runtime, Call::new("start", &[id.as_str()])).await.map(drop)
+        self.call(runtime, Call::new(Verb::Start, &[id.as_str()])).await.map(drop)
     }
 
     /// Removes a container, and kills it if it still runs.
@@ -165,9 +171,9 @@ impl Runtimes {
         id: &ContainerId,
     ) -> Result<(), OciError> {
         let args = ["--force", id.as_str()];
-        let mut result = self.call(runtime, Call::new("delete", &args)).await;
+        let mut result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
         if own_mount::remove(&runtime.args, id) {
-            result = self.call(runtime, Call::new("delete", &args)).await;
+            result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
         }
         result.map(drop)
     }
@@ -177,7 +183,7 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<(), OciError> {
-        self.call(runtime, Call::new("pause", &[id.as_str()])).await.map(drop)
+        self.call(runtime, Call::new(Verb::Pause, &[id.as_str()])).await.map(drop)
     }
 
     pub(crate) async fn resume(
@@ -185,7 +191,7 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<(), OciError> {
-        self.call(runtime, Call::new("resume", &[id.as_str()])).await.map(drop)
+        self.call(runtime, Call::new(Verb::Resume, &[id.as_str()])).await.map(drop)
     }
 
     /// The bundle of the container that the runtime knows by this id.
@@ -194,7 +200,7 @@ impl Runtimes {
         runtime: &OciRuntime,
         id: &ContainerId,
     ) -> Result<Option<PathBuf>, OciError> {
-        let state = self.call(runtime, Call::new("state", &[id.as_str()])).await?;
+        let state = self.call(runtime, Call::new(Verb::State, &[id.as_str()])).await?;
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         Ok(state["bundle"].as_str().map(PathBuf::from))
     }
@@ -211,7 +217,7 @@ impl Runtimes {
             source: error.into(),
         })?;
         let args = ["--resources", "-", id.as_str()];
-        let call = Call { input: Some(&input), ..Call::new("update", &args) };
+        let call = Call { input: Some(&input), ..Call::new(Verb::Update, &args) };
         self.call(runtime, call).await.map(drop)
     }
 
@@ -225,7 +231,7 @@ impl Runtimes {
         let mut args: Vec<&str> = options.iter().map(String::as_str).collect();
         args.push(id.as_str());
         let env = Some((checkpoint::CRIU_CONFIG_VARIABLE, criu_config));
-        self.call(runtime, Call { env, ..Call::new("checkpoint", &args) }).await.map(drop)
+        self.call(runtime, Call { env, ..Call::new(Verb::Checkpoint, &args) }).await.map(drop)
     }
 }
 

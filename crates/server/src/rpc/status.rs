@@ -110,12 +110,16 @@ fn code(error: &SupervisorError) -> Code {
 
 fn oci_code(error: &OciError) -> Code {
     match error {
-        OciError::Missing { .. } | OciError::Stdio { .. } => Code::InvalidArgument,
-        OciError::Refused { .. } if error.is_taken() => Code::AlreadyExists,
-        OciError::Refused { .. } if error.blames_the_bundle() => Code::InvalidArgument,
-        OciError::Refused { .. } | OciError::Killed { .. } => Code::FailedPrecondition,
+        _ if error.is_exhausted() => Code::ResourceExhausted,
+        _ if error.is_taken() => Code::AlreadyExists,
+        _ if error.blames_the_request() => Code::InvalidArgument,
+        OciError::NotOnPath { .. }
+        | OciError::Exec { .. }
+        | OciError::Refused { .. }
+        | OciError::Killed { .. }
+        | OciError::Endless { .. } => Code::FailedPrecondition,
         OciError::Deadline { .. } => Code::DeadlineExceeded,
-        OciError::System { .. } => Code::Internal,
+        OciError::Stdio { .. } | OciError::System { .. } => Code::Internal,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
 
+use nix::libc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{StateError, error::failed};
@@ -37,6 +38,25 @@ pub(super) fn list(path: &Path) -> Result<Vec<String>, StateError> {
     Ok(names)
 }
 
+/// Most bytes that are read of what a runtime or a shim wrote. A runtime's message can repeat an
+/// argument of 128 KiB, each byte of it in six letters of JSON.
+const MAX_TAIL: u64 = 1 << 20;
+
+/// The end of a text file that another program wrote. What is no regular file is an error, as its
+/// content may never come; U+FFFD stands for what is not UTF-8.
+pub(super) fn read_tail(path: &Path) -> io::Result<String> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let mut file = File::options().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(MAX_TAIL)))?;
+    let mut tail = Vec::new();
+    file.take(MAX_TAIL).read_to_end(&mut tail)?;
+    Ok(String::from_utf8_lossy(&tail).into_owned())
+}
+
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
     let text = fs::read(path).map_err(failed("read", path))?;
     serde_json::from_slice(&text)
@@ -57,4 +77,33 @@ pub(super) fn write_json(
         file.sync_data().map_err(failed("sync", &temporary))?;
     }
     fs::rename(&temporary, path).map_err(failed("rename", &temporary))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn only_the_end_of_a_regular_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        fs::write(&path, b"one \xff byte").unwrap();
+        assert_eq!(read_tail(&path).unwrap(), "one \u{fffd} byte");
+
+        // As large as a runtime that never stops makes it; there is no disk behind it.
+        let mut file = File::create(&path).unwrap();
+        file.set_len(300 << 30).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.write_all(b"last").unwrap();
+        let tail = read_tail(&path).unwrap();
+        assert!(tail.len() as u64 == MAX_TAIL && tail.ends_with("last"));
+
+        mkfifo(&dir.path().join("fifo"), Mode::S_IRWXU).unwrap();
+        read_tail(&dir.path().join("fifo")).unwrap_err();
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        read_tail(&dir.path().join("link")).unwrap_err();
+        read_tail(dir.path()).unwrap_err();
+    }
 }

@@ -265,9 +265,10 @@ impl ProcessDir {
         read_json(&self.path.join(PROCESS_FILE))
     }
 
-    /// The content of a file that the runtime or the shim wrote, if it is there.
+    /// The end of a file that the runtime or the shim wrote, if it is there, as
+    /// [`file::read_tail`] gives.
     pub(crate) fn text(&self, file: &str) -> Option<String> {
-        fs::read_to_string(self.path.join(file)).ok()
+        file::read_tail(&self.path.join(file)).ok()
     }
 
     /// Writes a file that the runtime reads; its path.

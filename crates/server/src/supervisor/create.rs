@@ -181,7 +181,8 @@ async fn start(
     let call = |files: Files<'_>| {
         let env = new.checkpoint.as_ref().map(|image| restore_env(&init, image)).transpose()?;
         let argv = identity.runtime.create_argv(creation, files);
-        Ok(RuntimeCall { argv, env: env.unwrap_or_default() })
+        let (runtime, verb) = (identity.runtime.clone(), start.verb());
+        Ok(RuntimeCall { runtime, verb, argv, env: env.unwrap_or_default() })
     };
     let process =
         services.launch((shim, &init, new.bundle.init()), call, (turn, reply.closed())).await?;

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{Life, ProcessSpec},
-    oci::{Files, process_json},
+    oci::{Files, Verb, process_json},
     state_dir::{ProcessDir, ProcessRecord},
 };
 
@@ -68,7 +68,8 @@ async fn start(
         let input = dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
         reach(Point::ServerExecSpecWritten);
         let argv = identity.runtime.exec_argv(&identity.key.id, &input, files);
-        Ok(RuntimeCall { argv, env: Vec::new() })
+        let runtime = identity.runtime.clone();
+        Ok(RuntimeCall { runtime, verb: Verb::Exec, argv, env: Vec::new() })
     };
     services.launch((shim, dir, spec), call, (turn, reply.closed())).await
 }

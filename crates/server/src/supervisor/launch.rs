@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{ExitStatus, Phase, ProcessSpec, Refusal, Stdio},
-    oci::{Files, OciError},
+    oci::{Files, OciError, OciRuntime, Verb},
     shim_link::{Report, StartedShim},
     state_dir::{ProcessDir, StateError},
 };
@@ -24,8 +24,10 @@ const ABORT_GRACE: Duration = Duration::from_secs(5);
 
 /// How the shim is to call the runtime.
 pub(super) struct RuntimeCall {
+    pub(super) runtime: OciRuntime,
+    pub(super) verb: Verb,
     pub(super) argv: Vec<String>,
-    /// `NAME=VALUE`.
+    /// More variables for this call, `NAME=VALUE`.
     pub(super) env: Vec<String>,
 }
 
@@ -99,22 +101,21 @@ impl Services {
         (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
         until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
-        let record = ToShim::Launch(self.launch_record(spec, call));
+        let record = ToShim::Launch(self.launch_record(spec, &call));
         shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();
-        self.await_launch(dir, shim, until).await
+        self.await_launch((dir, &call), shim, until).await
     }
 
-    fn launch_record(&self, spec: &ProcessSpec, call: RuntimeCall) -> Launch {
-        let RuntimeCall { argv, env } = call;
+    fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
         let Stdio { stdin, stdout, stderr } = &spec.stdio;
         let path = |stream: &Option<PathBuf>| {
             stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
         };
         Launch {
-            argv,
+            argv: call.argv.clone(),
             terminal: spec.terminal,
             stdin: path(stdin),
             stdout: path(stdout),
@@ -122,13 +123,13 @@ impl Services {
             width: spec.console_size.map_or(0, |size| size.width),
             height: spec.console_size.map_or(0, |size| size.height),
             linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
-            env,
+            env: self.runtimes.environment.lines().chain(call.env.iter().cloned()).collect(),
         }
     }
 
     async fn await_launch(
         &self,
-        dir: &ProcessDir,
+        (dir, call): (&ProcessDir, &RuntimeCall),
         shim: &StartedShim,
         (turn, given_up): (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
@@ -142,13 +143,14 @@ impl Services {
         let Ok(report) = report else {
             self.abort(shim).await;
             let after = self.settings.start_timeout;
-            return Err(OciError::Deadline { verb: "start", after }.into());
+            return Err(OciError::Deadline { verb: call.verb, after }.into());
         };
         match report {
             Ok(Some(Report::Launched { pid, pidfd })) => Ok(Launched { pid, pidfd }),
             Ok(Some(Report::LaunchFailed(error))) => {
                 let log = dir.text(LOG_FILE);
-                Err(OciError::from_launch(error, log.as_deref()).into())
+                let called = (&call.runtime, call.verb);
+                Err(OciError::from_launch(error, called, log.as_deref()).into())
             }
             Ok(Some(Report::Exited { .. }) | None) => {
                 Err(system("start the process", std::io::ErrorKind::UnexpectedEof.into()))

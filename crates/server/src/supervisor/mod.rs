@@ -89,10 +89,11 @@ pub(crate) struct Services {
 impl Services {
     /// The runtime that a container asks for; an empty name is the server's default.
     fn runtime(&self, name: &str, args: &[String]) -> Result<OciRuntime, OciError> {
-        let name = if name.is_empty() { &self.settings.default_runtime } else { name };
+        let by_caller = !name.is_empty();
+        let name = if by_caller { name } else { &self.settings.default_runtime };
         let args: Vec<String> =
             self.settings.default_runtime_args.iter().chain(args).cloned().collect();
-        OciRuntime::find(name, &args)
+        self.runtimes.find(name, &args, by_caller)
     }
 }
 

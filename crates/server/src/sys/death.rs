@@ -6,7 +6,7 @@ use std::{
     io,
     os::{
         fd::{AsRawFd, OwnedFd},
-        unix::ffi::{OsStrExt, OsStringExt},
+        unix::ffi::OsStringExt,
     },
     path::Path,
     ptr,
@@ -40,11 +40,11 @@ pub(crate) struct MortalCommand {
 }
 
 impl MortalCommand {
-    /// `streams` are what is to be its standard input, output and error.
+    /// `streams` are what is to be its standard input, output and error. Its environment is empty
+    /// until [`Self::env`] is called.
     pub(crate) fn new(program: &Path, streams: [OwnedFd; 3]) -> io::Result<Self> {
-        let env = std::env::vars_os().map(|(name, value)| variable(&name, &value));
         let argv = vec![c_string(program.as_os_str().to_owned())?];
-        Ok(Self { argv, env: env.collect::<Result<_, _>>()?, streams })
+        Ok(Self { argv, env: Vec::new(), streams })
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(
@@ -57,11 +57,9 @@ impl MortalCommand {
         Ok(())
     }
 
-    /// A variable of its environment beside those of the server, or instead of one.
-    pub(crate) fn env(&mut self, name: &str, value: &Path) -> io::Result<()> {
-        let prefix = format!("{name}=");
-        self.env.retain(|variable| !variable.to_bytes().starts_with(prefix.as_bytes()));
-        self.env.push(variable(OsStr::new(name), value.as_os_str())?);
+    /// One more variable of its environment, `NAME=VALUE`.
+    pub(crate) fn env(&mut self, variable: impl Into<OsString>) -> io::Result<()> {
+        self.env.push(c_string(variable.into())?);
         Ok(())
     }
 
@@ -124,10 +122,6 @@ fn reset_dispositions() {
     }
 }
 
-fn variable(name: &OsStr, value: &OsStr) -> io::Result<CString> {
-    c_string(OsString::from_vec([name.as_bytes(), b"=", value.as_bytes()].concat()))
-}
-
 fn c_string(text: OsString) -> io::Result<CString> {
     Ok(CString::new(text.into_vec())?)
 }
@@ -158,7 +152,8 @@ mod tests {
         let mut command = command("/bin/sh", writer.into());
         let script = r#"echo "$1 $VARIABLE"; grep -E 'Sig(Blk|Ign)' /proc/self/status; exit 7"#;
         command.args(["-c", script, "sh", "argument"]).unwrap();
-        command.env("VARIABLE", Path::new("value")).unwrap();
+        command.env("VARIABLE=value").unwrap();
+        command.env("PATH=/usr/bin:/bin").unwrap();
         let pid = command.spawn().unwrap();
         drop(command);
         let mut output = String::new();

@@ -1,0 +1,103 @@
+//! Finds a runtime, and says in the words of old what is wrong with one that cannot be run.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    unistd::{AccessFlags, access},
+};
+
+use super::{OciError, OciRuntime, Runtimes};
+
+impl Runtimes {
+    /// Finds a runtime by name in PATH, or by path. `by_caller` says who has named it.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        args: &[String],
+        by_caller: bool,
+    ) -> Result<OciRuntime, OciError> {
+        let program = if name.contains('/') {
+            let program = PathBuf::from(name);
+            match executable(&program) {
+                Ok(()) => program,
+                Err(source) => return Err(OciError::Exec { program, by_caller, source }),
+            }
+        } else {
+            let mut places = std::env::split_paths(self.environment.path());
+            let found = places.find_map(|dir| {
+                let program = dir.join(name);
+                executable(&program).is_ok().then_some(program)
+            });
+            found.ok_or_else(|| OciError::NotOnPath { runtime: name.to_owned(), by_caller })?
+        };
+        Ok(OciRuntime { name: name.to_owned(), program, args: args.to_vec(), by_caller })
+    }
+}
+
+/// As execve(2) would say, but for what only the content tells.
+fn executable(program: &Path) -> io::Result<()> {
+    let metadata = program.metadata()?;
+    if !metadata.is_file() {
+        return Err(Errno::EACCES.into());
+    }
+    Ok(access(program, AccessFlags::X_OK)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+    use super::*;
+    use crate::{oci::Environment, sys::Reaper};
+
+    fn find(path: &str, name: &str) -> Result<PathBuf, String> {
+        let variable = format!("PATH={path}").parse().unwrap();
+        let runtimes = Runtimes {
+            reaper: Reaper::default(),
+            deadline: Duration::ZERO,
+            environment: Environment::of_server(&[variable]),
+        };
+        match runtimes.find(name, &[], true) {
+            Ok(runtime) => Ok(runtime.program),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_runtime_is_an_executable_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (first, second) = (path("first"), path("second"));
+        for (file, mode) in [("first/runc", 0o644), ("second/runc", 0o755)] {
+            fs::create_dir_all(Path::new(&path(file)).parent().unwrap()).unwrap();
+            fs::write(path(file), "").unwrap();
+            fs::set_permissions(path(file), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(path("first/crun")).unwrap();
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+
+        let both = format!("{first}:{second}");
+        assert_eq!(find(&both, "runc").unwrap(), Path::new(&path("second/runc")));
+        assert_eq!(find("/", &path("second/runc")).unwrap(), Path::new(&path("second/runc")));
+        for name in ["crun", "no-such"] {
+            let words = format!("exec: {name:?}: executable file not found in $PATH");
+            assert_eq!(find(&both, name).unwrap_err(), format!("oci runtime error: {words}"));
+        }
+        for (name, words) in [
+            ("no-such", "no such file or directory"),
+            ("first", "permission denied"),
+            ("first/runc", "permission denied"),
+            ("second/runc/x", "not a directory"),
+            ("loop", "too many levels of symbolic links"),
+            (&"x".repeat(300), "file name too long"),
+        ] {
+            let path = path(name);
+            let words = format!("oci runtime error: fork/exec {path}: {words}");
+            assert_eq!(find(&both, &path).unwrap_err(), words);
+        }
+    }
+}
