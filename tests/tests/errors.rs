@@ -247,8 +247,8 @@ async fn unknown_process() {
     let mut exec = container.exec("e").sh("true").start().await.unwrap();
     exec.exit().await;
     assert_error(exec.signal(15).await, Code::NotFound, &["process not found"]);
-    assert_error(exec.close_stdin().await, Code::NotFound, &["process not found"]);
     exec.id = "never-there".to_owned();
+    assert_error(exec.close_stdin().await, Code::NotFound, &["process not found"]);
     assert_error(exec.signal(15).await, Code::NotFound, &["process not found"]);
     assert_error(exec.resize(80, 24).await, Code::NotFound, &["process not found"]);
     container.init.kill().await;
@@ -262,7 +262,7 @@ async fn bad_signals() {
     }
     let Some(server) = Server::start(Runc).await else { return };
     let container = server.container("c").create().await.unwrap();
-    for signal in [0, 65, 1000, u32::MAX] {
+    for signal in [65, 1000, u32::MAX] {
         assert_names_field(container.init.signal(signal).await, "signal");
     }
     assert_eq!(container.state().await.unwrap().status, "running");

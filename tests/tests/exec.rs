@@ -1,11 +1,14 @@
 //! Further processes in a running container.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use Runtime::{Crun, Runc};
 use gantry_api::types::{Rlimit, User};
 use gantry_tests::{
-    Process, Runtime, Server, events, improves, runtime::wrapper, status::assert_error,
+    PATIENCE, Process, Runtime, Server, events, improves, runtime::wrapper, status::assert_error,
 };
 use rstest::rstest;
 use tonic::Code;
@@ -270,4 +273,102 @@ async fn output(mut exec: Process) -> String {
     let text = exec.pipes().stdout_text().await;
     assert_eq!(exec.exit().await, 0, "{text}");
     text
+}
+
+/// Daemons of old close the stdin of whatever they have copied to, and warn of every error but
+/// "container not found".
+#[tokio::test]
+async fn stdin_of_a_process_that_has_ended_may_be_closed() {
+    if improves("the original does not know a process that has ended") {
+        return;
+    }
+    let Some((server, path, go)) = with_slow_delete().await else { return };
+    let container = server.container("c").runtime(Runc).request(|request| request.runtime = path);
+    let container = container.create().await.unwrap();
+    for id in ["first", "second"] {
+        let exec = container.exec(id).sh("true").start().await.unwrap();
+        exec.exit().await;
+        exec.close_stdin().await.unwrap();
+    }
+    container.init.signal(9).await.unwrap();
+    assert!(container.init.ends_within(PATIENCE).await);
+    // It is known until its exit is told.
+    container.init.close_stdin().await.unwrap();
+    std::fs::write(go, "").unwrap();
+    assert_eq!(container.init.exit().await, 137);
+    let result = container.init.close_stdin().await;
+    assert_error(result, Code::NotFound, &["container not found"]);
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn signal_zero_asks_whether_a_process_lives() {
+    if improves("it has one code for all") {
+        return;
+    }
+    let Some((server, path, go)) = with_slow_delete().await else { return };
+    let container = server.container("c").runtime(Runc).request(|request| request.runtime = path);
+    let container = container.create().await.unwrap();
+    let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
+    exec.signal(0).await.unwrap();
+    container.init.signal(0).await.unwrap();
+    assert_eq!(exec.kill().await, 137, "it did live on");
+    assert_error(exec.signal(0).await, Code::NotFound, &["no such process"]);
+    container.init.signal(9).await.unwrap();
+    assert!(container.init.ends_within(PATIENCE).await);
+    let result = container.init.signal(0).await;
+    assert_error(result, Code::FailedPrecondition, &["no such process"]);
+    std::fs::write(go, "").unwrap();
+    assert_eq!(container.init.exit().await, 137);
+    assert_error(container.init.signal(0).await, Code::NotFound, &["container not found"]);
+    server.finish().await;
+}
+
+/// A server, and a runtime that deletes no container before a file is there.
+async fn with_slow_delete() -> Option<(Server, String, PathBuf)> {
+    let server = Server::own(Runc).await?;
+    let go = server.work().join("go");
+    let script = format!(
+        "if [ $command = delete ]; then until [ -e {} ]; do sleep 0.05; done; fi",
+        go.display()
+    );
+    let path = wrapper(server.work(), Runc, &script).to_str().unwrap().to_owned();
+    Some((server, path, go))
+}
+
+#[tokio::test]
+async fn init_is_taken() {
+    if improves("the original starts a second one") {
+        return;
+    }
+    let Some(server) = Server::start(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let result = container.exec("init").without_pipes().sh("true").start().await;
+    assert_error(result, Code::AlreadyExists, &["init"]);
+    container.init.kill().await;
+    let result = container.exec("init").without_pipes().sh("true").start().await;
+    assert_error(result, Code::NotFound, &["container not found"]);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn an_unknown_capability_is_named(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original drops it without a word") {
+        return;
+    }
+    let Some(server) = Server::start(runtime).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let exec = |capability: &str| {
+        let capabilities = vec!["CAP_KILL".to_owned(), capability.to_owned()];
+        let script = "grep CapEff /proc/self/status";
+        container.exec("e").sh(script).request(|request| request.capabilities = capabilities)
+    };
+    let result = exec("CAP_NO_SUCH").start().await;
+    assert_error(result, Code::InvalidArgument, &["capabilities", "CAP_NO_SUCH"]);
+    let mut exec = exec("cap_chown").start().await.unwrap();
+    assert_eq!(exec.pipes().stdout_text().await, "CapEff:\t0000000000000021\n");
+    assert_eq!(exec.exit().await, 0);
+    container.init.kill().await;
+    server.finish().await;
 }

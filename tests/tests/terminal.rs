@@ -136,6 +136,21 @@ async fn a_new_size_is_told_to_the_process(#[values(Runc, Crun)] runtime: Runtim
     server.finish().await;
 }
 
+/// A daemon passes a size on without knowing whether there is a terminal.
+#[tokio::test]
+async fn a_size_without_a_terminal_changes_nothing() {
+    let Some(server) = Server::start(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
+    for process in [&container.init, &exec] {
+        process.resize(100, 40).await.unwrap();
+        process.resize(0, 0).await.unwrap();
+        process.signal(0).await.unwrap();
+    }
+    container.init.kill().await;
+    server.finish().await;
+}
+
 #[rstest]
 #[tokio::test]
 async fn keys_do_what_they_do(#[values(Runc, Crun)] runtime: Runtime) {

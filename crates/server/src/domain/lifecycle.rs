@@ -94,10 +94,10 @@ impl Lifecycle {
 
     /// Reserves the id of a further process.
     pub(crate) fn admit_exec(&mut self, process: &ProcessId, life: Life) -> Result<(), Refusal> {
-        self.require_running()?;
         if process.is_init() || self.execs.contains_key(process) {
             return Err(Refusal::ProcessTaken(process.clone()));
         }
+        self.require_running()?;
         self.execs.insert(process.clone(), Exec { life, started: false });
         Ok(())
     }

@@ -5,12 +5,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use gantry_api::{Timestamp, types};
 use tonic::metadata::MetadataMap;
 
-use super::{parse, status::BadField};
+use super::{capabilities, parse, status::BadField};
 use crate::{
     checkpoint::CheckpointConfig,
-    domain::{
-        self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessSpec, Rlimit, User,
-    },
+    domain::{self, ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessSpec, Rlimit, User},
     supervisor::ContainerView,
 };
 
@@ -88,9 +86,6 @@ fn process(spec: &ProcessSpec, system_pid: u32) -> types::Process {
 /// A further process, as it was asked for.
 pub(super) fn process_spec(request: types::AddProcessRequest) -> Result<ProcessSpec, BadField> {
     let id = parse::process_id(&request.pid)?;
-    if id.is_init() {
-        return Err(BadField::new("pid", "\"init\" is the container's first process"));
-    }
     if request.args.is_empty() {
         return Err(BadField::new("args", "must name a program"));
     }
@@ -104,7 +99,7 @@ pub(super) fn process_spec(request: types::AddProcessRequest) -> Result<ProcessS
         env: parse::strings("env", request.env)?,
         cwd: request.cwd,
         stdio: parse::stdio(&request.stdin, &request.stdout, &request.stderr)?,
-        capabilities: parse::strings("capabilities", request.capabilities)?,
+        capabilities: capabilities::parse(request.capabilities)?,
         apparmor_profile: request.apparmor_profile,
         selinux_label: request.selinux_label,
         no_new_privileges: request.no_new_privileges,

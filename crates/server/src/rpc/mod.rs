@@ -3,6 +3,7 @@
 
 mod admission;
 mod api;
+mod capabilities;
 mod convert;
 mod events;
 mod parse;

@@ -63,11 +63,11 @@ pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<S
     Ok(strings)
 }
 
-/// A signal's number, see signal(7).
+/// A signal's number, see signal(7), or 0, which asks whether the process lives, see kill(2).
 pub(super) fn signal(signal: u32) -> Result<i32, BadField> {
     match i32::try_from(signal) {
-        Ok(number @ 1..=64) => Ok(number),
-        _ => Err(BadField::new("signal", format!("must be 1 to 64, is {signal}"))),
+        Ok(number @ 0..=64) => Ok(number),
+        _ => Err(BadField::new("signal", format!("must be 0 to 64, is {signal}"))),
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn signals_are_those_of_linux() {
-        assert!(signal(0).is_err() && signal(65).is_err() && signal(u32::MAX).is_err());
-        assert_eq!(signal(64).unwrap(), 64);
+        assert!(signal(65).is_err() && signal(u32::MAX).is_err());
+        assert_eq!((signal(0).unwrap(), signal(64).unwrap()), (0, 64));
     }
 }

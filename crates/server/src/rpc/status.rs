@@ -67,12 +67,12 @@ fn code(error: &SupervisorError) -> Code {
     match error {
         SupervisorError::ContainerNotFound(_)
         | SupervisorError::ProcessNotFound(_)
+        | SupervisorError::ProcessForgotten(_)
         | SupervisorError::Checkpoint(CheckpointError::NotFound(_)) => Code::NotFound,
         SupervisorError::ContainerTaken(_)
         | SupervisorError::Refused(Refusal::ProcessTaken(_))
         | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
         SupervisorError::ProcessExited(_)
-        | SupervisorError::NoTerminal(_)
         | SupervisorError::StillFrozen { .. }
         | SupervisorError::Limit(
             LimitError::Unsupported { .. }

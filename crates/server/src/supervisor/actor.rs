@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::{
     Caller, LaunchPermit, OnShimDeath, Registry, Services, SupervisorError,
     create::{Created, Identity, NewContainer, bring_up},
+    ended::EndedExecs,
     exec::{NewExec, start_exec},
     handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
     oom::OomTask,
@@ -113,6 +114,8 @@ pub(super) struct Actor {
     pub(super) record: Option<ContainerRecord>,
     pub(super) cgroup: Option<Arc<Cgroup>>,
     pub(super) members: BTreeMap<ProcessId, Member>,
+    /// Execs that have ended.
+    pub(super) ended: EndedExecs,
     pub(super) oom: Option<OomTask>,
     pub(super) operation: Option<Operation>,
     pub(super) cleared: bool,
@@ -146,6 +149,7 @@ impl Actor {
             record: None,
             cgroup: None,
             members: BTreeMap::new(),
+            ended: EndedExecs::default(),
             oom: None,
             operation: None,
             cleared: false,

@@ -56,6 +56,7 @@ impl Actor {
 
     fn forget_exec(&mut self, process: &ProcessId, durable: bool) {
         let member = self.members.remove(process);
+        self.ended.insert(process);
         if !durable {
             // What the disk says of it stays until the journal does.
             return;

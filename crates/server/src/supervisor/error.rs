@@ -23,8 +23,9 @@ pub(crate) enum SupervisorError {
     ProcessNotFound(ProcessId),
     #[error("no such process: {0} has already exited")]
     ProcessExited(ProcessId),
-    #[error("process {0} has no terminal")]
-    NoTerminal(ProcessId),
+    /// An exec whose exit was told: only its id is remembered.
+    #[error("process not found: {0} (no such process: it has already exited)")]
+    ProcessForgotten(ProcessId),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("another {0} of the container is still at work")]

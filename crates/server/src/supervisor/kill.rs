@@ -71,7 +71,9 @@ impl Actor {
     }
 
     fn send_signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
-        let pidfd = self.member(process)?.pidfd.as_ref();
+        let member = self.member(process)?;
+        // The kernel takes signals for one that has ended and was not waited for.
+        let pidfd = member.pidfd.as_ref().filter(|_| signal != 0 || !member.has_ended());
         let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
         pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
             Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),

@@ -5,6 +5,7 @@
 mod actor;
 mod clear;
 mod create;
+mod ended;
 mod ending;
 mod error;
 mod exec;

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cgroup::{Cgroup, CgroupError, LimitError},
     checkpoint::{self, CheckpointRequest},
-    domain::{ProcessId, Refusal},
+    domain::{ConsoleSize, ProcessId, Refusal},
 };
 
 impl Actor {
@@ -29,11 +29,10 @@ impl Actor {
                 self.signal(&process, signal, reply);
             }
             Request::Resize { process, size, reply } => {
-                let record = ToShim::Resize { width: size.width, height: size.height };
-                let _ = reply.send(self.tell_terminal(&process, &record));
+                let _ = reply.send(self.resize(&process, size));
             }
             Request::CloseStdin { process, reply } => {
-                let _ = reply.send(self.tell_shim(&process, &ToShim::CloseStdin));
+                let _ = reply.send(self.close_stdin(&process));
             }
             Request::Pause(reply) => self.pause(reply),
             Request::Resume(reply) => self.resume(reply),
@@ -101,14 +100,32 @@ impl Actor {
         }
         let reported = self.lifecycle.is_process_reported(process);
         let member = self.members.get(process).filter(|_| reported);
-        member.ok_or_else(|| SupervisorError::ProcessNotFound(process.clone()))
+        member.ok_or_else(|| match self.ended.contains(process) {
+            true => SupervisorError::ProcessForgotten(process.clone()),
+            false => SupervisorError::ProcessNotFound(process.clone()),
+        })
     }
 
-    fn tell_terminal(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
+    /// Without effect on a process that has no terminal: a daemon does not always know.
+    fn resize(&self, process: &ProcessId, size: ConsoleSize) -> Result<(), SupervisorError> {
         if !self.member(process)?.spec.terminal {
-            return Err(SupervisorError::NoTerminal(process.clone()));
+            return Ok(());
         }
-        self.tell_shim(process, record)
+        self.tell_shim(process, &ToShim::Resize { width: size.width, height: size.height })
+    }
+
+    /// What has ended reads no more, and needs no end: a daemon closes the stdin of every process
+    /// whose stdin it has copied, and the process is often quicker.
+    fn close_stdin(&self, process: &ProcessId) -> Result<(), SupervisorError> {
+        match self.member(process) {
+            Ok(member) if !member.has_ended() => match self.tell_shim(process, &ToShim::CloseStdin)
+            {
+                Err(SupervisorError::ProcessExited(_)) => Ok(()),
+                told => told,
+            },
+            Ok(_) | Err(SupervisorError::ProcessForgotten(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
