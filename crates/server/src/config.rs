@@ -1,5 +1,7 @@
 //! Flags and a TOML file become one validated configuration.
 
+mod time;
+
 use std::{
     ffi::OsString,
     fs,
@@ -10,6 +12,7 @@ use std::{
 
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Deserialize;
+use time::duration;
 
 use crate::{
     oci::{BadVariable, Variable},
@@ -126,6 +129,7 @@ impl Config {
             ("state_dir", self.state_dir == other.state_dir),
             ("runtime", self.runtime == other.runtime),
             ("runtime_args", self.runtime_args == other.runtime_args),
+            ("runtime_env", self.runtime_env == other.runtime_env),
             ("shim_name", self.shim_name == other.shim_name),
             ("shim_binary", self.shim_binary == other.shim_binary),
             ("start_timeout", self.start_timeout == other.start_timeout),
@@ -325,38 +329,6 @@ impl FromStr for LogFormat {
     }
 }
 
-/// A time as Go writes it, which is what daemons of old pass: "2m", "1m30s", "500ms".
-fn duration(
-    key: &'static str,
-    given: Option<String>,
-    default: &str,
-) -> Result<Duration, ConfigError> {
-    let text = given.unwrap_or_else(|| default.to_owned());
-    let mut rest = text.as_str();
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let (number, behind) = rest.split_at(digits);
-        let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(letters);
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(value(key, format!("{text:?} is not a time such as 90s or 2m"))),
-        };
-        let part = number.parse().ok().map(|number: f64| number * seconds);
-        let part = part.and_then(|part| Duration::try_from_secs_f64(part).ok());
-        total += part.ok_or_else(|| value(key, format!("{text:?} is not a time")))?;
-        rest = behind;
-    }
-    if total.is_zero() && key != "linger" {
-        return Err(value(key, "must be longer than nothing".to_owned()));
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,16 +368,6 @@ mod tests {
         let config = parse("gantryd -l here.sock --state-dir here").unwrap();
         assert!(config.listen.is_absolute() && config.state_dir.is_absolute());
         assert!(parse("gantryd -l tcp://127.0.0.1:1").is_err());
-    }
-
-    #[test]
-    fn times_are_written_as_in_go() {
-        let time = |text: &str| duration("start_timeout", Some(text.to_owned()), "");
-        assert_eq!(time("1m30s").unwrap(), Duration::from_secs(90));
-        assert_eq!(time("1.5s").unwrap(), Duration::from_millis(1500));
-        for bad in ["", "0s", "5", "x", "-1s", "s", "1d"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]
