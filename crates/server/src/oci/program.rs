@@ -21,30 +21,28 @@ impl Runtimes {
         by_caller: bool,
     ) -> Result<OciRuntime, OciError> {
         let program = if name.contains('/') {
-            let program = PathBuf::from(name);
-            match executable(&program) {
-                Ok(()) => program,
-                Err(source) => return Err(OciError::Exec { program, by_caller, source }),
-            }
+            executable(Path::new(name)).map_err(|source| {
+                let program = PathBuf::from(name);
+                OciError::Exec { program, by_caller, source }
+            })?
         } else {
             let mut places = std::env::split_paths(self.environment.path());
-            let found = places.find_map(|dir| {
-                let program = dir.join(name);
-                executable(&program).is_ok().then_some(program)
-            });
+            let found = places.find_map(|dir| executable(&dir.join(name)).ok());
             found.ok_or_else(|| OciError::NotOnPath { runtime: name.to_owned(), by_caller })?
         };
         Ok(OciRuntime { name: name.to_owned(), program, args: args.to_vec(), by_caller })
     }
 }
 
-/// As execve(2) would say, but for what only the content tells.
-fn executable(program: &Path) -> io::Result<()> {
+/// The program by an absolute path, as a shim has another working directory; else as execve(2) would
+/// say, but for what only the content tells.
+fn executable(program: &Path) -> io::Result<PathBuf> {
     let metadata = program.metadata()?;
     if !metadata.is_file() {
         return Err(Errno::EACCES.into());
     }
-    Ok(access(program, AccessFlags::X_OK)?)
+    access(program, AccessFlags::X_OK)?;
+    if program.is_absolute() { Ok(program.to_owned()) } else { std::path::absolute(program) }
 }
 
 #[cfg(test)]
