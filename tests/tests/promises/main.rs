@@ -5,6 +5,7 @@ mod files;
 mod frozen;
 mod hangs;
 mod log;
+mod not_ours;
 mod recycled_pid;
 mod shim_death;
 mod signals;

@@ -121,6 +121,12 @@ impl OciError {
     pub(crate) fn is_taken(&self) -> bool {
         matches!(self, Self::Refused { reason: Reason::Taken, .. })
     }
+
+    /// Whether the runtime says that it has no container of this id, or has a directory for one and
+    /// nothing in there.
+    pub(crate) fn is_unknown_container(&self) -> bool {
+        matches!(self, Self::Refused { reason: Reason::Unknown, .. })
+    }
 }
 
 fn is_exhausted(error: &io::Error) -> bool {

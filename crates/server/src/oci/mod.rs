@@ -6,6 +6,8 @@ mod error;
 mod output;
 mod own_mount;
 mod program;
+mod root;
+mod state;
 mod verb;
 mod words;
 
@@ -19,6 +21,7 @@ pub(crate) use environment::{BadVariable, Environment, Variable};
 pub(crate) use error::OciError;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
+pub(crate) use state::{Keeping, RuntimeState, is_same_directory};
 pub(crate) use verb::Verb;
 
 use crate::{
@@ -172,7 +175,7 @@ impl Runtimes {
     ) -> Result<(), OciError> {
         let args = ["--force", id.as_str()];
         let mut result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
-        if own_mount::remove(&runtime.args, id) {
+        if own_mount::remove(&root::find(&runtime.args, &runtime.program).join(id.as_str())) {
             result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
         }
         result.map(drop)
@@ -192,17 +195,6 @@ impl Runtimes {
         id: &ContainerId,
     ) -> Result<(), OciError> {
         self.call(runtime, Call::new(Verb::Resume, &[id.as_str()])).await.map(drop)
-    }
-
-    /// The bundle of the container that the runtime knows by this id.
-    pub(crate) async fn bundle(
-        &self,
-        runtime: &OciRuntime,
-        id: &ContainerId,
-    ) -> Result<Option<PathBuf>, OciError> {
-        let state = self.call(runtime, Call::new(Verb::State, &[id.as_str()])).await?;
-        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-        Ok(state["bundle"].as_str().map(PathBuf::from))
     }
 
     /// Changes limits. What is not given stays as it is.

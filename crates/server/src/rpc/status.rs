@@ -70,10 +70,12 @@ fn code(error: &SupervisorError) -> Code {
         | SupervisorError::ProcessForgotten(_)
         | SupervisorError::Checkpoint(CheckpointError::NotFound(_)) => Code::NotFound,
         SupervisorError::ContainerTaken(_)
+        | SupervisorError::NotOurs(_)
         | SupervisorError::Refused(Refusal::ProcessTaken(_))
         | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Code::AlreadyExists,
         SupervisorError::ProcessExited(_)
         | SupervisorError::StillFrozen { .. }
+        | SupervisorError::Replaced(_)
         | SupervisorError::Limit(
             LimitError::Unsupported { .. }
             | LimitError::Ignored { .. }

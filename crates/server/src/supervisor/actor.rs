@@ -299,6 +299,10 @@ impl Actor {
         mut reply: Reply<u32>,
     ) {
         let life = self.services.lives.next();
+        if let Err(replaced) = self.identity.require_same() {
+            let _ = reply.send(Err(replaced));
+            return;
+        }
         if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
             let _ = reply.send(Err(self.refused(refusal)));
             return;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
 
-use super::{Services, actor::Message, create::Identity, oom::OomTask};
+use super::{NotOurs, Services, actor::Message, create::Identity, forget::Claim, oom::OomTask};
 use crate::{
     cgroup::{Cgroup, CgroupError},
     oci::OciError,
@@ -29,9 +29,22 @@ impl Services {
         }
     }
 
-    /// Removes the container from the runtime, and its cgroup.
-    pub(super) async fn delete(&self, identity: &Identity, cgroup: Option<&Cgroup>) {
+    /// Removes the container from the runtime, and its cgroup, unless the id is another's there.
+    pub(super) async fn delete(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        claim: Claim<'_>,
+    ) -> Result<(), NotOurs> {
         let id = &identity.key.id;
+        if let Err(not_ours) = self.require_ours(identity, claim).await {
+            let error = chain(&not_ours);
+            tracing::warn!(container = %identity.key, error, "the runtime is not told to delete it");
+            if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
+                self.leave_cgroup(identity, cgroup);
+            }
+            return Err(not_ours);
+        }
         let mut result = self.runtimes.delete(&identity.runtime, id).await;
         for _ in 1..DELETE_ATTEMPTS {
             if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
@@ -43,16 +56,31 @@ impl Services {
             tracing::warn!(container = %identity.key, %error, "the runtime does not delete it");
         }
         reach(Point::ServerRuntimeDeleted);
-        let Some(cgroup) = cgroup else { return };
+        let Some(cgroup) = cgroup else { return Ok(()) };
         self.kill_rest(identity, Some(cgroup)).await;
-        match cgroup.remove() {
+        self.leave_cgroup(identity, cgroup);
+        reach(Point::ServerCgroupRemoved);
+        Ok(())
+    }
+
+    /// Removes the cgroup of a container that has ended, unless others use it.
+    fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) {
+        let left = match cgroup.pids() {
+            Ok(pids) if !pids.is_empty() => {
+                let container = &identity.key;
+                tracing::info!(%container, ?pids, "others use its cgroup, which stays");
+                return;
+            }
+            Ok(_) => cgroup.remove(),
+            Err(error) => Err(error),
+        };
+        match left {
             Ok(()) | Err(CgroupError::Removed) => {}
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(container = %identity.key, error, "cannot remove its cgroup");
             }
         }
-        reach(Point::ServerCgroupRemoved);
     }
 }
 
@@ -70,7 +98,10 @@ pub(super) async fn clear(
     cgroup: Option<Cgroup>,
     oom: Option<OomTask>,
 ) -> Message {
-    services.kill_rest(&identity, cgroup.as_ref()).await;
+    // Somebody may have made it again while no server was there.
+    if services.require_ours(&identity, Claim::Ended).await.is_ok() {
+        services.kill_rest(&identity, cgroup.as_ref()).await;
+    }
     if let Some(oom) = oom {
         oom.look().await;
     }
@@ -84,6 +115,7 @@ pub(super) async fn remove(
     identity: Identity,
     cgroup: Option<Cgroup>,
 ) -> Message {
-    services.delete(&identity, cgroup.as_ref()).await;
+    // Whatever is left in the runtime, it has ended.
+    let _ = services.delete(&identity, cgroup.as_ref(), Claim::Ended).await;
     Message::Removed
 }

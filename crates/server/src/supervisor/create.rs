@@ -6,8 +6,9 @@ use gantry_failpoints::{Point, reach};
 use tokio::sync::oneshot;
 
 use super::{
-    Caller, LaunchPermit, Registry, Services, Supervisor, SupervisorError,
+    Caller, LaunchPermit, NotOurs, Registry, Services, Supervisor, SupervisorError,
     actor::Actor,
+    forget::{Claim, Seen},
     handle::{ContainerView, Reply},
     launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
@@ -19,7 +20,7 @@ use crate::{
     cgroup::Cgroup,
     checkpoint::{self, CheckpointImage},
     domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId},
-    oci::{Creation, Files, OciError, OciRuntime, Start},
+    oci::{Creation, Files, OciRuntime, Start},
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
 };
 
@@ -46,6 +47,7 @@ pub(super) struct Identity {
     pub(super) life: Life,
     pub(super) dir: ContainerDir,
     pub(super) runtime: OciRuntime,
+    pub(super) seen: Seen,
 }
 
 /// A container whose first process was started.
@@ -68,7 +70,8 @@ impl Supervisor {
         let key = ContainerKey { namespace, id: new.id.clone() };
         let dir = services.state.container(&key);
         self.await_removal_of_half_made(&key).await;
-        let identity = Identity { key, life: services.lives.next(), dir, runtime };
+        let identity =
+            Identity { key, life: services.lives.next(), dir, runtime, seen: Seen::default() };
         let answer = self.spawn_actor(identity, new, permit)?;
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
@@ -126,13 +129,11 @@ pub(super) async fn bring_up(
         let mut record = new_record(services, identity, new);
         match start(services, identity, new, (&mut record, &turn, reply)).await {
             Ok((process, oom)) => return Ok(Created { process, record, oom }),
-            Err(error) => {
-                let left_over = undo(services, identity, &record, &error).await;
-                if !left_over || !first {
-                    return Err(error);
-                }
-                first = false;
-            }
+            Err(error) => match undo(services, identity, &record, is_taken(&error)).await {
+                Ok(()) if first && is_taken(&error) => first = false,
+                Err(not_ours) if is_taken(&error) => return Err(not_ours.into()),
+                _ => return Err(error),
+            },
         }
     }
 }
@@ -186,6 +187,7 @@ async fn start(
     };
     let process =
         services.launch((shim, &init, new.bundle.init()), call, (turn, reply.closed())).await?;
+    identity.note_keeping();
 
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
@@ -215,34 +217,26 @@ fn restore_env(init: &ProcessDir, image: &CheckpointImage) -> Result<Vec<String>
     Ok(vec![format!("{}={}", checkpoint::CRIU_CONFIG_VARIABLE, path.display())])
 }
 
-/// Leaves nothing of a container that did not come to be; whether something of an earlier life was
-/// in its way, and is gone now.
+fn is_taken(error: &SupervisorError) -> bool {
+    matches!(error, SupervisorError::Oci(error) if error.is_taken())
+}
+
+/// Leaves nothing of a container that did not come to be, nor of an earlier life that was in its way.
+/// Another's container, of which the runtime was told without this server, is left alone.
 async fn undo(
     services: &Services,
     identity: &Identity,
     record: &ContainerRecord,
-    error: &SupervisorError,
-) -> bool {
-    let taken = matches!(error, SupervisorError::Oci(error) if error.is_taken());
-    // Someone else's container, which the runtime was told of without us, is left alone.
-    let ours = !taken || is_ours(services, identity, &record.bundle).await;
-    if ours {
-        services.delete(identity, record.own_cgroup()).await;
+    taken: bool,
+) -> Result<(), NotOurs> {
+    let claim = Claim::Failed { bundle: &record.bundle, taken };
+    let deleted = services.delete(identity, record.own_cgroup(), claim).await;
+    if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);
     }
     if let Err(error) = identity.dir.remove() {
         tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");
     }
     reach(Point::ServerUndone);
-    taken && ours
-}
-
-/// Whether the runtime's container of this id is of our bundle, and was left by an earlier server.
-/// One that the runtime calls taken and yet does not know is what a killed runtime left.
-async fn is_ours(services: &Services, identity: &Identity, bundle: &Path) -> bool {
-    match services.runtimes.bundle(&identity.runtime, &identity.key.id).await {
-        Ok(Some(found)) => found == bundle,
-        Ok(None) | Err(OciError::Refused { .. }) => true,
-        Err(_) => false,
-    }
+    deleted
 }

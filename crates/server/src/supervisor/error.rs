@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
+use super::NotOurs;
 use crate::{
     bundle::BundleError,
     cgroup::{CgroupError, LimitError},
@@ -19,6 +20,12 @@ pub(crate) enum SupervisorError {
     ContainerNotFound(ContainerId),
     #[error("container {0} exists already")]
     ContainerTaken(ContainerId),
+    /// Its runtime has one of this id that is another's, or may be.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
+    /// Somebody has deleted it in its runtime, and made another one.
+    #[error("container {0} was replaced by another one in its runtime")]
+    Replaced(ContainerId),
     #[error("process not found: {0}")]
     ProcessNotFound(ProcessId),
     #[error("no such process: {0} has already exited")]

@@ -9,6 +9,7 @@ mod ended;
 mod ending;
 mod error;
 mod exec;
+mod forget;
 mod handle;
 mod kill;
 mod launch;
@@ -32,6 +33,7 @@ use std::{
 
 pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
+pub(crate) use forget::NotOurs;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
 pub(crate) use seen::see;
 pub(crate) use spare::Shims;

@@ -14,6 +14,7 @@ use super::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Member},
     create::Identity,
+    forget::{Claim, Seen},
     handle::ContainerView,
     kill::Freezer,
     oom::ArmedOomWatch,
@@ -80,7 +81,7 @@ impl Supervisor {
         // Its end can be in the journal where its files could not be removed.
         let reported = services.is_start_journalled(&key, lives, &init_dir)
             && !services.is_exit_journalled(&key, lives);
-        let identity = Identity { key, life: record.life, dir, runtime };
+        let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
         let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
         handle.half_made = !reported;
         if reported {
@@ -147,14 +148,14 @@ impl Services {
     /// Fills in what the state could not tell, from what still runs.
     async fn complete(&self, identity: &Identity, record: &mut ContainerRecord, found: &Found) {
         let Found::Running(process) = found else { return };
+        identity.note_keeping();
         if record.cgroup.is_none() {
             record.cgroup = Cgroup::of_process(&self.hierarchies, process.pid).ok();
         }
         if record.bundle.as_os_str().is_empty()
-            && let Ok(Some(bundle)) =
-                self.runtimes.bundle(&identity.runtime, &identity.key.id).await
+            && let Ok(Some(state)) = self.runtimes.state(&identity.runtime, &identity.key.id).await
         {
-            record.bundle = bundle;
+            record.bundle = state.bundle;
         }
     }
 
@@ -317,7 +318,9 @@ impl Actor {
             Freezer { cgroup: record.cgroup.clone().map(Arc::new), ..self.freezer(&self.init.id) };
         end(self.services.find(&dir).await, freezer).await;
         reach(Point::ServerHalfMadeKilled);
-        self.services.delete(&self.identity, record.own_cgroup()).await;
+        let claim = Claim::Failed { bundle: &record.bundle, taken: false };
+        // What is not ours, it has said, and left.
+        let _ = self.services.delete(&self.identity, record.own_cgroup(), claim).await;
         reach(Point::ServerHalfMadeDeleted);
         if let Err(error) = self.identity.dir.remove() {
             tracing::error!(container = %self.identity.key, %error, "leaves files behind");

@@ -174,7 +174,7 @@ impl Actor {
         let allowed = match (self.lifecycle.require_alive(), self.operation) {
             (Err(refusal), _) => Err(self.refused(refusal)),
             (Ok(()), Some(other)) => Err(SupervisorError::Busy(other.name())),
-            (Ok(()), None) => Ok(()),
+            (Ok(()), None) => self.identity.require_same(),
         };
         if let Err(error) = allowed {
             let _ = reply.send(Err(error));

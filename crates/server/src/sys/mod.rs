@@ -10,7 +10,7 @@ mod signals;
 
 pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
-pub(crate) use pidfd::{PidFd, process_start_time, zombie_status};
+pub(crate) use pidfd::{PidFd, is_descendant, is_living, process_start_time, zombie_status};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;
 pub(crate) use signals::reset_signals;

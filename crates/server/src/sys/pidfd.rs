@@ -104,6 +104,17 @@ pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
     stat_field(pid, 22)?.parse().ok()
 }
 
+/// Whether there is such a process, and it has not ended. Zero is none.
+pub(crate) fn is_living(pid: u32) -> bool {
+    stat_field(pid, 3).is_some_and(|state| !["Z", "X"].contains(&state.as_str()))
+}
+
+/// Whether a process is a child of another, or of a child of that, and so on.
+pub(crate) fn is_descendant(pid: u32, of: u32) -> bool {
+    let parent = |pid: &u32| stat_field(*pid, 4)?.parse().ok().filter(|parent| *parent > 0);
+    std::iter::successors(parent(&pid), parent).any(|parent| parent == of)
+}
+
 /// Field 52 of /proc/pid/stat: the wait status of a process that has ended and was not reaped.
 pub(crate) fn zombie_status(pid: u32) -> Option<ExitStatus> {
     (stat_field(pid, 3)? == "Z")
@@ -135,9 +146,11 @@ mod tests {
         let pid = child.id();
         let pidfd = PidFd::open(pid).unwrap();
         assert!(process_start_time(pid).is_some());
+        assert!(is_descendant(pid, std::process::id()) && !is_descendant(1, pid));
         pidfd.exited().await;
         assert!(pidfd.has_ended());
         assert_eq!(zombie_status(pid), Some(ExitStatus::Code(7)));
+        assert!(!is_living(pid) && !is_living(0) && is_living(std::process::id()));
         child.wait().unwrap();
         assert_eq!(zombie_status(pid), None);
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
