@@ -123,6 +123,19 @@ impl Server {
         self.child.as_ref().expect("a server of the test's own").id()
     }
 
+    /// How the server has ended, if it has by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().expect("wait for the server")?;
+        self.child = None;
+        Some(ended)
+    }
+
+    /// Whether it was started and not ended.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// What the server has logged.
     #[must_use]
     pub fn log(&self) -> String {
@@ -148,9 +161,23 @@ impl Server {
 
     /// Starts the server again on the same state directory and socket.
     pub async fn start_again(&mut self) {
+        if let Err(ended) = self.try_start().await {
+            panic!("the server does not come up: {ended}; log:\n{}", self.log());
+        }
+    }
+
+    /// Starts the server, which may end at once.
+    ///
+    /// # Errors
+    /// How it has ended.
+    pub async fn try_start(&mut self) -> Result<(), ExitStatus> {
         assert!(self.child.is_none(), "the server runs already");
         self.child = Some(self.setup.spawn(self.work.path()));
-        self.answers().await;
+        let ended = self.answers().await;
+        if ended.is_err() {
+            self.child = None;
+        }
+        ended
     }
 
     /// Starts the server again with other arguments.
@@ -175,19 +202,19 @@ impl Server {
         }
     }
 
-    /// Waits until it answers: the socket alone may be there before.
-    async fn answers(&mut self) {
-        let pid = self.pid();
+    /// Waits until it answers, unless it ends: the socket alone may be there before.
+    async fn answers(&mut self) -> Result<(), ExitStatus> {
         let begin = Instant::now();
         let mut api = self.service.api();
         // There is nothing to wait on before there is a socket.
         while api.get_server_version(GetServerVersionRequest {}).await.is_err() {
-            let ended = self.child.as_mut().expect("a child").try_wait().expect("wait");
-            if ended.is_some() || begin.elapsed() > PATIENCE {
-                panic!("server {pid} does not come up: {ended:?}; log:\n{}", self.log());
+            if let Some(ended) = self.child.as_mut().expect("a child").try_wait().expect("wait") {
+                return Err(ended);
             }
+            assert!(begin.elapsed() < PATIENCE, "the server does not answer; log:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        Ok(())
     }
 }
 
@@ -243,6 +270,16 @@ impl Setup {
 
     /// Starts it. `None`, after saying so, when that is not possible here.
     pub async fn start(self) -> Option<Server> {
+        let mut server = self.prepare()?;
+        server.start_again().await;
+        server.open_files = OpenFiles::of(server.pid());
+        Some(server)
+    }
+
+    /// Makes everything that it needs to be started. `None`, after saying so, when that is not
+    /// possible here.
+    #[must_use]
+    pub fn prepare(self) -> Option<Server> {
         if std::env::var_os("GANTRY_TEST_ADDRESS").is_some() {
             skip("needs a server of its own");
             return None;
@@ -253,19 +290,10 @@ impl Setup {
         }
         let work = work_directory();
         bundle::make_rootfs(&work.path().join("rootfs"));
-        Some(self.start_in(work).await)
-    }
-
-    async fn start_in(self, work: TempDir) -> Server {
-        let child = Some(self.spawn(work.path()));
         let socket = self.socket.clone().unwrap_or_else(|| work.path().join("sock"));
         let service = Service::new(socket, work.path(), self.runtime, BEGINNING);
-        let service = Arc::new(service);
-        let mut server =
-            Server { service, setup: self, child, open_files: OpenFiles::default(), work };
-        server.answers().await;
-        server.open_files = OpenFiles::of(server.pid());
-        server
+        let (service, open_files) = (Arc::new(service), OpenFiles::default());
+        Some(Server { service, setup: self, child: None, open_files, work })
     }
 
     /// Starts the process, with all its paths below `work`.
