@@ -3,11 +3,13 @@
 // A write to standard output or error can fail, or wait for ever, and these panic: see `logging`.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
+mod accept;
 mod authority;
 mod bundle;
 mod cgroup;
 mod checkpoint;
 mod config;
+mod connection;
 mod disk;
 mod domain;
 mod events;
@@ -25,14 +27,18 @@ mod state_dir;
 mod supervisor;
 mod sys;
 
-use std::{error::Error, io, process::ExitCode};
+use std::{io, process::ExitCode};
 
 use config::{Command, Config};
 use gantry_failpoints::{Point, reach};
 use logging::{Log, say};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serve::serve;
+use serve::{ServeError, serve};
 use state_dir::StateDir;
+use tokio::runtime::Builder;
+
+/// They only copy bytes and answer health; handlers run beside them.
+const CONNECTION_THREADS: usize = 2;
 
 fn main() -> ExitCode {
     sys::reset_signals();
@@ -67,7 +73,7 @@ fn run(config: Config) -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start(config: Config, log: &Log) -> Result<(), Box<dyn Error>> {
+fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     for flag in &config.ignored {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
@@ -76,10 +82,21 @@ fn start(config: Config, log: &Log) -> Result<(), Box<dyn Error>> {
     reach(Point::ServerStateOpened);
     let listener = listen::listen(&config.listen)?;
     reach(Point::ServerListening);
-    tokio::runtime::Builder::new_multi_thread()
+    let connections = Builder::new_multi_thread()
+        .thread_name("connections")
+        .worker_threads(CONNECTION_THREADS)
         .enable_all()
-        .build()?
-        .block_on(serve(config, state, listener, log))
+        .build()?;
+    let supervisor = Builder::new_multi_thread().thread_name("supervisor").enable_all().build()?;
+    let serving = async {
+        reload::on_hangup(config.clone(), log.clone())?;
+        serve(config, state, listener, supervisor.handle().clone()).await
+    };
+    let served = connections.block_on(serving);
+    // Nobody waits for a thread that a dead file system holds.
+    supervisor.shutdown_background();
+    connections.shutdown_background();
+    served
 }
 
 /// A container takes a few descriptors; the soft limit is often 1024.

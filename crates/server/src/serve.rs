@@ -1,28 +1,27 @@
 //! Wires the services to the socket, and serves until a signal says stop.
 
-use std::{error::Error, fs, sync::Arc, time::Duration};
+use std::{error::Error, fs, io, sync::Arc, time::Duration};
 
 use gantry_api::types::api_server::ApiServer;
+use sd_notify::NotifyState;
 use tokio::{
     net::UnixListener,
-    signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
-use tokio_stream::{StreamExt as _, wrappers::UnixListenerStream};
 use tonic::transport::Server;
 
 use crate::{
-    authority::LocalAuthority,
+    accept::incoming,
     cgroup::{Hierarchies, Moves},
     config::Config,
+    connection::Connections,
     disk::Disks,
     events::EventLog,
     listen::Listener,
-    logging::Log,
     oci::{Environment, Runtimes},
-    reload,
-    rpc::{AdmissionLayer, Api, Peers, PendingSupervisor},
+    rpc::{AdmissionLayer, Api, Aside, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
     supervisor::{Lives, Services, Settings, Shims, Supervisor, Turns},
@@ -44,32 +43,29 @@ const MAX_HEADERS: u32 = 16 << 10;
 /// read at once, so that this is a bound for what is not counted yet, and no brake.
 const WINDOW: u32 = 1 << 20;
 
-/// How long launches under way may take once the server is to stop: a daemon waits 3 s.
+/// How long calls under way may take once the server is to stop: a daemon waits 3 s for its exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long connections may take to end after that.
-const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+/// What ends the server.
+pub(crate) type ServeError = Box<dyn Error + Send + Sync>;
 
 /// Serves until a signal says stop. Health is answered at once, everything else once the
-/// containers of an earlier server are known.
+/// containers of an earlier server are known. Connections are driven by the runtime that this is
+/// called on; whatever may wait runs on `supervisors`.
 pub(crate) async fn serve(
     config: Config,
     state: StateDir,
     listener: Listener,
-    log: &Log,
-) -> Result<(), Box<dyn Error>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    reload::on_hangup(config.clone(), log.clone())?;
+    supervisors: Handle,
+) -> Result<(), ServeError> {
+    let mut stop = StopSignals::catch()?;
     let Listener { socket, path } = listener;
-    let (stopping, stop_streams) = watch::channel(false);
-    let (close, closed) = oneshot::channel::<()>();
+    let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<ApiServer<Api>>().await;
-    let api = Api::new(Arc::clone(&pending), stop_streams);
-    let peers = Peers::default();
+    let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
@@ -79,48 +75,72 @@ pub(crate) async fn serve(
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(ApiServer::new(api).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(UnixListener::from_std(socket)?).map(move |accepted| {
-                accepted.map(|stream| LocalAuthority::new(stream, peers.next()))
-            }),
-            async {
-                // Also when the sender is gone.
-                let _ = closed.await;
-            },
-        );
-    let server = tokio::spawn(server);
+        .add_service(Aside::new(api.max_decoding_message_size(MAX_MESSAGE), supervisors.clone()))
+        .serve_with_incoming(incoming(UnixListener::from_std(socket)?, connections.clone()));
+    let accepting = tokio::spawn(server);
 
-    let supervisor = Supervisor::start(services(&config, state)?).await?;
-    if pending.set(supervisor.clone()).is_err() {
-        unreachable!("the supervisor is set here only");
+    let listen = config.listen.clone();
+    let starting = supervisors.spawn(async move {
+        Ok::<_, ServeError>(Supervisor::start(services(&config, state)?).await?)
+    });
+    let supervisor = tokio::select! {
+        started = starting => {
+            let started = started.map_err(ServeError::from).and_then(|started| started);
+            Some(started.inspect_err(|_| connections.cut())?)
+        }
+        () = stop.wait() => None,
+    };
+    if let Some(supervisor) = &supervisor {
+        if pending.set(supervisor.clone()).is_err() {
+            unreachable!("the supervisor is set here only");
+        }
+        tracing::info!(listen = %listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
+        // Nobody listens where there is no service manager.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        stop.wait().await;
     }
-    tracing::info!(listen = %config.listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
-    // Nobody listens where there is no service manager.
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
     tracing::info!("stopping; containers live on");
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if timeout(DRAIN_DEADLINE, supervisor.drain()).await.is_err() {
-        tracing::warn!("some launches are given up");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    accepting.abort();
+    if let Some(supervisor) = supervisor {
+        let drained = supervisors.spawn(async move { supervisor.drain().await });
+        if timeout(DRAIN_DEADLINE, async { tokio::join!(drained, connections.answered()) })
+            .await
+            .is_err()
+        {
+            tracing::warn!("some calls are given up");
+        }
     }
-    stopping.send_replace(true);
-    // The server may have ended by itself.
-    let _ = close.send(());
-    if timeout(CLOSE_DEADLINE, server).await.is_err() {
-        tracing::debug!("some connections are cut");
-    }
+    connections.cut();
     if let Some(path) = path {
         fs::remove_file(path)?;
     }
     Ok(())
 }
 
-fn services(config: &Config, state: StateDir) -> Result<Services, Box<dyn Error>> {
+/// Signals that ask the server to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
     let (events, recovery) = EventLog::open(state.root(), config.retain_count)?;
     if !recovery.is_clean() {
         tracing::error!(?recovery, "the event journal was damaged");

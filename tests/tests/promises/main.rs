@@ -1,6 +1,7 @@
 //! What SPECIFICATION.md promises and no other test holds.
 
 mod callers;
+mod descriptors;
 mod files;
 mod frozen;
 mod hangs;
@@ -10,6 +11,7 @@ mod recycled_pid;
 mod shim_death;
 mod signals;
 mod state_directory;
+mod stop;
 mod upgrade;
 
 #[path = "../variants/mod.rs"]

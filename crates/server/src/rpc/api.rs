@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use gantry_api::types::{self, api_server};
-use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     bundle::Bundle,
     checkpoint::{self, CheckpointConfig, CheckpointImage},
+    connection::Connections,
     domain::{ConsoleSize, Namespace},
     supervisor::{Caller, ContainerHandle, NewContainer, Supervisor, SupervisorError},
 };
@@ -27,13 +27,12 @@ const NAMESPACE: Namespace = Namespace::Types;
 /// The service.
 pub(crate) struct Api {
     supervisor: PendingSupervisor,
-    /// Becomes true when the server stops; streams end then.
-    stopping: watch::Receiver<bool>,
+    connections: Connections,
 }
 
 impl Api {
-    pub(crate) fn new(supervisor: PendingSupervisor, stopping: watch::Receiver<bool>) -> Self {
-        Self { supervisor, stopping }
+    pub(crate) fn new(supervisor: PendingSupervisor, connections: Connections) -> Self {
+        Self { supervisor, connections }
     }
 
     async fn supervisor(&self) -> &Supervisor {
@@ -265,7 +264,7 @@ impl api_server::Api for Api {
         request: Request<types::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
-        let stream = events::stream(events, &request.into_inner(), self.stopping.clone())?;
+        let stream = events::stream(events, &request.into_inner(), &self.connections)?;
         Ok(Response::new(stream))
     }
 

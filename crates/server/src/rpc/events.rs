@@ -3,12 +3,12 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use gantry_api::types;
-use tokio::sync::watch;
 use tokio_stream::Stream;
 use tonic::Status;
 
 use super::{convert, parse, status::BadField};
 use crate::{
+    connection::{Connections, Follower},
     domain::{ContainerId, Event},
     events::{EventLog, From, Lagged, Subscription},
 };
@@ -20,7 +20,8 @@ struct Reader {
     subscription: Subscription,
     only: Option<ContainerId>,
     stored_only: bool,
-    stopping: watch::Receiver<bool>,
+    /// Live events never end by themselves, so that a server that stops does not wait for them.
+    _follower: Option<Follower>,
     batch: VecDeque<Arc<Event>>,
     ended: bool,
 }
@@ -29,7 +30,7 @@ struct Reader {
 pub(super) fn stream(
     log: &EventLog,
     request: &types::EventsRequest,
-    stopping: watch::Receiver<bool>,
+    connections: &Connections,
 ) -> Result<EventStream, BadField> {
     let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
     let timestamp = request.timestamp.map(convert::from_timestamp).transpose()?.flatten();
@@ -44,7 +45,7 @@ pub(super) fn stream(
         subscription: log.subscribe(from),
         only,
         stored_only: request.stored_only,
-        stopping,
+        _follower: (!request.stored_only).then(|| connections.follower()),
         batch: VecDeque::new(),
         ended: false,
     };
@@ -80,12 +81,7 @@ impl Reader {
         let batch = if self.stored_only {
             self.subscription.stored()
         } else {
-            tokio::select! {
-                batch = self.subscription.next() => batch,
-                _ = self.stopping.wait_for(|stopping| *stopping) => {
-                    return Err(Status::unavailable("the server is stopping"));
-                }
-            }
+            self.subscription.next().await
         };
         batch.map_err(|lagged: Lagged| {
             let resume = convert::timestamp(lagged.resume_after);

@@ -3,6 +3,7 @@
 
 mod admission;
 mod api;
+mod aside;
 mod capabilities;
 mod convert;
 mod events;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 
 pub(crate) use admission::{AdmissionLayer, Peer, Peers};
 pub(crate) use api::Api;
+pub(crate) use aside::Aside;
 use tokio::sync::SetOnce;
 
 use crate::supervisor::Supervisor;

@@ -1,0 +1,193 @@
+//! Accepted connections: how much is under way on them, and their end when the server stops.
+//!
+//! A client that follows events must see its connection lost, and not its stream ended: told a
+//! status, Docker 17.05 subscribes again on the connection that is about to go, and is deaf for good.
+//! Neither trailers, nor RST_STREAM, nor GOAWAY may reach it. What h2 would say when handlers are
+//! dropped is kept back here, where the last bytes before the kernel are.
+
+mod streams;
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use streams::OpenStreams;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::UnixStream,
+    sync::Notify,
+};
+use tonic::transport::server::Connected;
+
+use crate::{
+    authority::LocalAuthority,
+    rpc::{Peer, Peers},
+};
+
+/// All connections of the server. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Connections(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    peers: Peers,
+    /// Requests whose answer was not wholly written yet, those that follow events among them.
+    open: AtomicUsize,
+    /// Requests that follow events, which nobody waits for.
+    followers: AtomicUsize,
+    /// There are fewer of the first, or more of the second.
+    settled: Notify,
+    cut: AtomicBool,
+}
+
+impl Connections {
+    /// Takes in a connection that was accepted.
+    pub(crate) fn take(&self, stream: UnixStream) -> Connection {
+        Connection {
+            stream: LocalAuthority::new(stream, self.0.peers.next()),
+            streams: OpenStreams::default(),
+            open: 0,
+            shared: Arc::clone(&self.0),
+        }
+    }
+
+    /// Counts a request that follows events, until the guard is dropped.
+    pub(crate) fn follower(&self) -> Follower {
+        self.0.followers.fetch_add(1, Ordering::SeqCst);
+        self.0.settled.notify_waiters();
+        Follower(Arc::clone(&self.0))
+    }
+
+    /// Waits until every request that was read is answered, and the answer with the kernel, but for
+    /// those that follow events.
+    pub(crate) async fn answered(&self) {
+        loop {
+            let settled = self.0.settled.notified();
+            let open = self.0.open.load(Ordering::SeqCst);
+            if open <= self.0.followers.load(Ordering::SeqCst) {
+                return;
+            }
+            settled.await;
+        }
+    }
+
+    /// From now on nothing more is written on any connection, whatever becomes of its handlers: the
+    /// kernel closes the sockets as they are.
+    pub(crate) fn cut(&self) {
+        self.0.cut.store(true, Ordering::SeqCst);
+    }
+}
+
+/// A request that follows events.
+pub(crate) struct Follower(Arc<Shared>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.followers.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An accepted connection.
+pub(crate) struct Connection {
+    stream: LocalAuthority,
+    streams: OpenStreams,
+    /// How many of them are counted in `shared`.
+    open: usize,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    fn count(&mut self, open: usize) {
+        let before = std::mem::replace(&mut self.open, open);
+        if open > before {
+            self.shared.open.fetch_add(open - before, Ordering::SeqCst);
+        } else if open < before {
+            self.shared.open.fetch_sub(before - open, Ordering::SeqCst);
+            self.shared.settled.notify_waiters();
+        }
+    }
+
+    fn wrote(&mut self, bufs: &[IoSlice<'_>], mut written: usize) {
+        for buf in bufs {
+            let part = &buf[..written.min(buf.len())];
+            written -= part.len();
+            let open = self.streams.written(part);
+            self.count(open);
+        }
+    }
+
+    fn check_whole(&self) -> io::Result<()> {
+        if self.shared.cut.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.count(0);
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check_whole()?;
+        let start = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let open = self.streams.read(&buf.filled()[start..]);
+        self.count(open);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check_whole()?;
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.wrote(bufs, written);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
