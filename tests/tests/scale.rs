@@ -7,7 +7,9 @@ use std::{
 
 use Runtime::{Crun, Runc};
 use gantry_api::types::{GetServerVersionRequest, StateRequest};
-use gantry_tests::{Process, Runtime, Server, improves, patiently, processes, service::connect};
+use gantry_tests::{
+    Process, Runtime, Server, eventually, improves, patiently, processes, service::connect,
+};
 use rstest::rstest;
 use tokio::task::JoinSet;
 
@@ -56,6 +58,8 @@ async fn launches_take_turns() {
     let Some(server) = Server::own(Runc).await else { return };
     let count: usize =
         std::env::var("GANTRY_TEST_LAUNCHES").map_or(200, |count| count.parse().unwrap());
+    let resident = || processes::memory(server.pid(), "VmRSS");
+    let before = resident();
     let begin = Instant::now();
     let mut creates = JoinSet::new();
     for number in 0..count {
@@ -97,6 +101,9 @@ async fn launches_take_turns() {
         kills.spawn(async move { container.init.kill().await });
     }
     assert!(kills.join_all().await.iter().all(|status| *status == 137));
+    let most = processes::memory(server.pid(), "VmHWM");
+    println!("{before} KiB before, {most} at most, {} at the end", resident());
+    eventually("memory goes back", || resident() < before + (16 << 10)).await;
     server.finish().await;
 }
 

@@ -78,6 +78,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
     raise_file_limit();
+    sys::keep_memory_small()?;
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
     let listener = listen::listen(&config.listen)?;

@@ -1,6 +1,7 @@
 //! What SPECIFICATION.md promises and no other test holds.
 
 mod callers;
+mod costs;
 mod descriptors;
 mod files;
 mod frozen;

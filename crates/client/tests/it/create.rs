@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use gantry_client::{ErrorKind, Stdio, oci_spec::runtime::Spec};
+use gantry_client::{ErrorKind, Stdio, oci_spec::runtime::Spec, types};
 use tokio::io::AsyncReadExt;
 use tonic::Status;
 
@@ -111,4 +111,17 @@ async fn an_exec_takes_after_the_first_process() {
     assert_eq!(process.wait().await.unwrap().status, 9);
     process.remove_pipes();
     assert_eq!(names(fake.dir.path()), ["sock"]);
+}
+
+/// More than the 4 MiB that gRPC clients take unless told otherwise.
+#[tokio::test]
+async fn the_state_of_many_containers_is_taken() {
+    let fake = Fake::start().await;
+    let labels = vec!["x".repeat(200 << 10)];
+    let container = |number| {
+        let id = format!("c{number}");
+        (id.clone(), types::Container { id, labels: labels.clone(), ..types::Container::default() })
+    };
+    fake.inner.containers.lock().unwrap().extend((0..40).map(container));
+    assert_eq!(fake.client().await.state().await.unwrap().containers.len(), 40);
 }

@@ -48,6 +48,7 @@ use crate::{
     events::EventLog,
     oci::{OciError, OciRuntime, Runtimes},
     state_dir::StateDir,
+    sys,
 };
 
 /// What to do with a process whose shim has died.
@@ -153,6 +154,7 @@ impl Registry {
         let mut containers = self.lock();
         let said = last_word();
         containers.remove(key);
+        sys::load_has_fallen();
         said
     }
 }

@@ -1,6 +1,7 @@
 //! What the kernel offers and the standard library does not: pidfds, child reaping and sockets
 //! that pass descriptors. The only home of `unsafe` in the server.
 
+mod allocator;
 mod async_fd;
 mod death;
 mod pidfd;
@@ -8,6 +9,7 @@ mod reaper;
 mod seqpacket;
 mod signals;
 
+pub(crate) use allocator::{keep_memory_small, load_has_fallen};
 pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
 pub(crate) use pidfd::{PidFd, is_descendant, is_living, process_start_time, zombie_status};

@@ -25,7 +25,7 @@ use shape::{Shape, ShapeError};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use crate::supervisor::Caller;
+use crate::{supervisor::Caller, sys::load_has_fallen};
 
 /// Gives each connection an account and a name.
 #[derive(Debug, Default)]
@@ -113,6 +113,7 @@ impl<F: Future> Future for Call<F> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let answer = ready!(self.answer.as_mut().poll(cx));
         self.charge = None;
+        load_has_fallen();
         Poll::Ready(answer)
     }
 }
