@@ -97,7 +97,8 @@ impl Call {
             libc::SYS_read => ("read", Descriptor(rdi), BROKEN),
             libc::SYS_pread64 => ("pread64", Descriptor(rdi), BROKEN),
             libc::SYS_getdents64 => ("getdents64", Descriptor(rdi), BROKEN),
-            libc::SYS_flock => ("flock", Descriptor(rdi), LOCKS),
+            // To unlock cannot fail.
+            libc::SYS_flock if rsi & flag(libc::LOCK_UN) == 0 => ("flock", Descriptor(rdi), LOCKS),
             libc::SYS_rename => ("rename", Path(rdi), FULL),
             libc::SYS_renameat2 => ("renameat2", PathAt(rdi, rsi), FULL),
             libc::SYS_mkdir => ("mkdir", Path(rdi), FULL),
