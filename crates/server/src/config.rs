@@ -1,5 +1,6 @@
 //! Flags and a TOML file become one validated configuration.
 
+mod size;
 mod time;
 
 use std::{
@@ -12,9 +13,11 @@ use std::{
 
 use lexopt::{Arg, Parser, ValueExt};
 use serde::Deserialize;
+use size::size;
 use time::duration;
 
 use crate::{
+    cgroup::OwnLimits,
     oci::{BadVariable, Variable},
     supervisor::OnShimDeath,
 };
@@ -42,13 +45,15 @@ gantryd: a gRPC-only container runtime service
       --linger TIME         how long unread output outlives its process [10s]
       --on-shim-death adopt|kill  what to do with a process without a shim [adopt]
       --retain-count N      events kept for replay [500]
+      --memory-max SIZE     of the server alone; more kills it [none]
+      --memory-high SIZE    of the server alone; more slows it down [none]
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
       --config FILE         a TOML file with the same keys (with underscores)
       --version, --help
 
-Times are numbers with a unit: 500ms, 90s, 2m, 1h.
+Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 ";
 
 /// What gantryd is to do.
@@ -66,6 +71,7 @@ pub(crate) struct Config {
     pub(crate) linger: Duration,
     pub(crate) on_shim_death: OnShimDeath,
     pub(crate) retain_count: usize,
+    pub(crate) memory: OwnLimits,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// What was given and is not known; only in place of a service of old.
@@ -117,6 +123,8 @@ struct Given {
     linger: Option<String>,
     on_shim_death: Option<String>,
     retain_count: Option<usize>,
+    memory_max: Option<String>,
+    memory_high: Option<String>,
     log_level: Option<String>,
     log_format: Option<String>,
 }
@@ -137,6 +145,8 @@ impl Config {
             ("linger", self.linger == other.linger),
             ("on_shim_death", self.on_shim_death == other.on_shim_death),
             ("retain_count", self.retain_count == other.retain_count),
+            ("memory_max", self.memory.max == other.memory.max),
+            ("memory_high", self.memory.high == other.memory.high),
             ("log_format", self.log_format == other.log_format),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
@@ -219,6 +229,8 @@ impl Given {
             "linger" => self.linger = Some(parser.value()?.string()?),
             "on-shim-death" => self.on_shim_death = Some(parser.value()?.string()?),
             "retain-count" => self.retain_count = Some(parser.value()?.parse()?),
+            "memory-max" => self.memory_max = Some(parser.value()?.string()?),
+            "memory-high" => self.memory_high = Some(parser.value()?.string()?),
             "log-level" => self.log_level = Some(parser.value()?.string()?),
             "log-format" => self.log_format = Some(parser.value()?.string()?),
             _ => return Ok(false),
@@ -245,6 +257,8 @@ impl Given {
             linger: self.linger.or(file.linger),
             on_shim_death: self.on_shim_death.or(file.on_shim_death),
             retain_count: self.retain_count.or(file.retain_count),
+            memory_max: self.memory_max.or(file.memory_max),
+            memory_high: self.memory_high.or(file.memory_high),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
         }
@@ -258,10 +272,7 @@ impl Given {
         }
         Ok(Config {
             listen: absolute("listen", Path::new(listen))?,
-            state_dir: absolute(
-                "state_dir",
-                &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
-            )?,
+            state_dir: absolute("state_dir", &self.state_dir.unwrap_or(DEFAULT_STATE_DIR.into()))?,
             runtime: self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
             runtime_args: self.runtime_args,
             runtime_env: self
@@ -287,6 +298,10 @@ impl Given {
                 }
             },
             retain_count: self.retain_count.unwrap_or(500),
+            memory: OwnLimits {
+                max: size("memory_max", self.memory_max)?,
+                high: size("memory_high", self.memory_high)?,
+            },
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
             ignored: Vec::new(),

@@ -26,6 +26,7 @@ mod shim_link;
 mod state_dir;
 mod supervisor;
 mod sys;
+mod watchdog;
 
 use std::{io, process::ExitCode};
 

@@ -14,7 +14,7 @@ use tonic::transport::Server;
 
 use crate::{
     accept::incoming,
-    cgroup::{Hierarchies, Moves},
+    cgroup::{self, Hierarchies, Moves, ShimCgroup},
     config::Config,
     connection::Connections,
     disk::Disks,
@@ -26,6 +26,7 @@ use crate::{
     state_dir::StateDir,
     supervisor::{Lives, Services, Settings, Shims, Supervisor, Turns},
     sys::Reaper,
+    watchdog,
 };
 
 /// Larger messages are refused before they are looked at. It is well above the limits of the
@@ -97,6 +98,7 @@ pub(crate) async fn serve(
         tracing::info!(listen = %listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
         // Nobody listens where there is no service manager.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
+        tokio::spawn(watchdog::watch(supervisors.clone(), supervisor.clone()));
         stop.wait().await;
     }
 
@@ -147,7 +149,9 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
     }
     let reaper = Reaper::start()?;
     let shim = ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
-    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs());
+    let shim_cgroup = limit_memory(config)?;
+    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup);
+    // The server may have moved by now.
     let hierarchies = Arc::new(Hierarchies::discover()?);
     Ok(Services {
         settings: Settings {
@@ -171,6 +175,15 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
         lives: Lives::default(),
         turns: Turns::default(),
     })
+}
+
+/// A server without limits is better than none.
+fn limit_memory(config: &Config) -> Result<ShimCgroup, ServeError> {
+    let limited = cgroup::limit_own(&Hierarchies::discover()?, config.memory);
+    Ok(limited.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn Error, "the server's memory is not limited");
+        ShimCgroup::default()
+    }))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

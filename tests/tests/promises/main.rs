@@ -13,6 +13,7 @@ mod shim_death;
 mod signals;
 mod state_directory;
 mod stop;
+mod unit;
 mod upgrade;
 
 #[path = "../variants/mod.rs"]

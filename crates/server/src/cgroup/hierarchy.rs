@@ -61,6 +61,15 @@ impl Hierarchies {
         })
     }
 
+    /// Where the v1 hierarchy of a controller is mounted, and the server's directory in it. The name
+    /// of v2 is empty.
+    pub(super) fn own_dir(&self, controller: &str) -> Option<(&Path, &Path)> {
+        let mut hierarchies = self.0.iter();
+        let found =
+            hierarchies.find(|of| of.controllers.split(',').any(|name| name == controller))?;
+        Some((&found.mount, found.own.as_deref()?))
+    }
+
     fn cgroup(&self, dir: impl Fn(&Hierarchy) -> Option<PathBuf>) -> Option<Cgroup> {
         let mut cgroup = Cgroup { v1: BTreeMap::new(), unified: None };
         for hierarchy in &self.0 {

@@ -10,6 +10,7 @@ mod kill;
 mod limits;
 mod moves;
 mod oom;
+mod own;
 mod release;
 mod stats;
 mod tree;
@@ -31,6 +32,7 @@ pub(crate) use self::{
     limits::{DeviceLimit, DeviceLimitKind, DirectLimits, LimitError},
     moves::Moves,
     oom::OomWatch,
+    own::{OwnLimits, ShimCgroup, limit_own},
     stats::{
         BlkioEntry, BlkioStats, CgroupStats, CpuStats, HugetlbStats, MemoryData, MemoryStats,
         PidsStats, system_usage,

@@ -197,6 +197,11 @@ impl Supervisor {
         found.ok_or(SupervisorError::ContainerNotFound(key.id))
     }
 
+    /// Takes the lock that every call needs, for as long as others hold it.
+    pub(crate) fn take_pulse(&self) {
+        drop(self.0.registry.lock());
+    }
+
     /// All containers, in the order of their ids.
     pub(crate) fn containers(&self, namespace: Namespace) -> Vec<ContainerHandle> {
         let mut found: Vec<ContainerHandle> = self

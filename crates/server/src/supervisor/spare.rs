@@ -9,6 +9,7 @@ use gantry_failpoints::{Point, reach};
 
 use super::SupervisorError;
 use crate::{
+    cgroup::ShimCgroup,
     shim_link::{ShimProgram, StartedShim},
     state_dir::{NewProcessDirs, ProcessDir, ProcessRecord},
     sys::Reaper,
@@ -19,6 +20,7 @@ pub(crate) struct Shims {
     program: ShimProgram,
     reaper: Reaper,
     dirs: NewProcessDirs,
+    cgroup: ShimCgroup,
     spare: Mutex<Option<SpareShim>>,
     /// A spare one is being started.
     coming: AtomicBool,
@@ -32,8 +34,21 @@ struct SpareShim {
 }
 
 impl Shims {
-    pub(crate) fn new(program: ShimProgram, reaper: Reaper, dirs: NewProcessDirs) -> Self {
-        Self { program, reaper, dirs, spare: Mutex::default(), coming: AtomicBool::new(false) }
+    /// Shims are started in `dirs`, and counted in `cgroup`.
+    pub(crate) fn new(
+        program: ShimProgram,
+        reaper: Reaper,
+        dirs: NewProcessDirs,
+        cgroup: ShimCgroup,
+    ) -> Self {
+        Self {
+            program,
+            reaper,
+            dirs,
+            cgroup,
+            spare: Mutex::default(),
+            coming: AtomicBool::new(false),
+        }
     }
 
     /// Makes the directory of a process, with a shim at work in it.
@@ -92,7 +107,12 @@ impl Shims {
     fn start(&self) -> Result<SpareShim, SupervisorError> {
         let dir = self.dirs.create()?;
         match self.program.start(&self.reaper, dir.path()) {
-            Ok(shim) => Ok(SpareShim { shim, dir }),
+            Ok(shim) => {
+                if let Err(error) = self.cgroup.take_in(shim.pid) {
+                    tracing::warn!(shim = shim.pid, %error, "the server's limits hold for a shim");
+                }
+                Ok(SpareShim { shim, dir })
+            }
             Err(source) => {
                 remove(&dir);
                 Err(SupervisorError::StartShim { path: self.program.path.clone(), source })
