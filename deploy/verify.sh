@@ -13,12 +13,13 @@ mkdir -p "$root/usr/lib/systemd" "$root/etc/systemd/system/docker.service.d" "$r
 cp -r /usr/lib/systemd/system "$root/usr/lib/systemd/"
 cp "$here/docker-gantry.conf" "$root/etc/systemd/system/docker.service.d/gantry.conf"
 printf '[Service]\nExecStart=/usr/bin/dockerd -H fd://\n' >"$root/etc/systemd/system/docker.service"
+install -m 755 /bin/true "$root/usr/bin/kill"
 install -m 755 /bin/true "$root/usr/bin/dockerd"
 
 # An unknown key is only a warning to systemd-analyze; to us it is an error.
 # DelegateSubgroup= is of systemd 254, and older ones pass it over.
 complaints=$(systemd-analyze verify --root="$root" gantryd.socket gantryd.service docker.service 2>&1 |
-  grep -v "Unknown key name 'DelegateSubgroup'" || :)
+  grep -v "Unknown key.* 'DelegateSubgroup'" || :)
 systemd-tmpfiles --root="$root" --create gantry.conf
 [ -z "$complaints" ] || { echo "$complaints" >&2; exit 1; }
 [ "$(stat -c %a "$root/run/gantry")" = 711 ]
