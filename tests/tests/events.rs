@@ -18,10 +18,11 @@ use gantry_tests::{
     events::{BEGINNING, listing, stored, time},
     improves, patiently, processes,
     service::{Api, connect},
+    status::assert_error,
 };
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 #[tokio::test]
 async fn stored_events_are_those_strictly_after() {
@@ -310,6 +311,21 @@ async fn a_beginning_before_everything_or_after_it_is_fine() {
     assert_eq!(stored(&mut api, Timestamp { seconds: 0, nanos: 0 }).await, all);
     let late = Timestamp { seconds: 253_402_300_799, nanos: 999_999_999 };
     assert_eq!(stored(&mut api, late).await, [], "year 9999");
+    server.finish().await;
+}
+
+#[tokio::test]
+async fn a_beginning_out_of_range_is_named() {
+    if improves("the original takes any") {
+        return;
+    }
+    let Some(server) = Server::own(Runc).await else { return };
+    for (seconds, nanos) in [(i64::MAX, 0), (253_402_300_800, 0), (i64::MIN, 0), (1, -1)] {
+        let timestamp = Some(Timestamp { seconds, nanos });
+        let request = EventsRequest { timestamp, ..EventsRequest::default() };
+        let result = server.service.api().events(request).await;
+        assert_error(result.map(drop), Code::InvalidArgument, &["timestamp"]);
+    }
     server.finish().await;
 }
 

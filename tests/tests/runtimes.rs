@@ -231,6 +231,25 @@ async fn an_output_without_an_end_is_no_memory(
     server.finish().await;
 }
 
+/// Whatever it is that a runtime leaves where its pid file should be.
+#[rstest]
+#[tokio::test]
+async fn a_pid_file_that_is_none_is_not_waited_for(
+    #[values("mkfifo $pid", "mkdir $pid", "ln -s /dev/zero $pid", "truncate -s 300M $pid", "true")]
+    make: &str,
+) {
+    let script = format!(
+        "last=; for word; do [ \"$last\" = --pid-file ] && pid=$word; last=$word; done; {make}; exit 0"
+    );
+    let Some((server, path)) = with_script(Runc, "run", &script).await else { return };
+    let begin = Instant::now();
+    let error = attempt(&server, "run", &path).await.unwrap_err();
+    // The runtime's deadline is two minutes.
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    assert!(error.message().contains("pid file"), "{error:?}");
+    server.finish().await;
+}
+
 /// A pipe stays open as long as anybody has it. The runtime's own end is what counts, and all that
 /// it has said by then.
 #[tokio::test]

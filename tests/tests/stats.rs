@@ -227,3 +227,28 @@ async fn stats(server: &Server, container: &Container) -> Result<StatsResponse, 
 async fn cgroup_stats(server: &Server, container: &Container) -> CgroupStats {
     stats(server, container).await.expect("stats").cgroup_stats.expect("of the cgroup")
 }
+
+/// Somebody has moved its processes and removed the cgroup: it lives, and is not "not found".
+#[tokio::test]
+async fn a_container_whose_cgroup_is_gone_is_still_there() {
+    if improves("the original asks the runtime") {
+        return;
+    }
+    let Some(server) = Server::start(Runc).await else { return };
+    let container = server.container("c").create().await.unwrap();
+    let pid = container.init.system_pid.to_string();
+    for directory in cgroup::directories(&container.cgroup) {
+        let root = directory.ancestors().nth(2).unwrap();
+        fs::write(root.join("cgroup.procs"), &pid).unwrap();
+    }
+    let gone = || {
+        cgroup::remove(&container.cgroup);
+        cgroup::directories(&container.cgroup).is_empty()
+    };
+    eventually("the cgroup is gone", gone).await;
+    let result = stats(&server, &container).await;
+    assert_error(result, Code::FailedPrecondition, &["cgroup", "gone"]);
+    assert_eq!(container.state().await.unwrap().status, "running");
+    assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}

@@ -273,7 +273,7 @@ impl api_server::Api for Api {
         request: Request<types::StatsRequest>,
     ) -> Result<Response<types::StatsResponse>, Status> {
         let request = request.into_inner();
-        let view = self.container(&request.id).await?.view().await?;
-        Ok(Response::new(stats::read(self.supervisor().await.disks(), view).await?))
+        let container = self.container(&request.id).await?;
+        Ok(Response::new(stats::read(self.supervisor().await.disks(), &container).await?))
     }
 }

@@ -12,8 +12,11 @@ use crate::{
     supervisor::ContainerView,
 };
 
-/// 0001-01-01T00:00:00Z in seconds since the epoch.
+/// 0001-01-01T00:00:00Z in seconds since the epoch, the first moment of a `Timestamp`.
 const YEAR_ONE: i64 = -62_135_596_800;
+
+/// 9999-12-31T23:59:59Z, the last one's second.
+const YEAR_9999: i64 = 253_402_300_799;
 
 pub(super) fn server_version() -> types::GetServerVersionResponse {
     let number = |text: &str| text.parse().unwrap_or_default();
@@ -178,6 +181,9 @@ pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<domain::Timestamp>,
     if !(0..1_000_000_000).contains(&at.nanos) {
         return Err(BadField::new("timestamp", "nanos must be 0 to 999999999"));
     }
+    if !(YEAR_ONE..=YEAR_9999).contains(&at.seconds) {
+        return Err(BadField::new("timestamp", "must be of the years 1 to 9999"));
+    }
     if at == (Timestamp { seconds: YEAR_ONE, nanos: 0 }) {
         return Ok(None);
     }
@@ -200,7 +206,18 @@ mod tests {
         assert_eq!(from_timestamp(before).unwrap(), Some(domain::Timestamp(0)));
         let not_given = Timestamp { seconds: YEAR_ONE, nanos: 0 };
         assert_eq!(from_timestamp(not_given).unwrap(), None);
-        assert!(from_timestamp(Timestamp { seconds: 1, nanos: -1 }).is_err());
+        let late = Timestamp { seconds: YEAR_9999, nanos: 999_999_999 };
+        assert_eq!(from_timestamp(late).unwrap(), Some(domain::Timestamp(u64::MAX)));
+        for (seconds, nanos) in [
+            (1, -1),
+            (1, 1_000_000_000),
+            (YEAR_9999 + 1, 0),
+            (YEAR_ONE - 1, 0),
+            (i64::MAX, 0),
+            (i64::MIN, 0),
+        ] {
+            assert!(from_timestamp(Timestamp { seconds, nanos }).is_err(), "{seconds} {nanos}");
+        }
     }
 
     #[test]

@@ -7,48 +7,61 @@ use tonic::Status;
 
 use crate::{
     cgroup::{
-        self, BlkioEntry, BlkioStats, CgroupError, CgroupStats, CpuStats, HugetlbStats, MemoryData,
-        MemoryStats, PidsStats,
+        self, BlkioEntry, BlkioStats, Cgroup, CgroupError, CgroupStats, CpuStats, HugetlbStats,
+        MemoryData, MemoryStats, PidsStats,
     },
     disk::Disks,
+    domain::Phase,
     net_dev::{self, Interface},
-    supervisor::ContainerView,
+    supervisor::{ContainerHandle, ContainerView},
 };
 
-/// As [`read_now`], where nobody waits: of many nested cgroups the kernel has much to add up.
+/// Reads everything. A container that ends meanwhile is not found; one that lives, and whose cgroup
+/// somebody has removed, is.
 pub(super) async fn read(
     disks: &Disks,
-    view: ContainerView,
+    container: &ContainerHandle,
 ) -> Result<types::StatsResponse, Status> {
-    match view.cgroup.clone() {
+    let view = container.view().await?;
+    let id = view.id.clone();
+    let stats = match view.cgroup.clone() {
         Some(cgroup) => {
-            let read = move |_: &Path| read_now(&view);
-            disks.run("read the statistics of", cgroup.path(), read).await?
+            // Of many nested cgroups the kernel has much to add up.
+            let path = cgroup.path().to_owned();
+            let read = move |_: &Path| read_now(&view, &cgroup);
+            disks.run("read the statistics of", &path, read).await??
         }
-        None => read_now(&view),
+        None => None,
+    };
+    match stats {
+        Some(stats) => Ok(stats),
+        None => match container.view().await?.phase {
+            Phase::Stopped(_) => Err(Status::not_found(format!("container not found: {id}"))),
+            _ => Err(Status::failed_precondition(format!("the cgroup of container {id} is gone"))),
+        },
     }
 }
 
-/// Reads everything; a container that ends meanwhile is not found.
-fn read_now(view: &ContainerView) -> Result<types::StatsResponse, Status> {
-    let missing = || Status::not_found(format!("container not found: {}", view.id));
-    let failed = |error: CgroupError| match error {
-        CgroupError::Removed | CgroupError::Gone { .. } => missing(),
-        other => Status::internal(format!("cannot read the statistics of {}: {other}", view.id)),
+/// `None` without the cgroup.
+fn read_now(view: &ContainerView, cgroup: &Cgroup) -> Result<Option<types::StatsResponse>, Status> {
+    let failed = |error: CgroupError| {
+        Status::internal(format!("cannot read the statistics of {}: {error}", view.id))
     };
-    let cgroup = view.cgroup.as_ref().ok_or_else(missing)?;
-    let stats = cgroup.stats().map_err(failed)?;
+    let stats = match cgroup.stats() {
+        Err(CgroupError::Removed | CgroupError::Gone { .. }) => return Ok(None),
+        other => other.map_err(failed)?,
+    };
     let system_usage = cgroup::system_usage().map_err(failed)?;
     // The first process is the one that is sure to be in the container's network namespace.
     let interfaces = match view.processes.first() {
         Some((_, pid)) => net_dev::interfaces(*pid).unwrap_or_default(),
         None => Vec::new(),
     };
-    Ok(types::StatsResponse {
+    Ok(Some(types::StatsResponse {
         network_stats: interfaces.into_iter().map(network).collect(),
         cgroup_stats: Some(cgroup_stats(stats, system_usage)),
         timestamp: Some(Timestamp::from(SystemTime::now())),
-    })
+    }))
 }
 
 fn network(interface: Interface) -> types::NetworkStats {
