@@ -1,12 +1,13 @@
 //! Runs the runtime and takes over the process that it started.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use gantry_failpoints::{Point, reach};
@@ -82,7 +83,10 @@ impl Image {
         let strings = |lines: &[String]| -> io::Result<Vec<CString>> {
             lines.iter().map(|line| Ok(CString::new(line.as_str())?)).collect()
         };
-        let (argv, mut env) = (strings(argv)?, strings(env)?);
+        let (mut argv, mut env) = (strings(argv)?, strings(env)?);
+        if let Some(path) = on_path(&argv[0]) {
+            argv[0] = path;
+        }
         if !env.iter().any(|line| line.to_bytes().starts_with(b"PATH="))
             && let Some(path) = std::env::var_os("PATH")
         {
@@ -90,6 +94,19 @@ impl Image {
         }
         Ok(Self { argv, env })
     }
+}
+
+/// A program that is named without a directory, where PATH has it. gantryd names its runtimes by
+/// their paths.
+fn on_path(program: &CString) -> Option<CString> {
+    let name = Path::new(OsStr::from_bytes(program.as_bytes()));
+    if name.as_os_str().as_bytes().contains(&b'/') {
+        return None;
+    }
+    let places = std::env::var_os("PATH")?;
+    let found =
+        std::env::split_paths(&places).map(|dir| dir.join(name)).find(|path| path.is_file())?;
+    CString::new(found.into_os_string().into_vec()).ok()
 }
 
 /// The process that a runtime started, a child of the shim by now.
