@@ -1,9 +1,10 @@
 //! The shim's children: the runtime, the process, and what either left behind.
 
-use std::fs;
+use std::{fs, io};
 
 use gantry_shim_proto::WaitStatus;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, pidfd_open, pidfd_send_signal, wait};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
 /// What [`reap`] found.
 pub(crate) enum Reaped {
@@ -19,8 +20,8 @@ pub(crate) enum Reaped {
 pub(crate) fn reap() -> Reaped {
     match wait(WaitOptions::NOHANG) {
         Ok(Some((pid, status))) => Reaped::Child(pid, wait_status(status.as_raw())),
-        Ok(None) => Reaped::None,
-        Err(_) => Reaped::Childless,
+        Err(Errno::CHILD) => Reaped::Childless,
+        Ok(None) | Err(_) => Reaped::None,
     }
 }
 
@@ -34,15 +35,16 @@ pub(crate) fn wait_status(raw: i32) -> WaitStatus {
     }
 }
 
-/// Kills every child. Their own children become the shim's and are there for the next call.
-pub(crate) fn kill_all() {
+/// Kills every child. Their own children become the shim's and are there for the next call. An error
+/// if it cannot be told now who they are.
+pub(crate) fn kill_all() -> io::Result<()> {
     // Of the kernel's CONFIG_PROC_CHILDREN, see proc(5); exact here, since none is reaped meanwhile.
-    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let list = fs::read_to_string("/proc/thread-self/children")?;
     for pid in list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
         // A child that was not reaped keeps its pid. An error means that it is dead already.
-        let _ = pidfd_open(pid, PidfdFlags::empty())
-            .and_then(|pidfd| pidfd_send_signal(pidfd, Signal::KILL));
+        let _ = kill_process(pid, Signal::KILL);
     }
+    Ok(())
 }
 
 #[cfg(test)]

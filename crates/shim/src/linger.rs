@@ -1,26 +1,28 @@
 //! Keeps output that nobody has read yet readable after the process's exit.
+//!
+//! Nothing of the kernel's tells that somebody opens a pipe for reading but inotify, of which a user
+//! has 128 instances by default, fewer than containers can end at once. So the shim looks from time to
+//! time, for as long as it lingers: a reader finds the output at once, and its end a moment later.
 
-use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rustix::fs::inotify::{self, WatchFlags};
 use rustix::fs::{OFlags, fstat};
 use rustix::io::ioctl_fionread;
 
-use crate::poll::{EventFlags, Poller, Source};
-use crate::stdio::{OutputPipe, has_reader, own_path, reopen};
+use crate::stdio::{OutputPipe, has_reader, reopen};
 
-/// That a reader comes, or that the pipe is removed, which changes the number of its links.
-const COMES: WatchFlags = WatchFlags::OPEN.union(WatchFlags::ATTRIB);
+/// How long after something has changed it is looked again; then half as often each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// That a reader reads or goes. Nothing that [`Unread::settle`] does itself.
-const READS: WatchFlags =
-    WatchFlags::ACCESS.union(WatchFlags::CLOSE_NOWRITE).union(WatchFlags::ATTRIB);
+/// The longest time that a reader waits for the end of the output.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Pipes with unread output. A pipe forgets its content when the last descriptor is closed.
 pub(crate) struct Lingering {
     pipes: Vec<Unread>,
-    inotify: OwnedFd,
+    pause: Duration,
+    next_look: Instant,
 }
 
 /// A pipe with unread output.
@@ -34,73 +36,57 @@ enum Unread {
 
 impl Lingering {
     /// `None` if there is nothing to wait for.
-    pub(crate) fn new(pipes: Vec<OutputPipe>, poller: &Poller) -> io::Result<Option<Self>> {
-        let writers: io::Result<Vec<OwnedFd>> = pipes.iter().map(OutputPipe::write_end).collect();
-        // The shim's own reading ends.
-        drop(pipes);
-        let mut writers = writers?;
-        writers.retain(is_unread);
+    pub(crate) fn new(pipes: Vec<OutputPipe>) -> Option<Self> {
+        let mut pipes: Vec<OwnedFd> = pipes.into_iter().map(OutputPipe::into_both_ends).collect();
         // stdout and stderr may be one.
-        writers.dedup_by_key(|writer| fstat(writer).map(|stat| (stat.st_dev, stat.st_ino)).ok());
-        if writers.is_empty() {
-            return Ok(None);
-        }
-        let inotify =
-            inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        poller.watch(&inotify, Source::Readers, EventFlags::IN)?;
-        let pipes = writers.into_iter().map(Unread::Alone).collect();
-        Ok(Self { pipes, inotify }.check())
+        pipes.dedup_by_key(|pipe| fstat(pipe).map(|stat| (stat.st_dev, stat.st_ino)).ok());
+        let pipes = pipes.into_iter().map(Unread::Attended).collect();
+        Self { pipes, pause: FIRST_PAUSE, next_look: Instant::now() }.look()
+    }
+
+    /// When to look again.
+    pub(crate) fn next_look(&self) -> Instant {
+        self.next_look
     }
 
     /// Lets go of pipes that were read, or never will be; `None` when none is left.
     #[must_use]
-    pub(crate) fn check(mut self) -> Option<Self> {
-        // What happened does not matter, only how things are now.
-        while let Ok(1..) = rustix::io::read(&self.inotify, &mut [0_u8; 256]) {}
-        // Without descriptors for it, unread output is lost.
-        let settle = |pipe: Unread| pipe.settle(&self.inotify).ok().flatten();
-        self.pipes = self.pipes.into_iter().filter_map(settle).collect();
+    pub(crate) fn look(mut self) -> Option<Self> {
+        let attended = |pipes: &[Unread]| -> Vec<bool> {
+            pipes.iter().map(|pipe| matches!(pipe, Unread::Attended(_))).collect()
+        };
+        let before = attended(&self.pipes);
+        self.pipes = self.pipes.into_iter().filter_map(Unread::settle).collect();
+        let unchanged = attended(&self.pipes) == before;
+        self.pause = if unchanged { LONGEST_PAUSE.min(self.pause * 2) } else { FIRST_PAUSE };
+        self.next_look = Instant::now() + self.pause;
         (!self.pipes.is_empty()).then_some(self)
     }
 }
 
 impl Unread {
-    /// Looks whether somebody reads the pipe, and watches for what can change that.
-    fn settle(self, inotify: &OwnedFd) -> io::Result<Option<Self>> {
+    /// Looks whether somebody reads the pipe. Without a descriptor for that it stays as it is.
+    fn settle(self) -> Option<Self> {
         let writer = match self {
             Self::Alone(writer) => writer,
             // With a reading end of its own, the shim cannot see whether there is another.
-            Self::Attended(reader) => {
-                watch(inotify, &reader, WatchFlags::ATTRIB)?;
-                reopen(&reader, OFlags::WRONLY | OFlags::NONBLOCK)?
-            }
+            Self::Attended(reader) => match reopen(&reader, OFlags::WRONLY | OFlags::NONBLOCK) {
+                Ok(writer) => writer,
+                Err(_) => return Some(Self::Attended(reader)),
+            },
         };
         if !is_unread(&writer) {
             // Whoever has opened the pipe since its last writer left sees this one go.
-            return Ok(None);
+            return None;
         }
-        loop {
-            watch(inotify, &writer, READS)?;
-            if has_reader(&writer) {
-                let reader = reopen(&writer, OFlags::RDONLY | OFlags::NONBLOCK)?;
-                // Another may come while this one is still on its way out, which is told a moment
-                // before (fsnotify_close in the kernel's __fput), and is to see a writer go.
-                watch(inotify, &reader, READS.union(COMES))?;
-                // It may have been read before anybody watched.
-                return Ok(is_unread(&writer).then_some(Self::Attended(reader)));
-            }
-            watch(inotify, &writer, COMES)?;
-            if !has_reader(&writer) {
-                return Ok(Some(Self::Alone(writer)));
-            }
+        if !has_reader(&writer) {
+            return Some(Self::Alone(writer));
+        }
+        match reopen(&writer, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(reader) => Some(Self::Attended(reader)),
+            Err(_) => Some(Self::Alone(writer)),
         }
     }
-}
-
-/// Watches for these events of a pipe, and for no others any more.
-fn watch(inotify: &OwnedFd, pipe: &OwnedFd, events: WatchFlags) -> io::Result<()> {
-    inotify::add_watch(inotify, own_path(pipe), events)?;
-    Ok(())
 }
 
 fn is_unread(pipe: &OwnedFd) -> bool {
@@ -120,12 +106,10 @@ mod tests {
     use super::*;
 
     /// A pipe with "words" in it, of a process that has ended.
-    fn lingering(path: &Path) -> (Poller, Lingering) {
+    fn lingering(path: &Path) -> Lingering {
         let output = crate::stdio::open_output(path.to_str().unwrap(), OFlags::empty()).unwrap();
         File::from(output.writer).write_all(b"words").unwrap();
-        let poller = Poller::new().unwrap();
-        let lingering = Lingering::new(vec![output.pipe.unwrap()], &poller).unwrap().unwrap();
-        (poller, lingering)
+        Lingering::new(vec![output.pipe.unwrap()]).unwrap()
     }
 
     fn pipe(dir: &Path) -> std::path::PathBuf {
@@ -139,22 +123,16 @@ mod tests {
         rustix::fs::open(path, flags, Mode::empty()).unwrap().into()
     }
 
-    /// What the shim does when it is woken.
-    fn next(poller: &Poller, lingering: Lingering) -> Option<Lingering> {
-        assert_eq!(poller.wait().unwrap(), [(Source::Readers, EventFlags::IN)]);
-        lingering.check()
-    }
-
     #[test]
     fn a_reader_that_comes_reads_all_and_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
-        let (poller, lingering) = lingering(&path);
+        let lingering = lingering(&path);
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         let reader = open(&path);
-        let lingering = next(&poller, lingering).unwrap();
+        let lingering = lingering.look().unwrap();
         assert_eq!(read_to_string(&reader).unwrap(), "words");
-        assert!(next(&poller, lingering).is_none());
+        assert!(lingering.look().is_none());
     }
 
     #[test]
@@ -162,26 +140,53 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
         let mut first = open(&path);
-        let (poller, lingering) = lingering(&path);
+        let lingering = lingering(&path);
         assert!(matches!(lingering.pipes[0], Unread::Attended(_)));
         first.read_exact(&mut [0; 2]).unwrap();
         drop(first);
-        let lingering = next(&poller, lingering).unwrap();
+        let lingering = lingering.look().unwrap();
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         // It can be opened by one who waits for a writer, too.
         let second = File::open(&path).unwrap();
-        let lingering = next(&poller, lingering).unwrap();
+        let lingering = lingering.look().unwrap();
         assert_eq!(read_to_string(&second).unwrap(), "rds");
-        assert!(next(&poller, lingering).is_none());
+        assert!(lingering.look().is_none());
     }
 
     #[test]
     fn nobody_comes_for_a_pipe_that_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
-        let (poller, lingering) = lingering(&path);
+        let lingering = lingering(&path);
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         std::fs::remove_file(&path).unwrap();
-        assert!(next(&poller, lingering).is_none());
+        assert!(lingering.look().is_none());
+    }
+
+    #[test]
+    fn it_looks_less_often_while_nothing_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = pipe(dir.path());
+        let mut lingering = lingering(&path);
+        for _ in 0..10 {
+            lingering = lingering.look().unwrap();
+        }
+        assert_eq!(lingering.pause, LONGEST_PAUSE);
+        let _reader = open(&path);
+        lingering = lingering.look().unwrap();
+        assert_eq!(lingering.pause, FIRST_PAUSE);
+    }
+
+    #[test]
+    fn two_streams_may_be_one_pipe() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = pipe(dir.path());
+        let open_pipe =
+            || crate::stdio::open_output(path.to_str().unwrap(), OFlags::empty()).unwrap();
+        let (first, second) = (open_pipe(), open_pipe());
+        File::from(first.writer).write_all(b"words").unwrap();
+        drop(second.writer);
+        let lingering = Lingering::new(vec![first.pipe.unwrap(), second.pipe.unwrap()]).unwrap();
+        assert!(matches!(lingering.pipes[..], [Unread::Alone(_)]));
     }
 }

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use gantry_shim_proto::{DecodeError, FromShim, MAX_PACKET, SOCKET_FILE, ToShim};
 use rustix::io::Errno;
@@ -15,17 +16,23 @@ use rustix::net::{
 
 use crate::poll::{EventFlags, Poller, Source};
 
+/// How long a server waits that could not be taken in.
+const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+
 /// All connections. A restarted server makes a new one while an old one may still be open; each
 /// is told everything, and any of them may give orders.
 pub(crate) struct Link {
     poller: Poller,
     listener: Option<OwnedFd>,
+    /// When to listen again, if there was no descriptor left for a server that connects.
+    listen_again: Option<Instant>,
     peers: Vec<OwnedFd>,
 }
 
 impl Link {
     pub(crate) fn new(poller: &Poller) -> io::Result<Self> {
-        let mut link = Self { poller: poller.clone(), listener: None, peers: Vec::new() };
+        let mut link =
+            Self { poller: poller.clone(), listener: None, listen_again: None, peers: Vec::new() };
         let first = crate::sys::take_link();
         // Fails for what is no socket, so that a person who starts a shim is told.
         socket_type(&first)?;
@@ -47,11 +54,33 @@ impl Link {
         Ok(())
     }
 
-    /// Takes the next server in line.
+    /// Takes the next server in line. Where that fails, for want of descriptors, say, the line waits
+    /// for a while: it would be reported again and again otherwise.
     pub(crate) fn accept(&mut self) -> Option<BorrowedFd<'_>> {
-        let peer = accept_with(self.listener.as_ref()?, SocketFlags::CLOEXEC).ok()?;
+        let listener = self.listener.as_ref()?;
+        let peer = match accept_with(listener, SocketFlags::CLOEXEC) {
+            Ok(peer) => peer,
+            Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => return None,
+            Err(_) => {
+                let stopped = self.poller.change(listener, Source::Listener, EventFlags::empty());
+                self.listen_again = stopped.ok().map(|()| Instant::now() + LISTEN_AGAIN);
+                return None;
+            }
+        };
         self.add(peer).ok()?;
         self.peers.last().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn listen_again_at(&self) -> Option<Instant> {
+        self.listen_again
+    }
+
+    pub(crate) fn listen_again(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        self.listen_again = match self.poller.change(listener, Source::Listener, EventFlags::IN) {
+            Ok(()) => None,
+            Err(_) => Some(Instant::now() + LISTEN_AGAIN),
+        };
     }
 
     fn add(&mut self, peer: OwnedFd) -> io::Result<()> {
@@ -74,11 +103,10 @@ impl Link {
         records
     }
 
-    /// Tells every server.
-    pub(crate) fn send(&self, record: &FromShim, fd: Option<BorrowedFd<'_>>) {
-        for peer in &self.peers {
-            send(peer.as_fd(), record, fd);
-        }
+    /// Tells every server. One that cannot be told is hung up on, so that it looks for itself instead
+    /// of waiting for the word.
+    pub(crate) fn send(&mut self, record: &FromShim, fd: Option<BorrowedFd<'_>>) {
+        self.peers.retain(|peer| send(peer.as_fd(), record, fd).is_ok());
     }
 
     pub(crate) fn is_alone(&self) -> bool {
@@ -93,9 +121,12 @@ impl Link {
     }
 }
 
-/// A failure is not looked at: a server that is gone shows it by the end of its connection, and
-/// what a shim ever says fits into the socket's buffer.
-pub(crate) fn send(peer: BorrowedFd<'_>, record: &FromShim, fd: Option<BorrowedFd<'_>>) {
+/// Does not wait: what a shim ever says fits into the socket's buffer.
+pub(crate) fn send(
+    peer: BorrowedFd<'_>,
+    record: &FromShim,
+    fd: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
     let packet = record.encode();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -104,7 +135,7 @@ pub(crate) fn send(peer: BorrowedFd<'_>, record: &FromShim, fd: Option<BorrowedF
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    let _ = sendmsg(peer, &[IoSlice::new(&packet)], &mut control, flags);
+    sendmsg(peer, &[IoSlice::new(&packet)], &mut control, flags).map(drop)
 }
 
 enum Received {

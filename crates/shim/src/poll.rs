@@ -3,16 +3,16 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::io::retry_on_intr;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 
 pub(crate) use rustix::event::epoll::EventFlags;
+
+/// A wait is never longer, since older kernels count milliseconds in 31 bits (epoll_wait(2)).
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What a descriptor stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,24 +29,15 @@ pub(crate) enum Source {
     Input,
     /// Bytes on their way from the process's terminal.
     Output,
-    /// Somebody opened or removed an output pipe.
-    Readers,
-    /// Time is up.
-    Deadline,
-    /// The exit is to be written down again.
-    WriteAgain,
 }
 
-const SOURCES: [Source; 9] = [
+const SOURCES: [Source; 6] = [
     Source::Children,
     Source::Listener,
     Source::Peers,
     Source::Console,
     Source::Input,
     Source::Output,
-    Source::Readers,
-    Source::Deadline,
-    Source::WriteAgain,
 ];
 
 /// A handle to the one epoll instance.
@@ -77,31 +68,22 @@ impl Poller {
         let _ = epoll::delete(&*self.0, fd);
     }
 
-    /// Waits until something is ready.
-    pub(crate) fn wait(&self) -> io::Result<Vec<(Source, EventFlags)>> {
+    /// Waits until something is ready, or until a time that is named. It may return before, with
+    /// nothing. The time is not that of a timer, which takes a descriptor and can fail.
+    pub(crate) fn wait(&self, until: Option<Instant>) -> io::Result<Vec<(Source, EventFlags)>> {
         let mut events =
             [epoll::Event { flags: EventFlags::empty(), data: epoll::EventData::new_u64(0) }; 8];
+        let left = until.map(|time| time.saturating_duration_since(Instant::now()));
+        let timeout = left.and_then(|left| Timespec::try_from(left.min(LONGEST_WAIT)).ok());
         // Interrupted when the shim is stopped and continued, see signal(7).
-        let count = retry_on_intr(|| epoll::wait(&*self.0, &mut events[..], None))?;
+        let wait = || epoll::wait(&*self.0, &mut events[..], timeout.as_ref());
+        let count = retry_on_intr(wait)?;
         let known = |event: epoll::Event| {
             let index = usize::try_from(event.data.u64()).ok()?;
             Some((*SOURCES.get(index)?, event.flags))
         };
         Ok(events.into_iter().take(count).filter_map(known).collect())
     }
-}
-
-/// A timer that reports `source` once, unless it is closed before.
-pub(crate) fn timer(poller: &Poller, source: Source, time: Duration) -> io::Result<OwnedFd> {
-    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-    // Zero would disarm it.
-    let time = time.max(Duration::from_nanos(1));
-    let value = Timespec::try_from(time).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let once = Itimerspec { it_interval: Timespec::default(), it_value: value };
-    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
-    poller.watch(&timer, source, EventFlags::IN)?;
-    Ok(timer)
 }
 
 fn data(source: Source) -> epoll::EventData {

@@ -217,11 +217,11 @@ mod tests {
         let poller = Poller::new().unwrap();
         let mut pump = Pump::new(&poller, Source::Input, from, to).unwrap();
         write(&source, b"words").unwrap();
-        assert_eq!(poller.wait().unwrap(), [(Source::Input, EventFlags::IN)]);
+        assert_eq!(poller.wait(None).unwrap(), [(Source::Input, EventFlags::IN)]);
         assert_eq!(pump.step(), Step::Moved(5));
         pump.hurry();
         assert_eq!(pump.step(), Step::Starved);
-        assert_eq!(poller.wait().unwrap(), [(Source::Input, EventFlags::OUT)]);
+        assert_eq!(poller.wait(None).unwrap(), [(Source::Input, EventFlags::OUT)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{ExitFile, FromShim, Launch, LaunchError, ToShim, WaitStatus};
@@ -12,7 +12,7 @@ use crate::children::{self, Reaped};
 use crate::console::ConsoleSocket;
 use crate::launch::{Process, Runtime, system};
 use crate::link::{self, Link};
-use crate::poll::{self, EventFlags, Poller, Source};
+use crate::poll::{EventFlags, Poller, Source};
 use crate::streams::{Drained, Streams};
 
 /// How long an exit is held back for a reader that does not keep up with a terminal.
@@ -20,6 +20,9 @@ const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// How long until an exit that there was no room for is written down again.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long until children that could not be found are looked for again.
+const KILL_AGAIN: Duration = Duration::from_millis(200);
 
 enum Phase {
     /// For the launch order.
@@ -44,12 +47,14 @@ pub(crate) struct Shim {
     phase: Phase,
     streams: Streams,
     process: Option<Process>,
-    deadline: Option<OwnedFd>,
+    deadline: Option<Instant>,
     linger: Duration,
     /// The exit or the failed launch, once it was reported.
     last: Option<FromShim>,
     /// The exit, as long as it is not on disk, and when to try again.
-    unwritten: Option<(ExitFile, Option<OwnedFd>)>,
+    unwritten: Option<(ExitFile, Instant)>,
+    /// When to kill again what could not be killed.
+    kill_again: Option<Instant>,
     acknowledged: bool,
 }
 
@@ -68,6 +73,7 @@ impl Shim {
             linger: Duration::ZERO,
             last: None,
             unwritten: None,
+            kill_again: None,
             acknowledged: false,
         };
         if let Err(error) = shim.link.listen() {
@@ -80,9 +86,10 @@ impl Shim {
     /// Returns when there is nothing left to do.
     pub(crate) fn run(mut self) -> io::Result<()> {
         while !self.is_done() {
-            for (source, flags) in self.poller.wait()? {
+            for (source, flags) in self.poller.wait(self.next_time())? {
                 self.handle(source, flags);
             }
+            self.look_at_the_time();
         }
         self.link.close();
         reach(Point::ShimClosed);
@@ -108,9 +115,39 @@ impl Shim {
             Source::Console => self.receive_terminal(),
             Source::Input => self.streams.carry_input(flags),
             Source::Output => self.carry_output(),
-            Source::Readers => self.streams.check_readers(),
-            Source::Deadline => self.time_is_up(),
-            Source::WriteAgain => self.write_again(),
+        }
+    }
+
+    /// When there is something to do even if nothing happens.
+    fn next_time(&self) -> Option<Instant> {
+        let times = [
+            self.deadline,
+            self.unwritten.map(|(_, time)| time),
+            self.kill_again,
+            self.streams.next_look(),
+            self.link.listen_again_at(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    fn look_at_the_time(&mut self) {
+        let now = Instant::now();
+        let is_over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
+        if is_over(self.deadline) {
+            self.time_is_up();
+        }
+        if is_over(self.unwritten.map(|(_, time)| time)) {
+            self.write_again();
+        }
+        if is_over(self.kill_again) {
+            self.kill_again = None;
+            self.reap();
+        }
+        if is_over(self.streams.next_look()) {
+            self.streams.look_for_readers();
+        }
+        if is_over(self.link.listen_again_at()) {
+            self.link.listen_again();
         }
     }
 
@@ -119,10 +156,11 @@ impl Shim {
         let Some(peer) = self.link.accept() else { return };
         if let Some(process) = &self.process {
             let launched = FromShim::Launched { pid: process.number() };
-            link::send(peer, &launched, Some(process.pidfd()));
+            // One that is gone again shows it by the end of its connection.
+            let _ = link::send(peer, &launched, Some(process.pidfd()));
         }
         if let Some(last) = &self.last {
-            link::send(peer, last, None);
+            let _ = link::send(peer, last, None);
         }
     }
 
@@ -261,7 +299,9 @@ impl Shim {
                     }
                 }
                 Reaped::None if matches!(self.phase, Phase::Aborting(_)) => {
-                    return children::kill_all();
+                    let again = || Instant::now() + KILL_AGAIN;
+                    self.kill_again = children::kill_all().err().map(|_| again());
+                    return;
                 }
                 Reaped::None => return,
                 Reaped::Childless => break,
@@ -331,10 +371,7 @@ impl Shim {
             Ok(()) => None,
             // Its directory is gone, and with it all who could ask.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => {
-                let timer = poll::timer(&self.poller, Source::WriteAgain, WRITE_AGAIN);
-                Some((exit, timer.ok()))
-            }
+            Err(_) => Some((exit, Instant::now() + WRITE_AGAIN)),
         };
     }
 
@@ -359,11 +396,7 @@ impl Shim {
         }
     }
 
-    /// Without a timer the time is up at once.
     fn set_deadline(&mut self, time: Duration) {
-        match poll::timer(&self.poller, Source::Deadline, time) {
-            Ok(deadline) => self.deadline = Some(deadline),
-            Err(_) => self.time_is_up(),
-        }
+        self.deadline = Some(Instant::now() + time);
     }
 }

@@ -67,8 +67,13 @@ impl OutputPipe {
         Ok(has_reader)
     }
 
+    /// The descriptor, open for both.
+    pub(crate) fn into_both_ends(self) -> OwnedFd {
+        self.0
+    }
+
     /// A writing end, with which the pipe keeps what is in it but does not count as being read.
-    pub(crate) fn write_end(&self) -> io::Result<OwnedFd> {
+    fn write_end(&self) -> io::Result<OwnedFd> {
         reopen(&self.0, OFlags::WRONLY | OFlags::NONBLOCK)
     }
 }
@@ -83,7 +88,7 @@ pub(crate) fn has_reader(writer: &OwnedFd) -> bool {
 }
 
 /// The name under which an open file can be opened again, whatever became of its path.
-pub(crate) fn own_path(fd: &OwnedFd) -> String {
+fn own_path(fd: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
 }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use gantry_shim_proto::{Launch, LaunchError};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -179,13 +180,16 @@ impl Streams {
     /// After the exit and the drain: keeps what is unread.
     pub(crate) fn linger(&mut self) {
         let pipes = std::mem::take(&mut self.pipes);
-        // Without descriptors for it, unread output is lost; the exit is not.
-        self.lingering = Lingering::new(pipes, &self.poller).unwrap_or_default();
+        self.lingering = Lingering::new(pipes);
     }
 
-    /// Somebody opened, read, closed or removed an output pipe.
-    pub(crate) fn check_readers(&mut self) {
-        self.lingering = self.lingering.take().and_then(Lingering::check);
+    /// When to look for readers of unread output, if there is any.
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.lingering.as_ref().map(Lingering::next_look)
+    }
+
+    pub(crate) fn look_for_readers(&mut self) {
+        self.lingering = self.lingering.take().and_then(Lingering::look);
     }
 
     /// Whether output is still on its way or unread.
