@@ -156,6 +156,10 @@ impl ContainerBuilder {
     async fn write_bundle(&mut self) -> Result<Bundle> {
         let Some(spec) = self.spec.take() else { return Ok(Bundle::existing(&self.bundle)) };
         let dir = self.bundle.clone();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the caller's runtime has its own say about threads"
+        )]
         let written = tokio::task::spawn_blocking(move || Bundle::write(&dir, &spec)).await;
         written
             .unwrap_or_else(|e| Err(Error::io("write bundle", &self.bundle, io::Error::other(e))))

@@ -174,6 +174,10 @@ impl Daemon {
 }
 
 /// Runs what waits for disks or programs on a thread that may.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nothing is lost with this daemon: a restart restores"
+)]
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T> {

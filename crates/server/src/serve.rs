@@ -24,7 +24,7 @@ use crate::{
     rpc::{AdmissionLayer, Api, Aside, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
-    supervisor::{Lives, Services, Settings, Shims, Supervisor, Turns},
+    supervisor::{Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns},
     sys::Reaper,
     watchdog,
 };
@@ -82,7 +82,7 @@ pub(crate) async fn serve(
 
     let listen = config.listen.clone();
     let starting = supervisors.spawn(async move {
-        Ok::<_, ServeError>(Supervisor::start(services(&config, state)?).await?)
+        Ok::<_, ServeError>(Supervisor::start(services(&config, state)?).await)
     });
     let supervisor = tokio::select! {
         started = starting => {
@@ -150,7 +150,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
     let reaper = Reaper::start()?;
     let shim = ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
     let shim_cgroup = limit_memory(config)?;
-    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup);
+    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
     // The server may have moved by now.
     let hierarchies = Arc::new(Hierarchies::discover()?);
     Ok(Services {
@@ -169,11 +169,13 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
             deadline: config.runtime_timeout,
             environment: Environment::of_server(&config.runtime_env),
         },
-        shims: Arc::new(shims),
+        shims,
         moves: Moves::new(Arc::clone(&hierarchies)),
         hierarchies,
         lives: Lives::default(),
         turns: Turns::default(),
+        registry: Registry::default(),
+        remains: Remains::default(),
     })
 }
 

@@ -3,6 +3,8 @@
 mod callers;
 mod costs;
 mod descriptors;
+mod exits;
+mod few_descriptors;
 mod files;
 mod frozen;
 mod hangs;

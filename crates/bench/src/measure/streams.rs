@@ -115,6 +115,7 @@ async fn in_container(gantry: &Gantry, bundle: &Bundle, mib: usize) -> Result<f6
     let (_, exit) = gantry.create(bundle, Some(&path)).await?;
     // The writer is there by now, so that reading can wait.
     fcntl_setfl(output.as_fd(), OFlags::RDONLY)?;
+    #[expect(clippy::disallowed_methods, reason = "a measurement may fail")]
     let rate = tokio::task::spawn_blocking(move || read(output, mib)).await??;
     exit.arrived().await?;
     Ok(rate)

@@ -50,6 +50,10 @@ impl TimestampFile {
         while times.changed().await.is_ok() {
             let time = *times.borrow_and_update();
             let path = self.path.clone();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the caller's runtime has its own say about threads"
+            )]
             let saved = tokio::task::spawn_blocking(move || write(&path, time)).await;
             let saved = saved.unwrap_or_else(|e| Err(io::Error::other(e)));
             saved.map_err(|e| Error::io("save event timestamp", &self.path, e))?;

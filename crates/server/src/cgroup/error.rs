@@ -7,6 +7,8 @@ use std::{
 
 use nix::errno::Errno;
 
+use crate::sys::Trouble;
+
 /// An operation on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
@@ -58,6 +60,11 @@ impl CgroupError {
 
     pub(crate) fn malformed(path: &Path, line: &str) -> Self {
         Self::Malformed { path: path.to_owned(), line: line.to_owned() }
+    }
+
+    /// Descriptors or memory have run out: later it can succeed.
+    pub(crate) fn is_scarce(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
     }
 
     /// The file is not there: removed before it was opened (ENOENT) or after (ENODEV).

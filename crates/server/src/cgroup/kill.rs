@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use nix::{errno::Errno, libc::SIGKILL};
+use nix::libc::SIGKILL;
 use tokio::time::timeout;
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     file::{Reader, keyed, write},
     tree::check_is_a_containers,
 };
-use crate::sys::PidFd;
+use crate::sys::{PidFd, Trouble};
 
 /// Descriptors held at a time, so that a container of thousands does not exhaust the server's.
 const BATCH: usize = 64;
@@ -68,7 +68,7 @@ impl Cgroup {
             for &pid in batch {
                 match PidFd::open(pid) {
                     Ok(process) => opened.push((pid, process)),
-                    Err(error) if is_gone(&error) => {}
+                    Err(error) if Trouble::of(&error) == Trouble::Gone => {}
                     Err(error) => return Err(process_error("open process", pid, error)),
                 }
             }
@@ -80,7 +80,7 @@ impl Cgroup {
                 match process.send_signal(SIGKILL) {
                     Ok(()) if waited_for.len() < BATCH => waited_for.push(process),
                     Ok(()) => {}
-                    Err(error) if is_gone(&error) => {}
+                    Err(error) if Trouble::of(&error) == Trouble::Gone => {}
                     Err(error) => return Err(process_error("kill process", pid, error)),
                 }
             }
@@ -95,10 +95,6 @@ impl Cgroup {
         }
         Err(CgroupError::StillPopulated { path: dir.to_owned(), pids })
     }
-}
-
-fn is_gone(error: &std::io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::ESRCH as i32)
 }
 
 fn process_error(operation: &'static str, pid: u32, source: std::io::Error) -> CgroupError {

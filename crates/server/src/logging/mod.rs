@@ -97,11 +97,15 @@ impl Log {
         }
     }
 
+    /// Ends the server when anything in it panics, whoever might have looked at that: a task that is gone
+    /// is a message that is lost, and perhaps an exit that is never told. A restart loses nothing, since
+    /// containers live on and all that is known of them is on disk; the service manager makes one.
     fn take_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {
             tracing::error!(%panic, "a bug: gantryd ends");
             log.flush();
+            std::process::abort();
         }));
     }
 }

@@ -47,9 +47,15 @@ pub(crate) struct ShimLink(SeqPacket);
 /// What a shim reports.
 #[derive(Debug)]
 pub(crate) enum Report {
-    Launched { pid: u32, pidfd: PidFd },
+    /// The pidfd is an error where the server has no descriptor left for it, say.
+    Launched {
+        pid: u32,
+        pidfd: io::Result<PidFd>,
+    },
     LaunchFailed(LaunchError),
-    Exited { status: WaitStatus },
+    Exited {
+        status: WaitStatus,
+    },
 }
 
 impl ShimProgram {
@@ -115,8 +121,7 @@ impl ShimLink {
             };
             return Ok(Some(match record {
                 FromShim::Launched { pid } => {
-                    let pidfd = packet.fd.ok_or(io::ErrorKind::InvalidData)?;
-                    Report::Launched { pid, pidfd: PidFd::from_fd(pidfd)? }
+                    Report::Launched { pid, pidfd: packet.fd.and_then(PidFd::from_fd) }
                 }
                 FromShim::LaunchFailed(error) => Report::LaunchFailed(error),
                 FromShim::Exited { status, .. } => Report::Exited { status },

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::sys::Trouble;
+
 /// An operation on the state directory that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
@@ -20,6 +22,11 @@ impl StateError {
     /// The file is not there.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// Descriptors, memory or room have run out: later it can succeed.
+    pub(crate) fn is_scarce(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
     }
 
     /// There is no room for it.

@@ -1,26 +1,34 @@
 //! Locks the state directory against a second server.
 
-use std::{fs::File, sync::mpsc, thread, time::Duration};
+use std::{fs::File, io, sync::mpsc, thread, time::Duration};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 
 /// How long the lock may outlive a server that was killed. It is also held by a child that has not
 /// become a shim or runtime yet (it is closed on exec), which takes a moment on a busy host, and by a
 /// server with a thread in the kernel that cannot be interrupted (`cgroup/moves.rs`).
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `None` if another server holds it.
-pub(super) fn lock(file: File) -> Option<Flock<File>> {
+/// `None` if another server holds it. An error if it cannot be waited for.
+pub(super) fn lock(file: File) -> io::Result<Option<Flock<File>>> {
     let file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => return Some(lock),
-        Err((file, _)) => file,
+        Ok(lock) => return Ok(Some(lock)),
+        Err((file, Errno::EWOULDBLOCK)) => file,
+        Err((_, errno)) => return Err(errno.into()),
     };
     let (locked, waiting) = mpsc::channel();
     // flock(2) waits without a limit: in vain it does so until the server gives up and ends.
-    thread::spawn(move || {
+    thread::Builder::new().spawn(move || {
         let _ = locked.send(Flock::lock(file, FlockArg::LockExclusive));
-    });
-    waiting.recv_timeout(PATIENCE).ok()?.ok()
+    })?;
+    match waiting.recv_timeout(PATIENCE) {
+        Ok(Ok(lock)) => Ok(Some(lock)),
+        Ok(Err((_, errno))) => Err(errno.into()),
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -31,10 +39,10 @@ mod tests {
     fn a_lock_that_is_let_go_of_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let first = lock(File::create(&path).unwrap()).unwrap();
+        let first = lock(File::create(&path).unwrap()).unwrap().unwrap();
         let second = thread::spawn({
             let file = File::open(&path).unwrap();
-            move || lock(file).is_some()
+            move || lock(file).unwrap().is_some()
         });
         thread::sleep(Duration::from_millis(50));
         drop(first);
@@ -45,7 +53,7 @@ mod tests {
     fn a_lock_that_stays_is_anothers() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let _first = lock(File::create(&path).unwrap()).unwrap();
-        assert!(lock(File::open(&path).unwrap()).is_none());
+        let _first = lock(File::create(&path).unwrap()).unwrap().unwrap();
+        assert!(lock(File::open(&path).unwrap()).unwrap().is_none());
     }
 }

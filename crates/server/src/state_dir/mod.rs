@@ -9,6 +9,7 @@
 //!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
 //! <root>/new/<number>/                         a process's directory that is not in its place yet
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
+//! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
 //! <root>/trash/                                what is being removed
 //! <root>/quarantine/                           files that could not be read
 //! ```
@@ -34,6 +35,7 @@ pub(crate) use error::StateError;
 use error::failed;
 use file::{create_private_dir, create_private_dirs, list, read_json, write_json};
 use gantry_failpoints::{Point, reach};
+use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE};
 use nix::{
     fcntl::Flock,
     sys::statfs::{TMPFS_MAGIC, fstatfs},
@@ -42,10 +44,15 @@ pub(crate) use record::{ContainerRecord, ProcessRecord};
 use serde::Serialize;
 use trash::Trash;
 
-use crate::domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId};
+use crate::{
+    domain::{ContainerId, ContainerKey, ExitStatus, Life, Namespace, ProcessId},
+    sys::if_there,
+};
 
 /// Of directories that are not in their place yet.
 const NEW: &str = "new";
+/// Of containers that are over and not gone.
+const REMAINS: &str = "remains";
 const PROCESSES: &str = "processes";
 const CONTAINER_FILE: &str = "container.json";
 const PROCESS_FILE: &str = "process.json";
@@ -89,7 +96,9 @@ pub(crate) struct ProcessDir {
 impl StateDir {
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         let trash = root.join("trash");
-        for dir in [root, &root.join("containers"), &root.join("removed"), &trash] {
+        for dir in
+            [root, &root.join("containers"), &root.join("removed"), &root.join(REMAINS), &trash]
+        {
             create_private_dirs(dir)?;
         }
         let path = root.join("lock");
@@ -104,7 +113,8 @@ impl StateDir {
             other => other,
         };
         let file = file.map_err(failed("open", &path))?;
-        let lock = lock::lock(file).ok_or_else(|| StateError::Locked(root.to_owned()))?;
+        let lock = lock::lock(file).map_err(failed("lock", &path))?;
+        let lock = lock.ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
         for swept in [trash.sweep(), trash.take(&root.join(NEW))] {
@@ -169,6 +179,31 @@ impl StateDir {
         let path = self.root.join("removed").join(life.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
         Ok(self.container_dir(path))
+    }
+
+    /// The containers whose end was told, and of which something is left.
+    pub(crate) fn remains(&self) -> Result<Vec<ContainerDir>, StateError> {
+        let path = self.root.join(REMAINS);
+        let dirs = list(&path)?;
+        Ok(dirs.into_iter().map(|name| self.container_dir(path.join(name))).collect())
+    }
+
+    /// Notes that the end of a container that was set aside was told. It may be noted already.
+    pub(crate) fn keep_remains(
+        &self,
+        dir: &ContainerDir,
+        life: Life,
+    ) -> Result<ContainerDir, StateError> {
+        let path = self.root.join(REMAINS).join(life.0.to_string());
+        if dir.path != path {
+            fs::rename(&dir.path, &path).map_err(failed("keep", &dir.path))?;
+        }
+        Ok(self.container_dir(path))
+    }
+
+    /// Removes what is in the trash whenever a removal has failed, until it is gone.
+    pub(crate) async fn keep_trash_empty(&self) {
+        self.trash.keep_empty().await;
     }
 
     /// Puts a file that cannot be read out of the way, for a person to look at.
@@ -265,10 +300,26 @@ impl ProcessDir {
         read_json(&self.path.join(PROCESS_FILE))
     }
 
-    /// The end of a file that the runtime or the shim wrote, if it is there, as
+    /// The end of a file that the runtime or the shim wrote, if it is there and a regular file, as
     /// [`file::read_tail`] gives.
-    pub(crate) fn text(&self, file: &str) -> Option<String> {
-        file::read_tail(&self.path.join(file)).ok()
+    pub(crate) fn text(&self, file: &str) -> Result<Option<String>, StateError> {
+        let path = self.path.join(file);
+        match if_there(file::read_tail(&path)) {
+            // Not a file, today or tomorrow.
+            Err(error) if matches!(error.raw_os_error(), None | Some(nix::libc::ELOOP)) => Ok(None),
+            other => other.map_err(failed("read", &path)),
+        }
+    }
+
+    /// Who the process is, as its shim wrote down; `None` if it did not, or the file is damaged.
+    pub(crate) fn started(&self) -> Result<Option<ProcessIdentity>, StateError> {
+        Ok(self.text(STARTED_FILE)?.as_deref().and_then(ProcessIdentity::from_json))
+    }
+
+    /// How the process ended, as its shim wrote down; `None` if it did not, or the file is damaged.
+    pub(crate) fn exit(&self) -> Result<Option<ExitStatus>, StateError> {
+        let exit = self.text(EXIT_FILE)?.as_deref().and_then(ExitFile::from_json);
+        Ok(exit.map(|exit| exit.status.into()))
     }
 
     /// Writes a file that the runtime reads; its path.
@@ -295,8 +346,9 @@ impl ProcessDir {
         File::create(&path).map_err(failed("create", &path)).map(drop)
     }
 
-    pub(crate) fn is_journalled(&self) -> bool {
-        self.path.join(JOURNALLED_FILE).exists()
+    pub(crate) fn is_journalled(&self) -> Result<bool, StateError> {
+        let path = self.path.join(JOURNALLED_FILE);
+        path.try_exists().map_err(failed("look for", &path))
     }
 
     pub(crate) fn remove(&self) -> Result<(), StateError> {

@@ -9,7 +9,10 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 use super::{StateError, error::failed, file::list};
+use crate::sys::Backoff;
 
 /// Where directories are moved before their content is removed.
 #[derive(Debug, Clone)]
@@ -18,32 +21,66 @@ pub(super) struct Trash(Arc<TrashDir>);
 #[derive(Debug)]
 struct TrashDir {
     path: PathBuf,
-    /// Makes names unique; the directory is empty when a server starts.
+    /// Makes names unique beside those of this server.
     count: AtomicU64,
+    /// Something could not be removed.
+    full: Notify,
 }
 
 impl Trash {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self(Arc::new(TrashDir { path, count: AtomicU64::new(0) }))
+        Self(Arc::new(TrashDir { path, count: AtomicU64::new(0), full: Notify::new() }))
     }
 
-    /// Removes a directory: for anyone who looks, at once. It may be gone already.
+    /// Removes a directory: for anyone who looks, at once. It may be gone already. What cannot be
+    /// removed now is later, see [`Self::keep_empty`].
     pub(super) fn take(&self, path: &Path) -> Result<(), StateError> {
-        let count = self.0.count.fetch_add(1, Ordering::Relaxed);
-        let there = self.0.path.join(count.to_string());
-        match fs::rename(path, &there) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(failed("remove", path))?,
-        }
-        fs::remove_dir_all(&there).map_err(failed("remove", &there))
-    }
-
-    /// Removes what an earlier server had no time to.
-    pub(super) fn sweep(&self) -> Result<(), StateError> {
-        for name in list(&self.0.path)? {
-            let path = self.0.path.join(name);
-            fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
+        let there = loop {
+            let count = self.0.count.fetch_add(1, Ordering::Relaxed);
+            let there = self.0.path.join(count.to_string());
+            match fs::rename(path, &there) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // Of an earlier server, which could not be removed.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                result => {
+                    result.map_err(failed("remove", path))?;
+                    break there;
+                }
+            }
+        };
+        if let Err(error) = remove(&there) {
+            tracing::warn!(%error, "files are left in the trash; they are removed later");
+            self.0.full.notify_one();
         }
         Ok(())
+    }
+
+    /// Removes what an earlier server, or an earlier attempt, could not.
+    pub(super) fn sweep(&self) -> Result<(), StateError> {
+        let mut swept = Ok(());
+        for name in list(&self.0.path)? {
+            swept = swept.and(remove(&self.0.path.join(name)));
+        }
+        swept.inspect_err(|_| self.0.full.notify_one())
+    }
+
+    /// Empties it whenever something could not be removed at once.
+    pub(super) async fn keep_empty(&self) {
+        loop {
+            self.0.full.notified().await;
+            let mut backoff = Backoff::new();
+            while let Err(error) = self.sweep() {
+                tracing::debug!(%error, "the trash cannot be emptied yet");
+                backoff.pause().await;
+            }
+        }
+    }
+}
+
+/// Somebody else may be removing it too.
+fn remove(path: &Path) -> Result<(), StateError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result.map_err(failed("remove", path)),
     }
 }

@@ -7,16 +7,18 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gantry_failpoints::{Point, reach};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
-    Caller, LaunchPermit, OnShimDeath, Registry, Services, SupervisorError,
+    Caller, LaunchPermit, OnShimDeath, Services, SupervisorError,
     create::{Created, Identity, NewContainer, bring_up},
     ended::EndedExecs,
     exec::{NewExec, start_exec},
-    handle::{ContainerHandle, ContainerView, MAILBOX, Reply, Request},
+    handle::{ContainerHandle, ContainerView, Reply, Request},
     oom::OomTask,
     process::{RunningProcess, WithoutShim},
+    reattach::{TakenUp, TakingUp},
+    remains::Remaining,
     seen::LastKnown,
 };
 use crate::{
@@ -30,6 +32,10 @@ use crate::{
 /// What a container's task is told.
 pub(super) enum Message {
     Request(Request),
+    /// What became of a container of an earlier server is known now.
+    TakenUp(Box<TakenUp>),
+    /// What became of it should be known by now.
+    Delayed,
     /// The first process was started, or was not.
     Created {
         result: Result<Box<Created>, SupervisorError>,
@@ -57,8 +63,8 @@ pub(super) enum Message {
     },
     /// Nothing lives in the container any more.
     Cleared,
-    /// Neither the runtime nor the kernel knows of the container any more.
-    Removed,
+    /// Neither the runtime nor the kernel knows of the container any more; or what is left of it.
+    Removed(Result<(), Remaining>),
 }
 
 impl From<Request> for Message {
@@ -107,7 +113,6 @@ impl Member {
 /// The task of one container.
 pub(super) struct Actor {
     pub(super) services: Arc<Services>,
-    pub(super) registry: Registry,
     pub(super) identity: Identity,
     pub(super) init: Arc<ProcessSpec>,
     pub(super) lifecycle: Lifecycle,
@@ -117,6 +122,10 @@ pub(super) struct Actor {
     /// Execs that have ended.
     pub(super) ended: EndedExecs,
     pub(super) oom: Option<OomTask>,
+    /// Tells launches of further processes that the first one has ended.
+    pub(super) init_ended: watch::Sender<bool>,
+    /// As long as it is not known what became of it while no server was there.
+    pub(super) taking_up: Option<TakingUp>,
     pub(super) operation: Option<Operation>,
     pub(super) cleared: bool,
     pub(super) removing: bool,
@@ -129,20 +138,12 @@ pub(super) struct Actor {
 impl Actor {
     pub(super) fn new(
         services: Arc<Services>,
-        registry: Registry,
         identity: Identity,
         init: &ProcessSpec,
-    ) -> (Self, ContainerHandle) {
-        let (mailbox, messages) = mpsc::channel(MAILBOX);
-        let handle = ContainerHandle {
-            key: identity.key.clone(),
-            mailbox: mailbox.clone(),
-            half_made: false,
-            last_known: LastKnown::default(),
-        };
-        let actor = Self {
+        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+    ) -> Self {
+        Self {
             services,
-            registry,
             lifecycle: Lifecycle::new(identity.life),
             identity,
             init: Arc::new(init.clone()),
@@ -151,15 +152,16 @@ impl Actor {
             members: BTreeMap::new(),
             ended: EndedExecs::default(),
             oom: None,
+            init_ended: watch::Sender::new(false),
+            taking_up: None,
             operation: None,
             cleared: false,
             removing: false,
             gone: false,
-            last_known: handle.last_known.clone(),
-            mailbox,
+            last_known: handle.last_known,
+            mailbox: handle.mailbox,
             messages,
-        };
-        (actor, handle)
+        }
     }
 
     /// Makes the container, then runs it.
@@ -193,7 +195,9 @@ impl Actor {
 
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Request(request) => self.request(request),
+            Message::Request(request) => self.wait(request),
+            Message::TakenUp(taken_up) => self.taken_up(*taken_up),
+            Message::Delayed => self.delayed(),
             Message::Created { result, reply, permit } => {
                 self.created(result, reply);
                 drop(permit);
@@ -207,7 +211,7 @@ impl Actor {
                 self.operated(operation, result, reply);
             }
             Message::Cleared => self.cleared(),
-            Message::Removed => self.removed(),
+            Message::Removed(result) => self.removed(result),
         }
     }
 
@@ -235,7 +239,7 @@ impl Actor {
         let Created { process, record, oom } = match result {
             Ok(created) => *created,
             Err(error) => {
-                self.registry.release_after(&self.identity.key, || ());
+                self.services.registry.release_after(&self.identity.key, || ());
                 self.gone = true;
                 // A caller that is gone needs no answer.
                 let _ = reply.send(Err(error));
@@ -308,7 +312,8 @@ impl Actor {
             return;
         }
         let capability_list = self.record.as_ref().is_some_and(|record| record.capability_list);
-        let new = NewExec { caller, life, spec: Arc::new(*spec), capability_list };
+        let init_ended = self.init_ended.subscribe();
+        let new = NewExec { caller, life, spec: Arc::new(*spec), capability_list, init_ended };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let result = start_exec(&services, &identity, &new, &mut reply).await;
@@ -350,7 +355,9 @@ impl Actor {
     fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.members.get(&ProcessId::init());
         match error {
-            SupervisorError::Oci(_) if init.is_none_or(Member::has_ended) => {
+            SupervisorError::Oci(_) | SupervisorError::CallerGone
+                if init.is_none_or(Member::has_ended) =>
+            {
                 Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()
             }
             other => other,

@@ -4,7 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
 
-use super::{NotOurs, Services, actor::Message, create::Identity, forget::Claim, oom::OomTask};
+use super::{
+    Services, actor::Message, create::Identity, forget::Claim, oom::OomTask, remains::Remaining,
+};
 use crate::{
     cgroup::{Cgroup, CgroupError},
     oci::OciError,
@@ -19,68 +21,87 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 const DELETE_ATTEMPTS: u32 = 3;
 
 impl Services {
-    /// Kills what is left in a container whose first process has ended.
+    /// Kills what is left in a container whose first process has ended. What cannot be killed now is
+    /// once the container is to be removed.
     pub(super) async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) {
-        if let Some(cgroup) = cgroup
-            && let Err(error) = cgroup.kill_all(KILL_DEADLINE).await
-        {
+        if let Err(error) = self.kill_within(KILL_DEADLINE, cgroup).await {
             let error = chain(&error);
             tracing::warn!(container = %identity.key, error, "cannot kill what is left");
         }
     }
 
-    /// Removes the container from the runtime, and its cgroup, unless the id is another's there.
+    async fn kill_within(
+        &self,
+        time: Duration,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<(), CgroupError> {
+        let Some(cgroup) = cgroup else { return Ok(()) };
+        match cgroup.kill_all(time).await {
+            // It will never be the container's to kill in.
+            Err(error @ CgroupError::NotAContainer { .. }) => {
+                tracing::warn!(error = chain(&error), "nothing is killed");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Removes the container from the runtime, and its cgroup, unless the id is another's there. An
+    /// error tells what is left of it.
     pub(super) async fn delete(
         &self,
         identity: &Identity,
         cgroup: Option<&Cgroup>,
         claim: Claim<'_>,
-    ) -> Result<(), NotOurs> {
-        let id = &identity.key.id;
+    ) -> Result<(), Remaining> {
         if let Err(not_ours) = self.require_ours(identity, claim).await {
             let error = chain(&not_ours);
             tracing::warn!(container = %identity.key, error, "the runtime is not told to delete it");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
-                self.leave_cgroup(identity, cgroup);
+                // What cannot be removed now is when the runtime has been asked.
+                let _ = leave_cgroup(identity, cgroup);
             }
-            return Err(not_ours);
+            return Err(Remaining::NotOurs(not_ours));
         }
-        let mut result = self.runtimes.delete(&identity.runtime, id).await;
+        let deleted = self.delete_from_runtime(identity).await.map_err(Remaining::Runtime);
+        reach(Point::ServerRuntimeDeleted);
+        let Some(cgroup) = cgroup else { return deleted };
+        let killed = self.kill_within(KILL_DEADLINE, Some(cgroup)).await;
+        let left = leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup);
+        reach(Point::ServerCgroupRemoved);
+        deleted.and(killed.map_err(Remaining::Processes)).and(left)
+    }
+
+    async fn delete_from_runtime(&self, identity: &Identity) -> Result<(), OciError> {
+        let (runtime, id) = (&identity.runtime, &identity.key.id);
+        let mut result = self.runtimes.delete(runtime, id).await;
         for _ in 1..DELETE_ATTEMPTS {
             if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
                 break;
             }
-            result = self.runtimes.delete(&identity.runtime, id).await;
+            result = self.runtimes.delete(runtime, id).await;
         }
-        if let Err(error) = result {
-            tracing::warn!(container = %identity.key, %error, "the runtime does not delete it");
+        let Err(error) = result else { return Ok(()) };
+        // Some runtimes refuse to delete what they do not know.
+        if matches!(error, OciError::Refused { .. })
+            && matches!(self.runtimes.state(runtime, id).await, Ok(None))
+        {
+            return Ok(());
         }
-        reach(Point::ServerRuntimeDeleted);
-        let Some(cgroup) = cgroup else { return Ok(()) };
-        self.kill_rest(identity, Some(cgroup)).await;
-        self.leave_cgroup(identity, cgroup);
-        reach(Point::ServerCgroupRemoved);
-        Ok(())
+        Err(error)
     }
+}
 
-    /// Removes the cgroup of a container that has ended, unless others use it.
-    fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) {
-        let left = match cgroup.pids() {
-            Ok(pids) if !pids.is_empty() => {
-                let container = &identity.key;
-                tracing::info!(%container, ?pids, "others use its cgroup, which stays");
-                return;
-            }
-            Ok(_) => cgroup.remove(),
-            Err(error) => Err(error),
-        };
-        match left {
-            Ok(()) | Err(CgroupError::Removed) => {}
-            Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(container = %identity.key, error, "cannot remove its cgroup");
-            }
-        }
+/// Removes the cgroup of a container that has ended, unless others use it.
+fn leave_cgroup(identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
+    let pids = cgroup.pids()?;
+    if !pids.is_empty() {
+        tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
+        return Ok(());
+    }
+    match cgroup.remove() {
+        Err(CgroupError::Removed) => Ok(()),
+        other => other,
     }
 }
 
@@ -115,7 +136,5 @@ pub(super) async fn remove(
     identity: Identity,
     cgroup: Option<Cgroup>,
 ) -> Message {
-    // Whatever is left in the runtime, it has ended.
-    let _ = services.delete(&identity, cgroup.as_ref(), Claim::Ended).await;
-    Message::Removed
+    Message::Removed(services.delete(&identity, cgroup.as_ref(), Claim::Ended).await)
 }

@@ -6,13 +6,14 @@ use gantry_failpoints::{Point, reach};
 use tokio::sync::oneshot;
 
 use super::{
-    Caller, LaunchPermit, NotOurs, Registry, Services, Supervisor, SupervisorError,
+    Caller, Services, Supervisor, SupervisorError,
     actor::Actor,
     forget::{Claim, Seen},
-    handle::{ContainerView, Reply},
+    handle::{ContainerHandle, ContainerView, Reply},
     launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
     process::RunningProcess,
+    remains::Remaining,
     turns::Lane,
 };
 use crate::{
@@ -69,10 +70,15 @@ impl Supervisor {
         let runtime = self.find_runtime(&new).await?;
         let key = ContainerKey { namespace, id: new.id.clone() };
         let dir = services.state.container(&key);
-        self.await_removal_of_half_made(&key).await;
+        services.remains.hurry(&key).await;
+        let (handle, messages) = ContainerHandle::new(key.clone());
+        services.registry.take(&handle).await?;
         let identity =
             Identity { key, life: services.lives.next(), dir, runtime, seen: Seen::default() };
-        let answer = self.spawn_actor(identity, new, permit)?;
+        let init = new.bundle.init();
+        let actor = Actor::new(Arc::clone(services), identity, init, (handle, messages));
+        let (reply, answer) = oneshot::channel();
+        tokio::spawn(actor.create(new, reply, permit));
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
 
@@ -86,38 +92,12 @@ impl Supervisor {
         let find = move |_: &Path| services.runtime(&name, &args);
         Ok(self.disks().run("look for", Path::new(&new.runtime), find).await??)
     }
-
-    /// What an earlier server left half made is on its way out, and does not hold the id.
-    async fn await_removal_of_half_made(&self, key: &ContainerKey) {
-        let found = self.0.registry.lock().get(key).cloned();
-        if let Some(handle) = found.filter(|handle| handle.half_made) {
-            handle.mailbox.closed().await;
-        }
-    }
-
-    fn spawn_actor(
-        &self,
-        identity: Identity,
-        new: NewContainer,
-        permit: LaunchPermit,
-    ) -> Result<oneshot::Receiver<Result<ContainerView, SupervisorError>>, SupervisorError> {
-        let services = Arc::clone(&self.0.services);
-        let (actor, handle) = Actor::new(services, self.registry(), identity, new.bundle.init());
-        self.0.registry.reserve(&handle)?;
-        let (reply, answer) = oneshot::channel();
-        tokio::spawn(actor.create(new, reply, permit));
-        Ok(answer)
-    }
-
-    pub(super) fn registry(&self) -> Registry {
-        self.0.registry.clone()
-    }
 }
 
 /// Makes the container, unless its caller goes away meanwhile. What an earlier server or a killed
 /// runtime left of this very container is removed first, if it turns out to be in the way.
 pub(super) async fn bring_up(
-    services: &Services,
+    services: &Arc<Services>,
     identity: &Identity,
     new: &NewContainer,
     reply: &mut Reply<ContainerView>,
@@ -131,7 +111,9 @@ pub(super) async fn bring_up(
             Ok((process, oom)) => return Ok(Created { process, record, oom }),
             Err(error) => match undo(services, identity, &record, is_taken(&error)).await {
                 Ok(()) if first && is_taken(&error) => first = false,
-                Err(not_ours) if is_taken(&error) => return Err(not_ours.into()),
+                Err(Remaining::NotOurs(not_ours)) if is_taken(&error) => {
+                    return Err(not_ours.into());
+                }
                 _ => return Err(error),
             },
         }
@@ -197,10 +179,10 @@ async fn start(
         identity.dir.write(record)?;
         reach(Point::ServerCgroupRecorded);
     }
-    let oom = record
-        .cgroup
-        .as_ref()
-        .and_then(|cgroup| ArmedOomWatch::arm(id, cgroup, kills_before.unwrap_or(0)));
+    // A new container lives without a watch where there is no descriptor for one.
+    let oom = record.cgroup.as_ref().and_then(|cgroup| {
+        ArmedOomWatch::arm(id, cgroup, kills_before.unwrap_or(0)).ok().flatten()
+    });
     if matches!(start, Start::Create)
         && let Err(error) = services.runtimes.start(&identity.runtime, id).await
     {
@@ -224,19 +206,19 @@ fn is_taken(error: &SupervisorError) -> bool {
 /// Leaves nothing of a container that did not come to be, nor of an earlier life that was in its way.
 /// Another's container, of which the runtime was told without this server, is left alone.
 async fn undo(
-    services: &Services,
+    services: &Arc<Services>,
     identity: &Identity,
     record: &ContainerRecord,
     taken: bool,
-) -> Result<(), NotOurs> {
+) -> Result<(), Remaining> {
     let claim = Claim::Failed { bundle: &record.bundle, taken };
     let deleted = services.delete(identity, record.own_cgroup(), claim).await;
     if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);
     }
-    if let Err(error) = identity.dir.remove() {
-        tracing::error!(container = %identity.key, %error, "a failed create leaves files behind");
-    }
+    // What was there before, and is not known to be ours, is nothing to come back for.
+    let not_ours = |error: &Remaining| error.is_anothers() || taken;
+    services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours));
     reach(Point::ServerUndone);
     deleted
 }

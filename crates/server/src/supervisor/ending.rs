@@ -10,6 +10,8 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 use super::{
     actor::{Actor, Member, Operation},
     clear,
+    create::Identity,
+    remains::{Over, Remaining},
     turns::Lane,
 };
 use crate::{
@@ -27,6 +29,7 @@ impl Actor {
             }
             self.lifecycle.init_exited(status);
             self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
+            self.init_ended.send_replace(true);
             reach(Point::ServerInitExited);
             self.dismiss_early(process);
             reach(Point::ServerInitDismissed);
@@ -47,7 +50,8 @@ impl Actor {
     /// A shim whose word is on disk need not wait for the journal.
     fn dismiss_early(&self, process: &ProcessId) {
         let dir = self.identity.dir.process(process);
-        if dir.text(EXIT_FILE).is_some()
+        // One that cannot be read waits for the journal.
+        if matches!(dir.text(EXIT_FILE), Ok(Some(_)))
             && let Some(member) = self.members.get(process)
         {
             dismiss(member);
@@ -95,10 +99,15 @@ impl Actor {
         self.work(clear::remove(services, identity, cgroup));
     }
 
-    /// Frees the id, and reports the exit. What the disk says goes last.
-    pub(super) fn removed(&mut self) {
+    /// Frees the id, and reports the exit. What the disk says goes last, and not before all else has.
+    pub(super) fn removed(&mut self, result: Result<(), Remaining>) {
         let key = &self.identity.key;
+        let result = result.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
+        if let Err(error) = &result {
+            tracing::warn!(container = %key, %error, "it is over, but not gone yet");
+        }
         let aside = self.services.state.set_aside(&self.identity.dir, self.identity.life);
+        let is_aside = aside.is_ok();
         let dir = aside.unwrap_or_else(|error| {
             tracing::error!(container = %key, %error, "cannot set its state aside");
             self.identity.dir.clone()
@@ -106,13 +115,29 @@ impl Actor {
         reach(Point::ServerSetAside);
         // Together: whoever sees the exit finds the id free, and whoever finds no container finds
         // its exit.
-        let durable = self.registry.release_after(key, || match self.lifecycle.removed() {
+        let told = self.services.registry.release_after(key, || match self.lifecycle.removed() {
             Some(event) => self.publish(event),
             None => true,
         });
         reach(Point::ServerExitJournalled);
-        if durable && let Err(error) = dir.remove() {
-            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
+        match self.record.take() {
+            Some(record) if is_aside => {
+                let identity = Identity { dir, ..self.identity.clone() };
+                self.services.remove_remains(Over {
+                    identity,
+                    record,
+                    ended: true,
+                    told,
+                    deleted: result.is_ok(),
+                });
+            }
+            _ if told => {
+                if let Err(error) = dir.remove() {
+                    tracing::error!(container = %self.identity.key, %error, "leaves files behind");
+                }
+            }
+            // What the disk says of it stays until the journal does.
+            _ => {}
         }
         reach(Point::ServerStateRemoved);
         for member in self.members.values() {

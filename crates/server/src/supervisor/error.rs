@@ -64,7 +64,7 @@ pub(crate) enum SupervisorError {
     Shim { process: ProcessId, source: io::Error },
     #[error("cannot start the shim {path}: {source}", path = .path.display())]
     StartShim { path: PathBuf, source: io::Error },
-    /// The caller went away before its container or process had come to be.
+    /// The caller, or the container itself, went away before a container or process had come to be.
     #[error("the caller gave up")]
     CallerGone,
     /// The task of the container ended without an answer.

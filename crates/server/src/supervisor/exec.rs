@@ -1,8 +1,9 @@
 //! Starts a further process in a container.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
+use tokio::{sync::watch, time::sleep};
 
 use super::{
     Caller, Services, SupervisorError,
@@ -18,6 +19,10 @@ use crate::{
     state_dir::{ProcessDir, ProcessRecord},
 };
 
+/// How long a launch may go on once the container's first process has ended: that of a process which
+/// has just come to be, and ended the container, is told.
+const LAST_CHANCE: Duration = Duration::from_millis(200);
+
 /// What the runtime reads of the process, in the process's directory.
 const SPEC_FILE: &str = "spec.json";
 
@@ -29,9 +34,11 @@ pub(super) struct NewExec {
     pub(super) spec: Arc<ProcessSpec>,
     /// The container's runtime takes capabilities as a plain list.
     pub(super) capability_list: bool,
+    /// Whether the container's first process has ended.
+    pub(super) init_ended: watch::Receiver<bool>,
 }
 
-/// Starts the process, unless its caller goes away meanwhile. After an error, nothing of it is
+/// Starts the process, unless its caller goes away meanwhile, or the container's first process ends. After an error, nothing of it is
 /// left.
 pub(super) async fn start_exec(
     services: &Services,
@@ -71,5 +78,19 @@ async fn start(
         let runtime = identity.runtime.clone();
         Ok(RuntimeCall { runtime, verb: Verb::Exec, argv, env: Vec::new() })
     };
-    services.launch((shim, dir, spec), call, (turn, reply.closed())).await
+    let given_up = async {
+        tokio::select! {
+            () = reply.closed() => {}
+            () = become_hopeless(new.init_ended.clone()) => {}
+        }
+    };
+    services.launch((shim, dir, spec), call, (turn, given_up)).await
+}
+
+/// Until there is no container any more to start a process in. Its end waits for what is being started
+/// in it, and a runtime that hangs must not hold that back.
+async fn become_hopeless(mut ended: watch::Receiver<bool>) {
+    // An error means that the container's task is gone.
+    let _ = ended.wait_for(|ended| *ended).await;
+    sleep(LAST_CHANCE).await;
 }

@@ -6,12 +6,13 @@
 //! container is not this server's until that is proven.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use gantry_shim_proto::{Identity as ProcessIdentity, PID_FILE, STARTED_FILE};
+use gantry_shim_proto::PID_FILE;
 use tokio::time::sleep;
 
 use super::{Services, SupervisorError, create::Identity};
@@ -82,16 +83,23 @@ impl Identity {
         }
     }
 
-    /// The first process, as far as one came to be, and if it still lives.
-    fn init(&self) -> Option<u32> {
+    /// The first process, as far as one came to be, and if it still lives. An error is no answer.
+    fn init(&self) -> Result<Option<u32>, OciError> {
         let dir = self.dir.process(&ProcessId::init());
-        match dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json) {
+        let unknown = |source| OciError::System {
+            what: "read which process is the container's".to_owned(),
+            source,
+        };
+        match dir.started().map_err(|error| unknown(io::Error::other(error)))? {
             Some(started) => {
-                let same = process_start_time(started.pid)? == started.start_time;
-                same.then_some(started.pid)
+                let time = process_start_time(started.pid).map_err(unknown)?;
+                Ok((time == Some(started.start_time)).then_some(started.pid))
             }
             // The runtime wrote it for this container, and the shim had no time to.
-            None => dir.text(PID_FILE)?.trim().parse().ok(),
+            None => {
+                let text = dir.text(PID_FILE).map_err(|error| unknown(io::Error::other(error)))?;
+                Ok(text.and_then(|text| text.trim().parse().ok()))
+            }
         }
     }
 }
@@ -108,8 +116,9 @@ impl Services {
         }
         let id = &identity.key.id;
         let state = self.ask(identity, claim).await;
-        let state = state.map_err(|source| NotOurs::Unknown { id: id.clone(), source })?;
-        match state.filter(|state| !is_ours(state, claim, identity.init())) {
+        let unknown = |source| NotOurs::Unknown { id: id.clone(), source };
+        let (state, init) = (state.map_err(unknown)?, identity.init().map_err(unknown)?);
+        match state.filter(|state| !is_ours(state, claim, init)) {
             None => Ok(()),
             Some(RuntimeState { bundle, pid }) => {
                 Err(NotOurs::Another { id: id.clone(), bundle, pid })

@@ -47,6 +47,23 @@ pub(super) enum Request {
     Checkpoint(PathBuf, Box<CheckpointConfig>, Reply<()>),
 }
 
+impl Request {
+    /// Answers that it is not done. The caller may have gone.
+    pub(super) fn refuse(self, error: SupervisorError) {
+        let _ = match self {
+            Self::View(reply) => reply.send(Err(error)).is_ok(),
+            Self::Exec(_, _, reply) => reply.send(Err(error)).is_ok(),
+            Self::Signal { reply, .. }
+            | Self::Resize { reply, .. }
+            | Self::CloseStdin { reply, .. }
+            | Self::Pause(reply)
+            | Self::Resume(reply)
+            | Self::Update(_, reply)
+            | Self::Checkpoint(_, _, reply) => reply.send(Err(error)).is_ok(),
+        };
+    }
+}
+
 /// Limits that are to change.
 #[derive(Debug)]
 pub(crate) struct NewLimits {
@@ -82,6 +99,12 @@ pub(crate) struct ContainerHandle {
 }
 
 impl ContainerHandle {
+    /// Of a task that is to read the messages.
+    pub(super) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<super::actor::Message>) {
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
+        (Self { key, mailbox, half_made: false, last_known: LastKnown::default() }, messages)
+    }
+
     pub(crate) async fn view(&self) -> Result<ContainerView, SupervisorError> {
         self.ask(Request::View).await
     }

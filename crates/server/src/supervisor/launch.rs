@@ -146,9 +146,13 @@ impl Services {
             return Err(OciError::Deadline { verb: call.verb, after }.into());
         };
         match report {
-            Ok(Some(Report::Launched { pid, pidfd })) => Ok(Launched { pid, pidfd }),
+            Ok(Some(Report::Launched { pid, pidfd })) => {
+                let pidfd = pidfd.map_err(|source| system("take the process over", source))?;
+                Ok(Launched { pid, pidfd })
+            }
             Ok(Some(Report::LaunchFailed(error))) => {
-                let log = dir.text(LOG_FILE);
+                // Without its log, the runtime's status is what is known.
+                let log = dir.text(LOG_FILE).unwrap_or_default();
                 let called = (&call.runtime, call.verb);
                 Err(OciError::from_launch(error, called, log.as_deref()).into())
             }
@@ -181,9 +185,11 @@ struct Launched {
 async fn failed(shim: &StartedShim) {
     while let Ok(Some(report)) = shim.link.receive().await {
         match report {
-            Report::Launched { pidfd, .. } => {
+            Report::Launched { pidfd: Ok(pidfd), .. } => {
                 let _ = pidfd.send_signal(nix::libc::SIGKILL);
             }
+            // The runtime's delete kills it.
+            Report::Launched { pidfd: Err(_), .. } => return,
             Report::LaunchFailed(_) | Report::Exited { .. } => return,
         }
     }

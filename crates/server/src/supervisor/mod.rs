@@ -9,6 +9,7 @@ mod ended;
 mod ending;
 mod error;
 mod exec;
+mod find;
 mod forget;
 mod handle;
 mod kill;
@@ -17,6 +18,7 @@ mod left;
 mod oom;
 mod process;
 mod reattach;
+mod remains;
 mod requests;
 mod seen;
 mod spare;
@@ -35,6 +37,7 @@ pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
 pub(crate) use forget::NotOurs;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
+pub(crate) use remains::Remains;
 pub(crate) use seen::see;
 pub(crate) use spare::Shims;
 use tokio::sync::Notify;
@@ -87,6 +90,8 @@ pub(crate) struct Services {
     pub(crate) hierarchies: Arc<Hierarchies>,
     pub(crate) moves: Moves,
     pub(crate) lives: Lives,
+    pub(crate) registry: Registry,
+    pub(crate) remains: Remains,
     pub(crate) turns: Turns,
 }
 
@@ -122,7 +127,6 @@ pub(crate) struct Supervisor(Arc<Shared>);
 
 struct Shared {
     services: Arc<Services>,
-    registry: Registry,
     draining: AtomicBool,
     /// Launches under way, which a stopping server lets finish.
     launches: AtomicUsize,
@@ -130,8 +134,8 @@ struct Shared {
 }
 
 /// Which task a container has.
-#[derive(Clone, Default)]
-pub(super) struct Registry(Arc<Mutex<HashMap<ContainerKey, ContainerHandle>>>);
+#[derive(Default)]
+pub(crate) struct Registry(Mutex<HashMap<ContainerKey, ContainerHandle>>);
 
 impl Registry {
     fn lock(&self) -> MutexGuard<'_, HashMap<ContainerKey, ContainerHandle>> {
@@ -139,14 +143,30 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an id, unless it is taken.
-    fn reserve(&self, handle: &ContainerHandle) -> Result<(), SupervisorError> {
+    /// Takes an id, or tells who has it.
+    fn hold(&self, handle: &ContainerHandle) -> Result<(), ContainerHandle> {
         let mut containers = self.lock();
-        if containers.contains_key(&handle.key) {
-            return Err(SupervisorError::ContainerTaken(handle.key.id.clone()));
+        if let Some(holder) = containers.get(&handle.key) {
+            return Err(holder.clone());
         }
         containers.insert(handle.key.clone(), handle.clone());
         Ok(())
+    }
+
+    /// Takes an id, unless it is taken.
+    fn reserve(&self, handle: &ContainerHandle) -> Result<(), SupervisorError> {
+        self.hold(handle).map_err(|_| SupervisorError::ContainerTaken(handle.key.id.clone()))
+    }
+
+    /// Takes an id, unless it is taken. What is on its way out does not hold it and is waited for.
+    async fn take(&self, handle: &ContainerHandle) -> Result<(), SupervisorError> {
+        loop {
+            match self.hold(handle) {
+                Ok(()) => return Ok(()),
+                Err(holder) if holder.half_made => holder.mailbox.closed().await,
+                Err(_) => return Err(SupervisorError::ContainerTaken(handle.key.id.clone())),
+            }
+        }
     }
 
     /// Frees an id once the last word of its container was said, before anyone can ask for it.
@@ -161,16 +181,17 @@ impl Registry {
 
 impl Supervisor {
     /// Takes up the containers that are there already; see [`reattach`].
-    pub(crate) async fn start(services: Services) -> Result<Self, SupervisorError> {
+    pub(crate) async fn start(services: Services) -> Self {
         let supervisor = Self(Arc::new(Shared {
             services: Arc::new(services),
-            registry: Registry::default(),
             draining: AtomicBool::new(false),
             launches: AtomicUsize::new(0),
             launch_ended: Notify::new(),
         }));
-        supervisor.reattach().await?;
-        Ok(supervisor)
+        let services = Arc::clone(&supervisor.0.services);
+        tokio::spawn(async move { services.state.keep_trash_empty().await });
+        supervisor.reattach().await;
+        supervisor
     }
 
     pub(crate) fn events(&self) -> &EventLog {
@@ -193,8 +214,8 @@ impl Supervisor {
         id: ContainerId,
     ) -> Result<ContainerHandle, SupervisorError> {
         let key = ContainerKey { namespace, id };
-        let found = self.0.registry.lock().get(&key).cloned();
-        found.ok_or(SupervisorError::ContainerNotFound(key.id))
+        let found = self.0.services.registry.lock().get(&key).cloned();
+        found.filter(|handle| !handle.half_made).ok_or(SupervisorError::ContainerNotFound(key.id))
     }
 
     /// Takes the lock that every call needs, for as long as others hold it.
@@ -206,10 +227,11 @@ impl Supervisor {
     pub(crate) fn containers(&self, namespace: Namespace) -> Vec<ContainerHandle> {
         let mut found: Vec<ContainerHandle> = self
             .0
+            .services
             .registry
             .lock()
             .values()
-            .filter(|handle| handle.key.namespace == namespace)
+            .filter(|handle| handle.key.namespace == namespace && !handle.half_made)
             .cloned()
             .collect();
         found.sort_by(|a, b| a.key.cmp(&b.key));

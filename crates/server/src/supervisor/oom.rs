@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{actor::Message, clear::chain};
 use crate::{
-    cgroup::{Cgroup, OomWatch},
+    cgroup::{Cgroup, CgroupError, OomWatch},
     domain::ContainerId,
 };
 
@@ -18,13 +18,19 @@ pub(super) struct OomTask {
 }
 
 impl ArmedOomWatch {
-    /// `seen` kills were told already. A container without a memory controller has no watch.
-    pub(super) fn arm(id: &ContainerId, cgroup: &Cgroup, seen: u64) -> Option<Self> {
+    /// `seen` kills were told already. A container without a memory controller has no watch. An error
+    /// if there is no descriptor left for one.
+    pub(super) fn arm(
+        id: &ContainerId,
+        cgroup: &Cgroup,
+        seen: u64,
+    ) -> Result<Option<Self>, CgroupError> {
         match OomWatch::arm(cgroup, seen) {
-            Ok(watch) => Some(Self(watch)),
+            Ok(watch) => Ok(Some(Self(watch))),
+            Err(error) if error.is_scarce() => Err(error),
             Err(error) => {
                 tracing::debug!(container = %id, error = chain(&error), "no out-of-memory watch");
-                None
+                Ok(None)
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gantry_shim_proto::{EXIT_FILE, ExitFile};
 use tokio::time::{Instant, sleep_until};
 
 use super::kill::Freezer;
@@ -10,7 +9,7 @@ use crate::{
     domain::ExitStatus,
     shim_link::{Report, ShimLink},
     state_dir::ProcessDir,
-    sys::{Adoption, PidFd, zombie_status},
+    sys::{Adoption, Backoff, PidFd, Trouble, until_answered, zombie_status},
 };
 
 /// How long a shim may take to report an exit that the server has seen itself: it drains a
@@ -46,12 +45,13 @@ impl RunningProcess {
             }
         }
         self.pidfd.exited().await;
-        self.status_without_shim(dir)
+        self.status_without_shim(dir).await
     }
 
     /// The status as the shim reports it; `None` if it will not.
     async fn reported(&self, link: &ShimLink) -> Option<ExitStatus> {
         let mut deadline: Option<Instant> = None;
+        let mut backoff = Backoff::new();
         loop {
             let grace = async {
                 match deadline {
@@ -65,6 +65,10 @@ impl RunningProcess {
                     Ok(Some(Report::Exited { status })) => return Some(status.into()),
                     Ok(Some(Report::Launched { .. } | Report::LaunchFailed(_))) => {}
                     Ok(None) => return None,
+                    Err(error) if Trouble::of(&error) == Trouble::Scarce => {
+                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim now");
+                        backoff.pause().await;
+                    }
                     Err(error) => {
                         tracing::warn!(pid = self.pid, %error, "cannot hear the shim");
                         return None;
@@ -80,12 +84,18 @@ impl RunningProcess {
 
     /// The shim's word if it left one, else what the kernel knows: the status of an orphan that
     /// came to gantryd, of a process that somebody else has reaped, or of one that nobody has.
-    fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
-        let left = dir.text(EXIT_FILE).as_deref().and_then(ExitFile::from_json);
-        left.map(|exit| exit.status.into())
-            .or_else(|| self.adoption.as_mut()?.status())
-            .or_else(|| self.pidfd.exit_status())
-            .or_else(|| zombie_status(self.pid))
-            .unwrap_or(ExitStatus::Unknown)
+    async fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
+        let pid = self.pid;
+        let left = until_answered(format!("read how process {pid} ended"), || async { dir.exit() });
+        if let Some(status) = left.await {
+            return status;
+        }
+        let known = self.adoption.as_mut().and_then(Adoption::status);
+        if let Some(status) = known.or_else(|| self.pidfd.exit_status()) {
+            return status;
+        }
+        let ask = || async { zombie_status(pid) };
+        let unreaped = until_answered(format!("ask how process {pid} ended"), ask).await;
+        unreaped.unwrap_or(ExitStatus::Unknown)
     }
 }

@@ -2,147 +2,203 @@
 //! those that ended meanwhile are reported, and what was only half made is removed.
 //!
 //! The registry knows every container before the first request is served. Each is then taken up by
-//! its own task, so that one whose shim hangs delays nobody; its requests wait for it.
+//! its own task, so that one whose shim hangs delays nobody; its requests wait for it. What cannot be
+//! found out now, for want of descriptors, say, is asked again until it can: no container is taken for
+//! gone because of an error, and meanwhile it is shown as it was last known.
 
 use std::{sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
-use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE, ToShim};
-use tokio::time::timeout;
+use gantry_shim_proto::ToShim;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use super::{
     Services, Supervisor, SupervisorError,
-    actor::{Actor, Member},
+    actor::{Actor, Member, Message},
     create::Identity,
+    find::{Found, SHIM_ANSWER, find},
     forget::{Claim, Seen},
-    handle::ContainerView,
+    handle::{ContainerHandle, MAILBOX, Request},
     kill::Freezer,
+    left::{Left, LeftExec},
     oom::ArmedOomWatch,
-    process::RunningProcess,
+    remains::Over,
 };
 use crate::{
-    cgroup::Cgroup,
-    domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, Phase, ProcessId, ProcessSpec},
+    cgroup::{Cgroup, CgroupError},
+    domain::{ContainerKey, EventKind, Namespace, ProcessId, ProcessSpec},
     oci::OciRuntime,
-    shim_link::{Report, ShimLink},
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord},
-    sys::{PidFd, process_start_time},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
+    sys::until_answered,
 };
-
-/// How long a shim may take to say how far its process has come. Later it still can; until then
-/// the kernel is asked.
-const SHIM_ANSWER: Duration = Duration::from_secs(2);
 
 /// How long a process that is to be gone may take.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How a process of an earlier server is found.
-enum Found {
-    Running(RunningProcess),
-    Ended { pid: u32, status: ExitStatus },
+/// A container of an earlier server, as it is found.
+pub(super) struct TakenUp {
+    record: ContainerRecord,
+    /// Whether it stands still, as far as that can be seen.
+    frozen: Option<bool>,
+    oom: Option<ArmedOomWatch>,
+    init: Found,
+    execs: Vec<(LeftExec, Found)>,
+}
+
+/// Whether the end of a container that was set aside was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    /// The journal knows.
+    Unknown,
+}
+
+/// What waits until a container is taken up.
+#[derive(Default)]
+pub(super) struct TakingUp {
+    /// It takes so long that the container is shown as it was last known.
+    delayed: bool,
+    requests: Vec<Request>,
 }
 
 impl Supervisor {
-    pub(super) async fn reattach(&self) -> Result<(), SupervisorError> {
+    pub(super) async fn reattach(&self) {
         let services = &self.0.services;
-        for dir in services.state.removed()? {
-            services.report_removed(&dir);
+        let list = || async { services.state.removed() };
+        let mut over = Vec::new();
+        for dir in until_answered("list the containers that have ended", list).await {
+            over.extend(services.report_removed(dir, Told::Unknown).await);
         }
-        for (key, dir) in services.state.containers()? {
-            match services.read_container(&key, &dir) {
-                Some(kept) => self.take_up(key, dir, kept),
-                None => {
-                    if let Err(error) = dir.remove() {
-                        tracing::error!(container = %key, %error, "leaves files behind");
-                    }
+        let list = || async { services.state.remains() };
+        for dir in until_answered("list what remains of containers", list).await {
+            over.extend(services.report_removed(dir, Told::Yes).await);
+        }
+        let list = || async { services.state.containers() };
+        let containers = until_answered("list the containers", list).await;
+        // All are read before the first is taken up, which needs descriptors that reading may lack.
+        let read = |(key, dir)| {
+            let left = services.read_container(&key, &dir);
+            (key, dir, left)
+        };
+        let left: Vec<_> = containers.into_iter().map(read).collect();
+        for (key, dir, left) in left {
+            match left {
+                Ok(Some(left)) => self.take_up(key, dir, left),
+                Ok(None) => remove(&key, &dir),
+                Err(error) => {
+                    tracing::warn!(container = %key, %error, "cannot be read now, and not be taken up");
+                    self.take_up_later(key, dir);
                 }
             }
         }
-        Ok(())
+        // Last, when it is known which ids are in use.
+        for over in over {
+            services.remove_remains(over);
+        }
     }
 
-    fn take_up(
-        &self,
-        key: ContainerKey,
-        dir: ContainerDir,
-        (record, init): (ContainerRecord, ProcessRecord),
-    ) {
+    fn take_up(&self, key: ContainerKey, dir: ContainerDir, left: Left) {
+        let (mut handle, messages) = ContainerHandle::new(key.clone());
+        handle.half_made = !left.reported;
+        if let Err(error) = self.0.services.registry.reserve(&handle) {
+            tracing::error!(container = %key, %error, "cannot be taken up");
+            return;
+        }
+        let actor = Actor::of_earlier((&self.0.services, key, dir), &left, (handle, messages));
+        tokio::spawn(actor.go_on(left));
+    }
+
+    /// Takes a container up once it can be read.
+    fn take_up_later(&self, key: ContainerKey, dir: ContainerDir) {
+        let (handle, messages) = ContainerHandle::new(key.clone());
         let services = Arc::clone(&self.0.services);
-        let runtime = match services.runtime(&record.runtime, &record.runtime_args) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                // Its processes can be watched without it, and it may come back.
-                tracing::error!(container = %key, %error, "its runtime is missing");
-                OciRuntime::missing(&record.runtime, &record.runtime_args)
+        if let Err(error) = services.registry.reserve(&handle) {
+            tracing::error!(container = %key, %error, "cannot be taken up");
+            return;
+        }
+        tokio::spawn(async move {
+            let read = || async { services.read_container(&key, &dir) };
+            match until_answered(format!("read the state of {key}"), read).await {
+                Some(left) => {
+                    let found = (&services, key, dir);
+                    Actor::of_earlier(found, &left, (handle, messages)).go_on(left).await;
+                }
+                None => services.registry.release_after(&key, || remove(&key, &dir)),
             }
-        };
-        let lives = (record.life, init.life);
-        let init_dir = dir.process(&ProcessId::init());
-        // Its end can be in the journal where its files could not be removed.
-        let reported = services.is_start_journalled(&key, lives, &init_dir)
-            && !services.is_exit_journalled(&key, lives);
-        let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
-        let (actor, mut handle) = Actor::new(services, self.registry(), identity, &init.spec);
-        handle.half_made = !reported;
-        if reported {
-            actor.show_last_known(&record);
-        }
-        if let Err(error) = self.0.registry.reserve(&handle) {
-            tracing::error!(container = %handle.key, %error, "cannot be taken up");
-        } else if reported {
-            tokio::spawn(actor.reattach(record));
-        } else {
-            tokio::spawn(actor.discard(record));
-        }
+        });
+    }
+}
+
+fn remove(key: &ContainerKey, dir: &ContainerDir) {
+    if let Err(error) = dir.remove() {
+        tracing::error!(container = %key, %error, "leaves files behind");
     }
 }
 
 impl Services {
-    /// A container whose end the earlier server was about to journal.
-    fn report_removed(&self, dir: &ContainerDir) {
-        match dir.read() {
-            Ok(record) => {
-                let key = ContainerKey { namespace: Namespace::Types, id: record.id };
-                let init = dir.process(&ProcessId::init());
-                let life = record.life;
-                if self.is_start_journalled(&key, (life, life), &init)
-                    && !self.is_exit_journalled(&key, (life, life))
-                {
-                    let status = exit_file(&init).unwrap_or(ExitStatus::Unknown);
-                    let process = ProcessId::init();
-                    self.events.append(&key, life, EventKind::Exited { process, life, status });
-                    reach(Point::ServerMissedExitJournalled);
-                }
+    /// Tells the end of a container that an earlier server was about to tell; what may remain of it.
+    async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
+        let read = || async {
+            match self.read_removed(&dir) {
+                Err(error) if error.is_scarce() => Err(error),
+                other => Ok(other),
             }
-            // It was being removed, after its end was journalled.
-            Err(error) if error.is_missing() => {}
-            Err(error) => tracing::error!(%error, "the end of a container cannot be read"),
-        }
-        if let Err(error) = dir.remove() {
-            tracing::error!(%error, "leaves files behind");
-        }
+        };
+        let (record, untold) = match until_answered("read the end of a container", read).await {
+            Ok(Some(read)) => read,
+            Err(error) if error.damaged_file().is_none() => {
+                tracing::error!(%error, "the end of a container cannot be read; a later start tries again");
+                return None;
+            }
+            other => {
+                if let Err(error) = other {
+                    tracing::error!(%error, "the end of a container cannot be read");
+                }
+                if let Err(error) = dir.remove() {
+                    tracing::error!(%error, "leaves files behind");
+                }
+                return None;
+            }
+        };
+        let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
+        let (process, life) = (ProcessId::init(), record.life);
+        let told = match untold {
+            Some(status) if told == Told::Unknown => {
+                let event = EventKind::Exited { process, life, status };
+                let durable = self.events.append(&key, life, event).durable;
+                reach(Point::ServerMissedExitJournalled);
+                durable
+            }
+            _ => true,
+        };
+        let runtime = self.runtime_of(&key, &record);
+        let identity = Identity { key, life, dir, runtime, seen: Seen::default() };
+        let init = identity.dir.process(&ProcessId::init());
+        // Unless it is known that nobody was told of it, it has ended.
+        let ended = init.is_journalled().unwrap_or(true);
+        Some(Over { identity, record, ended, told, deleted: false })
     }
 
-    fn is_start_journalled(
-        &self,
-        key: &ContainerKey,
-        (life, process_life): (Life, Life),
-        dir: &ProcessDir,
-    ) -> bool {
-        dir.is_journalled()
-            || self.events.recorded(key, life, |event| match event {
-                EventKind::ContainerStarted => process_life == life,
-                EventKind::ProcessStarted { life, .. } => *life == process_life,
-                _ => false,
-            })
+    /// The runtime that a container was made with. Without one its processes can be watched, and it
+    /// may come back.
+    fn runtime_of(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
+        self.runtime(&record.runtime, &record.runtime_args).unwrap_or_else(|error| {
+            tracing::error!(container = %key, %error, "its runtime is missing");
+            OciRuntime::missing(&record.runtime, &record.runtime_args)
+        })
     }
 
-    fn is_exit_journalled(&self, key: &ContainerKey, (life, process_life): (Life, Life)) -> bool {
-        self.events.recorded(
-            key,
-            life,
-            |event| matches!(event, EventKind::Exited { life, .. } if *life == process_life),
-        )
+    /// Where a further process may be frozen.
+    fn freezer(&self, record: &ContainerRecord) -> Freezer {
+        Freezer {
+            hierarchies: Arc::clone(&self.hierarchies),
+            cgroup: record.cgroup.clone().map(Arc::new),
+            init: false,
+        }
     }
 
     /// Fills in what the state could not tell, from what still runs.
@@ -150,7 +206,14 @@ impl Services {
         let Found::Running(process) = found else { return };
         identity.note_keeping();
         if record.cgroup.is_none() {
-            record.cgroup = Cgroup::of_process(&self.hierarchies, process.pid).ok();
+            let ask = || async {
+                match Cgroup::of_process(&self.hierarchies, process.pid) {
+                    Err(error @ CgroupError::Io { .. }) => Err(error),
+                    answer => Ok(answer.ok()),
+                }
+            };
+            let what = format!("find the cgroup of {}", identity.key);
+            record.cgroup = until_answered(what, ask).await;
         }
         if record.bundle.as_os_str().is_empty()
             && let Ok(Some(state)) = self.runtimes.state(&identity.runtime, &identity.key.id).await
@@ -159,174 +222,183 @@ impl Services {
         }
     }
 
-    /// Looks for a process: its shim first, then the files that the shim left, then the kernel.
-    async fn find(&self, dir: &ProcessDir) -> Found {
-        let mut link = ShimLink::connect(dir.path()).ok();
-        if let Some(connected) = link.take() {
-            match timeout(SHIM_ANSWER, connected.receive()).await {
-                Ok(Ok(Some(Report::Launched { pid, pidfd }))) => {
-                    return Found::Running(RunningProcess {
-                        pid,
-                        pidfd: Arc::new(pidfd),
-                        link: Some(Arc::new(connected)),
-                        adoption: None,
-                    });
-                }
-                // It never came to be, or the shim has just left.
-                Ok(_) => {}
-                Err(_) => {
-                    tracing::warn!(dir = %dir.path().display(), "the shim does not answer");
-                    link = Some(connected);
-                }
+    /// Finds out how a container and its processes are. An error if there is no descriptor left to
+    /// watch its memory with: what was found is let go of again, so that another has room.
+    async fn look_at(
+        self: Arc<Self>,
+        identity: &Identity,
+        mut record: ContainerRecord,
+    ) -> Result<TakenUp, CgroupError> {
+        let init = identity.dir.process(&ProcessId::init());
+        let freezer = self.freezer(&record);
+        let execs = Arc::clone(&self).look_at_execs(identity, &freezer);
+        let (init, execs) = tokio::join!(find(&init), execs);
+        self.complete(identity, &mut record, &init).await;
+        let oom = match &record.cgroup {
+            Some(cgroup) => ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?,
+            None => None,
+        };
+        let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
+        Ok(TakenUp { record, frozen, oom, init, execs })
+    }
+
+    /// All at once, as each of their shims may hang.
+    async fn look_at_execs(
+        self: Arc<Self>,
+        identity: &Identity,
+        freezer: &Freezer,
+    ) -> Vec<(LeftExec, Found)> {
+        let list = || async { identity.dir.processes() };
+        let what = format!("list the processes of {}", identity.key);
+        let mut looks = JoinSet::new();
+        for dir in until_answered(what, list).await {
+            if !dir.id().is_some_and(|id| id.is_init()) {
+                let (services, identity) = (Arc::clone(&self), identity.clone());
+                let freezer = freezer.clone();
+                looks.spawn(async move { services.look_at_exec(&identity, &dir, freezer).await });
             }
         }
-        let identity = dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json);
-        let pid = identity.map_or(0, |identity| identity.pid);
-        if let Some(status) = exit_file(dir) {
-            return Found::Ended { pid, status };
-        }
-        match identity.as_ref().and_then(open) {
-            Some(pidfd) => Found::Running(RunningProcess {
-                pid,
-                pidfd: Arc::new(pidfd),
-                link: link.map(Arc::new),
-                adoption: None,
-            }),
-            None => Found::Ended { pid, status: ExitStatus::Unknown },
+        looks.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// `None` if nobody was told of it, or of its end too; it is removed then.
+    async fn look_at_exec(
+        &self,
+        identity: &Identity,
+        dir: &ProcessDir,
+        freezer: Freezer,
+    ) -> Option<(LeftExec, Found)> {
+        let read = || async { self.read_exec((&identity.key, identity.life), dir) };
+        let what = format!("read {}", dir.path().display());
+        let left = until_answered(what, read).await;
+        let found = find(dir).await;
+        match left {
+            Some(left) if left.reported => Some((left, found)),
+            left => {
+                discard_exec(dir, found, freezer).await;
+                if left.is_some() {
+                    reach(Point::ServerHalfMadeExecRemoved);
+                }
+                None
+            }
         }
     }
-}
-
-/// What the shim left of its process's exit.
-fn exit_file(dir: &ProcessDir) -> Option<ExitStatus> {
-    let exit = dir.text(EXIT_FILE).as_deref().and_then(ExitFile::from_json)?;
-    Some(exit.status.into())
-}
-
-/// The process, if its pid still means it.
-fn open(identity: &ProcessIdentity) -> Option<PidFd> {
-    let pidfd = PidFd::open(identity.pid).ok()?;
-    let same = pidfd.inode().ok()? == identity.pidfd_inode
-        && process_start_time(identity.pid)? == identity.start_time;
-    same.then_some(pidfd)
 }
 
 impl Actor {
-    /// What the earlier server knew, until the shim or the kernel says more.
-    fn show_last_known(&self, record: &ContainerRecord) {
-        let dir = self.identity.dir.process(&self.init.id);
-        let started = dir.text(STARTED_FILE).as_deref().and_then(ProcessIdentity::from_json);
-        let processes = started.map(|process| (Arc::clone(&self.init), process.pid));
-        let view = ContainerView {
-            bundle: record.bundle.clone(),
-            labels: record.labels.clone(),
-            phase: if record.paused { Phase::Paused } else { Phase::Running },
-            processes: processes.into_iter().collect(),
-            cgroup: record.cgroup.clone().map(Arc::new),
-            ..self.view()
-        };
-        self.last_known.set(Some(view));
+    fn of_earlier(
+        (services, key, dir): (&Arc<Services>, ContainerKey, ContainerDir),
+        Left { record, init, .. }: &Left,
+        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+    ) -> Self {
+        let runtime = services.runtime_of(&key, record);
+        let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
+        Self::new(Arc::clone(services), identity, &init.spec, (handle, messages))
     }
 
     /// Takes the container up, then runs it.
-    async fn reattach(mut self, mut record: ContainerRecord) {
-        let services = Arc::clone(&self.services);
+    async fn go_on(mut self, left: Left) {
+        if !left.reported {
+            return self.discard(left.record).await;
+        }
         let key = &self.identity.key;
-        let found = services.find(&self.identity.dir.process(&self.init.id)).await;
-        services.complete(&self.identity, &mut record, &found).await;
-        let told = services.events.latest(key, record.life, |event| match event {
+        let told = self.services.events.latest(key, left.record.life, |event| match event {
             EventKind::Paused => Some(true),
             EventKind::Resumed => Some(false),
             _ => None,
         });
-        let paused = told.unwrap_or(record.paused);
-        self.lifecycle.reattached(paused);
-        self.cgroup = record.cgroup.clone().map(Arc::new);
-        if let Some(cgroup) = &self.cgroup {
-            let oom = ArmedOomWatch::arm(&key.id, cgroup, record.oom_kills);
-            self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
-            self.tell_pause(cgroup.is_frozen().unwrap_or(paused));
-        }
-        self.record = Some(record);
-        self.reattach_execs(&services).await;
+        self.lifecycle.reattached(told.unwrap_or(left.record.paused));
+        self.cgroup = left.record.cgroup.clone().map(Arc::new);
+        let (spec, pid) = (Arc::clone(&self.init), left.pid);
+        let init = Member { spec, pid, pidfd: None, link: None, killed: false };
+        self.members.insert(self.init.id.clone(), init);
+        self.record = Some(left.record.clone());
+        self.taking_up = Some(TakingUp::default());
+        self.show();
 
-        let init = Arc::clone(&self.init);
-        match found {
-            Found::Running(process) => self.watch(init, process),
-            Found::Ended { pid, status } => self.ended_meanwhile(init, (pid, status)),
-        }
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let look = || Arc::clone(&services).look_at(&identity, left.record.clone());
+            let taken_up = until_answered(format!("take {} up", identity.key), look).await;
+            Message::TakenUp(Box::new(taken_up))
+        });
+        self.work(async {
+            sleep(SHIM_ANSWER).await;
+            Message::Delayed
+        });
         self.run().await;
     }
 
+    /// Keeps a request until the container is taken up; only how it was last known is answered before.
+    pub(super) fn wait(&mut self, request: Request) {
+        let Some(taking_up) = &mut self.taking_up else { return self.request(request) };
+        if taking_up.delayed && matches!(request, Request::View(_)) {
+            self.request(request);
+        } else if taking_up.requests.len() < MAILBOX {
+            taking_up.requests.push(request);
+        } else {
+            request.refuse(SupervisorError::Overloaded);
+        }
+    }
+
+    /// The time is up in which the container was to be taken up.
+    pub(super) fn delayed(&mut self) {
+        if let Some(taking_up) = &mut self.taking_up {
+            taking_up.delayed = true;
+            for request in std::mem::take(&mut taking_up.requests) {
+                self.wait(request);
+            }
+        }
+    }
+
+    pub(super) fn taken_up(&mut self, taken_up: TakenUp) {
+        let TakenUp { record, frozen, oom, init, execs } = taken_up;
+        self.cgroup = record.cgroup.clone().map(Arc::new);
+        self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
+        self.record = Some(record);
+        if let Some(frozen) = frozen {
+            self.tell_pause(frozen);
+        }
+        for (LeftExec { life, spec, .. }, found) in execs {
+            self.lifecycle.exec_reattached(spec.id.clone(), life);
+            self.process_found(Arc::new(spec), found);
+        }
+        self.process_found(Arc::clone(&self.init), init);
+        let waiting = self.taking_up.take().map(|taking_up| taking_up.requests);
+        for request in waiting.unwrap_or_default() {
+            self.request(request);
+        }
+    }
+
     /// A process that ended while no server was there is known until its exit was told.
-    fn ended_meanwhile(&mut self, spec: Arc<ProcessSpec>, (pid, status): (u32, ExitStatus)) {
-        let id = spec.id.clone();
-        self.members
-            .insert(id.clone(), Member { spec, pid, pidfd: None, link: None, killed: false });
-        self.exited(&id, status);
-    }
-
-    async fn reattach_execs(&mut self, services: &Services) {
-        for dir in self.identity.dir.processes().unwrap_or_default() {
-            if dir.id().is_some_and(|id| id.is_init()) {
-                continue;
-            }
-            match services.read_exec(&dir) {
-                Some(ProcessRecord { life, spec, .. }) => {
-                    self.reattach_exec(services, &dir, (life, spec)).await;
-                }
-                None => self.discard_exec(&dir, services.find(&dir).await).await,
-            }
-        }
-    }
-
-    async fn reattach_exec(
-        &mut self,
-        services: &Services,
-        dir: &ProcessDir,
-        (life, spec): (Life, ProcessSpec),
-    ) {
-        let lives = (self.identity.life, life);
-        let known = services.is_start_journalled(&self.identity.key, lives, dir)
-            && !services.is_exit_journalled(&self.identity.key, lives);
-        let found = services.find(dir).await;
-        if !known {
-            self.discard_exec(dir, found).await;
-            reach(Point::ServerHalfMadeExecRemoved);
-            return;
-        }
-        self.lifecycle.exec_reattached(spec.id.clone(), life);
+    fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
         match found {
-            Found::Running(process) => self.watch(Arc::new(spec), process),
-            Found::Ended { pid, status } => self.ended_meanwhile(Arc::new(spec), (pid, status)),
-        }
-    }
-
-    /// Removes a further process that nobody was told of.
-    async fn discard_exec(&self, dir: &ProcessDir, found: Found) {
-        let freezer = Freezer { init: false, ..self.freezer(&self.init.id) };
-        end(found, freezer).await;
-        if let Err(error) = dir.remove() {
-            tracing::error!(%error, "leaves files behind");
+            Found::Running(process) => self.watch(spec, process),
+            Found::Ended { pid, status } => {
+                let id = spec.id.clone();
+                self.members.insert(
+                    id.clone(),
+                    Member { spec, pid, pidfd: None, link: None, killed: false },
+                );
+                self.exited(&id, status);
+            }
         }
     }
 
     /// Removes a container whose start nobody was told of; its caller may try again.
     async fn discard(self, record: ContainerRecord) {
         let dir = self.identity.dir.process(&ProcessId::init());
-        let freezer =
-            Freezer { cgroup: record.cgroup.clone().map(Arc::new), ..self.freezer(&self.init.id) };
-        end(self.services.find(&dir).await, freezer).await;
+        let freezer = Freezer { init: true, ..self.services.freezer(&record) };
+        end(find(&dir).await, freezer).await;
         reach(Point::ServerHalfMadeKilled);
         let claim = Claim::Failed { bundle: &record.bundle, taken: false };
-        // What is not ours, it has said, and left.
-        let _ = self.services.delete(&self.identity, record.own_cgroup(), claim).await;
+        let deleted = self.services.delete(&self.identity, record.own_cgroup(), claim).await;
+        let deleted =
+            deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
         reach(Point::ServerHalfMadeDeleted);
-        if let Err(error) = self.identity.dir.remove() {
-            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
-        }
+        self.services.abandon(&self.identity, &record, deleted.is_ok());
         reach(Point::ServerHalfMadeRemoved);
-        self.registry.release_after(&self.identity.key, || ());
+        self.services.registry.release_after(&self.identity.key, || ());
     }
 }
 
@@ -340,5 +412,12 @@ async fn end(found: Found, freezer: Freezer) {
     }
     if let Some(link) = process.link {
         let _ = link.send(&ToShim::Ack);
+    }
+}
+
+async fn discard_exec(dir: &ProcessDir, found: Found, freezer: Freezer) {
+    end(found, freezer).await;
+    if let Err(error) = dir.remove() {
+        tracing::error!(%error, "leaves files behind");
     }
 }

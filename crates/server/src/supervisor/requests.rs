@@ -71,7 +71,7 @@ impl Actor {
             phase: self.lifecycle.phase(),
             processes,
             cgroup: self.cgroup.clone(),
-            is_stale: false,
+            is_stale: self.taking_up.is_some(),
         }
     }
 

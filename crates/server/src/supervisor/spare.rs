@@ -1,11 +1,16 @@
 //! Shims, one of which is started ahead: the next process need not wait for it.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
 };
 
 use gantry_failpoints::{Point, reach};
+use tokio::runtime::Handle;
 
 use super::SupervisorError;
 use crate::{
@@ -22,8 +27,8 @@ pub(crate) struct Shims {
     dirs: NewProcessDirs,
     cgroup: ShimCgroup,
     spare: Mutex<Option<SpareShim>>,
-    /// A spare one is being started.
-    coming: AtomicBool,
+    /// Asks the thread that starts them for a spare one.
+    wanted: SyncSender<()>,
 }
 
 /// A shim that waits for its orders, in a directory that has yet to find its place. It leaves when
@@ -35,20 +40,26 @@ struct SpareShim {
 
 impl Shims {
     /// Shims are started in `dirs`, and counted in `cgroup`.
+    ///
+    /// Also starts the thread that starts shims ahead, which then needs no thread when there may be
+    /// none: neither a fork nor an exec is for one that other tasks wait for. To be called inside the
+    /// runtime.
     pub(crate) fn new(
         program: ShimProgram,
         reaper: Reaper,
         dirs: NewProcessDirs,
         cgroup: ShimCgroup,
-    ) -> Self {
-        Self {
-            program,
-            reaper,
-            dirs,
-            cgroup,
-            spare: Mutex::default(),
-            coming: AtomicBool::new(false),
-        }
+    ) -> io::Result<Arc<Self>> {
+        let (wanted, wants) = sync_channel(1);
+        let shims = Arc::new(Self { program, reaper, dirs, cgroup, spare: Mutex::default(), wanted });
+        let (runtime, this) = (Handle::current(), Arc::downgrade(&shims));
+        let thread = thread::Builder::new().name("shims".to_owned());
+        // Ends with `Shims`. A panic in it ends the server.
+        thread.spawn(move || {
+            let _inside = runtime.enter();
+            start_ahead(&this, &wants);
+        })?;
+        Ok(shims)
     }
 
     /// Makes the directory of a process, with a shim at work in it.
@@ -74,24 +85,19 @@ impl Shims {
         }
     }
 
-    /// Starts a spare one, unless there is one.
-    pub(super) fn start_spare(self: &Arc<Self>) {
-        let shims = Arc::clone(self);
-        // Neither a fork nor an exec is for a thread that other tasks wait for.
-        tokio::task::spawn_blocking(move || shims.fill());
+    /// Has a spare one started, unless there is one.
+    pub(super) fn start_spare(&self) {
+        // If it is full, one is on its way.
+        let _ = self.wanted.try_send(());
     }
 
     fn fill(&self) {
-        if self.coming.swap(true, Ordering::SeqCst) {
-            return;
-        }
         if self.lock().is_none() {
             match self.start() {
                 Ok(spare) => *self.lock() = Some(spare),
                 Err(error) => tracing::debug!(%error, "no shim is started ahead"),
             }
         }
-        self.coming.store(false, Ordering::SeqCst);
     }
 
     /// One that is well: it has nothing to say before it has orders.
@@ -123,6 +129,14 @@ impl Shims {
     fn lock(&self) -> MutexGuard<'_, Option<SpareShim>> {
         // It is whole after any panic: each change to it is a single call.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start_ahead(shims: &Weak<Shims>, wants: &Receiver<()>) {
+    while wants.recv().is_ok()
+        && let Some(shims) = shims.upgrade()
+    {
+        shims.fill();
     }
 }
 

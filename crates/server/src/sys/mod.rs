@@ -1,18 +1,22 @@
-//! What the kernel offers and the standard library does not: pidfds, child reaping and sockets
-//! that pass descriptors. The only home of `unsafe` in the server.
+//! What the kernel offers and the standard library does not: pidfds, child reaping, sockets that
+//! pass descriptors, and what the error of a system call means. The only home of `unsafe` in the server.
 
 mod allocator;
 mod async_fd;
 mod death;
+mod descriptors;
 mod pidfd;
 mod reaper;
 mod seqpacket;
 mod signals;
+mod trouble;
 
 pub(crate) use allocator::{keep_memory_small, load_has_fallen};
 pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
+pub(crate) use descriptors::leaves_room;
 pub(crate) use pidfd::{PidFd, is_descendant, is_living, process_start_time, zombie_status};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;
 pub(crate) use signals::reset_signals;
+pub(crate) use trouble::{Backoff, Trouble, if_there, until_answered};

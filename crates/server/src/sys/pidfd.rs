@@ -12,6 +12,7 @@ use nix::{
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::if_there;
 use crate::domain::ExitStatus;
 
 /// A process, see pidfd_open(2).
@@ -99,35 +100,46 @@ struct PidFdInfo {
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, size_of::<PidFdInfo>());
 
-/// Field 22 of /proc/pid/stat: when the process started, in clock ticks after boot.
-pub(crate) fn process_start_time(pid: u32) -> Option<u64> {
-    stat_field(pid, 22)?.parse().ok()
+/// Field 22 of /proc/pid/stat: when the process started, in clock ticks after boot. `None` if there
+/// is no such process.
+pub(crate) fn process_start_time(pid: u32) -> io::Result<Option<u64>> {
+    Ok(stat_field(pid, 22)?.and_then(|field| field.parse().ok()))
 }
 
-/// Whether there is such a process, and it has not ended. Zero is none.
+/// Whether there is such a process, and it has not ended. Zero is none. One that cannot be asked for
+/// may live.
 pub(crate) fn is_living(pid: u32) -> bool {
-    stat_field(pid, 3).is_some_and(|state| !["Z", "X"].contains(&state.as_str()))
+    let lives = |state: String| !["Z", "X"].contains(&state.as_str());
+    stat_field(pid, 3).map_or(true, |state| state.is_some_and(lives))
 }
 
 /// Whether a process is a child of another, or of a child of that, and so on.
 pub(crate) fn is_descendant(pid: u32, of: u32) -> bool {
-    let parent = |pid: &u32| stat_field(*pid, 4)?.parse().ok().filter(|parent| *parent > 0);
+    let parent = |pid: &u32| {
+        let parent = stat_field(*pid, 4).ok().flatten()?;
+        parent.parse().ok().filter(|parent| *parent > 0)
+    };
     std::iter::successors(parent(&pid), parent).any(|parent| parent == of)
 }
 
-/// Field 52 of /proc/pid/stat: the wait status of a process that has ended and was not reaped.
-pub(crate) fn zombie_status(pid: u32) -> Option<ExitStatus> {
-    (stat_field(pid, 3)? == "Z")
-        .then(|| stat_field(pid, 52)?.parse().ok())?
-        .map(ExitStatus::from_wait_status)
+/// Field 52 of /proc/pid/stat: the wait status of a process that has ended and was not reaped;
+/// `None` of any other.
+pub(crate) fn zombie_status(pid: u32) -> io::Result<Option<ExitStatus>> {
+    if stat_field(pid, 3)?.as_deref() != Some("Z") {
+        return Ok(None);
+    }
+    let status = stat_field(pid, 52)?.and_then(|field| field.parse().ok());
+    Ok(status.map(ExitStatus::from_wait_status))
 }
 
 /// A field of /proc/pid/stat from the third on, numbered as in proc(5). The second, the command,
-/// may contain anything, also blanks and parentheses.
-fn stat_field(pid: u32, number: usize) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(number - 3).map(str::to_owned)
+/// may contain anything, also blanks and parentheses. `None` if there is no such process.
+fn stat_field(pid: u32, number: usize) -> io::Result<Option<String>> {
+    let Some(stat) = if_there(fs::read_to_string(format!("/proc/{pid}/stat")))? else {
+        return Ok(None);
+    };
+    let fields = stat.rsplit_once(')').map(|(_, fields)| fields);
+    Ok(fields.and_then(|fields| fields.split_ascii_whitespace().nth(number - 3)).map(str::to_owned))
 }
 
 #[cfg(test)]
@@ -145,14 +157,15 @@ mod tests {
         let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let pid = child.id();
         let pidfd = PidFd::open(pid).unwrap();
-        assert!(process_start_time(pid).is_some());
+        assert!(process_start_time(pid).unwrap().is_some());
         assert!(is_descendant(pid, std::process::id()) && !is_descendant(1, pid));
         pidfd.exited().await;
         assert!(pidfd.has_ended());
-        assert_eq!(zombie_status(pid), Some(ExitStatus::Code(7)));
+        assert_eq!(zombie_status(pid).unwrap(), Some(ExitStatus::Code(7)));
         assert!(!is_living(pid) && !is_living(0) && is_living(std::process::id()));
         child.wait().unwrap();
-        assert_eq!(zombie_status(pid), None);
+        assert_eq!(zombie_status(pid).unwrap(), None);
+        assert_eq!(process_start_time(pid).unwrap(), None);
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
         // Kernels before 6.15 cannot tell.
         assert!(matches!(pidfd.exit_status(), None | Some(ExitStatus::Code(7))));

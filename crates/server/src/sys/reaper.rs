@@ -1,4 +1,5 @@
 //! One place that reaps: gantryd's own children, and the orphans that come to it as a subreaper.
+#![allow(unsafe_code, reason = "nix's waits know no real-time signals")]
 
 use std::{
     collections::HashMap,
@@ -7,10 +8,8 @@ use std::{
 };
 
 use nix::{
-    sys::{
-        signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    },
+    libc,
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 use tokio::{
@@ -18,12 +17,20 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::PidFd;
 use crate::domain::ExitStatus;
 
 /// Reaps every child and tells whoever waits for it. Orphans that nobody waits for are reaped too.
 #[derive(Clone, Default)]
-pub(crate) struct Reaper(Arc<Mutex<HashMap<u32, oneshot::Sender<ExitStatus>>>>);
+pub(crate) struct Reaper(Arc<Mutex<Waiting>>);
+
+/// Who waits for which process.
+type Waiting = HashMap<u32, Waiter>;
+
+struct Waiter {
+    status: oneshot::Sender<ExitStatus>,
+    /// A child of gantryd's, whose pid means nobody else before it is reaped.
+    is_child: bool,
+}
 
 impl Reaper {
     /// Becomes a child subreaper (see PR_SET_CHILD_SUBREAPER in prctl(2)) and starts to reap.
@@ -51,26 +58,23 @@ impl Reaper {
         let mut waiting = self.lock();
         let pid = start()?;
         let (sender, receiver) = oneshot::channel();
-        waiting.insert(pid, sender);
+        waiting.insert(pid, Waiter { status: sender, is_child: true });
         Ok((pid, receiver))
     }
 
-    /// Kills a child.
+    /// Kills a child. By its pid, as a pidfd needs a descriptor, of which there may be none left.
     pub(crate) fn kill(&self, pid: u32) {
         let waiting = self.lock();
-        // Not reaped yet, or else the pid could mean another process.
-        if waiting.contains_key(&pid)
-            && let Ok(child) = PidFd::open(pid)
-        {
-            let _ = child.send_signal(Signal::SIGKILL as i32);
+        if is_child(&waiting, pid) {
+            #[allow(clippy::disallowed_methods, reason = "it cannot be recycled under the lock")]
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
     }
 
     /// Kills a child that was started as a process group of its own, and the group with it.
     pub(crate) fn kill_group(&self, leader: u32) {
         let waiting = self.lock();
-        // Not reaped yet, or else its pid could mean another group.
-        if waiting.contains_key(&leader) {
+        if is_child(&waiting, leader) {
             let _ = killpg(Pid::from_raw(leader.cast_signed()), Signal::SIGKILL);
         }
     }
@@ -79,33 +83,42 @@ impl Reaper {
     /// while the parent still lives.
     pub(crate) fn adopt(&self, pid: u32) -> Adoption {
         let (sender, receiver) = oneshot::channel();
-        self.lock().insert(pid, sender);
+        self.lock().insert(pid, Waiter { status: sender, is_child: false });
         Adoption { reaper: self.clone(), pid, status: receiver }
     }
 
     fn reap(&self) {
+        // Held from before the kernel frees a pid until nobody here takes it for that child any more.
         let mut waiting = self.lock();
-        loop {
-            let (pid, status) = match waitid(Id::All, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, ExitStatus::Code(code.to_le_bytes()[0])),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (
-                    pid,
-                    u8::try_from(signal as i32).map_or(ExitStatus::Unknown, ExitStatus::Signal),
-                ),
-                Err(nix::Error::EINTR) => continue,
-                _ => return,
-            };
-            if let Some(waiter) = waiting.remove(&pid.as_raw().cast_unsigned()) {
+        while let Some((pid, status)) = reap_one() {
+            if let Some(waiter) = waiting.remove(&pid) {
                 // A waiter that has given up needs no answer.
-                let _ = waiter.send(status);
+                let _ = waiter.status.send(status);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, oneshot::Sender<ExitStatus>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         // The map is whole after any panic: each change to it is a single call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the pid is that of a child that was not reaped yet. Otherwise it may mean any process.
+fn is_child(waiting: &Waiting, pid: u32) -> bool {
+    waiting.get(&pid).is_some_and(|waiter| waiter.is_child)
+}
+
+/// Takes the status of one child that has ended. The kernel's own status word is read: nix refuses one
+/// with a real-time signal in it (EINVAL) when the child is reaped already, and its status is lost.
+fn reap_one() -> Option<(u32, ExitStatus)> {
+    const ANY: libc::pid_t = -1;
+    let mut status = 0;
+    // SAFETY: the pointer is valid for writes.
+    let pid = unsafe { libc::waitpid(ANY, &raw mut status, libc::WNOHANG) };
+    // Zero: none has ended. Negative: there is no child (ECHILD; with WNOHANG nothing interrupts it).
+    let pid = u32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+    Some((pid, ExitStatus::from_wait_status(status)))
 }
 
 /// The wait for a process that may become a child. Dropping it ends the wait.
@@ -129,8 +142,37 @@ impl Drop for Adoption {
         let mut waiting = self.reaper.lock();
         // A later process may have got the pid, and a waiter of its own.
         self.status.close();
-        if waiting.get(&self.pid).is_some_and(oneshot::Sender::is_closed) {
+        if waiting.get(&self.pid).is_some_and(|waiter| waiter.status.is_closed()) {
             waiting.remove(&self.pid);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_death_by_a_real_time_signal_has_its_status() {
+        let reaper = Reaper::start().unwrap();
+        #[allow(clippy::disallowed_methods)]
+        let start = || {
+            let script = format!("kill -{} $$; sleep 1000", libc::SIGRTMIN() + 3);
+            Ok(std::process::Command::new("sh").args(["-c", &script]).spawn()?.id())
+        };
+        let (pid, ended) = reaper.spawn(start).unwrap();
+        let signal = u8::try_from(libc::SIGRTMIN() + 3).unwrap();
+        assert_eq!(ended.await, Ok(ExitStatus::Signal(signal)));
+        assert!(!is_child(&reaper.lock(), pid), "nothing is sent to its pid any more");
+    }
+
+    #[tokio::test]
+    async fn only_a_child_is_killed_by_its_pid() {
+        let reaper = Reaper::default();
+        let own = std::process::id();
+        let _adoption = reaper.adopt(own);
+        // The test itself, which goes on.
+        reaper.kill(own);
+        assert!(!is_child(&reaper.lock(), own));
     }
 }

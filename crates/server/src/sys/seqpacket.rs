@@ -20,7 +20,9 @@ pub(crate) struct SeqPacket(AsyncFd<OwnedFd>);
 #[derive(Debug)]
 pub(crate) struct Packet {
     pub(crate) bytes: Vec<u8>,
-    pub(crate) fd: Option<OwnedFd>,
+    /// The descriptor that came with it. An error if none came, or the kernel could not hand it
+    /// over: it does so without an error of its own, see MSG_CTRUNC in recvmsg(2).
+    pub(crate) fd: io::Result<OwnedFd>,
 }
 
 impl SeqPacket {
@@ -73,7 +75,7 @@ fn receive(socket: &OwnedFd, limit: usize) -> io::Result<Option<Packet>> {
         Err(nix::Error::ECONNRESET) => return Ok(None),
         other => other?,
     };
-    let length = message.bytes;
+    let (length, cut) = (message.bytes, message.flags.contains(MsgFlags::MSG_CTRUNC));
     let mut fds = Vec::new();
     for part in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(received) = part {
@@ -84,7 +86,12 @@ fn receive(socket: &OwnedFd, limit: usize) -> io::Result<Option<Packet>> {
         return Ok(None);
     }
     bytes.truncate(length);
-    Ok(Some(Packet { bytes, fd: fds.pop() }))
+    let missing = || match cut {
+        // There was one, and room for it in the buffer: then there was none in the server's table.
+        true => io::Error::from(nix::Error::EMFILE),
+        false => io::ErrorKind::InvalidData.into(),
+    };
+    Ok(Some(Packet { bytes, fd: fds.pop().ok_or_else(missing) }))
 }
 
 #[allow(unsafe_code, reason = "nix hands received descriptors out as integers")]
