@@ -5,6 +5,8 @@ use std::{fs, io::Read, path::PathBuf, time::Duration};
 use Runtime::{Crun, Runc};
 use gantry_tests::{Runtime, Server, improves, patiently, pipes::PipePaths};
 use rstest::rstest;
+use tonic::Code;
+use tonic_types::StatusExt;
 
 #[rstest]
 #[tokio::test]
@@ -296,4 +298,32 @@ fn md5(bytes: &[u8]) -> String {
     child.stdin.take().unwrap().write_all(bytes).unwrap();
     let output = child.wait_with_output().unwrap().stdout;
     String::from_utf8(output).unwrap()[..32].to_owned()
+}
+
+/// Each stream, and each thing in its place that it cannot be.
+#[rstest]
+#[tokio::test]
+async fn a_stream_that_cannot_be_opened_is_named(
+    #[values("stdin", "stdout", "stderr")] stream: &str,
+) {
+    if improves("the process finds out") {
+        return;
+    }
+    let Some(server) = Server::start(Runc).await else { return };
+    let socket = server.work().join("a-socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for path in [server.work(), &socket, &server.work().join("missing")] {
+        let path = path.to_str().unwrap().to_owned();
+        let container = server.container("c").without_pipes().request(|request| match stream {
+            "stdin" => request.stdin.clone_from(&path),
+            "stdout" => request.stdout.clone_from(&path),
+            _ => request.stderr.clone_from(&path),
+        });
+        let status = container.create().await.unwrap_err();
+        assert!(status.message().contains(&path), "{status}");
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let fields = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(fields[0].field, stream);
+    }
+    server.finish().await;
 }

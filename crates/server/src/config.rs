@@ -4,8 +4,9 @@ mod size;
 mod time;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -111,7 +112,7 @@ pub(crate) enum ConfigError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Given {
-    listen: Option<String>,
+    listen: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     runtime: Option<String>,
     runtime_args: Vec<String>,
@@ -157,10 +158,10 @@ impl Command {
     /// Reads the command line, and the file it names.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         let mut parser = Parser::from_iter(args);
-        let drop_in = parser.bin_name().is_some_and(|path| {
-            let name = Path::new(path).file_name().unwrap_or_default();
-            DROP_IN_NAMES.iter().any(|known| name == *known)
-        });
+        let program = parser.bin_name().and_then(|path| Path::new(path).file_name());
+        let program = program.and_then(OsStr::to_str).filter(|name| DROP_IN_NAMES.contains(name));
+        let program = program.map(str::to_owned);
+        let drop_in = program.is_some();
         let mut flags = Given::default();
         let mut file = None;
         let mut ignored = Vec::new();
@@ -170,7 +171,7 @@ impl Command {
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("config") => file = Some(PathBuf::from(parser.value()?)),
                 Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
-                Arg::Short('l') => flags.listen = Some(parser.value()?.string()?),
+                Arg::Short('l') => flags.listen = Some(parser.value()?.into()),
                 Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
                 // Of services of old; there is nothing here that it would change.
                 Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
@@ -194,7 +195,7 @@ impl Command {
             }
         }
         let file = file.map(|path| read(&path)).transpose()?.unwrap_or_default();
-        let mut config = flags.or(file).config()?;
+        let mut config = flags.or(file).config(program.as_deref())?;
         config.ignored = ignored;
         Ok(Self::Serve(Box::new(config)))
     }
@@ -217,7 +218,7 @@ impl Given {
     /// Takes the value of a flag; false if there is no such flag.
     fn set(&mut self, name: &str, parser: &mut Parser) -> Result<bool, lexopt::Error> {
         match name {
-            "listen" => self.listen = Some(parser.value()?.string()?),
+            "listen" => self.listen = Some(parser.value()?.into()),
             "state-dir" => self.state_dir = Some(parser.value()?.into()),
             "runtime" => self.runtime = Some(parser.value()?.string()?),
             "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
@@ -264,16 +265,17 @@ impl Given {
         }
     }
 
-    fn config(self) -> Result<Config, ConfigError> {
-        let listen = self.listen.unwrap_or_else(|| DEFAULT_SOCKET.to_owned());
-        let listen = listen.strip_prefix("unix://").unwrap_or(&listen);
-        if listen.contains("://") {
-            return Err(value("listen", format!("only unix sockets are served, not {listen}")));
-        }
+    /// Under one of the names of old, the shim's is as it was then.
+    fn config(self, drop_in: Option<&str>) -> Result<Config, ConfigError> {
+        let listen = socket(self.listen.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+        let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
         Ok(Config {
-            listen: absolute("listen", Path::new(listen))?,
-            state_dir: absolute("state_dir", &self.state_dir.unwrap_or(DEFAULT_STATE_DIR.into()))?,
-            runtime: self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned()),
+            listen: absolute("listen", listen)?,
+            state_dir: absolute(
+                "state_dir",
+                &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            )?,
+            runtime: located(runtime)?,
             runtime_args: self.runtime_args,
             runtime_env: self
                 .runtime_env
@@ -281,7 +283,10 @@ impl Given {
                 .map(|text| text.parse())
                 .collect::<Result<_, BadVariable>>()
                 .map_err(|error| value("runtime_env", error.to_string()))?,
-            shim_name: shim_name(self.shim_name.as_deref()),
+            shim_name: match (&self.shim_name, drop_in) {
+                (None, Some(program)) => format!("{program}-shim").into(),
+                (name, _) => shim_name(name.as_deref()),
+            },
             shim_binary: match self.shim_binary {
                 Some(path) => absolute("shim_binary", &path)?,
                 None => beside_this_program()?,
@@ -315,6 +320,28 @@ fn shim_name(name: Option<&str>) -> OsString {
     name.map_or_else(|| OsString::from(SHIM), OsString::from)
 }
 
+/// What is behind `unix://`, which daemons of old put before a path.
+fn socket(listen: &Path) -> Result<&Path, ConfigError> {
+    let bytes = listen.as_os_str().as_bytes();
+    let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);
+    if path.windows(3).any(|part| part == b"://") {
+        let problem = format!("only unix sockets are served, not {}", listen.display());
+        return Err(value("listen", problem));
+    }
+    Ok(Path::new(OsStr::from_bytes(path)))
+}
+
+/// A runtime's path would be another's in the directory of a shim, and of a container later.
+fn located(runtime: String) -> Result<String, ConfigError> {
+    if !runtime.contains('/') {
+        return Ok(runtime);
+    }
+    let path = absolute("runtime", Path::new(&runtime))?;
+    path.into_os_string().into_string().map_err(|path| {
+        value("runtime", format!("must be UTF-8 with its directory, is {}", path.display()))
+    })
+}
+
 fn value(key: &'static str, problem: String) -> ConfigError {
     ConfigError::Value { key, problem }
 }
@@ -345,54 +372,4 @@ impl FromStr for LogFormat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(line: &str) -> Result<Config, ConfigError> {
-        match Command::parse(line.split(' ').map(OsString::from))? {
-            Command::Serve(config) => Ok(*config),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_daemon_of_old_is_understood() {
-        let config = parse(
-            "/usr/bin/docker-containerd -l unix:///run/d.sock --metrics-interval=0 \
-             --start-timeout 2m --state-dir /run/s --shim docker-containerd-shim \
-             --runtime docker-runc --runtime-args --x --debug --pprof-address= --frobnicate=1",
-        )
-        .unwrap();
-        assert_eq!(config.listen, Path::new("/run/d.sock"));
-        assert_eq!(config.state_dir, Path::new("/run/s"));
-        assert_eq!(config.shim_name, "docker-containerd-shim");
-        assert_eq!(config.start_timeout, Duration::from_secs(120));
-        assert_eq!(config.runtime_args, ["--x"]);
-        assert_eq!(config.log_level, "debug");
-        assert_eq!(config.ignored, ["--frobnicate=1"]);
-    }
-
-    #[test]
-    fn an_unknown_flag_is_an_error_under_our_own_name() {
-        assert!(parse("gantryd --frobnicate=1").is_err());
-        assert!(parse("gantryd stray").is_err());
-    }
-
-    #[test]
-    fn relative_paths_are_made_absolute() {
-        let config = parse("gantryd -l here.sock --state-dir here").unwrap();
-        assert!(config.listen.is_absolute() && config.state_dir.is_absolute());
-        assert!(parse("gantryd -l tcp://127.0.0.1:1").is_err());
-    }
-
-    #[test]
-    fn flags_win_over_the_file() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "runtime = \"crun\"\nretain_count = 7\nlinger = \"0s\"\n").unwrap();
-        let config =
-            parse(&format!("gantryd --config {} --runtime runc", file.path().display())).unwrap();
-        assert_eq!((config.runtime.as_str(), config.retain_count), ("runc", 7));
-        fs::write(file.path(), "unknown = 1\n").unwrap();
-        assert!(parse(&format!("gantryd --config {}", file.path().display())).is_err());
-    }
-}
+mod tests;

@@ -1,9 +1,10 @@
 //! The socket: taken from a service manager, or made with tight permissions.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     os::{
-        fd::{FromRawFd, OwnedFd},
+        fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::{
             fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
             net::{UnixListener, UnixStream},
@@ -52,7 +53,7 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     }
     make_room(path)?;
     let before = umask(Mode::from_bits_truncate(0o177));
-    let socket = UnixListener::bind(path);
+    let socket = Address::of(path).and_then(|address| UnixListener::bind(&address.path));
     umask(before);
     let socket = socket.map_err(failed("listen on"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
@@ -70,13 +71,42 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
         Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
         Err(error) => return Err(failed("look at")(error)),
     }
-    match UnixStream::connect(path) {
+    match Address::of(path).and_then(|address| UnixStream::connect(&address.path)) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed("remove the stale socket"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("try to connect to")(error)),
         Ok(_) => Err(ListenError::InUse(path.to_owned())),
+    }
+}
+
+/// A path that fits into the address of a socket, see unix(7).
+struct Address {
+    path: PathBuf,
+    /// What the path may lead through.
+    _directory: Option<File>,
+}
+
+impl Address {
+    /// Bytes of a path in an address, less its final NUL.
+    const MAX: usize = 107;
+
+    /// The path itself; if it is too long, from the working directory or else from its own: how deep
+    /// a directory lies is not to matter.
+    fn of(path: &Path) -> io::Result<Self> {
+        let fits = |path: &Path| path.as_os_str().len() <= Self::MAX;
+        let here = std::env::current_dir().ok();
+        let relative = here.and_then(|here| path.strip_prefix(here).ok());
+        if let Some(path) = [Some(path), relative].into_iter().flatten().find(|path| fits(path)) {
+            return Ok(Self { path: path.to_owned(), _directory: None });
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        };
+        let directory = File::open(parent)?;
+        let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+        Ok(Self { path, _directory: Some(directory) })
     }
 }
 
@@ -108,6 +138,18 @@ mod tests {
         assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
         drop(first);
         listen(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_may_be_deep() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x".repeat(200)).join("y".repeat(200)).join("s.sock");
+        let first = listen(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        drop(first);
+        listen(&path).unwrap();
+        let name = path.with_file_name("z".repeat(200));
+        assert!(listen(&name).is_err());
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod listen;
 mod logging;
 mod net_dev;
 mod oci;
+mod readiness;
 mod reload;
 mod rpc;
 mod serve;
@@ -34,7 +35,6 @@ use std::{io, process::ExitCode};
 use config::{Command, Config};
 use gantry_failpoints::{Point, reach};
 use logging::{Log, say};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serve::{ServeError, serve};
 use state_dir::StateDir;
 use tokio::runtime::Builder;
@@ -79,7 +79,9 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     for flag in &config.ignored {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
-    raise_file_limit();
+    if let Err(error) = sys::raise_file_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     sys::keep_memory_small()?;
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
@@ -100,13 +102,4 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     supervisor.shutdown_background();
     connections.shutdown_background();
     served
-}
-
-/// A container takes a few descriptors; the soft limit is often 1024.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }

@@ -21,7 +21,8 @@ use crate::{
     events::EventLog,
     listen::Listener,
     oci::{Environment, Runtimes},
-    rpc::{AdmissionLayer, Api, Aside, PendingSupervisor},
+    readiness::Programs,
+    rpc::{AdmissionLayer, Api, Aside, Health, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
     supervisor::{Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns},
@@ -64,8 +65,6 @@ pub(crate) async fn serve(
     let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<ApiServer<Api>>().await;
     let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
@@ -73,7 +72,7 @@ pub(crate) async fn serve(
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .layer(AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?)
-        .add_service(health_service)
+        .add_service(Health::service(Programs::new(&config)).await)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(Aside::new(api.max_decoding_message_size(MAX_MESSAGE), supervisors.clone()))

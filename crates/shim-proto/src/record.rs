@@ -46,6 +46,11 @@ pub struct Launch {
     pub linger_ms: u32,
     /// More of the runtime's environment, `NAME=VALUE`.
     pub env: Vec<String>,
+    /// What the shim is to be called from now on, and arguments: nobody but people read them.
+    pub title: Vec<String>,
+    /// What is to be written to the runtime's `oom_score_adj` (see proc(5)), which the process has from
+    /// it; empty leaves the shim's.
+    pub oom_score_adj: String,
 }
 
 /// What a shim says to the server.
@@ -139,6 +144,8 @@ impl ToShim {
                 .u16(launch.height)
                 .u32(launch.linger_ms)
                 .list(&launch.env)
+                .list(&launch.title)
+                .str(&launch.oom_score_adj)
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
@@ -165,6 +172,8 @@ impl ToShim {
                 height: fields.u16()?,
                 linger_ms: fields.u32()?,
                 env: fields.list()?,
+                title: fields.list()?,
+                oom_score_adj: fields.str()?,
             })),
             ABORT => Ok(Self::Abort),
             CLOSE_STDIN => Ok(Self::CloseStdin),

@@ -16,6 +16,8 @@ fn launch() -> Launch {
         height: 0x0304,
         linger_ms: 0x0506_0708,
         env: vec!["A=b".into()],
+        title: vec!["shim".into(), "id".into()],
+        oom_score_adj: "-7".into(),
     }
 }
 
@@ -27,7 +29,9 @@ const LAUNCH: &[u8] = b"\x01\x01\
     \0\0\0\0\
     \x02\x01\x04\x03\
     \x08\x07\x06\x05\
-    \x01\0\0\0\x03\0\0\0A=b";
+    \x01\0\0\0\x03\0\0\0A=b\
+    \x02\0\0\0\x04\0\0\0shim\x02\0\0\0id\
+    \x02\0\0\0-7";
 
 fn to_shim() -> Vec<(ToShim, &'static [u8])> {
     vec![
@@ -88,11 +92,14 @@ fn a_later_version_may_append_fields() {
 
 #[test]
 fn an_earlier_version_may_leave_fields_out() {
-    let without_env = &LAUNCH[..LAUNCH.len() - 11];
-    let expected = Launch { env: Vec::new(), ..launch() };
+    let before_title = Launch { title: Vec::new(), oom_score_adj: String::new(), ..launch() };
+    let without_title = &LAUNCH[..LAUNCH.len() - 24];
+    assert_eq!(ToShim::decode(without_title), Ok(ToShim::Launch(before_title.clone())));
+    let without_env = &without_title[..without_title.len() - 11];
+    let expected = Launch { env: Vec::new(), ..before_title.clone() };
     assert_eq!(ToShim::decode(without_env), Ok(ToShim::Launch(expected)));
     let without_linger = &without_env[..without_env.len() - 4];
-    let expected = Launch { env: Vec::new(), linger_ms: 0, ..launch() };
+    let expected = Launch { env: Vec::new(), linger_ms: 0, ..before_title };
     assert_eq!(ToShim::decode(without_linger), Ok(ToShim::Launch(expected)));
     assert_eq!(ToShim::decode(b"\x01\x01"), Ok(ToShim::Launch(Launch::default())));
     assert_eq!(ToShim::decode(b"\x01\x04"), Ok(ToShim::Resize { width: 0, height: 0 }));

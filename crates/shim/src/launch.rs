@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use gantry_failpoints::{Point, reach};
-use gantry_shim_proto::{Identity, LaunchError, PID_FILE, WaitStatus};
+use gantry_shim_proto::{Identity, Launch, LaunchError, PID_FILE, WaitStatus};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -32,15 +32,14 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
 pub(crate) struct Runtime(Child);
 
 impl Runtime {
-    /// Executes `argv`, with the standard streams of the process to be if it has no terminal, and
-    /// `env`, lines of `NAME=VALUE`. Servers of old relied on the shim's own PATH.
+    /// Executes what `launch` says, with the standard streams of the process to be if it has no
+    /// terminal. Servers of old relied on the shim's own PATH.
     pub(crate) fn spawn(
-        argv: &[String],
-        env: &[String],
+        launch: &Launch,
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<Self, LaunchError> {
         let failed = |error: io::Error| LaunchError::Exec { errno: errno(&error) };
-        let image = Image::new(argv, env).map_err(failed)?;
+        let image = Image::new(&launch.argv, &launch.env).map_err(failed)?;
         let [stdin, stdout, stderr] = match streams {
             Some(fds) => fds.map(Stdio::from),
             None => [Stdio::null(), Stdio::null(), Stdio::null()],
@@ -49,7 +48,7 @@ impl Runtime {
         let mut command = Command::new("");
         // A group of its own: what a hook does to its group must not hit the shim.
         command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
-        crate::sys::become_runtime(&mut command, image);
+        crate::sys::become_runtime(&mut command, image, launch.oom_score_adj.clone());
         command.spawn().map(Self).map_err(failed)
     }
 
@@ -203,7 +202,7 @@ fn parent(stat: &str) -> Option<Pid> {
 
 /// A field of /proc/pid/stat from the third on. Field 2, the command in parentheses, may contain
 /// both spaces and parentheses itself.
-fn field(stat: &str, number: usize) -> Option<&str> {
+pub(crate) fn field(stat: &str, number: usize) -> Option<&str> {
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(number - 3)
 }

@@ -17,6 +17,7 @@ mod state;
 mod stdio;
 mod streams;
 mod sys;
+mod title;
 
 use std::io;
 use std::process::ExitCode;
@@ -33,5 +34,5 @@ fn main() -> ExitCode {
 
 fn run() -> io::Result<()> {
     let signals = setup::become_shim()?;
-    shim::Shim::new(signals)?.run()
+    shim::Shim::new(signals, title::Title::take())?.run()
 }

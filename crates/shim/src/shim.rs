@@ -14,6 +14,7 @@ use crate::launch::{Process, Runtime, system};
 use crate::link::{self, Link};
 use crate::poll::{EventFlags, Poller, Source};
 use crate::streams::{Drained, Streams};
+use crate::title::Title;
 
 /// How long an exit is held back for a reader that does not keep up with a terminal.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
@@ -41,6 +42,7 @@ enum Phase {
 
 /// One process's shim.
 pub(crate) struct Shim {
+    title: Title,
     poller: Poller,
     signals: OwnedFd,
     link: Link,
@@ -59,10 +61,11 @@ pub(crate) struct Shim {
 }
 
 impl Shim {
-    pub(crate) fn new(signals: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(signals: OwnedFd, title: Title) -> io::Result<Self> {
         let poller = Poller::new()?;
         poller.watch(&signals, Source::Children, EventFlags::IN)?;
         let mut shim = Self {
+            title,
             link: Link::new(&poller)?,
             streams: Streams::new(&poller),
             poller,
@@ -207,6 +210,8 @@ impl Shim {
             Ok(phase) => self.phase = phase,
             Err(error) => self.fail(error),
         }
+        // While the runtime works.
+        self.title.set(&launch.title);
     }
 
     fn start_runtime(&mut self, launch: &Launch) -> Result<Phase, LaunchError> {
@@ -218,7 +223,7 @@ impl Shim {
             }
             false => None,
         };
-        let runtime = Runtime::spawn(&launch.argv, &launch.env, streams)?;
+        let runtime = Runtime::spawn(launch, streams)?;
         reach(Point::ShimRuntimeSpawned);
         Ok(Phase::Launching(runtime, console))
     }

@@ -5,7 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use gantry_shim_proto::LaunchError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, openat, stat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
+use rustix::io::Errno;
 
 const NULL: &str = "/dev/null";
 
@@ -33,9 +34,17 @@ pub(crate) fn open_input(path: &str) -> Result<Input, LaunchError> {
     let opened = match path {
         "" => open(NULL, OFlags::RDONLY).map(Input::File),
         path if is_pipe(path)? => open(path, OFlags::RDWR | OFlags::NONBLOCK).map(Input::Pipe),
-        path => open(path, OFlags::RDONLY).map(Input::File),
+        path => open(path, OFlags::RDONLY).and_then(no_directory).map(Input::File),
     };
     opened.map_err(failed(path))
+}
+
+/// It can be opened, but not be read: the process would find out.
+fn no_directory(file: OwnedFd) -> io::Result<OwnedFd> {
+    match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        _ => Ok(file),
+    }
 }
 
 /// `mode` goes to a pipe's writer: the process expects a blocking one, the shim's loop does not.

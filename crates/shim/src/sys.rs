@@ -8,7 +8,10 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{
+    PrctlMmMap, Signal, configure_virtual_memory_map, set_parent_process_death_signal,
+};
 
 use crate::launch::Image;
 
@@ -67,9 +70,13 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
 /// execvp(3), which runs what the kernel cannot execute as a shell script. The process has an empty
 /// signal mask, as it would go on into the container (std resets SIGPIPE but not the mask), and the
 /// kernel kills it when the shim dies, since nobody would wait for it any more.
-pub(crate) fn become_runtime(command: &mut Command, image: Image) {
+pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj: String) {
     let (argv, env) = (Pointers::new(image.argv), Pointers::new(image.env));
     let execute = move || {
+        if !oom_score_adj.is_empty() {
+            // Not permitted where it is less than an unprivileged server may give.
+            let _ = set_oom_score(oom_score_adj.as_bytes());
+        }
         set_parent_process_death_signal(Some(Signal::KILL))?;
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: the pointer is valid for writes.
@@ -109,6 +116,61 @@ impl Pointers {
     fn first(&self) -> *const libc::c_char {
         self.pointers[0]
     }
+}
+
+/// Where the kernel takes parts of the process to be: fields of /proc/self/stat, see proc(5).
+pub(crate) struct MemoryMap(PrctlMmMap);
+
+impl MemoryMap {
+    pub(crate) fn read() -> Option<Self> {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        let field = |number| -> Option<u64> { crate::launch::field(&stat, number)?.parse().ok() };
+        Some(Self(PrctlMmMap {
+            start_code: field(26)?,
+            end_code: field(27)?,
+            start_data: field(45)?,
+            end_data: field(46)?,
+            start_brk: field(47)?,
+            brk: 0,
+            start_stack: field(28)?,
+            arg_start: field(48)?,
+            arg_end: field(49)?,
+            env_start: field(50)?,
+            env_end: field(51)?,
+            auxv: std::ptr::null_mut(),
+            auxv_size: 0,
+            exe_fd: -1,
+        }))
+    }
+
+    /// Has the arguments end so many bytes behind their start. Needs no privilege, but a kernel
+    /// with CONFIG_CHECKPOINT_RESTORE.
+    pub(crate) fn end_arguments_at(&mut self, length: usize) -> io::Result<()> {
+        // SAFETY: with zero it changes nothing, and tells where the heap ends now.
+        self.0.brk = unsafe { libc::syscall(libc::SYS_brk, 0) }.cast_unsigned();
+        self.0.arg_end = self.0.arg_start + u64::try_from(length).unwrap_or_default();
+        // SAFETY: all other values are the kernel's own; none of them makes memory readable or
+        // writable, they only say what /proc shows.
+        Ok(unsafe { configure_virtual_memory_map(&self.0) }?)
+    }
+}
+
+/// The memory of the arguments, to be written over. To be called once, and no argument is to be
+/// looked at afterwards.
+pub(crate) fn take_arguments(map: &MemoryMap) -> Option<&'static mut [u8]> {
+    let length = usize::try_from(map.0.arg_end.checked_sub(map.0.arg_start)?).ok()?;
+    let start = usize::try_from(map.0.arg_start).ok().filter(|start| *start > 0)?;
+    let start = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the kernel has put that many bytes there for this process to read and write, and
+    // nothing else here refers to them any more.
+    Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
+}
+
+/// Of the calling process, see proc(5). Allocates nothing.
+fn set_oom_score(score: &[u8]) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = openat(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty())?;
+    rustix::io::write(&file, score).map(drop)
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

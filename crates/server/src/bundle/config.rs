@@ -14,6 +14,7 @@ pub(crate) struct Config {
     pub(crate) init: ProcessSpec,
     pub(super) cgroups_path: Option<String>,
     pub(super) capability_list: bool,
+    pub(super) oom_score_adj: Option<i32>,
 }
 
 type Read<T = ()> = Result<T, Malformed>;
@@ -22,7 +23,8 @@ impl Config {
     /// Reads as far as the text is JSON: a runtime does not take the rest either.
     pub(crate) fn read(text: &[u8], stdio: Stdio, dialect: Dialect) -> Self {
         let init = ProcessSpec { stdio, ..ProcessSpec::unknown(ProcessId::init()) };
-        let mut config = Self { init, cgroups_path: None, capability_list: false };
+        let mut config =
+            Self { init, cgroups_path: None, capability_list: false, oom_score_adj: None };
         let _ = config.fill(&mut Reader::new(text, dialect));
         config
     }
@@ -30,15 +32,22 @@ impl Config {
     fn fill(&mut self, json: &mut Reader<'_>) -> Read {
         json.object(&["process", "linux"], |json, field| match field {
             "process" => self.process(json),
-            _ => json.object(&["cgroupsPath"], |json, _| {
-                self.cgroups_path = json.string()?.or(self.cgroups_path.take());
-                Ok(())
+            _ => json.object(&["cgroupsPath", "resources"], |json, field| match field {
+                "cgroupsPath" => {
+                    self.cgroups_path = json.string()?.or(self.cgroups_path.take());
+                    Ok(())
+                }
+                // Where it was before version 1.0.0-rc6 of the spec.
+                _ => json.object(&["oomScoreAdj"], |json, _| {
+                    self.oom_score_adj = self.oom_score_adj.or(json.number()?);
+                    Ok(())
+                }),
             }),
         })
     }
 
     fn process(&mut self, json: &mut Reader<'_>) -> Read {
-        const FIELDS: [&str; 11] = [
+        const FIELDS: [&str; 12] = [
             "terminal",
             "consoleSize",
             "user",
@@ -49,6 +58,7 @@ impl Config {
             "apparmorProfile",
             "selinuxLabel",
             "noNewPrivileges",
+            "oomScoreAdj",
             "rlimits",
         ];
         json.object(&FIELDS, |json, field| {
@@ -64,6 +74,7 @@ impl Config {
                 "apparmorProfile" => set(&mut process.apparmor_profile, json.string()?),
                 "selinuxLabel" => set(&mut process.selinux_label, json.string()?),
                 "noNewPrivileges" => set(&mut process.no_new_privileges, json.boolean()?),
+                "oomScoreAdj" => self.oom_score_adj = json.number()?.or(self.oom_score_adj),
                 _ => process.rlimits = list(json, rlimit)?,
             }
             Ok(())
@@ -181,6 +192,13 @@ mod tests {
         assert_eq!(full.init.args, ["a", "b"]);
         assert_eq!(full.init.cwd, "/x");
         assert!(full.init.terminal);
+        assert_eq!(full.oom_score_adj, None);
+        for shape in
+            [r#"{"process":{"oomScoreAdj":-7}}"#, r#"{"linux":{"resources":{"oomScoreAdj":-7}}}"#]
+        {
+            assert_eq!(read(shape).oom_score_adj, Some(-7), "{shape}");
+        }
+        assert_eq!(read(r#"{"process":{"oomScoreAdj":null}}"#).oom_score_adj, None);
     }
 
     /// As runc 1.1.5 and crun 1.8.1 were seen to do.

@@ -96,6 +96,11 @@ impl Bundle {
         self.config.capability_list
     }
 
+    /// What the process's `oom_score_adj` is to be.
+    pub(crate) fn oom_score_adj(&self) -> Option<i32> {
+        self.config.oom_score_adj
+    }
+
     /// `linux.cgroupsPath`.
     pub(crate) fn cgroups_path(&self) -> Option<&str> {
         self.config.cgroups_path.as_deref()

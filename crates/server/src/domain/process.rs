@@ -1,6 +1,6 @@
 //! What a process is to be: plain data, kept on disk as it is here.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +51,15 @@ pub(crate) struct Stdio {
     pub(crate) stdin: Option<PathBuf>,
     pub(crate) stdout: Option<PathBuf>,
     pub(crate) stderr: Option<PathBuf>,
+}
+
+impl Stdio {
+    /// What the stream with this path is called.
+    pub(crate) fn name_of(&self, path: &Path) -> &'static str {
+        let named = [("stdin", &self.stdin), ("stdout", &self.stdout), ("stderr", &self.stderr)];
+        let found = named.into_iter().find(|(_, of)| of.as_deref() == Some(path));
+        found.map_or("stdio", |(name, _)| name)
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

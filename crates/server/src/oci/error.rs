@@ -41,8 +41,8 @@ pub(crate) enum OciError {
     #[error("runtime {verb} wrote more than {} MiB and was killed", .limit >> 20)]
     Endless { verb: Verb, limit: u64 },
     /// A stream of the process could not be opened.
-    #[error("{path}: {source}", path = .path.display())]
-    Stdio { path: PathBuf, source: io::Error },
+    #[error("{stream}: {path}: {source}", path = .path.display())]
+    Stdio { stream: &'static str, path: PathBuf, source: io::Error },
     /// The system failed the server, or the shim.
     #[error("cannot {what}: {source}")]
     System { what: String, source: io::Error },
@@ -57,6 +57,8 @@ impl OciError {
     ) -> Self {
         match error {
             LaunchError::Stdio { path, errno } => Self::Stdio {
+                // Of which a shim does not know the name.
+                stream: "stdio",
                 path: PathBuf::from(path),
                 source: io::Error::from_raw_os_error(errno),
             },

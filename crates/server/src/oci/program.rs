@@ -10,7 +10,7 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
-use super::{OciError, OciRuntime, Runtimes};
+use super::{Environment, OciError, OciRuntime, Runtimes};
 
 impl Runtimes {
     /// Finds a runtime by name in PATH, or by path. `by_caller` says who has named it.
@@ -20,17 +20,24 @@ impl Runtimes {
         args: &[String],
         by_caller: bool,
     ) -> Result<OciRuntime, OciError> {
-        let program = if name.contains('/') {
+        let program = self.environment.find(name, by_caller)?;
+        Ok(OciRuntime { name: name.to_owned(), program, args: args.to_vec(), by_caller })
+    }
+}
+
+impl Environment {
+    /// Finds the program of a runtime in the PATH of all runtimes.
+    pub(crate) fn find(&self, name: &str, by_caller: bool) -> Result<PathBuf, OciError> {
+        if name.contains('/') {
             executable(Path::new(name)).map_err(|source| {
                 let program = PathBuf::from(name);
                 OciError::Exec { program, by_caller, source }
-            })?
+            })
         } else {
-            let mut places = std::env::split_paths(self.environment.path());
+            let mut places = std::env::split_paths(self.path());
             let found = places.find_map(|dir| executable(&dir.join(name)).ok());
-            found.ok_or_else(|| OciError::NotOnPath { runtime: name.to_owned(), by_caller })?
-        };
-        Ok(OciRuntime { name: name.to_owned(), program, args: args.to_vec(), by_caller })
+            found.ok_or_else(|| OciError::NotOnPath { runtime: name.to_owned(), by_caller })
+        }
     }
 }
 
@@ -50,7 +57,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
     use super::*;
-    use crate::{oci::Environment, sys::Reaper};
+    use crate::sys::Reaper;
 
     fn find(path: &str, name: &str) -> Result<PathBuf, String> {
         let variable = format!("PATH={path}").parse().unwrap();

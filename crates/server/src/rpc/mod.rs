@@ -7,6 +7,7 @@ mod aside;
 mod capabilities;
 mod convert;
 mod events;
+mod health;
 mod parse;
 mod resources;
 mod state;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 pub(crate) use admission::{AdmissionLayer, Peer, Peers};
 pub(crate) use api::Api;
 pub(crate) use aside::Aside;
+pub(crate) use health::Health;
 use tokio::sync::SetOnce;
 
 use crate::supervisor::Supervisor;

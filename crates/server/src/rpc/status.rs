@@ -38,8 +38,8 @@ impl From<SupervisorError> for Status {
         tracing::info!(?code, error = message, "request failed");
         match error {
             SupervisorError::Bundle(_) => BadField::new("bundlePath", message).into(),
-            SupervisorError::Oci(OciError::Stdio { .. }) => {
-                let details = ErrorDetails::with_bad_request_violation("stdio", message.clone());
+            SupervisorError::Oci(OciError::Stdio { stream, .. }) => {
+                let details = ErrorDetails::with_bad_request_violation(stream, message.clone());
                 Self::with_error_details(code, message, details)
             }
             SupervisorError::Overloaded => {

@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     domain::ExitStatus,
-    sys::{PidFd, Reaper, SeqPacket},
+    sys::{PidFd, Reaper, SeqPacket, restore_file_limit},
 };
 
 /// A shim's records are short; the longest names a path.
@@ -31,6 +31,13 @@ pub(crate) struct ShimProgram {
     pub(crate) path: PathBuf,
     pub(crate) name: OsString,
 }
+
+/// What a shim is called that waits for its process: whoever counts shims by name is not to count it.
+const WAITING: &str = "gantry-spare";
+
+/// Bytes of a shim's command line that are kept free for its arguments to be. What does not fit is
+/// not shown.
+const TITLE: usize = 2048;
 
 /// A shim that was just started.
 pub(crate) struct StartedShim {
@@ -59,13 +66,20 @@ pub(crate) enum Report {
 }
 
 impl ShimProgram {
+    /// What the process list shows of the shim of a process: whose it is.
+    pub(crate) fn title(&self, owner: &[String; 3]) -> Vec<String> {
+        let name = self.name.to_string_lossy().into_owned();
+        [name].into_iter().chain(owner.iter().cloned()).collect()
+    }
+
     /// Starts a shim in the directory of its process.
     #[allow(clippy::disallowed_methods, reason = "this is the place for it")]
     pub(crate) fn start(&self, reaper: &Reaper, dir: &Path) -> io::Result<StartedShim> {
         let (ours, theirs) = SeqPacket::pair()?;
         let mut command = Command::new(&self.path);
         command
-            .arg0(&self.name)
+            .arg0(WAITING)
+            .arg(" ".repeat(TITLE))
             .current_dir(dir)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
@@ -73,7 +87,13 @@ impl ShimProgram {
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let (pid, ended) = reaper.spawn(|| Ok(command.spawn()?.id()))?;
+        let (pid, ended) = reaper.spawn(|| {
+            let pid = command.spawn()?.id();
+            if let Err(error) = restore_file_limit(pid) {
+                tracing::warn!(%error, "a shim has the server's limit of open files");
+            }
+            Ok(pid)
+        })?;
         reach(Point::ServerShimSpawned);
         Ok(StartedShim { link: ShimLink(ours), pid, ended })
     }

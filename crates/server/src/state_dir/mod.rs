@@ -322,22 +322,15 @@ impl ProcessDir {
         Ok(exit.map(|exit| exit.status.into()))
     }
 
-    /// Writes a file that the runtime reads; its path.
-    pub(crate) fn write_input(
-        &self,
-        file: &str,
-        value: &impl Serialize,
-    ) -> Result<PathBuf, StateError> {
-        let path = self.path.join(file);
-        write_json(&path, value, false)?;
-        Ok(path)
+    /// Writes a file that the runtime reads.
+    pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
+        write_json(&self.path.join(file), value, false)
     }
 
-    /// Writes a text that somebody else reads; its path.
-    pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<PathBuf, StateError> {
+    /// Writes a text that somebody else reads.
+    pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
         let path = self.path.join(file);
-        fs::write(&path, text).map_err(failed("write", &path))?;
-        Ok(path)
+        fs::write(&path, text).map_err(failed("write", &path))
     }
 
     /// Notes that the start of the process is in the journal.

@@ -30,6 +30,9 @@ pub(crate) struct ContainerRecord {
     /// The bundle's capabilities are a plain list, and so are those of execs to be.
     #[serde(default)]
     pub(crate) capability_list: bool,
+    /// As the spec has it.
+    #[serde(default)]
+    pub(crate) oom_score_adj: Option<i32>,
     /// Whether `pause` was the last of the journalled pause and resume events.
     pub(crate) paused: bool,
     /// Out-of-memory kills that were reported.
@@ -58,6 +61,7 @@ impl ContainerRecord {
             cgroup: None,
             cgroup_shared: false,
             capability_list: false,
+            oom_score_adj: None,
             paused: false,
             oom_kills: 0,
         }

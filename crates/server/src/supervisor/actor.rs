@@ -311,9 +311,17 @@ impl Actor {
             let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
-        let capability_list = self.record.as_ref().is_some_and(|record| record.capability_list);
+        let record = self.record.as_ref();
         let init_ended = self.init_ended.subscribe();
-        let new = NewExec { caller, life, spec: Arc::new(*spec), capability_list, init_ended };
+        let new = NewExec {
+            caller,
+            life,
+            spec: Arc::new(*spec),
+            capability_list: record.is_some_and(|record| record.capability_list),
+            bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
+            init_ended,
+            oom_score_adj: record.and_then(|record| record.oom_score_adj),
+        };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let result = start_exec(&services, &identity, &new, &mut reply).await;

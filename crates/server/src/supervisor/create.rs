@@ -51,6 +51,14 @@ pub(super) struct Identity {
     pub(super) seen: Seen,
 }
 
+impl Identity {
+    /// What tells people whose a shim is.
+    pub(super) fn owner(&self, bundle: &Path) -> [String; 3] {
+        let bundle = bundle.to_string_lossy().into_owned();
+        [self.key.id.to_string(), bundle, self.runtime.name().to_owned()]
+    }
+}
+
 /// A container whose first process was started.
 pub(super) struct Created {
     pub(super) process: RunningProcess,
@@ -127,6 +135,7 @@ fn new_record(services: &Services, identity: &Identity, new: &NewContainer) -> C
     record.runtime_args.clone_from(&new.runtime_args);
     record.labels.clone_from(&new.labels);
     record.capability_list = new.bundle.has_capability_list();
+    record.oom_score_adj = new.bundle.oom_score_adj();
     // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
     // between create and start, so that an out-of-memory kill in the first instant is seen.
     record.cgroup =
@@ -162,10 +171,17 @@ async fn start(
     let creation =
         Creation { id, bundle: new.bundle.path(), no_pivot_root: new.no_pivot_root, start: &start };
     let call = |files: Files<'_>| {
-        let env = new.checkpoint.as_ref().map(|image| restore_env(&init, image)).transpose()?;
+        let env =
+            new.checkpoint.as_ref().map(|image| restore_env(&init, image, files)).transpose()?;
         let argv = identity.runtime.create_argv(creation, files);
-        let (runtime, verb) = (identity.runtime.clone(), start.verb());
-        Ok(RuntimeCall { runtime, verb, argv, env: env.unwrap_or_default() })
+        Ok(RuntimeCall {
+            runtime: identity.runtime.clone(),
+            verb: start.verb(),
+            argv,
+            env: env.unwrap_or_default(),
+            owner: identity.owner(new.bundle.path()),
+            oom_score_adj: new.bundle.oom_score_adj(),
+        })
     };
     let process =
         services.launch((shim, &init, new.bundle.init()), call, (turn, reply.closed())).await?;
@@ -194,8 +210,13 @@ async fn start(
 }
 
 /// What CRIU is told beside the runtime's options.
-fn restore_env(init: &ProcessDir, image: &CheckpointImage) -> Result<Vec<String>, StateError> {
-    let path = init.write_text(checkpoint::CRIU_CONFIG_FILE, &image.criu_config())?;
+fn restore_env(
+    init: &ProcessDir,
+    image: &CheckpointImage,
+    files: Files<'_>,
+) -> Result<Vec<String>, StateError> {
+    init.write_text(checkpoint::CRIU_CONFIG_FILE, &image.criu_config())?;
+    let path = files.dir.join(checkpoint::CRIU_CONFIG_FILE);
     Ok(vec![format!("{}={}", checkpoint::CRIU_CONFIG_VARIABLE, path.display())])
 }
 

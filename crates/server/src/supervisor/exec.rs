@@ -1,6 +1,6 @@
 //! Starts a further process in a container.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_failpoints::{Point, reach};
 use tokio::{sync::watch, time::sleep};
@@ -34,6 +34,9 @@ pub(super) struct NewExec {
     pub(super) spec: Arc<ProcessSpec>,
     /// The container's runtime takes capabilities as a plain list.
     pub(super) capability_list: bool,
+    pub(super) bundle: PathBuf,
+    /// The container's, which is that of its processes.
+    pub(super) oom_score_adj: Option<i32>,
     /// Whether the container's first process has ended.
     pub(super) init_ended: watch::Receiver<bool>,
 }
@@ -72,11 +75,17 @@ async fn start(
     let shim = services.shims.place(dir, &record).await?;
     reach(Point::ServerExecPlaced);
     let call = |files: Files<'_>| {
-        let input = dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
+        dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
         reach(Point::ServerExecSpecWritten);
-        let argv = identity.runtime.exec_argv(&identity.key.id, &input, files);
-        let runtime = identity.runtime.clone();
-        Ok(RuntimeCall { runtime, verb: Verb::Exec, argv, env: Vec::new() })
+        let argv = identity.runtime.exec_argv(&identity.key.id, &files.dir.join(SPEC_FILE), files);
+        Ok(RuntimeCall {
+            runtime: identity.runtime.clone(),
+            verb: Verb::Exec,
+            argv,
+            env: Vec::new(),
+            owner: identity.owner(&new.bundle),
+            oom_score_adj: new.oom_score_adj,
+        })
     };
     let given_up = async {
         tokio::select! {

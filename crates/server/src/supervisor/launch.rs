@@ -1,6 +1,10 @@
 //! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
@@ -17,6 +21,7 @@ use crate::{
     oci::{Files, OciError, OciRuntime, Verb},
     shim_link::{Report, StartedShim},
     state_dir::{ProcessDir, StateError},
+    sys,
 };
 
 /// How long a shim may take to kill the runtime and say so.
@@ -29,6 +34,10 @@ pub(super) struct RuntimeCall {
     pub(super) argv: Vec<String>,
     /// More variables for this call, `NAME=VALUE`.
     pub(super) env: Vec<String>,
+    /// Id, bundle and runtime of the container.
+    pub(super) owner: [String; 3],
+    /// As the spec has it.
+    pub(super) oom_score_adj: Option<i32>,
 }
 
 /// The right to launch something now.
@@ -73,7 +82,8 @@ impl Services {
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
-        let result = match call(Files { dir: dir.path(), console: console.as_deref() }) {
+        let seen = as_text(dir.path(), &shim);
+        let result = match call(Files { dir: &seen, console: console.as_deref() }) {
             Ok(call) => self.order(call, (&shim, dir, spec), until).await,
             Err(error) => Err(error.into()),
         };
@@ -90,7 +100,7 @@ impl Services {
             }
             Err(error) => {
                 shim.dismiss().await;
-                Err(error)
+                Err(with_stream(error, &spec.stdio))
             }
         }
     }
@@ -110,6 +120,7 @@ impl Services {
     }
 
     fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
+        let score = sys::oom_score_adj(call.oom_score_adj);
         let Stdio { stdin, stdout, stderr } = &spec.stdio;
         let path = |stream: &Option<PathBuf>| {
             stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
@@ -124,6 +135,8 @@ impl Services {
             height: spec.console_size.map_or(0, |size| size.height),
             linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
             env: self.runtimes.environment.lines().chain(call.env.iter().cloned()).collect(),
+            title: self.shims.program().title(&call.owner),
+            oom_score_adj: score.map(|score| score.to_string()).unwrap_or_default(),
         }
     }
 
@@ -172,6 +185,22 @@ impl Services {
             tracing::warn!(shim = shim.pid, "the shim does not give its launch up, killing it");
             self.runtimes.reaper.kill(shim.pid);
         }
+    }
+}
+
+/// Tells which stream it was that could not be opened.
+fn with_stream(mut error: SupervisorError, stdio: &Stdio) -> SupervisorError {
+    if let SupervisorError::Oci(OciError::Stdio { stream, path, .. }) = &mut error {
+        *stream = stdio.name_of(path);
+    }
+    error
+}
+
+/// The directory of a process as an argument of the runtime, which is text. A shim works in it.
+fn as_text(dir: &Path, shim: &StartedShim) -> PathBuf {
+    match dir.to_str() {
+        Some(_) => dir.to_owned(),
+        None => PathBuf::from(format!("/proc/{}/cwd", shim.pid)),
     }
 }
 

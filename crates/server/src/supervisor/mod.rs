@@ -220,7 +220,7 @@ impl Supervisor {
 
     /// Takes the lock that every call needs, for as long as others hold it.
     pub(crate) fn take_pulse(&self) {
-        drop(self.0.registry.lock());
+        drop(self.0.services.registry.lock());
     }
 
     /// All containers, in the order of their ids.

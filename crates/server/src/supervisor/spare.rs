@@ -51,7 +51,8 @@ impl Shims {
         cgroup: ShimCgroup,
     ) -> io::Result<Arc<Self>> {
         let (wanted, wants) = sync_channel(1);
-        let shims = Arc::new(Self { program, reaper, dirs, cgroup, spare: Mutex::default(), wanted });
+        let shims =
+            Arc::new(Self { program, reaper, dirs, cgroup, spare: Mutex::default(), wanted });
         let (runtime, this) = (Handle::current(), Arc::downgrade(&shims));
         let thread = thread::Builder::new().name("shims".to_owned());
         // Ends with `Shims`. A panic in it ends the server.
@@ -60,6 +61,10 @@ impl Shims {
             start_ahead(&this, &wants);
         })?;
         Ok(shims)
+    }
+
+    pub(super) fn program(&self) -> &ShimProgram {
+        &self.program
     }
 
     /// Makes the directory of a process, with a shim at work in it.

@@ -107,6 +107,7 @@ impl MortalCommand {
             Errno::result(unsafe { libc::dup2(stream.as_raw_fd(), target) })?;
         }
         reset_dispositions();
+        super::restore_file_limit(0)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
         unsafe { libc::execve(argv[0], argv.as_ptr(), env.as_ptr()) };

@@ -1,0 +1,78 @@
+//! What flags and files become.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Config, ConfigError> {
+    match Command::parse(line.split(' ').map(OsString::from))? {
+        Command::Serve(config) => Ok(*config),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_daemon_of_old_is_understood() {
+    let config = parse(
+        "/usr/bin/docker-containerd -l unix:///run/d.sock --metrics-interval=0 \
+         --start-timeout 2m --state-dir /run/s --shim docker-containerd-shim \
+         --runtime docker-runc --runtime-args --x --debug --pprof-address= --frobnicate=1",
+    )
+    .unwrap();
+    assert_eq!(config.listen, Path::new("/run/d.sock"));
+    assert_eq!(config.state_dir, Path::new("/run/s"));
+    assert_eq!(config.shim_name, "docker-containerd-shim");
+    assert_eq!(config.start_timeout, Duration::from_secs(120));
+    assert_eq!(config.runtime_args, ["--x"]);
+    assert_eq!(config.log_level, "debug");
+    assert_eq!(config.ignored, ["--frobnicate=1"]);
+}
+
+#[test]
+fn shims_are_called_after_the_server() {
+    for (line, name) in [
+        ("gantryd", "gantry-shim"),
+        ("containerd", "containerd-shim"),
+        ("/usr/bin/docker-containerd --debug", "docker-containerd-shim"),
+        ("docker-containerd --shim other/containerd-shim", "containerd-shim"),
+    ] {
+        assert_eq!(parse(line).unwrap().shim_name, name, "{line}");
+    }
+}
+
+#[test]
+fn an_unknown_flag_is_an_error_under_our_own_name() {
+    assert!(parse("gantryd --frobnicate=1").is_err());
+    assert!(parse("gantryd stray").is_err());
+}
+
+#[test]
+fn relative_paths_are_made_absolute() {
+    let config = parse("gantryd -l here.sock --state-dir here").unwrap();
+    assert!(config.listen.is_absolute() && config.state_dir.is_absolute());
+    let runtime = |given: &str| parse(&format!("gantryd -r {given}")).unwrap().runtime;
+    assert_eq!((runtime("crun"), runtime("/bin/crun")), ("crun".into(), "/bin/crun".into()));
+    assert!(Path::new(&runtime("./crun")).is_absolute());
+    assert!(parse("gantryd -l tcp://127.0.0.1:1").is_err());
+}
+
+#[test]
+fn paths_need_not_be_utf_8() {
+    let path = OsStr::from_bytes(b"unix:///run/\xff");
+    let line = ["gantryd", "-l"].map(OsStr::new).into_iter().chain([path]);
+    match Command::parse(line.map(OsString::from)).unwrap() {
+        Command::Serve(config) => {
+            assert_eq!(config.listen.as_os_str().as_bytes(), b"/run/\xff");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "runtime = \"crun\"\nretain_count = 7\nlinger = \"0s\"\n").unwrap();
+    let config =
+        parse(&format!("gantryd --config {} --runtime runc", file.path().display())).unwrap();
+    assert_eq!((config.runtime.as_str(), config.retain_count), ("runc", 7));
+    fs::write(file.path(), "unknown = 1\n").unwrap();
+    assert!(parse(&format!("gantryd --config {}", file.path().display())).is_err());
+}
