@@ -58,6 +58,47 @@ async fn options_reach_the_runtime_and_are_listed() {
 }
 
 #[tokio::test]
+async fn only_a_checkpoint_is_deleted() {
+    if improves("it removes whatever is there") {
+        return;
+    }
+    let Some(server) = Server::own(Runc).await else { return };
+    let container = on_runtime(&server, "exit 0").await;
+    let made = Checkpoint { name: "made".to_owned(), ..Checkpoint::default() };
+    create(&server, made).await.unwrap();
+    let all = container.bundle.join("checkpoints");
+    let config = fs::read_to_string(all.join("made/config.json")).unwrap();
+    let refused = async |name: &str, why: &str| {
+        assert_error(delete(&server, name).await, Code::FailedPrecondition, &[name, why]);
+        assert!(all.join(name).join("config.json").exists(), "{name}");
+    };
+    // A bundle, say.
+    fs::create_dir(all.join("bundle")).unwrap();
+    fs::copy(container.bundle.join("config.json"), all.join("bundle/config.json")).unwrap();
+    refused("bundle", "created").await;
+    // Nothing but a description of one.
+    fs::create_dir(all.join("bare")).unwrap();
+    fs::write(all.join("bare/config.json"), &config).unwrap();
+    refused("bare", "image").await;
+    fs::write(all.join("bare/precious"), "").unwrap();
+    fs::write(all.join("bare/inventory.img"), "").unwrap();
+    refused("bare", "precious").await;
+    std::os::unix::fs::symlink(all.join("made"), all.join("link")).unwrap();
+    refused("link", "link").await;
+    fs::create_dir(all.join("made/directory.img")).unwrap();
+    refused("made", "directory.img").await;
+    fs::remove_dir(all.join("made/directory.img")).unwrap();
+    fs::remove_file(all.join("link")).unwrap();
+    fs::remove_file(all.join("bare/precious")).unwrap();
+    for name in ["made", "bare"] {
+        delete(&server, name).await.unwrap();
+        assert!(!all.join(name).exists());
+    }
+    container.init.kill().await;
+    server.finish().await;
+}
+
+#[tokio::test]
 async fn a_checkpoint_may_be_the_end() {
     let Some(server) = Server::own(Runc).await else { return };
     // As the real one does: the processes are killed when their state is on disk.

@@ -102,7 +102,7 @@ async fn a_stop_is_quick_and_clean(#[values(Signal::TERM, Signal::INT)] signal: 
     let script =
         format!("case $command in create|run) touch {}; sleep 1;; esac", reached.display());
     let slow = wrapper(server.work(), Runc, &script);
-    let creating = server.container("slow").without_pipes();
+    let creating = server.container("slow").runtime(Runc).without_pipes();
     let creating = creating.request(|r| r.runtime = slow.to_str().unwrap().to_owned());
     let creating = tokio::spawn(creating.create());
     eventually("the runtime is called", || reached.exists()).await;
@@ -194,7 +194,8 @@ async fn health_is_never_behind_other_work() {
     let stuck = wrapper(server.work(), Runc, &script);
     let mut creating = Vec::new();
     for number in 0..10 {
-        let container = server.container(&format!("stuck{number}")).without_pipes();
+        let container = server.container(&format!("stuck{number}")).runtime(Runc);
+        let container = container.without_pipes();
         let container = container.request(|r| r.runtime = stuck.to_str().unwrap().to_owned());
         creating.push(tokio::spawn(container.create()));
     }

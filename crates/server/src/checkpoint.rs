@@ -8,6 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     disk::{DiskError, Disks, ReadError, read_regular},
@@ -112,6 +113,8 @@ pub(crate) enum CheckpointError {
     Config { path: PathBuf, problem: ReadError },
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error("{path} is not surely a checkpoint and stays: {why}", path = .path.display())]
+    NotACheckpoint { path: PathBuf, why: String },
     #[error(transparent)]
     Oci(#[from] OciError),
 }
@@ -266,8 +269,53 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
 /// Removes a checkpoint.
 pub(crate) async fn delete(disks: &Disks, dir: &Path, name: &str) -> Result<(), CheckpointError> {
     let CheckpointImage { path, .. } = CheckpointImage::find(disks, dir, name).await?;
-    let remove = |path: &Path| fs::remove_dir_all(path).map_err(failed("remove", path));
+    let remove = |path: &Path| {
+        require_checkpoint(path)?;
+        fs::remove_dir_all(path).map_err(failed("remove", path))
+    };
     disks.run("remove", &path, remove).await?
+}
+
+/// Whoever chooses the directory may choose anything: only what is surely a checkpoint and nothing
+/// else may be removed, however it was made.
+fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
+    let refuse = |why: String| CheckpointError::NotACheckpoint { path: path.to_owned(), why };
+    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    if !metadata.is_dir() {
+        return Err(refuse("it is a link".to_owned()));
+    }
+    let config = path.join(CONFIG_FILE);
+    let text = read_regular(&config, MAX_CONFIG)
+        .map_err(|problem| CheckpointError::Config { path: config.clone(), problem })?;
+    let written: Value = serde_json::from_slice(&text)
+        .map_err(|source| CheckpointError::Damaged { path: config.clone(), source })?;
+    if let Some(field) = FIELDS.into_iter().find(|field| written.get(field).is_none()) {
+        return Err(refuse(format!("its {CONFIG_FILE} does not have {field:?}")));
+    }
+    let mut has_image = false;
+    for entry in fs::read_dir(path).map_err(failed("list", path))? {
+        let entry = entry.map_err(failed("list", path))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let kind = entry.file_type().map_err(failed("look at", &entry.path()))?;
+        let known =
+            if name == WORK_DIR { kind.is_dir() } else { is_images(&name) && !kind.is_dir() };
+        if !known {
+            return Err(refuse(format!("it has {name:?}")));
+        }
+        has_image |= name != CONFIG_FILE;
+    }
+    if has_image { Ok(()) } else { Err(refuse("it has no image".to_owned())) }
+}
+
+/// What every tool of the field writes into a checkpoint's config.json.
+const FIELDS: [&str; 6] = ["created", "name", "tcp", "unixSockets", "shell", "exit"];
+
+/// Files that CRIU and runtimes leave in a checkpoint, and its config.json: see criu(8) and "Images"
+/// in CRIU's wiki.
+fn is_images(name: &str) -> bool {
+    [CONFIG_FILE, "descriptors.json", "parent"].contains(&name)
+        || name.starts_with("stats-")
+        || [".img", ".log"].iter().any(|end| name.ends_with(end))
 }
 
 fn read_config(path: &Path) -> Result<CheckpointConfig, CheckpointError> {
@@ -322,6 +370,9 @@ mod tests {
 
         let missing = delete(&disks, dir.path(), "not-one").await.unwrap_err();
         assert!(matches!(missing, CheckpointError::NotFound(_)), "{missing}");
+        let bare = delete(&disks, dir.path(), "b").await.unwrap_err();
+        assert!(matches!(bare, CheckpointError::NotACheckpoint { .. }), "{bare}");
+        fs::create_dir(dir.path().join("b").join(WORK_DIR)).unwrap();
         delete(&disks, dir.path(), "b").await.unwrap();
         assert_eq!(list(&disks, dir.path()).await.unwrap(), []);
         assert_eq!(list(&disks, &dir.path().join("nowhere")).await.unwrap(), []);

@@ -6,14 +6,17 @@ use std::{
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
-            net::{UnixListener, UnixStream},
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            net::UnixListener,
         },
     },
     path::{Path, PathBuf},
 };
 
-use nix::sys::stat::{Mode, umask};
+use nix::sys::{
+    socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+    stat::{Mode, umask},
+};
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +34,34 @@ pub(crate) enum ListenError {
 pub(crate) struct Listener {
     pub(crate) socket: UnixListener,
     /// Ours to remove at the end; a service manager's socket stays.
-    pub(crate) path: Option<PathBuf>,
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// The file of a socket that this server has made.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+    }
+
+    /// Removes the file, unless another is in its place by now.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match Self::new(&self.path) {
+            Ok(now) if now.identity == self.identity => fs::remove_file(&self.path),
+            Ok(_) => {
+                tracing::warn!(path = %self.path.display(), "the socket is another's by now");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Takes the socket that a service manager has passed (sd_listen_fds(3)), else makes one at
@@ -42,7 +72,7 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     if let Some(fd) = passed_socket() {
         let socket = UnixListener::from(fd);
         socket.set_nonblocking(true).map_err(failed("use the passed socket instead of"))?;
-        return Ok(Listener { socket, path: None });
+        return Ok(Listener { socket, file: None });
     }
     if let Some(parent) = path.parent() {
         fs::DirBuilder::new()
@@ -59,7 +89,8 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .map_err(failed("set the permissions of"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
-    Ok(Listener { socket, path: Some(path.to_owned()) })
+    let file = SocketFile::new(path).map_err(failed("look at"))?;
+    Ok(Listener { socket, file: Some(file) })
 }
 
 /// Removes the socket of a server that is no more.
@@ -71,9 +102,14 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
         Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
         Err(error) => return Err(failed("look at")(error)),
     }
-    match Address::of(path).and_then(|address| UnixStream::connect(&address.path)) {
+    let found = SocketFile::new(path).map_err(failed("look at"))?;
+    match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(failed("remove the stale socket"))
+            found.remove().map_err(failed("remove the stale socket"))
+        }
+        // Somebody listens whose queue is full.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ListenError::InUse(path.to_owned()))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed("try to connect to")(error)),
@@ -108,6 +144,14 @@ impl Address {
         let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
         Ok(Self { path, _directory: Some(directory) })
     }
+}
+
+/// Connects to a socket without waiting for whoever listens there, who may hang.
+fn connect(path: &Path) -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = Address::of(path)?;
+    Ok(socket::connect(socket.as_raw_fd(), &UnixAddr::new(&address.path)?)?)
 }
 
 /// The first socket of sd_listen_fds(3).
@@ -150,6 +194,36 @@ mod tests {
         listen(&path).unwrap();
         let name = path.with_file_name("z".repeat(200));
         assert!(listen(&name).is_err());
+    }
+
+    #[test]
+    fn a_socket_that_is_anothers_by_now_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let first = listen(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        first.file.unwrap().remove().unwrap();
+        let second = listen(&path).unwrap();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        let third = listen(&path).unwrap();
+        second.file.unwrap().remove().unwrap();
+        assert!(path.exists());
+        third.file.unwrap().remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn whoever_listens_and_does_not_answer_is_not_pushed_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let socket =
+            socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+                .unwrap();
+        socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&socket, socket::Backlog::new(0).unwrap()).unwrap();
+        let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        assert!(path.exists());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Wires the services to the socket, and serves until a signal says stop.
 
-use std::{error::Error, fs, io, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use gantry_api::types::api_server::ApiServer;
 use sd_notify::NotifyState;
@@ -61,7 +61,7 @@ pub(crate) async fn serve(
     supervisors: Handle,
 ) -> Result<(), ServeError> {
     let mut stop = StopSignals::catch()?;
-    let Listener { socket, path } = listener;
+    let Listener { socket, file } = listener;
     let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
@@ -114,8 +114,8 @@ pub(crate) async fn serve(
         }
     }
     connections.cut();
-    if let Some(path) = path {
-        fs::remove_file(path)?;
+    if let Some(file) = file {
+        file.remove()?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ async fn nothing_waits_for_a_runtime_that_never_returns() {
         reached.display()
     );
     let runtime = wrapper(server.work(), Runtime::Runc, &script);
-    let stuck = server.container("stuck").without_pipes();
+    let stuck = server.container("stuck").runtime(Runtime::Runc).without_pipes();
     let stuck = stuck.request(|request| request.runtime = runtime.to_str().unwrap().to_owned());
     let call = tokio::spawn(stuck.create());
     eventually("the runtime is called", || reached.exists()).await;

@@ -3,12 +3,13 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use gantry_tests::{
-    Runtime, Server, eventually, improves, processes, server::Setup, status::assert_error,
+    Runtime, Server, eventually, improves, processes, programs, server::Setup, status::assert_error,
 };
 use tempfile::TempDir;
 use tonic::Code;
@@ -257,4 +258,29 @@ async fn fields_of_a_later_version_are_passed_over() {
     assert_eq!(container.state().await.unwrap(), before);
     assert_eq!(container.init.kill().await, 137);
     server.finish().await;
+}
+
+#[test]
+fn a_state_directory_that_others_can_write_is_refused() {
+    if improves("it takes any directory") {
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    let (state, socket) = (work.path().join("state"), work.path().join("sock"));
+    fs::create_dir(&state).unwrap();
+    let refused = |why: &str| {
+        let mut server = Command::new(programs::server());
+        server.arg("-l").arg(&socket).arg("--state-dir").arg(&state);
+        let output = server.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success(), "{said}");
+        assert!(said.contains(why) && said.contains(state.to_str().unwrap()), "{said}");
+        assert_eq!(fs::read_dir(&state).unwrap().count(), 0, "nothing was put there");
+        assert!(!socket.exists());
+    };
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o1777)).unwrap();
+    refused("everybody can write");
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&state, Some(12345), None).unwrap();
+    refused("belongs to user 12345");
 }

@@ -76,6 +76,7 @@ fn code(error: &SupervisorError) -> Code {
         SupervisorError::ProcessExited(_)
         | SupervisorError::StillFrozen { .. }
         | SupervisorError::Replaced(_)
+        | SupervisorError::Checkpoint(CheckpointError::NotACheckpoint { .. })
         | SupervisorError::Limit(
             LimitError::Unsupported { .. }
             | LimitError::Ignored { .. }

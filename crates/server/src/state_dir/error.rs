@@ -14,6 +14,8 @@ pub(crate) enum StateError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is damaged: {source}", path = .path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is not safe to keep state in: {why}", path = .path.display())]
+    Unsafe { path: PathBuf, why: String },
     #[error("{path} is in use by another server", path = .0.display())]
     Locked(PathBuf),
 }

@@ -26,7 +26,7 @@ mod trash;
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -96,9 +96,9 @@ pub(crate) struct ProcessDir {
 impl StateDir {
     pub(crate) fn open(root: &Path) -> Result<Self, StateError> {
         let trash = root.join("trash");
-        for dir in
-            [root, &root.join("containers"), &root.join("removed"), &root.join(REMAINS), &trash]
-        {
+        create_private_dirs(root)?;
+        require_own(root)?;
+        for dir in [&root.join("containers"), &root.join("removed"), &root.join(REMAINS), &trash] {
             create_private_dirs(dir)?;
         }
         let path = root.join("lock");
@@ -215,6 +215,20 @@ impl StateDir {
         fs::rename(file, &path).map_err(failed("quarantine", file))?;
         Ok(path)
     }
+}
+
+/// What others could write, they could have the server act upon.
+fn require_own(root: &Path) -> Result<(), StateError> {
+    let metadata = fs::metadata(root).map_err(failed("look at", root))?;
+    let own = nix::unistd::geteuid().as_raw();
+    let why = if metadata.uid() != own {
+        format!("it belongs to user {}, and this is user {own}", metadata.uid())
+    } else if metadata.mode() & 0o002 != 0 {
+        format!("everybody can write to it (mode {:o})", metadata.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(StateError::Unsafe { path: root.to_owned(), why })
 }
 
 impl NewProcessDirs {
