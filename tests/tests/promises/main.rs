@@ -10,6 +10,7 @@ mod frozen;
 mod hangs;
 mod inherited;
 mod log;
+mod made_with;
 mod not_ours;
 mod ready;
 mod recycled_pid;

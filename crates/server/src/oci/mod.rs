@@ -27,6 +27,7 @@ pub(crate) use verb::Verb;
 use crate::{
     checkpoint,
     domain::{ContainerId, ProcessSpec},
+    state_dir::MadeWith,
     sys::Reaper,
 };
 
@@ -93,6 +94,18 @@ impl OciRuntime {
     pub(crate) fn missing(name: &str, args: &[String]) -> Self {
         let (name, args) = (name.to_owned(), args.to_vec());
         Self { program: PathBuf::from(&name), name, args, by_caller: false }
+    }
+
+    /// The runtime that a container was made with, whether the program is there at the moment or not.
+    pub(crate) fn from_record(made_with: &MadeWith, by_caller: bool) -> Self {
+        let MadeWith { name, program, args } = made_with.clone();
+        Self { name, program, args, by_caller }
+    }
+
+    /// To be known again whatever the working directory and PATH of a later server are.
+    pub(crate) fn to_record(&self) -> MadeWith {
+        let program = std::path::absolute(&self.program).unwrap_or_else(|_| self.program.clone());
+        MadeWith { name: self.name.clone(), program, args: self.args.clone() }
     }
 
     /// The name or path that it was asked for by.

@@ -40,7 +40,7 @@ use nix::{
     fcntl::Flock,
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
-pub(crate) use record::{ContainerRecord, ProcessRecord};
+pub(crate) use record::{ContainerRecord, MadeWith, ProcessRecord};
 use serde::Serialize;
 use trash::Trash;
 

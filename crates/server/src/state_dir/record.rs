@@ -21,6 +21,10 @@ pub(crate) struct ContainerRecord {
     /// As the caller named it; empty for the server's default.
     pub(crate) runtime: String,
     pub(crate) runtime_args: Vec<String>,
+    /// The runtime that these meant when the container was made: it belongs to that one, whatever the
+    /// server's defaults are by now. Earlier versions did not write it down.
+    #[serde(default)]
+    pub(crate) made_with: Option<MadeWith>,
     pub(crate) labels: Vec<String>,
     /// Unknown until the runtime has made it, where it cannot be told from the spec.
     pub(crate) cgroup: Option<Cgroup>,
@@ -40,6 +44,15 @@ pub(crate) struct ContainerRecord {
     pub(crate) oom_kills: u64,
 }
 
+/// A runtime as it was found, and all arguments that go before its sub-commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MadeWith {
+    /// As it is told by State.
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+}
+
 /// A process as it is kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ProcessRecord {
@@ -57,6 +70,7 @@ impl ContainerRecord {
             bundle,
             runtime: String::new(),
             runtime_args: Vec::new(),
+            made_with: None,
             labels: Vec::new(),
             cgroup: None,
             cgroup_shared: false,

@@ -133,6 +133,7 @@ fn new_record(services: &Services, identity: &Identity, new: &NewContainer) -> C
         ContainerRecord::new(identity.key.id.clone(), identity.life, new.bundle.path().to_owned());
     record.runtime.clone_from(&new.runtime);
     record.runtime_args.clone_from(&new.runtime_args);
+    record.made_with = Some(identity.runtime.to_record());
     record.labels.clone_from(&new.labels);
     record.capability_list = new.bundle.has_capability_list();
     record.oom_score_adj = new.bundle.oom_score_adj();

@@ -50,7 +50,7 @@ use crate::{
     domain::{ContainerId, ContainerKey, Life, Namespace},
     events::EventLog,
     oci::{OciError, OciRuntime, Runtimes},
-    state_dir::StateDir,
+    state_dir::{ContainerRecord, StateDir},
     sys,
 };
 
@@ -96,13 +96,35 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// The runtime that a container asks for; an empty name is the server's default.
+    /// The runtime that a container asks for; an empty name is the server's default, with the
+    /// server's arguments for it.
     fn runtime(&self, name: &str, args: &[String]) -> Result<OciRuntime, OciError> {
-        let by_caller = !name.is_empty();
-        let name = if by_caller { name } else { &self.settings.default_runtime };
+        if name.is_empty() {
+            self.default_runtime(args)
+        } else {
+            self.runtimes.find(name, args, true)
+        }
+    }
+
+    fn default_runtime(&self, args: &[String]) -> Result<OciRuntime, OciError> {
         let args: Vec<String> =
             self.settings.default_runtime_args.iter().chain(args).cloned().collect();
-        self.runtimes.find(name, &args, by_caller)
+        self.runtimes.find(&self.settings.default_runtime, &args, false)
+    }
+
+    /// The runtime that a container was made with.
+    fn runtime_of(&self, record: &ContainerRecord) -> Result<OciRuntime, OciError> {
+        let ContainerRecord { runtime, runtime_args, made_with, .. } = record;
+        match made_with {
+            Some(made_with) => Ok(OciRuntime::from_record(made_with, !runtime.is_empty())),
+            None if runtime.is_empty() => self.default_runtime(runtime_args),
+            // A server that did not write it down gave every runtime the arguments of the default one.
+            None => {
+                let defaults = self.settings.default_runtime_args.iter();
+                let args: Vec<String> = defaults.chain(runtime_args).cloned().collect();
+                self.runtimes.find(runtime, &args, true)
+            }
+        }
     }
 }
 

@@ -175,7 +175,7 @@ impl Services {
             }
             _ => true,
         };
-        let runtime = self.runtime_of(&key, &record);
+        let runtime = self.runtime_or_missing(&key, &record);
         let identity = Identity { key, life, dir, runtime, seen: Seen::default() };
         let init = identity.dir.process(&ProcessId::init());
         // Unless it is known that nobody was told of it, it has ended.
@@ -185,8 +185,8 @@ impl Services {
 
     /// The runtime that a container was made with. Without one its processes can be watched, and it
     /// may come back.
-    fn runtime_of(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
-        self.runtime(&record.runtime, &record.runtime_args).unwrap_or_else(|error| {
+    fn runtime_or_missing(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
+        self.runtime_of(record).unwrap_or_else(|error| {
             tracing::error!(container = %key, %error, "its runtime is missing");
             OciRuntime::missing(&record.runtime, &record.runtime_args)
         })
@@ -291,7 +291,7 @@ impl Actor {
         Left { record, init, .. }: &Left,
         (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
     ) -> Self {
-        let runtime = services.runtime_of(&key, record);
+        let runtime = services.runtime_or_missing(&key, record);
         let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
         Self::new(Arc::clone(services), identity, &init.spec, (handle, messages))
     }
