@@ -25,7 +25,9 @@ use crate::{
     rpc::{AdmissionLayer, Api, Aside, Health, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
-    supervisor::{Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns},
+    supervisor::{
+        LeftCgroups, Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns,
+    },
     sys::Reaper,
     watchdog,
 };
@@ -172,6 +174,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
         moves: Moves::new(Arc::clone(&hierarchies)),
         hierarchies,
         lives: Lives::default(),
+        left_cgroups: LeftCgroups::default(),
         turns: Turns::default(),
         registry: Registry::default(),
         remains: Remains::default(),

@@ -14,6 +14,7 @@ mod made_with;
 mod not_ours;
 mod ready;
 mod recycled_pid;
+mod shared_cgroup;
 mod shim_death;
 mod signals;
 mod state_directory;

@@ -15,6 +15,8 @@ pub(crate) struct Config {
     pub(super) cgroups_path: Option<String>,
     pub(super) capability_list: bool,
     pub(super) oom_score_adj: Option<i32>,
+    /// A pid namespace of the container's own.
+    pub(super) pid_namespace: bool,
 }
 
 type Read<T = ()> = Result<T, Malformed>;
@@ -23,8 +25,13 @@ impl Config {
     /// Reads as far as the text is JSON: a runtime does not take the rest either.
     pub(crate) fn read(text: &[u8], stdio: Stdio, dialect: Dialect) -> Self {
         let init = ProcessSpec { stdio, ..ProcessSpec::unknown(ProcessId::init()) };
-        let mut config =
-            Self { init, cgroups_path: None, capability_list: false, oom_score_adj: None };
+        let mut config = Self {
+            init,
+            cgroups_path: None,
+            capability_list: false,
+            oom_score_adj: None,
+            pid_namespace: false,
+        };
         let _ = config.fill(&mut Reader::new(text, dialect));
         config
     }
@@ -32,17 +39,24 @@ impl Config {
     fn fill(&mut self, json: &mut Reader<'_>) -> Read {
         json.object(&["process", "linux"], |json, field| match field {
             "process" => self.process(json),
-            _ => json.object(&["cgroupsPath", "resources"], |json, field| match field {
-                "cgroupsPath" => {
-                    self.cgroups_path = json.string()?.or(self.cgroups_path.take());
-                    Ok(())
-                }
-                // Where it was before version 1.0.0-rc6 of the spec.
-                _ => json.object(&["oomScoreAdj"], |json, _| {
-                    self.oom_score_adj = self.oom_score_adj.or(json.number()?);
-                    Ok(())
-                }),
-            }),
+            _ => json.object(
+                &["cgroupsPath", "namespaces", "resources"],
+                |json, field| match field {
+                    "cgroupsPath" => {
+                        self.cgroups_path = json.string()?.or(self.cgroups_path.take());
+                        Ok(())
+                    }
+                    "namespaces" => {
+                        self.pid_namespace = list(json, own_pid_namespace)?.contains(&true);
+                        Ok(())
+                    }
+                    // Where it was before version 1.0.0-rc6 of the spec.
+                    _ => json.object(&["oomScoreAdj"], |json, _| {
+                        self.oom_score_adj = self.oom_score_adj.or(json.number()?);
+                        Ok(())
+                    }),
+                },
+            ),
         })
     }
 
@@ -142,6 +156,19 @@ fn rlimit(json: &mut Reader<'_>) -> Read<Rlimit> {
         Ok(())
     })?;
     Ok(limit)
+}
+
+/// Whether it is a pid namespace, and a new one.
+fn own_pid_namespace(json: &mut Reader<'_>) -> Read<bool> {
+    let (mut kind, mut path) = (String::new(), String::new());
+    json.object(&["type", "path"], |json, field| {
+        match field {
+            "type" => set(&mut kind, json.string()?),
+            _ => set(&mut path, json.string()?),
+        }
+        Ok(())
+    })?;
+    Ok(kind == "pid" && path.is_empty())
 }
 
 fn console_size(json: &mut Reader<'_>) -> Read<Option<ConsoleSize>> {

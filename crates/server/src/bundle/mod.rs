@@ -90,6 +90,11 @@ impl Bundle {
         &self.config.init
     }
 
+    /// Whether the container has a pid namespace of its own.
+    pub(crate) fn has_pid_namespace(&self) -> bool {
+        self.config.pid_namespace
+    }
+
     /// Whether capabilities are a plain list, as before version 1.0.0-rc5 of the spec. A runtime that
     /// takes such a bundle wants those of further processes in the same shape.
     pub(crate) fn has_capability_list(&self) -> bool {

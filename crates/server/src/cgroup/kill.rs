@@ -6,7 +6,7 @@ use nix::libc::SIGKILL;
 use tokio::time::timeout;
 
 use super::{
-    Cgroup, CgroupError, Dir,
+    Cgroup, CgroupError, Dir, Hierarchies,
     error::present,
     event_file::EventFile,
     file::{Reader, keyed, write},
@@ -60,6 +60,22 @@ impl Cgroup {
         }
     }
 
+    /// Kills some of the processes in the container, whether they are frozen or not, and waits for
+    /// them to end. The others stay as they are.
+    pub(crate) async fn kill_some(
+        &self,
+        hierarchies: &Hierarchies,
+        pids: &[u32],
+    ) -> Result<(), CgroupError> {
+        for process in self.signal(pids)? {
+            for &pid in pids {
+                self.release(hierarchies, pid)?;
+            }
+            process.exited().await;
+        }
+        Ok(())
+    }
+
     /// Kills the processes that are (still) in the container; returns some of them to wait for.
     fn signal(&self, pids: &[u32]) -> Result<Vec<PidFd>, CgroupError> {
         let mut waited_for = Vec::new();
@@ -86,6 +102,11 @@ impl Cgroup {
             }
         }
         Ok(waited_for)
+    }
+
+    /// An error that names the processes in the container, if there are any.
+    pub(crate) fn require_empty(&self) -> Result<(), CgroupError> {
+        self.member_dir().map_or(Ok(()), |dir| self.still_populated(dir.path()))
     }
 
     fn still_populated(&self, dir: &Path) -> Result<(), CgroupError> {

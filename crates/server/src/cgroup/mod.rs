@@ -19,7 +19,7 @@ mod tree;
 mod testing;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -89,6 +89,27 @@ impl Cgroup {
     /// One of its directories.
     pub(crate) fn path(&self) -> &Path {
         self.member_dirs().next().map_or(Path::new("/"), Dir::path)
+    }
+
+    /// Whether it is the other one, or inside of that, in any hierarchy.
+    pub(crate) fn is_in(&self, other: &Self) -> bool {
+        let pair = |(name, dir): (&String, &PathBuf)| {
+            other.v1.get(name).is_some_and(|other| dir.starts_with(other))
+        };
+        let unified = self.unified.as_ref().zip(other.unified.as_ref());
+        self.v1.iter().any(pair) || unified.is_some_and(|(dir, other)| dir.starts_with(other))
+    }
+
+    /// Where the runtime looks for the cgroup: what to hide from it there, so that it does not find
+    /// the cgroup. The directory around it, unless that is the root of a hierarchy.
+    pub(crate) fn around(&self) -> impl Iterator<Item = &Path> {
+        let dirs: BTreeSet<&PathBuf> = self.v1.values().chain(&self.unified).collect();
+        dirs.into_iter().filter(|dir| dir.is_dir()).map(|dir| {
+            let around = dir.parent().filter(|around| {
+                around.parent().is_some_and(|above| above.join("cgroup.procs").exists())
+            });
+            around.unwrap_or(dir)
+        })
     }
 
     /// The first of [`Self::member_dirs`] that exists; none once the container is gone.

@@ -32,6 +32,8 @@ pub(super) struct Call<'a> {
     pub(super) input: Option<&'a [u8]>,
     /// One more variable of its environment.
     pub(super) env: Option<(&'static str, &'a Path)>,
+    /// Directories that are empty for it.
+    pub(super) hidden: &'a [&'a Path],
 }
 
 /// How the wait for a runtime came to its end.
@@ -43,7 +45,7 @@ enum End {
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: Verb, args: &'a [&'a str]) -> Self {
-        Self { verb, args, input: None, env: None }
+        Self { verb, args, input: None, env: None, hidden: &[] }
     }
 }
 
@@ -98,7 +100,7 @@ impl Runtimes {
     fn command(
         &self,
         runtime: &OciRuntime,
-        Call { verb, args, env, .. }: Call<'_>,
+        Call { verb, args, env, hidden, .. }: Call<'_>,
         streams: [OwnedFd; 3],
     ) -> io::Result<MortalCommand> {
         let mut command = MortalCommand::new(&runtime.program, streams)?;
@@ -111,6 +113,7 @@ impl Runtimes {
         if let Some((name, value)) = env {
             command.env(format!("{name}={}", value.display()))?;
         }
+        command.hide(hidden)?;
         Ok(command)
     }
 }

@@ -180,16 +180,19 @@ impl Runtimes {
         self.call(runtime, Call::new(Verb::Start, &[id.as_str()])).await.map(drop)
     }
 
-    /// Removes a container, and kills it if it still runs.
+    /// Removes a container, and kills it if it still runs. The runtime finds nothing in the
+    /// directories that are hidden.
     pub(crate) async fn delete(
         &self,
         runtime: &OciRuntime,
         id: &ContainerId,
+        hidden: &[&Path],
     ) -> Result<(), OciError> {
         let args = ["--force", id.as_str()];
-        let mut result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
+        let call = Call { hidden, ..Call::new(Verb::Delete, &args) };
+        let mut result = self.call(runtime, call).await;
         if own_mount::remove(&root::find(&runtime.args, &runtime.program).join(id.as_str())) {
-            result = self.call(runtime, Call::new(Verb::Delete, &args)).await;
+            result = self.call(runtime, call).await;
         }
         result.map(drop)
     }

@@ -56,6 +56,24 @@ impl Runtimes {
     }
 }
 
+/// A container in the runtime's list.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    #[serde(default)]
+    pid: u32,
+}
+
+impl Runtimes {
+    /// The first processes of all containers that the runtime knows in its root.
+    pub(crate) async fn list(&self, runtime: &OciRuntime) -> Result<Vec<u32>, OciError> {
+        let list = self.call(runtime, Call::new(Verb::List, &["--format", "json"])).await?;
+        let list: Option<Vec<Listed>> = serde_json::from_slice(&list).map_err(|error| {
+            OciError::System { what: "read the runtime's list".to_owned(), source: error.into() }
+        })?;
+        Ok(list.into_iter().flatten().map(|listed| listed.pid).collect())
+    }
+}
+
 fn parse(state: &[u8]) -> Result<RuntimeState, OciError> {
     serde_json::from_slice(state).map_err(|error| OciError::System {
         what: "read the runtime's answer to state".to_owned(),

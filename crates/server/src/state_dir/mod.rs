@@ -62,6 +62,8 @@ const JOURNALLED_FILE: &str = "journalled";
 #[derive(Debug)]
 pub(crate) struct StateDir {
     root: PathBuf,
+    /// Where the containers are, as the kernel names it.
+    canonical: Option<PathBuf>,
     trash: Trash,
     /// On a disk, a rename must not reach it before the content does.
     sync: bool,
@@ -122,7 +124,8 @@ impl StateDir {
                 tracing::error!(%error, "leaves files behind");
             }
         }
-        Ok(Self { root: root.to_owned(), trash, sync, _lock: lock })
+        let canonical = fs::canonicalize(root.join("containers")).ok();
+        Ok(Self { root: root.to_owned(), canonical, trash, sync, _lock: lock })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -132,6 +135,15 @@ impl StateDir {
     pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
         let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
         self.container_dir(path)
+    }
+
+    /// The container whose directory a path is in.
+    pub(crate) fn container_of(&self, path: &Path) -> Option<ContainerKey> {
+        let root = self.canonical.as_deref()?;
+        let mut names = path.strip_prefix(root).ok()?.iter().filter_map(|name| name.to_str());
+        let namespace = Namespace::parse(names.next()?)?;
+        let id = ContainerId::parse(names.next()?).ok()?;
+        Some(ContainerKey { namespace, id })
     }
 
     fn container_dir(&self, path: PathBuf) -> ContainerDir {

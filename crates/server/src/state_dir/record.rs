@@ -28,9 +28,9 @@ pub(crate) struct ContainerRecord {
     pub(crate) labels: Vec<String>,
     /// Unknown until the runtime has made it, where it cannot be told from the spec.
     pub(crate) cgroup: Option<Cgroup>,
-    /// Others were in it before, so that nothing may be done to all of its processes.
+    /// It has a pid namespace of its own, with whose first process the kernel ends all others.
     #[serde(default)]
-    pub(crate) cgroup_shared: bool,
+    pub(crate) pid_namespace: bool,
     /// The bundle's capabilities are a plain list, and so are those of execs to be.
     #[serde(default)]
     pub(crate) capability_list: bool,
@@ -73,17 +73,12 @@ impl ContainerRecord {
             made_with: None,
             labels: Vec::new(),
             cgroup: None,
-            cgroup_shared: false,
+            pid_namespace: false,
             capability_list: false,
             oom_score_adj: None,
             paused: false,
             oom_kills: 0,
         }
-    }
-
-    /// The cgroup, if all in it are the container's.
-    pub(crate) fn own_cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref().filter(|_| !self.cgroup_shared)
     }
 }
 

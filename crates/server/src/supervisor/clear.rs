@@ -1,6 +1,6 @@
 //! The end of a container: what is left in it is killed, and nothing of it stays.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use gantry_failpoints::{Point, reach};
 
@@ -12,10 +12,6 @@ use crate::{
     oci::OciError,
 };
 
-/// How long killed processes may take to be gone. A process that waits for a device that does not
-/// answer (state D) cannot be killed; the container then ends without it.
-const KILL_DEADLINE: Duration = Duration::from_secs(10);
-
 /// A runtime that is killed in the middle, by somebody or at its deadline, leaves its own state
 /// behind; `delete --force` can be repeated.
 const DELETE_ATTEMPTS: u32 = 3;
@@ -24,23 +20,24 @@ impl Services {
     /// Kills what is left in a container whose first process has ended. What cannot be killed now is
     /// once the container is to be removed.
     pub(super) async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) {
-        if let Err(error) = self.kill_within(KILL_DEADLINE, cgroup).await {
+        if let Err(error) = self.kill_left(identity, cgroup).await {
             let error = chain(&error);
             tracing::warn!(container = %identity.key, error, "cannot kill what is left");
         }
     }
 
-    async fn kill_within(
+    /// Whether there are processes of others in the cgroup.
+    async fn kill_left(
         &self,
-        time: Duration,
+        identity: &Identity,
         cgroup: Option<&Cgroup>,
-    ) -> Result<(), CgroupError> {
-        let Some(cgroup) = cgroup else { return Ok(()) };
-        match cgroup.kill_all(time).await {
+    ) -> Result<bool, CgroupError> {
+        let Some(cgroup) = cgroup else { return Ok(false) };
+        match self.kill_own(identity, cgroup).await {
             // It will never be the container's to kill in.
             Err(error @ CgroupError::NotAContainer { .. }) => {
                 tracing::warn!(error = chain(&error), "nothing is killed");
-                Ok(())
+                Ok(true)
             }
             other => other,
         }
@@ -59,27 +56,36 @@ impl Services {
             tracing::warn!(container = %identity.key, error, "the runtime is not told to delete it");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
                 // What cannot be removed now is when the runtime has been asked.
-                let _ = leave_cgroup(identity, cgroup);
+                let _ = self.leave_cgroup(identity, cgroup);
             }
             return Err(Remaining::NotOurs(not_ours));
         }
-        let deleted = self.delete_from_runtime(identity).await.map_err(Remaining::Runtime);
+        let killed = self.kill_left(identity, cgroup).await;
+        // A runtime kills what is in the cgroup that it removes, no matter whose that is.
+        let shared = *killed.as_ref().unwrap_or(&true);
+        let hidden: Vec<&Path> =
+            cgroup.filter(|_| shared).into_iter().flat_map(Cgroup::around).collect();
+        let deleted = self.delete_from_runtime(identity, &hidden).await;
         reach(Point::ServerRuntimeDeleted);
+        let deleted = deleted.map_err(Remaining::Runtime);
         let Some(cgroup) = cgroup else { return deleted };
-        let killed = self.kill_within(KILL_DEADLINE, Some(cgroup)).await;
-        let left = leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup);
+        let left = self.leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup);
         reach(Point::ServerCgroupRemoved);
-        deleted.and(killed.map_err(Remaining::Processes)).and(left)
+        deleted.and(killed.map(drop).map_err(Remaining::Processes)).and(left)
     }
 
-    async fn delete_from_runtime(&self, identity: &Identity) -> Result<(), OciError> {
+    async fn delete_from_runtime(
+        &self,
+        identity: &Identity,
+        hidden: &[&Path],
+    ) -> Result<(), OciError> {
         let (runtime, id) = (&identity.runtime, &identity.key.id);
-        let mut result = self.runtimes.delete(runtime, id).await;
+        let mut result = self.runtimes.delete(runtime, id, hidden).await;
         for _ in 1..DELETE_ATTEMPTS {
             if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
                 break;
             }
-            result = self.runtimes.delete(runtime, id).await;
+            result = self.runtimes.delete(runtime, id, hidden).await;
         }
         let Err(error) = result else { return Ok(()) };
         // Some runtimes refuse to delete what they do not know.
@@ -90,18 +96,21 @@ impl Services {
         }
         Err(error)
     }
-}
 
-/// Removes the cgroup of a container that has ended, unless others use it.
-fn leave_cgroup(identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
-    let pids = cgroup.pids()?;
-    if !pids.is_empty() {
-        tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
-        return Ok(());
-    }
-    match cgroup.remove() {
-        Err(CgroupError::Removed) => Ok(()),
-        other => other,
+    /// Removes the cgroup of a container that has ended, unless others use it.
+    fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
+        let pids = cgroup.pids()?;
+        if !pids.is_empty() {
+            tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
+            self.left_cgroups.add(cgroup);
+            return Ok(());
+        }
+        let left = match cgroup.remove() {
+            Err(CgroupError::Removed) => Ok(()),
+            other => other,
+        };
+        self.left_cgroups.sweep();
+        left
     }
 }
 

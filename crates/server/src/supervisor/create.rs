@@ -23,6 +23,7 @@ use crate::{
     domain::{ContainerId, ContainerKey, Life, Namespace, ProcessId},
     oci::{Creation, Files, OciRuntime, Start},
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+    sys::is_namespace_init,
 };
 
 /// A container that is to be.
@@ -137,16 +138,12 @@ fn new_record(services: &Services, identity: &Identity, new: &NewContainer) -> C
     record.labels.clone_from(&new.labels);
     record.capability_list = new.bundle.has_capability_list();
     record.oom_score_adj = new.bundle.oom_score_adj();
+    record.pid_namespace = new.bundle.has_pid_namespace();
     // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
     // between create and start, so that an out-of-memory kill in the first instant is seen.
     record.cgroup =
         new.bundle.cgroups_path().and_then(|path| Cgroup::predicted(&services.hierarchies, path));
-    record.cgroup_shared = record.cgroup.as_ref().is_some_and(has_members);
     record
-}
-
-fn has_members(cgroup: &Cgroup) -> bool {
-    cgroup.pids().is_ok_and(|pids| !pids.is_empty())
 }
 
 async fn start(
@@ -188,6 +185,11 @@ async fn start(
         services.launch((shim, &init, new.bundle.init()), call, (turn, reply.closed())).await?;
     identity.note_keeping();
 
+    if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
+        // The runtime has read something else than what the bundle says.
+        record.pid_namespace = false;
+        identity.dir.write(record)?;
+    }
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
         && record.cgroup.as_ref() != Some(&cgroup)
@@ -234,7 +236,7 @@ async fn undo(
     taken: bool,
 ) -> Result<(), Remaining> {
     let claim = Claim::Failed { bundle: &record.bundle, taken };
-    let deleted = services.delete(identity, record.own_cgroup(), claim).await;
+    let deleted = services.delete(identity, record.cgroup.as_ref(), claim).await;
     if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);
     }

@@ -146,9 +146,8 @@ impl Actor {
         self.gone = true;
     }
 
-    /// The cgroup, unless others were in it before.
     fn own_cgroup(&self) -> Option<Cgroup> {
-        self.record.as_ref()?.own_cgroup().cloned()
+        self.record.as_ref()?.cgroup.clone()
     }
 
     /// The container ran out of memory; `kills` of its processes were killed for that so far.

@@ -15,6 +15,7 @@ mod handle;
 mod kill;
 mod launch;
 mod left;
+mod neighbours;
 mod oom;
 mod process;
 mod reattach;
@@ -37,6 +38,7 @@ pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
 pub(crate) use forget::NotOurs;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
+pub(crate) use neighbours::LeftCgroups;
 pub(crate) use remains::Remains;
 pub(crate) use seen::see;
 pub(crate) use spare::Shims;
@@ -92,6 +94,7 @@ pub(crate) struct Services {
     pub(crate) lives: Lives,
     pub(crate) registry: Registry,
     pub(crate) remains: Remains,
+    pub(crate) left_cgroups: LeftCgroups,
     pub(crate) turns: Turns,
 }
 

@@ -392,7 +392,7 @@ impl Actor {
         end(find(&dir).await, freezer).await;
         reach(Point::ServerHalfMadeKilled);
         let claim = Claim::Failed { bundle: &record.bundle, taken: false };
-        let deleted = self.services.delete(&self.identity, record.own_cgroup(), claim).await;
+        let deleted = self.services.delete(&self.identity, record.cgroup.as_ref(), claim).await;
         let deleted =
             deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
         reach(Point::ServerHalfMadeDeleted);

@@ -192,7 +192,7 @@ impl Services {
             true => Claim::Ended,
             false => Claim::Failed { bundle: &over.record.bundle, taken: false },
         };
-        match self.delete(&over.identity, over.record.own_cgroup(), claim).await {
+        match self.delete(&over.identity, over.record.cgroup.as_ref(), claim).await {
             Err(remaining) if remaining.is_anothers() => Ok(()),
             other => other,
         }

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "code between clone and exec")]
 
 use std::{
-    ffi::{CString, OsStr, OsString},
+    ffi::{CStr, CString, OsStr, OsString},
     io,
     os::{
         fd::{AsRawFd, OwnedFd},
@@ -15,7 +15,7 @@ use std::{
 use nix::{
     errno::Errno,
     libc,
-    sched::{CloneFlags, clone},
+    sched::{CloneFlags, clone, unshare},
     sys::{
         prctl::set_pdeathsig,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
@@ -37,6 +37,7 @@ pub(crate) struct MortalCommand {
     argv: Vec<CString>,
     env: Vec<CString>,
     streams: [OwnedFd; 3],
+    hidden: Vec<CString>,
 }
 
 impl MortalCommand {
@@ -44,7 +45,7 @@ impl MortalCommand {
     /// until [`Self::env`] is called.
     pub(crate) fn new(program: &Path, streams: [OwnedFd; 3]) -> io::Result<Self> {
         let argv = vec![c_string(program.as_os_str().to_owned())?];
-        Ok(Self { argv, env: Vec::new(), streams })
+        Ok(Self { argv, env: Vec::new(), streams, hidden: Vec::new() })
     }
 
     pub(crate) fn args<S: AsRef<OsStr>>(
@@ -60,6 +61,14 @@ impl MortalCommand {
     /// One more variable of its environment, `NAME=VALUE`.
     pub(crate) fn env(&mut self, variable: impl Into<OsString>) -> io::Result<()> {
         self.env.push(c_string(variable.into())?);
+        Ok(())
+    }
+
+    /// Has the program find these directories empty, in a mount namespace of its own.
+    pub(crate) fn hide(&mut self, dirs: &[&Path]) -> io::Result<()> {
+        for dir in dirs {
+            self.hidden.push(c_string(dir.as_os_str().to_owned())?);
+        }
         Ok(())
     }
 
@@ -102,6 +111,7 @@ impl MortalCommand {
             return Err(Errno::ESRCH);
         }
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        self.enter_own_mounts()?;
         for (stream, target) in self.streams.iter().zip(0..) {
             // SAFETY: the descriptor is open, and the child's standard ones are nobody's.
             Errno::result(unsafe { libc::dup2(stream.as_raw_fd(), target) })?;
@@ -112,6 +122,30 @@ impl MortalCommand {
         // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
         unsafe { libc::execve(argv[0], argv.as_ptr(), env.as_ptr()) };
         Err(Errno::last())
+    }
+}
+
+impl MortalCommand {
+    /// Runs in the child, as what calls it.
+    fn enter_own_mounts(&self) -> Result<(), Errno> {
+        if self.hidden.is_empty() {
+            return Ok(());
+        }
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let mount = |source: &CStr, target: &CStr, flags, data: &CStr| {
+            let tmpfs = c"tmpfs".as_ptr();
+            // SAFETY: all are C strings that live on.
+            let mounted = unsafe {
+                libc::mount(source.as_ptr(), target.as_ptr(), tmpfs, flags, data.as_ptr().cast())
+            };
+            Errno::result(mounted).map(drop)
+        };
+        // What is mounted here shall not be seen outside.
+        mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE, c"")?;
+        for dir in &self.hidden {
+            mount(c"none", dir, libc::MS_RDONLY, c"size=0,mode=500")?;
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,9 @@ pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
 pub(crate) use descriptors::leaves_room;
 pub(crate) use inherited::{oom_score_adj, raise_file_limit, restore_file_limit};
-pub(crate) use pidfd::{PidFd, is_descendant, is_living, process_start_time, zombie_status};
+pub(crate) use pidfd::{
+    PidFd, is_descendant, is_living, is_namespace_init, parent, process_start_time, zombie_status,
+};
 pub(crate) use reaper::{Adoption, Reaper};
 pub(crate) use seqpacket::SeqPacket;
 pub(crate) use signals::reset_signals;

@@ -113,13 +113,22 @@ pub(crate) fn is_living(pid: u32) -> bool {
     stat_field(pid, 3).map_or(true, |state| state.is_some_and(lives))
 }
 
+/// The parent of a process, unless it is outside of what the server can see.
+pub(crate) fn parent(pid: u32) -> Option<u32> {
+    stat_field(pid, 4).ok().flatten()?.parse().ok().filter(|parent| *parent > 0)
+}
+
 /// Whether a process is a child of another, or of a child of that, and so on.
 pub(crate) fn is_descendant(pid: u32, of: u32) -> bool {
-    let parent = |pid: &u32| {
-        let parent = stat_field(*pid, 4).ok().flatten()?;
-        parent.parse().ok().filter(|parent| *parent > 0)
-    };
-    std::iter::successors(parent(&pid), parent).any(|parent| parent == of)
+    std::iter::successors(parent(pid), |pid| parent(*pid)).any(|parent| parent == of)
+}
+
+/// Whether a process is the first one of its pid namespace, so that the kernel ends all others with
+/// it; `None` if it has gone. See NSpid in proc_pid_status(5).
+pub(crate) fn is_namespace_init(pid: u32) -> Option<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let pids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    Some(pids.split_ascii_whitespace().last() == Some("1"))
 }
 
 /// Field 52 of /proc/pid/stat: the wait status of a process that has ended and was not reaped;
@@ -159,6 +168,8 @@ mod tests {
         let pidfd = PidFd::open(pid).unwrap();
         assert!(process_start_time(pid).unwrap().is_some());
         assert!(is_descendant(pid, std::process::id()) && !is_descendant(1, pid));
+        assert_eq!(is_namespace_init(pid), Some(false));
+        assert_eq!(is_namespace_init(1), Some(true));
         pidfd.exited().await;
         assert!(pidfd.has_ended());
         assert_eq!(zombie_status(pid).unwrap(), Some(ExitStatus::Code(7)));
