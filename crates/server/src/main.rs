@@ -42,6 +42,10 @@ use tokio::runtime::Builder;
 /// They only copy bytes and answer health; handlers run beside them.
 const CONNECTION_THREADS: usize = 2;
 
+/// More than there are processors: a write to the state directory of a slow or frozen disk holds the
+/// thread that the container's task runs on, and some of those must not hold up all others.
+const SUPERVISOR_THREADS: usize = 8;
+
 fn main() -> ExitCode {
     sys::reset_signals();
     match Command::parse(std::env::args_os()) {
@@ -92,7 +96,11 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         .worker_threads(CONNECTION_THREADS)
         .enable_all()
         .build()?;
-    let supervisor = Builder::new_multi_thread().thread_name("supervisor").enable_all().build()?;
+    let supervisor = Builder::new_multi_thread()
+        .thread_name("supervisor")
+        .worker_threads(SUPERVISOR_THREADS)
+        .enable_all()
+        .build()?;
     let serving = async {
         reload::on_hangup(config.clone(), log.clone())?;
         serve(config, state, listener, supervisor.handle().clone()).await

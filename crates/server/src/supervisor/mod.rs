@@ -11,6 +11,7 @@ mod error;
 mod exec;
 mod find;
 mod forget;
+mod half_made;
 mod handle;
 mod kill;
 mod launch;

@@ -6,22 +6,18 @@
 //! found out now, for want of descriptors, say, is asked again until it can: no container is taken for
 //! gone because of an error, and meanwhile it is shown as it was last known.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use gantry_failpoints::{Point, reach};
-use gantry_shim_proto::ToShim;
-use tokio::{
-    sync::mpsc,
-    task::JoinSet,
-    time::{sleep, timeout},
-};
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use super::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Member, Message},
     create::Identity,
     find::{Found, SHIM_ANSWER, find},
-    forget::{Claim, Seen},
+    forget::Seen,
+    half_made::discard_exec,
     handle::{ContainerHandle, MAILBOX, Request},
     kill::Freezer,
     left::{Left, LeftExec},
@@ -35,9 +31,6 @@ use crate::{
     state_dir::{ContainerDir, ContainerRecord, ProcessDir},
     sys::until_answered,
 };
-
-/// How long a process that is to be gone may take.
-const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A container of an earlier server, as it is found.
 pub(super) struct TakenUp {
@@ -193,7 +186,7 @@ impl Services {
     }
 
     /// Where a further process may be frozen.
-    fn freezer(&self, record: &ContainerRecord) -> Freezer {
+    pub(super) fn freezer(&self, record: &ContainerRecord) -> Freezer {
         Freezer {
             hierarchies: Arc::clone(&self.hierarchies),
             cgroup: record.cgroup.clone().map(Arc::new),
@@ -383,41 +376,5 @@ impl Actor {
                 self.exited(&id, status);
             }
         }
-    }
-
-    /// Removes a container whose start nobody was told of; its caller may try again.
-    async fn discard(self, record: ContainerRecord) {
-        let dir = self.identity.dir.process(&ProcessId::init());
-        let freezer = Freezer { init: true, ..self.services.freezer(&record) };
-        end(find(&dir).await, freezer).await;
-        reach(Point::ServerHalfMadeKilled);
-        let claim = Claim::Failed { bundle: &record.bundle, taken: false };
-        let deleted = self.services.delete(&self.identity, record.cgroup.as_ref(), claim).await;
-        let deleted =
-            deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
-        reach(Point::ServerHalfMadeDeleted);
-        self.services.abandon(&self.identity, &record, deleted.is_ok());
-        reach(Point::ServerHalfMadeRemoved);
-        self.services.registry.release_after(&self.identity.key, || ());
-    }
-}
-
-/// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
-/// its connection closed.
-async fn end(found: Found, freezer: Freezer) {
-    let Found::Running(process) = found else { return };
-    freezer.kill(process.pid, &process.pidfd);
-    if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
-        tracing::warn!(pid = process.pid, "a process does not die");
-    }
-    if let Some(link) = process.link {
-        let _ = link.send(&ToShim::Ack);
-    }
-}
-
-async fn discard_exec(dir: &ProcessDir, found: Found, freezer: Freezer) {
-    end(found, freezer).await;
-    if let Err(error) = dir.remove() {
-        tracing::error!(%error, "leaves files behind");
     }
 }
