@@ -119,9 +119,12 @@ impl StateDir {
         let lock = lock.ok_or_else(|| StateError::Locked(root.to_owned()))?;
         let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
         let trash = Trash::new(trash);
-        for swept in [trash.sweep(), trash.take(&root.join(NEW))] {
+        let new = root.join(NEW);
+        // Later this server's shims have directories there, too.
+        let taken = trash.take(&new).or_else(|_| trash.take_all_in(&new));
+        for swept in [trash.sweep(), taken] {
             if let Err(error) = swept {
-                tracing::error!(%error, "leaves files behind");
+                tracing::error!(%error, "files of an earlier server cannot be removed yet");
             }
         }
         let canonical = fs::canonicalize(root.join("containers")).ok();

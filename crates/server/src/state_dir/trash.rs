@@ -1,10 +1,10 @@
 //! Directories that go whole.
 
 use std::{
-    fs, io,
+    fs, io, mem,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -23,13 +23,20 @@ struct TrashDir {
     path: PathBuf,
     /// Makes names unique beside those of this server.
     count: AtomicU64,
+    /// Directories that could not be moved here yet.
+    outside: Mutex<Vec<PathBuf>>,
     /// Something could not be removed.
     full: Notify,
 }
 
 impl Trash {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self(Arc::new(TrashDir { path, count: AtomicU64::new(0), full: Notify::new() }))
+        Self(Arc::new(TrashDir {
+            path,
+            count: AtomicU64::new(0),
+            outside: Mutex::default(),
+            full: Notify::new(),
+        }))
     }
 
     /// Removes a directory: for anyone who looks, at once. It may be gone already. What cannot be
@@ -55,9 +62,29 @@ impl Trash {
         Ok(())
     }
 
+    /// Removes the directories that are in another one now, but not the other one itself. Those that
+    /// cannot be removed now are later, see [`Self::keep_empty`].
+    pub(super) fn take_all_in(&self, parent: &Path) -> Result<(), StateError> {
+        let found = list(parent)?.into_iter().map(|name| parent.join(name));
+        self.0.outside.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.take_outside().inspect_err(|_| self.0.full.notify_one())
+    }
+
+    fn take_outside(&self) -> Result<(), StateError> {
+        let mut outside = self.0.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = Ok(());
+        for path in mem::take(&mut *outside) {
+            if let Err(error) = self.take(&path) {
+                outside.push(path);
+                taken = Err(error);
+            }
+        }
+        taken
+    }
+
     /// Removes what an earlier server, or an earlier attempt, could not.
     pub(super) fn sweep(&self) -> Result<(), StateError> {
-        let mut swept = Ok(());
+        let mut swept = self.take_outside();
         for name in list(&self.0.path)? {
             swept = swept.and(remove(&self.0.path.join(name)));
         }
