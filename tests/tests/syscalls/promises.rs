@@ -27,7 +27,7 @@ impl Life {
         self.stop().await;
         self.nothing_left().await;
         let log = self.server.log();
-        assert!(!log.contains("panicked"), "the server has panicked");
+        assert!(self.known_panic || !log.contains("panicked"), "the server has panicked");
         self.reached()
     }
 
