@@ -74,6 +74,7 @@ pub(crate) struct StateDir {
 #[derive(Debug, Clone)]
 pub(crate) struct ContainerDir {
     path: PathBuf,
+    is_aside: bool,
     trash: Trash,
     sync: bool,
 }
@@ -150,7 +151,11 @@ impl StateDir {
     }
 
     fn container_dir(&self, path: PathBuf) -> ContainerDir {
-        ContainerDir { path, trash: self.trash.clone(), sync: self.sync }
+        ContainerDir { path, is_aside: false, trash: self.trash.clone(), sync: self.sync }
+    }
+
+    fn aside_dir(&self, path: PathBuf) -> ContainerDir {
+        ContainerDir { is_aside: true, ..self.container_dir(path) }
     }
 
     pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
@@ -182,7 +187,7 @@ impl StateDir {
     pub(crate) fn removed(&self) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join("removed");
         let dirs = list(&path)?;
-        Ok(dirs.into_iter().map(|name| self.container_dir(path.join(name))).collect())
+        Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
     }
 
     /// Frees the container's id at once, and keeps what is known until its exit is journalled.
@@ -193,14 +198,14 @@ impl StateDir {
     ) -> Result<ContainerDir, StateError> {
         let path = self.root.join("removed").join(life.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
-        Ok(self.container_dir(path))
+        Ok(self.aside_dir(path))
     }
 
     /// The containers whose end was told, and of which something is left.
     pub(crate) fn remains(&self) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join(REMAINS);
         let dirs = list(&path)?;
-        Ok(dirs.into_iter().map(|name| self.container_dir(path.join(name))).collect())
+        Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
     }
 
     /// Notes that the end of a container that was set aside was told. It may be noted already.
@@ -213,7 +218,7 @@ impl StateDir {
         if dir.path != path {
             fs::rename(&dir.path, &path).map_err(failed("keep", &dir.path))?;
         }
-        Ok(self.container_dir(path))
+        Ok(self.aside_dir(path))
     }
 
     /// Removes what is in the trash whenever a removal has failed, until it is gone.
@@ -296,8 +301,14 @@ impl ContainerDir {
         Ok(found)
     }
 
+    /// If the directory was set aside, so that nobody uses its name again, what cannot be removed now
+    /// is removed later.
     pub(crate) fn remove(&self) -> Result<(), StateError> {
-        self.trash.take(&self.path)
+        if self.is_aside {
+            self.trash.take_at_last(&self.path)
+        } else {
+            self.trash.take(&self.path)
+        }
     }
 }
 

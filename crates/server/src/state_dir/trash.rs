@@ -46,7 +46,10 @@ impl Trash {
             let count = self.0.count.fetch_add(1, Ordering::Relaxed);
             let there = self.0.path.join(count.to_string());
             match fs::rename(path, &there) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                // The trash could be missing instead.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(path) => {
+                    return Ok(());
+                }
                 // Of an earlier server, which could not be removed.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
                 result => {
@@ -60,6 +63,15 @@ impl Trash {
             self.0.full.notify_one();
         }
         Ok(())
+    }
+
+    /// Removes a directory whose name is not used again; if that cannot be now, then later, see
+    /// [`Self::keep_empty`].
+    pub(super) fn take_at_last(&self, path: &Path) -> Result<(), StateError> {
+        self.take(path).inspect_err(|_| {
+            self.0.outside.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+            self.0.full.notify_one();
+        })
     }
 
     /// Removes the directories that are in another one now, but not the other one itself. Those that
@@ -104,10 +116,48 @@ impl Trash {
     }
 }
 
+fn is_gone(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
 /// Somebody else may be removing it too.
 fn remove(path: &Path) -> Result<(), StateError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result.map_err(failed("remove", path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_moved_now_is_later_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let trash = Trash::new(root.path().join("trash"));
+        let new = root.path().join("new");
+        fs::create_dir_all(new.join("0/below")).unwrap();
+        // The trash itself is missing: nothing can be moved there.
+        assert!(trash.take(&new).is_err());
+        assert!(trash.take_all_in(&new).is_err());
+        fs::create_dir(new.join("1")).unwrap();
+        fs::create_dir(root.path().join("trash")).unwrap();
+        trash.sweep().unwrap();
+        assert!(!new.join("0").exists());
+        assert!(new.join("1").exists());
+        assert!(list(&root.path().join("trash")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_set_aside_is_removed_at_last() {
+        let root = tempfile::tempdir().unwrap();
+        let trash = Trash::new(root.path().join("trash"));
+        let aside = root.path().join("1");
+        fs::create_dir(&aside).unwrap();
+        assert!(trash.take_at_last(&aside).is_err());
+        fs::create_dir(root.path().join("trash")).unwrap();
+        trash.sweep().unwrap();
+        assert!(!aside.exists());
     }
 }
