@@ -156,14 +156,20 @@ impl Shim {
 
     /// Whether it sleeps all the time.
     pub(crate) fn is_idle_for(&self, time: Duration) -> bool {
-        let switches = || {
+        self.wakes_within(time) == 0
+    }
+
+    /// How often it wakes up.
+    pub(crate) fn wakes_within(&self, time: Duration) -> u64 {
+        let switches = || -> u64 {
             let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt")).unwrap();
-            line.to_owned()
+            let count =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            count.unwrap().trim().parse().unwrap()
         };
         let before = switches();
         std::thread::sleep(time);
-        before == switches()
+        switches() - before
     }
 
     pub(crate) fn leaves_within(&self, time: Duration) -> bool {
