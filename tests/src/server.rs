@@ -192,7 +192,7 @@ impl Server {
         leftovers::assert_none(&self.service, &self.setup.known_roots(self.work())).await;
         self.service.events.assert_consistent();
         if self.child.is_some() {
-            leftovers::assert_no_state(&self.state_dir(), &self.service);
+            leftovers::assert_no_state(&self.state_dir(), &self.service).await;
             // The original leaks a descriptor a container, and exits with status 1.
             if !programs::is_incumbent() {
                 self.open_files.assert_unchanged(self.pid(), self.work.path()).await;
