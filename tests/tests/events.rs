@@ -16,7 +16,7 @@ use gantry_api::{
 use gantry_tests::{
     Container, Runtime, Server,
     events::{BEGINNING, listing, stored, time},
-    improves, patiently, processes,
+    eventually, improves, patiently, processes,
     service::{Api, connect},
     status::assert_error,
 };
@@ -338,6 +338,10 @@ async fn open(server: &Server, request: EventsRequest) -> Streaming<Event> {
 async fn run_to_end(server: &Server, id: &str) {
     let container = server.container(id).without_pipes().args(&["true"]).create().await.unwrap();
     assert_eq!(container.init.exit().await, 0);
+    // From then on the journal alone knows of the exit, also if the server is killed.
+    let removed = server.state_dir().join("removed");
+    let is_empty = || removed.read_dir().map_or(true, |mut entries| entries.next().is_none());
+    eventually("its state is removed", is_empty).await;
 }
 
 fn journal(server: &Server) -> PathBuf {
