@@ -70,7 +70,7 @@ impl Life {
         // One shim waits for the next process, as long as there is a server.
         let spares = usize::from(self.server.is_running());
         for (directory, usual) in
-            [("containers/types", 0), ("removed", 0), ("trash", 0), ("new", spares)]
+            [("containers/types", 0), ("removed", 0), ("remains", 0), ("trash", 0), ("new", spares)]
         {
             let entries = fs::read_dir(self.server.state_dir().join(directory));
             let names: Vec<_> =
