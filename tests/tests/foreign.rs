@@ -117,6 +117,13 @@ async fn an_error_names_the_field() {
     assert!(!output.status.success());
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.contains("InvalidArgument") && message.contains("id: "), "{message}");
+    // The details are shown as they are: their type is known by reflection.
+    assert!(message.contains("google.rpc.BadRequest"), "{message}");
+    assert!(message.contains(r#""field":"id""#), "{message}");
+    let types = run(grpcurl.command(&["describe", "google.rpc.BadRequest"])).await;
+    assert!(types.contains("field_violations"), "{types}");
+    let services = run(grpcurl.command(&["list"])).await;
+    assert!(!services.contains("google."), "{services}");
     server.finish().await;
 }
 

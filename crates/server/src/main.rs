@@ -5,7 +5,6 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod accept;
-mod authority;
 mod bundle;
 mod cgroup;
 mod checkpoint;

@@ -17,6 +17,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use gantry_authority::LocalAuthority;
 use streams::OpenStreams;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -25,10 +26,7 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::{
-    authority::LocalAuthority,
-    rpc::{Peer, Peers},
-};
+use crate::rpc::{Peer, Peers};
 
 /// All connections of the server. Clones are the same.
 #[derive(Clone, Default)]
@@ -50,7 +48,8 @@ impl Connections {
     /// Takes in a connection that was accepted.
     pub(crate) fn take(&self, stream: UnixStream) -> Connection {
         Connection {
-            stream: LocalAuthority::new(stream, self.0.peers.next()),
+            stream: LocalAuthority::new(stream),
+            peer: self.0.peers.next(),
             streams: OpenStreams::default(),
             open: 0,
             shared: Arc::clone(&self.0),
@@ -96,6 +95,7 @@ impl Drop for Follower {
 /// An accepted connection.
 pub(crate) struct Connection {
     stream: LocalAuthority,
+    peer: Peer,
     streams: OpenStreams,
     /// How many of them are counted in `shared`.
     open: usize,
@@ -140,7 +140,7 @@ impl Connected for Connection {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
-        self.stream.connect_info()
+        self.peer.clone()
     }
 }
 

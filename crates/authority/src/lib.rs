@@ -4,6 +4,8 @@
 //! authority by RFC 3986, and h2 resets such a stream before anybody else sees the request
 //! (hyperium/h2#487). So the value is replaced on its way from the socket to h2.
 
+#![forbid(unsafe_code)]
+
 mod frames;
 mod hpack;
 #[cfg(test)]
@@ -22,26 +24,26 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::rpc::Peer;
-
 /// An accepted connection whose client always asks for `localhost`.
-pub(crate) struct LocalAuthority {
+#[derive(Debug)]
+pub struct LocalAuthority {
     stream: UnixStream,
     frames: Frames,
-    peer: Peer,
 }
 
 impl LocalAuthority {
-    pub(crate) fn new(stream: UnixStream, peer: Peer) -> Self {
-        Self { stream, frames: Frames::default(), peer }
+    /// Of a connection from which nothing was read yet.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream, frames: Frames::default() }
     }
 }
 
 impl Connected for LocalAuthority {
-    type ConnectInfo = Peer;
+    type ConnectInfo = <UnixStream as Connected>::ConnectInfo;
 
-    fn connect_info(&self) -> Peer {
-        self.peer.clone()
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.stream.connect_info()
     }
 }
 

@@ -27,7 +27,7 @@ const PRIORITY: u8 = 0x20;
 
 /// The bytes of one connection from its start on, of which only frames with a header block are
 /// held back.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Frames {
     phase: Phase,
     /// The beginning of a frame, or of the frames of a header block.
@@ -38,6 +38,7 @@ pub(super) struct Frames {
     rewriter: AuthorityRewriter,
 }
 
+#[derive(Debug)]
 enum Phase {
     Preface {
         matched: usize,

@@ -30,7 +30,7 @@ const HUFFMAN_NAME: &[u8] = b"\xb8\x3b\x53\x39\xec\x32\x7d\x7f";
 const LONGEST_CODE: usize = 30;
 
 /// Rewrites the blocks of one connection, all of them and in order.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct AuthorityRewriter {
     /// Which entries of the dynamic table are named `:authority`, the newest in the lowest bit.
     /// The table holds 128 at most: h2 leaves it at 4096 bytes, and each entry counts for 32 and
