@@ -20,8 +20,11 @@ use crate::{
     subnet::Subnet,
 };
 
+/// How long gantryd may take to come up beside this daemon.
+const STARTUP: Duration = Duration::from_secs(15);
+
 /// How long gantryd may be away, for a restart, before a call fails.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One daemon. Cheap to clone; all clones are the same daemon.
 #[derive(Debug, Clone)]
@@ -35,6 +38,7 @@ pub struct Daemon {
 impl Daemon {
     /// Reads what is stored, connects to gantryd, and takes up the containers that still run.
     pub async fn open(options: Options) -> Result<Daemon> {
+        Client::connect(&options.server, STARTUP).await?;
         let client = Client::connect(&options.server, PATIENCE).await?;
         let host = blocking(move || Host::open(options)).await??;
         let daemon = Daemon { host: Arc::new(host), client, looked_into: Arc::default() };
@@ -94,7 +98,13 @@ impl Daemon {
         if record.state.status != Status::Running {
             return Err(record.wrong_state());
         }
-        Ok(self.client.container(container.id()).signal(signal).await?)
+        match self.client.container(container.id()).signal(signal).await {
+            // The container is known here, and its end about to be.
+            Err(error) if error.is_gone() => {
+                Err(Error::WrongState { id: record.id, state: "no longer running" })
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Waits until a container neither runs nor is about to be started again.

@@ -1,6 +1,9 @@
 //! What can go wrong, and what a container's exit code is when it could not be started.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// What the calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -51,6 +54,16 @@ pub enum Error {
         target: String,
         /// What is in the way.
         why: &'static str,
+    },
+    /// Something on the host that a container is configured with is not there, or cannot be used.
+    #[error("{field}: cannot use {}: {source}", path.display())]
+    Unusable {
+        /// The field that names it.
+        field: &'static str,
+        /// What it names.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
     },
     /// No network has this name.
     #[error("no such network: {0}")]
@@ -118,6 +131,10 @@ impl Error {
         source: impl Into<io::Error>,
     ) -> Error {
         Error::Io { operation, path: path.into(), source: source.into() }
+    }
+
+    pub(crate) fn unusable(field: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Unusable { field, path: path.to_owned(), source }
     }
 
     pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Error {

@@ -24,6 +24,7 @@ mod restart;
 mod restore;
 mod rpc;
 mod start;
+mod status;
 mod stop;
 mod store;
 mod subnet;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use clap::Parser;
+use gantry_authority::LocalAuthority;
 use gantry_daemon::{
     Daemon, Options,
     proto::{self, daemon_service_server::DaemonServiceServer},
@@ -19,7 +20,7 @@ use tokio::{
     sync::oneshot,
     time,
 };
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::{StreamExt, wrappers::UnixListenerStream};
 use tonic::transport::Server;
 use tracing_subscriber::EnvFilter;
 
@@ -60,13 +61,14 @@ async fn serve(options: Options, socket: Socket) -> Result<(), Box<dyn Error>> {
     let daemon = Daemon::open(options).await?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<DaemonServiceServer<Daemon>>().await;
+    let connections = UnixListenerStream::new(UnixListener::from_std(socket)?);
     let server = Server::builder()
         .add_service(health_service)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
         .add_service(DaemonServiceServer::new(daemon.clone()))
         .serve_with_incoming_shutdown(
-            UnixListenerStream::new(UnixListener::from_std(socket)?),
+            connections.map(|accepted| accepted.map(LocalAuthority::new)),
             async {
                 // Also when the sender is gone.
                 let _ = closed.await;
@@ -95,4 +97,6 @@ fn reflection() -> tonic_reflection::server::Builder<'static> {
     tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What the details of errors are made of.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }

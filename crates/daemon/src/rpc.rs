@@ -1,9 +1,9 @@
-//! The gRPC service: each call is one of the daemon's, and errors become status codes.
+//! The gRPC service: each call is one of the daemon's.
 
 use std::{path::PathBuf, time::Duration};
 
-use gantry_client::{ErrorKind, Signal};
-use tonic::{Code, Request, Response, Status, async_trait};
+use gantry_client::Signal;
+use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     Checkpoint, Daemon, Error, proto, proto::daemon_service_server::DaemonService, reply, request,
@@ -142,36 +142,5 @@ impl DaemonService for Daemon {
     ) -> Reply<proto::RemoveNetworkResponse> {
         Daemon::remove_network(self, request.into_inner().name).await?;
         Ok(Response::new(proto::RemoveNetworkResponse {}))
-    }
-}
-
-impl From<Error> for Status {
-    fn from(error: Error) -> Status {
-        Status::new(code(&error), error.to_string())
-    }
-}
-
-fn code(error: &Error) -> Code {
-    match error {
-        Error::NoSuchContainer(_) | Error::NoSuchNetwork(_) => Code::NotFound,
-        Error::Ambiguous { .. } | Error::Invalid { .. } => Code::InvalidArgument,
-        Error::NameTaken { .. } => Code::AlreadyExists,
-        Error::WrongState { .. }
-        | Error::CannotJoin { .. }
-        | Error::NetworkInUse { .. }
-        | Error::PortTaken { .. } => Code::FailedPrecondition,
-        Error::NoFreeAddress(_) | Error::NoFreeSubnet => Code::ResourceExhausted,
-        Error::DoesNotEnd(_) => Code::DeadlineExceeded,
-        Error::Server(error) => match error.kind() {
-            ErrorKind::Unavailable(_) => Code::Unavailable,
-            ErrorKind::DeadlineExceeded(_) => Code::DeadlineExceeded,
-            ErrorKind::FailedPrecondition(_) | ErrorKind::ProcessExited(_) => {
-                Code::FailedPrecondition
-            }
-            _ => Code::Internal,
-        },
-        Error::Netavark { .. } | Error::Io { .. } | Error::Spec(_) | Error::Panicked(_) => {
-            Code::Internal
-        }
     }
 }

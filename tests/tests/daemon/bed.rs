@@ -169,7 +169,8 @@ impl Bed {
         self.path("lib/containers").join(id)
     }
 
-    fn cgroup(&self) -> String {
+    /// The cgroup below which all containers are.
+    pub(crate) fn cgroup(&self) -> String {
         format!("/{}", self.work.path().file_name().expect("a name").to_str().expect("UTF-8"))
     }
 
@@ -320,7 +321,7 @@ impl Drop for Bed {
 }
 
 /// Connects when the first call is made.
-fn connect(socket: &Path) -> Channel {
+pub(crate) fn connect(socket: &Path) -> Channel {
     let endpoint = Endpoint::try_from(format!("unix://{}", socket.display())).expect("a URI");
     endpoint.timeout(PATIENCE).connect_lazy()
 }

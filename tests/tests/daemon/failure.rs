@@ -6,6 +6,7 @@ use Runtime::Runc;
 use gantry_daemon::proto::{self, ContainerConfig, ContainerStatus};
 use gantry_tests::Runtime;
 use rstest::rstest;
+use tonic::Code;
 
 use crate::{Bed, bed::bridge};
 
@@ -60,15 +61,23 @@ impl Obstacle {
     /// Exit code, and a part of the error.
     fn outcome(self) -> (u32, &'static str) {
         match self {
-            Self::Mount => (128, "cannot mount root filesystem"),
+            Self::Mount => (128, "root.layers: cannot use"),
             Self::Reservation => (128, "cannot write"),
             Self::Namespace => (128, "cannot create"),
             Self::NetworkBefore | Self::NetworkAfter => (128, "netavark setup"),
             Self::Files => (128, "resolv.conf"),
-            Self::Spec => (128, "volume"),
+            Self::Spec => (128, "mounts.source: cannot use"),
             Self::NoProgram => (127, "no such file or directory"),
             Self::NotExecutable => (126, "permission denied"),
             Self::NoRuntime => (128, "runtime"),
+        }
+    }
+
+    fn code(self) -> Code {
+        match self {
+            Self::Mount | Self::Spec => Code::FailedPrecondition,
+            Self::NoProgram | Self::NotExecutable | Self::NoRuntime => Code::FailedPrecondition,
+            _ => Code::Internal,
         }
     }
 }
@@ -105,6 +114,7 @@ async fn leaves_nothing(
     obstacle.set(&bed, &id, false);
     let (exit_code, message) = obstacle.outcome();
     assert!(error.message().contains(message), "{error}");
+    assert_eq!(error.code(), obstacle.code(), "{error}");
     let container = bed.inspect("web").await.unwrap();
     assert_eq!(container.status(), ContainerStatus::Created);
     assert_eq!((container.exit_code, container.endpoints), (exit_code, vec![]));

@@ -4,6 +4,7 @@
 //! Environment: `GANTRY_DAEMON` is the binary under test; by default the one beside gantryd.
 
 mod bed;
+mod errors;
 mod failure;
 mod lifecycle;
 mod network;

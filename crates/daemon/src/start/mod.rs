@@ -151,7 +151,7 @@ impl Daemon {
 
     async fn note_failure(&self, container: &Arc<Container>, error: &Error) {
         tracing::warn!(container = container.id(), %error, "not started");
-        let (exit_code, message) = (error.start_exit_code(), error.to_string());
+        let (exit_code, message) = (error.start_exit_code(), format!("{error:#}"));
         note(container, move |record| {
             let state = &mut record.state;
             state.status = if state.started.is_some() { Status::Exited } else { Status::Created };

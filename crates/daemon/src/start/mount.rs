@@ -36,14 +36,23 @@ pub(crate) struct RootMount {
 pub(crate) fn mount(host: &Arc<Host>, container: &Container) -> Result<RootMount> {
     let mut counts = host.mounts.lock();
     let count = counts.get(container.id()).copied().unwrap_or_default();
-    if count == 0
-        && let RootSource::Layers(layers) = &container.record().config.root.source
-    {
-        mount_overlay(container, layers)?;
+    if count == 0 {
+        match &container.record().config.root.source {
+            RootSource::Directory(directory) => check("root.directory", directory)?,
+            RootSource::Layers(layers) => {
+                layers.iter().try_for_each(|layer| check("root.layers", layer))?;
+                mount_overlay(container, layers)?;
+            }
+        }
     }
     counts.insert(container.id().to_owned(), count + 1);
     drop(counts);
     Ok(guard(host, container))
+}
+
+/// mount(2) and the runtime would not say which directory is missing.
+fn check(field: &'static str, directory: &Path) -> Result<()> {
+    fs::read_dir(directory).map(drop).map_err(|error| Error::unusable(field, directory, error))
 }
 
 /// Takes over the mount that an earlier daemon has made.

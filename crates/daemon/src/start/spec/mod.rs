@@ -70,7 +70,7 @@ fn sysctls(record: &Record) -> HashMap<String, String> {
 fn check_sources(mounts: &[BindMount]) -> Result<()> {
     mounts.iter().try_for_each(|mount| {
         let found = fs::metadata(&mount.source).map(drop);
-        found.map_err(|error| Error::io("find the source of a mount,", &mount.source, error))
+        found.map_err(|error| Error::unusable("mounts.source", &mount.source, error))
     })
 }
 
