@@ -35,7 +35,7 @@ impl Reading {
     /// Reads until all that was read holds `text`.
     pub async fn until(&mut self, text: &str) {
         let reading = async {
-            while !String::from_utf8_lossy(&self.read).contains(text) {
+            while !self.has_read(text) {
                 assert!(
                     self.output.read_buf(&mut self.read).await.expect("read") > 0,
                     "no {text:?}"
@@ -43,6 +43,12 @@ impl Reading {
             }
         };
         patiently(text, reading).await;
+    }
+
+    /// Whether `text` is in what was read so far.
+    #[must_use]
+    pub fn has_read(&self, text: &str) -> bool {
+        String::from_utf8_lossy(&self.read).contains(text)
     }
 
     /// Waits for its end; the exit code, unless a signal has killed it.

@@ -19,10 +19,17 @@ use crate::{patiently, processes};
 #[derive(Debug)]
 pub struct Terminal {
     child: Child,
-    master: OwnedFd,
-    screen: tokio::fs::File,
+    /// None once the terminal was closed.
+    open: Option<Open>,
     /// What was read and not yet asked for.
     pending: Vec<u8>,
+}
+
+/// The side of the terminal that a person sees.
+#[derive(Debug)]
+struct Open {
+    master: OwnedFd,
+    screen: tokio::fs::File,
 }
 
 impl Terminal {
@@ -32,7 +39,8 @@ impl Terminal {
     /// When that is not possible.
     #[must_use]
     pub fn run(program: &Command, width: u16, height: u16) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("make a terminal");
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+            .expect("make a terminal");
         grantpt(&master).expect("grant the terminal");
         unlockpt(&master).expect("unlock the terminal");
         tcsetwinsize(&master, size(width, height)).expect("size the terminal");
@@ -45,13 +53,15 @@ impl Terminal {
         session.stdin(stdio()).stdout(stdio()).stderr(slave.try_clone().expect("duplicate"));
         let child = session.spawn().expect("start setsid");
         let screen = File::from(master.try_clone().expect("duplicate the terminal"));
-        Self { child, master, screen: tokio::fs::File::from_std(screen), pending: Vec::new() }
+        let open = Open { master, screen: tokio::fs::File::from_std(screen) };
+        Self { child, open: Some(open), pending: Vec::new() }
     }
 
     /// Types on the keyboard.
     pub async fn type_in(&mut self, keys: &str) {
-        self.screen.write_all(keys.as_bytes()).await.expect("type");
-        self.screen.flush().await.expect("type");
+        let screen = &mut self.open().screen;
+        screen.write_all(keys.as_bytes()).await.expect("type");
+        screen.flush().await.expect("type");
     }
 
     /// Reads the screen until it has shown `text`, and returns all up to its end.
@@ -64,7 +74,8 @@ impl Terminal {
                     self.pending = rest.as_bytes().to_vec();
                     return shown.to_owned();
                 }
-                let read = self.screen.read_buf(&mut self.pending).await;
+                let open = self.open.as_mut().expect("a terminal that is open");
+                let read = open.screen.read_buf(&mut self.pending).await;
                 assert!(
                     read.is_ok_and(|count| count > 0),
                     "the end comes before {text:?}: {seen:?}"
@@ -78,8 +89,17 @@ impl Terminal {
     ///
     /// # Panics
     /// When it is no terminal any more.
-    pub fn resize(&self, width: u16, height: u16) {
-        tcsetwinsize(&self.master, size(width, height)).expect("resize the terminal");
+    pub fn resize(&mut self, width: u16, height: u16) {
+        tcsetwinsize(&self.open().master, size(width, height)).expect("resize the terminal");
+    }
+
+    /// Closes the window: the program's terminal is gone.
+    pub fn hang_up(&mut self) {
+        self.open = None;
+    }
+
+    fn open(&mut self) -> &mut Open {
+        self.open.as_mut().expect("a terminal that is open")
     }
 
     /// Waits for the program's end.

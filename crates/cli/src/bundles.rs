@@ -1,24 +1,26 @@
 //! Where this command keeps the bundles of its containers, and who may remove them.
 //!
 //! Each container has a directory. Whoever works on it holds a lock (flock(2)) on the directory
-//! itself: `run` while it starts a container, and until its end if it stays attached. With `--rm`
-//! and `-d` nobody stays, so the directory is marked and a later `run` removes it once its container
-//! has ended.
+//! itself: `run` while it starts a container, and until its end if it stays attached, or `attach`.
+//! With `--rm` nobody may be there at the container's end, so the directory is marked then, and a
+//! later command removes it.
 
 use std::{
     env,
     fs::{self, DirBuilder, File},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::{ffi::OsStringExt, fs::DirBuilderExt},
     path::{Path, PathBuf},
 };
 
 use gantry_client::Client;
-use rustix::fs::{FlockOperation, flock};
 
-use crate::failure::Failure;
+use crate::{
+    failure::Failure,
+    lock::{Locked, lock},
+};
 
-/// Marks a bundle that goes when its container has ended.
+/// Marks a bundle that goes when its container has ended. Holds the socket of the container's server.
 const REMOVE_MARK: &str = ".remove-when-ended";
 
 /// A bundle directory that is locked by this command.
@@ -56,18 +58,21 @@ impl Bundle {
     }
 
     /// Leaves the removal to a later command.
-    pub(crate) fn mark_for_removal(&self) -> Result<(), Failure> {
+    pub(crate) fn mark_for_removal(&self, server: &Path) -> Result<(), Failure> {
         let mark = self.path.join(REMOVE_MARK);
-        fs::write(&mark, "").map_err(|e| Failure::io(mark.display(), &e))
+        fs::write(&mark, name(server)).map_err(|e| Failure::io(mark.display(), &e))
     }
 }
 
-/// Removes the marked bundles whose containers have ended. Failing to is no reason to stop.
-pub(crate) async fn sweep(client: &Client) {
+/// Removes the marked bundles whose containers have ended on this server. Failing to is no reason to
+/// stop.
+pub(crate) async fn sweep(client: &Client, server: &Path) {
     let Ok(entries) = fs::read_dir(base().join("containers")) else { return };
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
-        let Some(id) = name.to_str().filter(|_| path.join(REMOVE_MARK).exists()) else { continue };
+        let is_marked =
+            || fs::read(path.join(REMOVE_MARK)).is_ok_and(|of| of == self::name(server));
+        let Some(id) = name.to_str().filter(|_| is_marked()) else { continue };
         let Ok(Locked::Yes(_lock)) = lock(&path) else { continue };
         if let Ok(None) = client.find(id).await
             && let Err(error) = fs::remove_dir_all(&path)
@@ -77,32 +82,28 @@ pub(crate) async fn sweep(client: &Client) {
     }
 }
 
-/// A private directory for the pipes of one exec, removed when dropped.
-#[derive(Debug)]
-pub(crate) struct PipeDir(PathBuf);
-
-impl PipeDir {
-    pub(crate) fn make(name: &str) -> Result<PipeDir, Failure> {
-        let path = base().join("exec").join(name);
-        make_private(&path).map_err(|e| Failure::io(path.display(), &e))?;
-        Ok(PipeDir(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
+/// What a mark calls a server.
+fn name(server: &Path) -> Vec<u8> {
+    // It fails where there is no working directory, and then the path cannot have been relative.
+    let path = std::path::absolute(server).unwrap_or_else(|_| server.to_owned());
+    path.into_os_string().into_vec()
 }
 
-impl Drop for PipeDir {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("gantry: {}: {error}", self.0.display());
-        }
+/// What `gantry run --rm` has left to be removed at a container's end.
+pub(crate) fn remove_if_marked(path: &Path) -> Result<(), Failure> {
+    if !path.join(REMOVE_MARK).exists() {
+        return Ok(());
     }
+    fs::remove_dir_all(path).map_err(|e| Failure::io(path.display(), &e))
 }
 
-/// The directory of this user's containers.
-fn base() -> PathBuf {
+/// Where the bundle of a container is.
+pub(crate) fn directory(id: &str) -> PathBuf {
+    base().join("containers").join(id)
+}
+
+/// This user's directory.
+pub(crate) fn base() -> PathBuf {
     let of_user = || env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let dir = if rustix::process::geteuid().is_root() { None } else { of_user() };
     dir.unwrap_or_else(|| PathBuf::from("/run")).join("gantry-cli")
@@ -139,28 +140,8 @@ fn check_id(id: &str) -> Result<(), Failure> {
     Err(Failure::new(format!("{id:?} is no container id: want 1 to 128 of A-Za-z0-9_.+-")))
 }
 
-fn make_private(path: &Path) -> io::Result<()> {
+pub(crate) fn make_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-enum Locked {
-    Yes(File),
-    Busy,
-    Gone,
-}
-
-fn lock(path: &Path) -> io::Result<Locked> {
-    let dir = match File::open(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Locked::Gone),
-        dir => dir?,
-    };
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(Locked::Busy),
-        result => result?,
-    }
-    let locked = dir.metadata()?.ino();
-    let there = fs::metadata(path).map(|meta| meta.ino());
-    Ok(if there.is_ok_and(|ino| ino == locked) { Locked::Yes(dir) } else { Locked::Gone })
 }
 
 #[cfg(test)]
@@ -184,7 +165,7 @@ mod tests {
     fn a_new_claim_forgets_the_mark() {
         let base = tempfile::tempdir().unwrap();
         let bundle = claim_in(base.path(), "web").unwrap();
-        bundle.mark_for_removal().unwrap();
+        bundle.mark_for_removal(Path::new("/run/g.sock")).unwrap();
         let mark = bundle.path().join(REMOVE_MARK);
         assert!(mark.exists());
         drop(bundle);

@@ -2,12 +2,16 @@
 
 #![forbid(unsafe_code)]
 
+mod attached;
 mod bundles;
 mod commands;
+mod copies;
 mod detach;
 mod failure;
+mod lock;
 mod output;
 mod parse;
+mod pipe_dirs;
 mod session;
 mod signals;
 mod spec;
@@ -94,7 +98,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         _ => error.into(),
     })?;
     match command {
-        Command::Run(run) => run.run(&client).await,
+        Command::Run(run) => run.run(&client, &address).await,
         Command::Exec(exec) => exec.run(&client).await,
         Command::Attach(attach) => attach.run(&client).await,
         Command::Kill(kill) => kill.run(&client).await,
@@ -105,7 +109,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Resume(resume) => resume.run(&client).await,
         Command::Update(update) => update.run(&client).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(&client).await,
-        Command::Restore(restore) => restore.run(&client).await,
+        Command::Restore(restore) => restore.run(&client, &address).await,
         Command::Version(version) => version.run(&address).await,
     }
 }

@@ -1,23 +1,28 @@
 //! A person's session with a process: input, output, signals, window size, and the end.
 
-use std::{future::pending, io, process::ExitCode, sync::Arc};
+use std::{future::pending, process::ExitCode};
 
-use gantry_client::{Error, Output, Process, ProcessStdio, Signal, Stdin};
+use gantry_client::{Error, Process, ProcessStdio, Signal, Stdin};
 use tokio::{
-    io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, sink, stderr, stdin, stdout},
+    io::{AsyncReadExt, AsyncWriteExt, stdin},
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc},
-    task::JoinHandle,
+    sync::mpsc,
 };
 
 use crate::{
-    detach::{DetachKeys, Detector},
+    copies::{BUFFER, Copies},
+    detach::Detector,
     failure::{Failure, exit_code},
     signals,
+    streams::SessionOptions,
     terminal::{self, RawMode},
 };
 
-const BUFFER: usize = 64 * 1024;
+/// What a shell adds to the number of a signal that has ended a program.
+const KILLED_BY: u32 = 128;
+
+/// What a program that writes to a pipe without a reader is ended with, see signal(7).
+const SIGPIPE: u32 = 13;
 
 /// A session that is being prepared or held.
 #[derive(Debug)]
@@ -25,8 +30,24 @@ pub(crate) struct Session {
     signals: mpsc::UnboundedReceiver<Signal>,
     /// Came during the start, is for the process.
     early: Option<Signal>,
-    detach_keys: DetachKeys,
-    terminal: bool,
+    options: SessionOptions,
+    kind: Kind,
+}
+
+/// Whose process it is, which decides what becomes of it when the session goes first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Kind {
+    /// The process has a terminal.
+    pub(crate) terminal: bool,
+    /// The process was there before.
+    pub(crate) visit: bool,
+}
+
+impl Kind {
+    /// Whether the process outlives a session that breaks off.
+    fn stays(self) -> bool {
+        self.terminal || self.visit
+    }
 }
 
 /// How a session ended.
@@ -34,24 +55,36 @@ pub(crate) struct Session {
 pub(crate) enum Ended {
     /// The process has exited with this status.
     Exited(u32),
-    /// The user left it running.
-    Detached,
+    /// The process was left running; this is the command's own exit status.
+    Left(u32),
 }
 
 impl Ended {
     pub(crate) fn code(&self) -> ExitCode {
         match self {
-            Ended::Exited(status) => exit_code(*status),
-            Ended::Detached => ExitCode::SUCCESS,
+            Ended::Exited(status) | Ended::Left(status) => exit_code(*status),
         }
+    }
+
+    fn left_by(signal: Signal) -> Ended {
+        Ended::Left(KILLED_BY + signal.number())
     }
 }
 
+/// What has come from this command's input.
+#[derive(Debug, Clone, Copy)]
+enum Input {
+    /// The keys that leave.
+    Keys,
+    /// The end of what is typed: the terminal was closed.
+    HangUp,
+}
+
 impl Session {
-    /// Before the start: a signal during it is for the process, and must not end this command.
-    pub(crate) fn prepare(detach_keys: &DetachKeys, terminal: bool) -> Result<Session, Failure> {
+    /// From now on no signal ends this command: it may be for the process.
+    pub(crate) fn prepare(options: &SessionOptions, kind: Kind) -> Result<Session, Failure> {
         let signals = signals::catch().map_err(|e| Failure::io("catch signals", &e))?;
-        Ok(Session { signals, early: None, detach_keys: detach_keys.clone(), terminal })
+        Ok(Session { signals, early: None, options: options.clone(), kind })
     }
 
     /// Waits for a start to succeed. A second signal in the meantime calls it off.
@@ -78,119 +111,126 @@ impl Session {
         process: &Process,
         streams: ProcessStdio,
     ) -> Result<Ended, Failure> {
-        let detached = Arc::new(Notify::new());
-        let _raw = self.take_input(streams.stdin, &detached)?;
-        let mut output = Copies::start(streams.stdout, streams.stderr);
-        let mut window = WindowChanges::watch(self.terminal)?;
-        if let Some(early) = self.early.take() {
-            forward(process, early).await;
-        }
+        let (leave, mut input) = mpsc::channel(1);
+        let _raw = self.take_input(streams.stdin, leave)?;
+        let mut output = Copies::start(streams.stdout, streams.stderr, !self.kind.stays());
+        let mut window = WindowChanges::watch(self.kind.terminal)?;
         let mut wait = Box::pin(process.wait());
-        let status = loop {
-            tokio::select! {
-                exit = &mut wait => break exit?.status,
-                () = detached.notified() => return Ok(Ended::Detached),
-                Some(signal) = self.signals.recv() => forward(process, signal).await,
-                () = window.next() => resize(process).await,
-                // As a pipe does it: who writes for nobody is ended.
-                Some(()) = output.broken.recv() => forward(process, Signal::KILL).await,
+        if let Some(early) = self.early.take()
+            && let Some(ended) = self.take_signal(process, early).await
+        {
+            output.leave().await;
+            return Ok(ended);
+        }
+        let left = loop {
+            let left = tokio::select! {
+                exit = &mut wait => {
+                    let status = exit?.status;
+                    output.finish().await?;
+                    return Ok(Ended::Exited(status));
+                }
+                Some(input) = input.recv() => Some(match input {
+                    Input::Keys => Ended::Left(0),
+                    Input::HangUp => Ended::left_by(Signal::HUP),
+                }),
+                Some(signal) = self.signals.recv() => self.take_signal(process, signal).await,
+                () = window.next() => {
+                    resize(process).await;
+                    None
+                }
+                Some(()) = output.broken.recv() => self.lose_output(process).await,
+            };
+            if let Some(ended) = left {
+                break ended;
             }
         };
-        output.finish().await?;
-        Ok(Ended::Exited(status))
+        output.leave().await;
+        Ok(left)
+    }
+
+    /// Passes a signal on, or ends the session.
+    async fn take_signal(&self, process: &Process, signal: Signal) -> Option<Ended> {
+        match signal {
+            // The terminal was closed.
+            Signal::HUP if self.kind.stays() => Some(Ended::left_by(signal)),
+            _ if self.options.sig_proxy => {
+                tell(process.signal(signal).await);
+                None
+            }
+            // This command goes on as it does without a word.
+            Signal::CONT => None,
+            _ => Some(Ended::left_by(signal)),
+        }
+    }
+
+    /// As a pipe does it: who writes for nobody is ended. But not for a terminal that was closed, and
+    /// not by somebody who only looks on.
+    async fn lose_output(&self, process: &Process) -> Option<Ended> {
+        if self.kind.terminal {
+            return Some(Ended::left_by(Signal::HUP));
+        }
+        if self.kind.visit {
+            return Some(Ended::Left(KILLED_BY + SIGPIPE));
+        }
+        tell(process.signal(Signal::KILL).await);
+        None
     }
 
     /// Passes keys or a file on to the process, if it wants any.
     fn take_input(
         &self,
         stdin: Option<Stdin>,
-        detached: &Arc<Notify>,
+        leave: mpsc::Sender<Input>,
     ) -> Result<Option<RawMode>, Failure> {
         let Some(stdin) = stdin else { return Ok(None) };
-        let raw = if self.terminal && terminal::stdin_is_terminal() {
-            let raw = RawMode::enter();
-            Some(raw.map_err(|e| Failure::io("set the terminal to raw mode", &e))?)
-        } else {
-            None
-        };
-        let detector = raw.as_ref().map(|_| Detector::new(&self.detach_keys));
-        tokio::spawn(feed(stdin, detector, Arc::clone(detached)));
-        Ok(raw)
+        if self.kind.terminal && terminal::stdin_is_terminal() {
+            let raw =
+                RawMode::enter().map_err(|e| Failure::io("set the terminal to raw mode", &e))?;
+            let keys = Detector::new(&self.options.detach_keys);
+            tokio::spawn(type_in(stdin, keys, leave));
+            return Ok(Some(raw));
+        }
+        tokio::spawn(feed(stdin, self.kind.visit));
+        Ok(None)
     }
 }
 
-/// Copies this command's input to the process until one of them ends it, or the keys come.
-async fn feed(mut process: Stdin, mut keys: Option<Detector>, detached: Arc<Notify>) {
+/// Passes on what is typed, until the keys come or the terminal is closed.
+async fn type_in(mut process: Stdin, mut keys: Detector, leave: mpsc::Sender<Input>) {
+    let mut input = stdin();
+    let mut buffer = vec![0; BUFFER];
+    let why = loop {
+        let count = match input.read(&mut buffer).await {
+            // A raw terminal has no other end: ctrl-d is a key.
+            Ok(0) | Err(_) => break Input::HangUp,
+            Ok(count) => count,
+        };
+        let (through, found) = keys.pass(&buffer[..count]);
+        // One that reads no more can still be left.
+        let _ = process.write_all(&through).await;
+        if found {
+            break Input::Keys;
+        }
+    };
+    // The session is over if nobody listens.
+    let _ = leave.send(why).await;
+}
+
+/// Passes on this command's input; its end is the end of the process's, unless that may get more from
+/// elsewhere.
+async fn feed(mut process: Stdin, visit: bool) {
     let mut input = stdin();
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = match input.read(&mut buffer).await {
+        match input.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
-            Ok(count) => count,
-        };
-        let found = match &mut keys {
-            None => process.write_all(&buffer[..count]).await.map(|()| false),
-            Some(keys) => {
-                let (through, found) = keys.pass(&buffer[..count]);
-                process.write_all(&through).await.map(|()| found)
-            }
-        };
-        match found {
-            Ok(false) => {}
-            Ok(true) => return detached.notify_one(),
             // It reads no more.
-            Err(_) => return,
+            Ok(count) if process.write_all(&buffer[..count]).await.is_err() => return,
+            Ok(_) => {}
         }
     }
-    if let Err(error) = process.close().await {
+    if !visit && let Err(error) = process.close().await {
         eprintln!("gantry: {error}");
-    }
-}
-
-/// The tasks that copy a process's output to this command's.
-#[derive(Debug)]
-struct Copies {
-    tasks: Vec<JoinHandle<()>>,
-    /// Told when the output cannot be written any more.
-    broken: mpsc::Receiver<()>,
-}
-
-impl Copies {
-    fn start(out: Option<Output>, err: Option<Output>) -> Copies {
-        let (failed, broken) = mpsc::channel(2);
-        let out = out.map(|output| tokio::spawn(copy(output, stdout(), failed.clone())));
-        let err = err.map(|output| tokio::spawn(copy(output, stderr(), failed)));
-        Copies { tasks: out.into_iter().chain(err).collect(), broken }
-    }
-
-    async fn finish(self) -> Result<(), Failure> {
-        for task in self.tasks {
-            task.await.map_err(|e| Failure::new(format!("copy output: {e}")))?;
-        }
-        Ok(())
-    }
-}
-
-async fn copy(mut from: Output, mut to: impl AsyncWrite + Unpin, failed: mpsc::Sender<()>) {
-    let Err(error) = copy_all(&mut from, &mut to).await else { return };
-    if error.kind() != io::ErrorKind::BrokenPipe {
-        eprintln!("gantry: copy output: {error}");
-    }
-    let _ = failed.send(()).await;
-    // The process must be able to end meanwhile, so it must not wait for a full pipe.
-    let _ = tokio::io::copy(&mut from, &mut sink()).await;
-}
-
-/// Flushes after every piece: a prompt has no newline that would do it.
-async fn copy_all(from: &mut Output, to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let count = from.read(&mut buffer).await?;
-        if count == 0 {
-            return Ok(());
-        }
-        to.write_all(&buffer[..count]).await?;
-        to.flush().await?;
     }
 }
 
@@ -224,10 +264,6 @@ async fn resize(process: &Process) {
     if let Some(size) = terminal::size() {
         tell(process.resize(size).await);
     }
-}
-
-async fn forward(process: &Process, signal: Signal) {
-    tell(process.signal(signal).await);
 }
 
 /// Tells what went wrong, unless it is only that the process has just ended.

@@ -1,6 +1,6 @@
 //! Options that `run`, `exec` and their like share: how the user and the process are connected.
 
-use clap::Args;
+use clap::{ArgAction, Args};
 use gantry_client::Stdio;
 
 use crate::{detach::DetachKeys, failure::Failure, terminal};
@@ -14,25 +14,39 @@ pub(crate) struct StreamOptions {
     /// Give the process a terminal.
     #[arg(short, long)]
     pub(crate) tty: bool,
-    /// Leave it in the background, with its streams connected to /dev/null.
-    #[arg(short, long, conflicts_with = "interactive")]
+    /// Leave it in the background, with its streams connected to /dev/null; with -i they wait for
+    /// `gantry attach`.
+    #[arg(short, long)]
     pub(crate) detach: bool,
     #[command(flatten)]
-    pub(crate) keys: KeyOptions,
+    pub(crate) session: SessionOptions,
 }
 
-/// How a session with a terminal is left.
-#[derive(Debug, Args)]
-pub(crate) struct KeyOptions {
-    /// Keys that leave the process running and end this command.
+/// How a session is left, and what it passes on.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SessionOptions {
+    /// Keys that leave a process with a terminal running, and end this command: separated by commas,
+    /// each one character or ctrl- and one of a-z@[\\]^_.
     #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
     pub(crate) detach_keys: DetachKeys,
+    /// Pass signals on to the process; with =false they end this command, and the process goes on.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true
+    )]
+    pub(crate) sig_proxy: bool,
 }
 
 impl StreamOptions {
     /// A terminal inside needs one outside to type at.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if self.interactive && self.tty && !terminal::stdin_is_terminal() {
+        let connects = self.interactive && self.tty && !self.detach;
+        if connects && !terminal::stdin_is_terminal() {
             return Err(Failure::new("-i with -t needs standard input to be a terminal").own());
         }
         Ok(())
@@ -43,7 +57,7 @@ impl StreamOptions {
     }
 
     pub(crate) fn output(&self) -> Stdio {
-        if self.detach { Stdio::Null } else { Stdio::Pipe }
+        if self.detach && !self.interactive { Stdio::Null } else { Stdio::Pipe }
     }
 }
 

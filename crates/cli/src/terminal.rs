@@ -24,8 +24,8 @@ impl RawMode {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // A terminal that is gone needs no restoring.
-        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
+        // A terminal that is gone needs no restoring. One that was stopped (ctrl-s) is not waited for.
+        let _ = termios::tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
     }
 }
 

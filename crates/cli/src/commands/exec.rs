@@ -6,10 +6,10 @@ use clap::Args;
 use gantry_client::{Client, ConsoleSize, INIT, types::User};
 
 use crate::{
-    bundles::PipeDir,
     failure::{Failure, Outcome},
     output,
-    session::Session,
+    pipe_dirs::{self, PipeDir},
+    session::{Ended, Kind, Session},
     streams::{StreamOptions, environment},
     terminal, users,
 };
@@ -17,7 +17,8 @@ use crate::{
 /// Run a further program in a container
 ///
 /// It gets the user, environment, working directory and capabilities of the container's first
-/// process, unless options say otherwise. Exit status and signals are as with `gantry run`.
+/// process, unless options say otherwise. Exit status, signals and detaching are as with `gantry run`;
+/// `gantry attach --pid PROCESS ID` goes on with what was left.
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     #[command(flatten)]
@@ -48,6 +49,7 @@ impl Exec {
             Some(process) => process.clone(),
             None => random_id().map_err(Failure::own)?,
         };
+        pipe_dirs::sweep();
         let pipes = PipeDir::make(&random_id()?).map_err(Failure::own)?;
         let user = self.resolve_user(client).await.map_err(Failure::own)?;
 
@@ -71,14 +73,22 @@ impl Exec {
             exec = exec.console_size(size);
         }
 
-        let mut session = Session::prepare(&self.streams.keys.detach_keys, self.streams.tty)?;
+        let kind = Kind { terminal: self.streams.tty, visit: false };
+        let mut session = Session::prepare(&self.streams.session, kind)?;
         let mut process = session.start(exec.start()).await?;
         if self.streams.detach {
+            if self.streams.interactive {
+                pipes.keep();
+            }
             output::line(process.id())?;
             return Ok(ExitCode::SUCCESS);
         }
         let streams = process.take_stdio();
-        Ok(session.hold(&process, streams).await.map_err(Failure::own)?.code())
+        let ended = session.hold(&process, streams).await.map_err(Failure::own)?;
+        if let Ended::Left(_) = ended {
+            pipes.keep();
+        }
+        Ok(ended.code())
     }
 
     fn environment(&self) -> Vec<String> {

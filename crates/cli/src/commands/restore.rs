@@ -1,6 +1,6 @@
 //! `gantry restore`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use gantry_client::{Client, ContainerBuilder};
@@ -9,23 +9,24 @@ use super::{checkpoint::absolute, run::Started};
 use crate::{
     bundles::{self, Bundle},
     failure::{Failure, Outcome},
-    streams::{KeyOptions, StreamOptions},
+    streams::{SessionOptions, StreamOptions},
 };
 
 /// Start a container from a checkpoint
 ///
 /// The bundle is the one that `gantry run` has left, so the container must have been run without
-/// --rm. Exit status and signals are as with `gantry run`.
+/// --rm. Exit status, signals and detaching are as with `gantry run`.
 #[derive(Debug, Args)]
 pub(crate) struct Restore {
     /// Pass standard input on
     #[arg(short, long)]
     interactive: bool,
-    /// Leave it in the background, with its streams connected to /dev/null
-    #[arg(short, long, conflicts_with = "interactive")]
+    /// Leave it in the background, with its streams connected to /dev/null; with -i they wait for
+    /// `gantry attach`
+    #[arg(short, long)]
     detach: bool,
     #[command(flatten)]
-    keys: KeyOptions,
+    session: SessionOptions,
     /// Remove the bundle, checkpoints included, when the container has ended
     #[arg(long)]
     rm: bool,
@@ -42,8 +43,8 @@ pub(crate) struct Restore {
 }
 
 impl Restore {
-    pub(crate) async fn run(self, client: &Client) -> Outcome {
-        bundles::sweep(client).await;
+    pub(crate) async fn run(self, client: &Client, server: &Path) -> Outcome {
+        bundles::sweep(client, server).await;
         let bundle = Bundle::claim(&self.id).map_err(Failure::own)?;
         let builder = match self.describe(client, &bundle) {
             Ok(builder) => builder,
@@ -53,9 +54,9 @@ impl Restore {
             }
         };
         let tty = bundle.wants_terminal();
-        let Restore { interactive, detach, keys, rm, .. } = self;
-        let streams = StreamOptions { interactive, tty, detach, keys };
-        Started { streams, rm, bundle }.run(builder).await
+        let Restore { interactive, detach, session, rm, .. } = self;
+        let streams = StreamOptions { interactive, tty, detach, session };
+        Started { streams, rm, bundle }.run(builder, server).await
     }
 
     fn describe(&self, client: &Client, bundle: &Bundle) -> Result<ContainerBuilder, Failure> {

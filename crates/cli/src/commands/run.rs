@@ -1,6 +1,10 @@
 //! `gantry run`
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args, ValueEnum};
 use gantry_client::{Client, Container, ContainerBuilder};
@@ -8,8 +12,8 @@ use gantry_client::{Client, Container, ContainerBuilder};
 use crate::{
     bundles::{self, Bundle},
     failure::{Failure, Outcome},
-    output, parse,
-    session::{Ended, Session},
+    output, parse, pipe_dirs,
+    session::{Ended, Kind, Session},
     spec::{self, Wishes},
     streams::{StreamOptions, environment},
     terminal, users,
@@ -30,6 +34,11 @@ const HOSTNAME_MAX: usize = 64;
 /// cannot be run, and 125 if Gantry itself failed. SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1,
 /// SIGUSR2 and SIGCONT are passed on to the program; if nobody reads its output any more it is
 /// killed, as in a pipe.
+///
+/// With -t, the detach keys leave it running, and so does the end of the terminal (SIGHUP).
+/// `gantry attach` goes on with it. Until then its output waits in a pipe: of 64 KiB nothing is lost,
+/// and a program that writes more waits. With -d and without -i its output is thrown away, so that
+/// it never waits.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// Directory that becomes the container's root, used as it is
@@ -80,9 +89,10 @@ enum Net {
 }
 
 impl Run {
-    pub(crate) async fn run(self, client: &Client) -> Outcome {
+    pub(crate) async fn run(self, client: &Client, server: &Path) -> Outcome {
         self.streams.check()?;
-        bundles::sweep(client).await;
+        pipe_dirs::sweep();
+        bundles::sweep(client, server).await;
         let bundle = Bundle::claim(&self.id).map_err(Failure::own)?;
         let builder = match self.describe(client, &bundle) {
             Ok(builder) => builder,
@@ -92,7 +102,7 @@ impl Run {
             }
         };
         let started = Started { streams: self.streams, rm: self.rm, bundle };
-        started.run(builder).await
+        started.run(builder, server).await
     }
 
     fn describe(&self, client: &Client, bundle: &Bundle) -> Result<ContainerBuilder, Failure> {
@@ -138,12 +148,13 @@ pub(crate) struct Started {
 
 impl Started {
     /// Starts it, stays with it unless it is to be detached, and cleans up.
-    pub(crate) async fn run(self, builder: ContainerBuilder) -> Outcome {
+    pub(crate) async fn run(self, builder: ContainerBuilder, server: &Path) -> Outcome {
         let builder = builder
             .stdin(self.streams.stdin())
             .stdout(self.streams.output())
             .stderr(self.streams.output());
-        let mut session = Session::prepare(&self.streams.keys.detach_keys, self.streams.tty)?;
+        let kind = Kind { terminal: self.streams.tty, visit: false };
+        let mut session = Session::prepare(&self.streams.session, kind)?;
         let mut container = match session.start(builder.start()).await {
             Ok(container) => container,
             Err(failure) => {
@@ -153,20 +164,20 @@ impl Started {
         };
         if self.streams.detach {
             output::line(container.id())?;
-            self.leave()?;
+            self.leave(server)?;
             return Ok(ExitCode::SUCCESS);
         }
         let streams = container.take_stdio();
         let ended = session.hold(container.init(), streams).await.map_err(Failure::own)?;
         match ended {
             Ended::Exited(_) => self.clean_up(&container)?,
-            Ended::Detached => self.leave()?,
+            Ended::Left(_) => self.leave(server)?,
         }
         Ok(ended.code())
     }
 
-    fn leave(&self) -> Result<(), Failure> {
-        if self.rm { self.bundle.mark_for_removal() } else { Ok(()) }
+    fn leave(&self, server: &Path) -> Result<(), Failure> {
+        if self.rm { self.bundle.mark_for_removal(server) } else { Ok(()) }
     }
 
     fn clean_up(self, container: &Container) -> Result<(), Failure> {

@@ -1,78 +1,13 @@
-//! The `gantry` command against a real server.
+//! Containers that are run, looked at and ended.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{io::Write, path::Path, process::Stdio};
 
 use Runtime::{Crun, Runc};
-use gantry_tests::{Runtime, Server, processes, programs, reading::Reading, terminal::Terminal};
+use gantry_tests::{Runtime, processes, reading::Reading, terminal::Terminal};
 use rstest::rstest;
 use rustix::process::Signal;
-use serde_json::Value;
 
-/// Where `gantry run` keeps the bundles of root's containers.
-const BUNDLES: &str = "/run/gantry-cli/containers";
-
-/// A server and the command to talk to it. The bundles of all `gantry run` on a host are in one
-/// directory: ids are made unique by the test's own name.
-struct Bed {
-    server: Server,
-    bundles: Bundles,
-}
-
-/// The test's part of the directory of bundles, removed at the end.
-struct Bundles {
-    prefix: String,
-}
-
-impl Bed {
-    async fn make(runtime: Runtime) -> Option<Self> {
-        let server = Server::own(runtime).await?;
-        let prefix = server.service.cgroup.trim_start_matches('/').to_owned();
-        Some(Self { server, bundles: Bundles { prefix } })
-    }
-
-    fn id(&self, name: &str) -> String {
-        format!("{}-{name}", self.bundles.prefix)
-    }
-
-    /// The command with these arguments, in which `@x` is the id of container x.
-    fn gantry(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(programs::cli());
-        command.arg("--address").arg(&self.server.service.socket);
-        for argument in arguments {
-            match argument.strip_prefix('@') {
-                Some(name) => command.arg(self.id(name)),
-                None => command.arg(argument),
-            };
-        }
-        command
-    }
-
-    /// `gantry run` with options, then id and program.
-    fn run(&self, options: &[&str], id: &str, program: &[&str]) -> Command {
-        let rootfs = self.server.work().join("rootfs");
-        let cgroup = format!("{}/{}", self.server.service.cgroup, self.id(id));
-        let fixed = ["run", "--rootfs", text(&rootfs), "--cgroup-path", &cgroup];
-        let id = format!("@{id}");
-        self.gantry(&[&fixed, options, &[id.as_str()], program].concat())
-    }
-
-    async fn finish(self) {
-        self.server.finish().await;
-    }
-}
-
-impl Drop for Bundles {
-    fn drop(&mut self) {
-        let bundles = fs::read_dir(BUNDLES).into_iter().flatten().flatten();
-        let own = bundles.filter(|b| b.file_name().to_string_lossy().starts_with(&self.prefix));
-        own.for_each(|bundle| drop(fs::remove_dir_all(bundle.path())));
-    }
-}
+use crate::{Bed, bed::BUNDLES, json_lines, output, stderr, stdout, succeeds, with_input};
 
 #[rstest]
 #[tokio::test]
@@ -265,24 +200,6 @@ async fn a_terminal_is_as_if_one_sat_in_it(#[values(Runc, Crun)] runtime: Runtim
     bed.finish().await;
 }
 
-#[tokio::test]
-async fn one_can_leave_and_come_back() {
-    let Some(bed) = Bed::make(Runc).await else { return };
-    let mut terminal = Terminal::run(&bed.run(&["-it"], "c", &["sh"]), 80, 24);
-    terminal.type_in("X=remembered; echo re''ady\n").await;
-    terminal.until("ready\r\n").await;
-    // ctrl-p ctrl-q
-    terminal.type_in("\x10\x11").await;
-    assert!(terminal.end().await.code().is_some());
-    assert_eq!(bed.server.service.state(&bed.id("c")).await.unwrap().status, "running");
-
-    let mut terminal = Terminal::run(&bed.gantry(&["attach", "@c"]), 81, 25);
-    terminal.type_in("echo \"<$X>\"; exit 8\n").await;
-    terminal.until("<remembered>\r\n").await;
-    assert_eq!(terminal.end().await.code(), Some(8));
-    bed.finish().await;
-}
-
 /// It goes on while the server is away.
 #[tokio::test]
 async fn events_are_followed_across_a_restart() {
@@ -325,43 +242,4 @@ async fn versions_of_both_are_told() {
         "{version}"
     );
     bed.finish().await;
-}
-
-fn output(command: &Command) -> Output {
-    let mut bounded = Command::new("timeout");
-    bounded.arg("60").arg(command.get_program()).args(command.get_args());
-    bounded.stdin(Stdio::null()).output().unwrap()
-}
-
-fn succeeds(command: &Command) -> String {
-    let output = output(command);
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn with_input(mut command: Command, input: Vec<u8>) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // It may not want it.
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().unwrap();
-    let _ = writer.join().unwrap();
-    output
-}
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }

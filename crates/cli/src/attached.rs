@@ -1,0 +1,66 @@
+//! The streams of a process that was left running: where they are, and who may take them up.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileTypeExt,
+    path::{Path, PathBuf},
+};
+
+use gantry_client::{Process, types};
+
+use crate::{
+    bundles,
+    failure::Failure,
+    lock::{Locked, lock},
+    pipe_dirs,
+};
+
+/// The right to a process's streams, which one command can have at a time: two that read a pipe
+/// would each get a part of what is in it. The right ends with this command, however that ends.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    dir: PathBuf,
+    _lock: File,
+}
+
+impl Streams {
+    /// Takes it for a process of this container.
+    pub(crate) fn claim(container: &str, process: &types::Process) -> Result<Streams, Failure> {
+        let name = format!("{container}/{}", process.pid);
+        let Some(dir) = pipes(process) else {
+            return Err(Failure::new(format!(
+                "{name} has no streams to attach to: it was started in the background, without -i"
+            )));
+        };
+        if dir != bundles::directory(container) && !pipe_dirs::is_one(&dir) {
+            return Err(Failure::new(format!(
+                "{name} was not started by this user's gantry command: who has started it reads \
+                 its output, of which attach would take a part away"
+            )));
+        }
+        match lock(&dir).map_err(|e| Failure::io(dir.display(), &e))? {
+            Locked::Yes(lock) => Ok(Streams { dir, _lock: lock }),
+            Locked::Busy => Err(Failure::new(format!(
+                "another gantry command is attached to {name}, and only one can be"
+            ))),
+            Locked::Gone => Err(Failure::new(format!("{name} has just ended"))),
+        }
+    }
+
+    /// Removes what nobody needs after the process's end.
+    pub(crate) fn clean_up(self, process: &Process) -> Result<(), Failure> {
+        if pipe_dirs::is_one(&self.dir) {
+            pipe_dirs::remove(&self.dir);
+            return Ok(());
+        }
+        process.remove_pipes();
+        bundles::remove_if_marked(&self.dir)
+    }
+}
+
+/// The directory of its pipes, if it has any.
+fn pipes(process: &types::Process) -> Option<PathBuf> {
+    let paths = [&process.stdin, &process.stdout, &process.stderr];
+    let is_pipe = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+    paths.into_iter().map(Path::new).find(|path| is_pipe(path))?.parent().map(Path::to_owned)
+}
