@@ -1,12 +1,13 @@
 //! A person's session with a process: input, output, signals, window size, and the end.
 
-use std::{future::pending, process::ExitCode};
+use std::{future::pending, process::ExitCode, time::Duration};
 
 use gantry_client::{Error, Process, ProcessStdio, Signal, Stdin};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, stdin},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    time::timeout,
 };
 
 use crate::{
@@ -23,6 +24,12 @@ const KILLED_BY: u32 = 128;
 
 /// What a program that writes to a pipe without a reader is ended with, see signal(7).
 const SIGPIPE: u32 = 13;
+
+/// What is kept of what is typed for a process that takes nothing.
+const MOST_TYPED: usize = 1 << 20;
+
+/// How long what was typed before the end may take to go into the process's pipe.
+const LAST_TYPED: Duration = Duration::from_millis(100);
 
 /// A session that is being prepared or held.
 #[derive(Debug)]
@@ -195,23 +202,31 @@ impl Session {
     }
 }
 
-/// Passes on what is typed, until the keys come or the terminal is closed.
+/// Passes on what is typed, until the keys come or the terminal is closed. Keys are looked for also
+/// while the process takes nothing, as one that is paused.
 async fn type_in(mut process: Stdin, mut keys: Detector, leave: mpsc::Sender<Input>) {
     let mut input = stdin();
     let mut buffer = vec![0; BUFFER];
+    let mut typed = Vec::new();
     let why = loop {
-        let count = match input.read(&mut buffer).await {
-            // A raw terminal has no other end: ctrl-d is a key.
-            Ok(0) | Err(_) => break Input::HangUp,
-            Ok(count) => count,
-        };
-        let (through, found) = keys.pass(&buffer[..count]);
-        // One that reads no more can still be left.
-        let _ = process.write_all(&through).await;
-        if found {
-            break Input::Keys;
+        tokio::select! {
+            read = input.read(&mut buffer), if typed.len() < MOST_TYPED => {
+                // A raw terminal has no other end: ctrl-d is a key.
+                let Ok(count @ 1..) = read else { break Input::HangUp };
+                let (through, found) = keys.pass(&buffer[..count]);
+                typed.extend_from_slice(&through);
+                if found {
+                    break Input::Keys;
+                }
+            }
+            written = process.write(&typed), if !typed.is_empty() => match written {
+                Ok(count) => drop(typed.drain(..count)),
+                // One that reads no more can still be left.
+                Err(_) => typed.clear(),
+            },
         }
     };
+    let _ = timeout(LAST_TYPED, process.write_all(&typed)).await;
     // The session is over if nobody listens.
     let _ = leave.send(why).await;
 }

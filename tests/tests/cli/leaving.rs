@@ -122,6 +122,25 @@ async fn pipes(bed: &Bed, pid: &str) -> std::path::PathBuf {
     Path::new(&process.stdout).parent().unwrap().to_owned()
 }
 
+#[tokio::test]
+async fn one_that_takes_no_input_can_be_left() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let mut terminal = Terminal::run(&bed.run(&["--rm", "-it"], "c", &["sh"]), 80, 24);
+    terminal.type_in("stty -echo; echo re''ady\n").await;
+    terminal.until("ready\r\n").await;
+    succeeds(&bed.gantry(&["pause", "@c"]));
+    // More than its terminal, the shim and the pipes hold.
+    for _ in 0..100 {
+        terminal.type_in(&"x".repeat(4000)).await;
+    }
+    terminal.type_in(KEYS).await;
+    assert_eq!(terminal.end().await.code(), Some(0));
+    succeeds(&bed.gantry(&["resume", "@c"]));
+    succeeds(&bed.gantry(&["kill", "-s", "KILL", "@c"]));
+    bed.server.service.events.wait_exit(0, &bed.id("c"), "init").await;
+    bed.finish().await;
+}
+
 /// What is written meanwhile waits in the pipe, and who writes more than fits waits with it.
 #[tokio::test]
 async fn no_output_is_lost_in_between() {

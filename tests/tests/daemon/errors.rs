@@ -128,7 +128,33 @@ async fn come_soon_when_gantryd_is_away() {
     bed.assert_clean().await;
 }
 
-/// It names the socket's path as the authority, as everything above gRPC's C core and Go do.
+/// gRPC's C core calls the socket by another name than Go does.
+#[tokio::test]
+async fn python_needs_no_authority() {
+    let script = "import grpc, sys
+call = grpc.insecure_channel('unix:' + sys.argv[1]).unary_unary
+service = '/gantry.daemon.v1.DaemonService/'
+print('networks', call(service + 'ListNetworks')(b'', timeout=60))
+try: call(service + 'CreateContainer')(b'', timeout=60)
+except grpc.RpcError as error: print(error.code(), error.details())";
+    let python = |arguments: &[&str]| {
+        let mut command = Command::new("python3");
+        command.kill_on_drop(true).args(arguments);
+        command
+    };
+    if !python(&["-c", "import grpc"]).output().await.is_ok_and(|o| o.status.success()) {
+        return skip("python3 has no grpcio");
+    }
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let socket = bed.path("d.sock");
+    let mut client = python(&["-c", script, socket.to_str().unwrap()]);
+    let output = patiently("python", client.output()).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("10.90."), "{output:?}");
+    assert!(text.contains("StatusCode.INVALID_ARGUMENT config: is missing"), "{output:?}");
+}
+
+/// It names the socket's path as the authority.
 #[tokio::test]
 async fn are_shown_by_a_foreign_client() {
     if !Command::new("grpcurl").arg("-version").output().await.is_ok_and(|o| o.status.success()) {
