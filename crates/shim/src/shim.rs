@@ -13,14 +13,12 @@ use crate::console::ConsoleSocket;
 use crate::launch::{Process, Runtime, system};
 use crate::link::{self, Link};
 use crate::poll::{EventFlags, Poller, Source};
+use crate::state::ExitRecord;
 use crate::streams::{Drained, Streams};
 use crate::title::Title;
 
 /// How long an exit is held back for a reader that does not keep up with a terminal.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
-
-/// How long until an exit that there was no room for is written down again.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long until children that could not be found are looked for again.
 const KILL_AGAIN: Duration = Duration::from_millis(200);
@@ -53,8 +51,7 @@ pub(crate) struct Shim {
     linger: Duration,
     /// The exit or the failed launch, once it was reported.
     last: Option<FromShim>,
-    /// The exit, as long as it is not on disk, and when to try again.
-    unwritten: Option<(ExitFile, Instant)>,
+    exit: ExitRecord,
     /// When to kill again what could not be killed.
     kill_again: Option<Instant>,
     acknowledged: bool,
@@ -75,7 +72,7 @@ impl Shim {
             deadline: None,
             linger: Duration::ZERO,
             last: None,
-            unwritten: None,
+            exit: ExitRecord::default(),
             kill_again: None,
             acknowledged: false,
         };
@@ -103,7 +100,8 @@ impl Shim {
         match self.phase {
             Phase::Waiting => self.link.is_alone(),
             Phase::Over => {
-                let known = self.acknowledged || (self.unwritten.is_none() && self.link.is_alone());
+                let known =
+                    self.acknowledged || (!self.exit.is_unwritten() && self.link.is_alone());
                 known && !self.streams.are_pending()
             }
             _ => false,
@@ -125,7 +123,7 @@ impl Shim {
     fn next_time(&self) -> Option<Instant> {
         let times = [
             self.deadline,
-            self.unwritten.map(|(_, time)| time),
+            self.exit.write_again_at(),
             self.kill_again,
             self.streams.next_look(),
             self.link.listen_again_at(),
@@ -139,8 +137,8 @@ impl Shim {
         if is_over(self.deadline) {
             self.time_is_up();
         }
-        if is_over(self.unwritten.map(|(_, time)| time)) {
-            self.write_again();
+        if is_over(self.exit.write_again_at()) {
+            self.exit.write_again();
         }
         if is_over(self.kill_again) {
             self.kill_again = None;
@@ -359,7 +357,7 @@ impl Shim {
     /// On disk first: an exit that was told to nobody is found there.
     fn report_exit(&mut self) {
         let Phase::Draining(exit) = self.phase else { return };
-        self.write_exit(exit);
+        self.exit.write(exit);
         reach(Point::ShimExitRecorded);
         self.report(FromShim::Exited { status: exit.status, at: exit.at });
         reach(Point::ShimExitedSent);
@@ -368,21 +366,6 @@ impl Shim {
         }
         if self.streams.are_pending() {
             self.set_deadline(self.linger);
-        }
-    }
-
-    fn write_exit(&mut self, exit: ExitFile) {
-        self.unwritten = match crate::state::write_exit(&exit) {
-            Ok(()) => None,
-            // Its directory is gone, and with it all who could ask.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(_) => Some((exit, Instant::now() + WRITE_AGAIN)),
-        };
-    }
-
-    fn write_again(&mut self) {
-        if let Some((exit, _)) = self.unwritten.take() {
-            self.write_exit(exit);
         }
     }
 
