@@ -1,6 +1,6 @@
 //! A container belongs to the runtime, root and arguments that it was made with.
 
-use std::fs;
+use std::{fs, path::PathBuf};
 
 use Runtime::{Crun, Runc};
 use gantry_tests::{PATIENCE, Runtime, Server, improves, runtime::wrapper, status::assert_error};
@@ -64,6 +64,48 @@ async fn a_runtime_that_is_missing_for_a_while() {
     let exec = container.exec("e").sh("exit 5").start().await.unwrap();
     assert_eq!(exec.exit().await, 5);
     assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}
+
+/// crun keeps its containers in XDG_RUNTIME_DIR where its arguments name no root.
+#[tokio::test]
+async fn a_container_stays_where_it_was_made() {
+    if improves("the original asks in its place of today") {
+        return;
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let (first, second) = (directory.path().join("first"), directory.path().join("second"));
+    let program = wrapper(directory.path(), Crun, r#"[ "$1" = --root ] && shift 2"#);
+    let place = |dir: &PathBuf| format!("--runtime-env=XDG_RUNTIME_DIR={}", dir.display());
+    for dir in [&first, &second] {
+        fs::create_dir(dir).unwrap();
+    }
+    let setup = Server::setup(Crun).runtime_path(&program).arguments(&[&place(&first)]);
+    let Some(mut server) = setup.start().await else { return };
+    let ended = server.container("ended").create().await.unwrap();
+    let container = server.container("c").create().await.unwrap();
+    let mut there = Runtime::list(&first.join("crun"));
+    there.sort_unstable();
+    assert_eq!(there, ["c", "ended"]);
+    server.kill().await;
+    ended.init.shim().expect("a shim");
+    gantry_tests::processes::kill(ended.init.system_pid);
+    assert!(ended.init.ends_within(PATIENCE).await);
+    server.start_again_with(&[&place(&second)]).await;
+    assert_eq!(ended.init.exit().await, 137);
+    assert_eq!(Runtime::list(&first.join("crun")), ["c"]);
+    let exec = container.exec("e").sh("exit 5").start().await.unwrap();
+    assert_eq!(exec.exit().await, 5);
+    container.pause().await;
+    container.resume().await;
+    let later = server.container("later").create().await.unwrap();
+    assert_eq!(Runtime::list(&second.join("crun")), ["later"]);
+    for container in [container, later] {
+        assert_eq!(container.init.kill().await, 137);
+    }
+    for dir in [first, second] {
+        assert_eq!(Runtime::list(&dir.join("crun")), [""; 0]);
+    }
     server.finish().await;
 }
 

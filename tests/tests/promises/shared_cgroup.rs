@@ -65,6 +65,38 @@ async fn the_end_of_one_spares_the_others(
 
 #[rstest]
 #[tokio::test]
+async fn the_last_to_leave_removes_it_also_after_a_restart(
+    #[values(Runc, Crun)] runtime: Runtime,
+    #[values(true, false)] while_away: bool,
+) {
+    if improves("the original leaves it") {
+        return;
+    }
+    let Some(mut server) = Server::own(runtime).await else { return };
+    let around = format!("{}/shared", server.service.cgroup);
+    let start = async |id: &str, path: &str| {
+        server.container(id).config(in_cgroup(path, true)).create().await.unwrap()
+    };
+    let older = start("older", &around).await;
+    let younger = start("younger", &format!("{around}/inside")).await;
+    assert_eq!(older.init.kill().await, 137);
+    assert!(!cgroup::directories(&around).is_empty());
+    server.kill().await;
+    if while_away {
+        processes::kill(younger.init.system_pid);
+    }
+    server.start_again().await;
+    let status = if while_away { younger.init.exit().await } else { younger.init.kill().await };
+    assert_eq!(status, 137);
+    assert_eq!(cgroup::directories(&around), [""; 0].map(PathBuf::from));
+    // Nothing of it is left to remember either.
+    let noted = server.state_dir().join("left_cgroups.json");
+    assert_eq!(fs::read_to_string(noted).unwrap(), "[]");
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
 async fn what_was_made_by_hand_is_spared(#[values(true, false)] own_namespace: bool) {
     if improves("the original's runtime kills both without a pid namespace") {
         return;

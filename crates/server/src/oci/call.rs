@@ -107,7 +107,7 @@ impl Runtimes {
         command.args(&runtime.args)?;
         command.args(["--log-format", "json", verb.name()])?;
         command.args(args)?;
-        for line in self.environment.lines() {
+        for line in self.environment.lines(&runtime.variables) {
             command.env(line)?;
         }
         if let Some((name, value)) = env {

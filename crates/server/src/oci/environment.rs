@@ -4,7 +4,9 @@
 //! (`NOTIFY_SOCKET`) takes the container for a unit, and one that finds `XDG_RUNTIME_DIR` in one
 //! call and not in the next looks for the container in two places.
 
-use std::{ffi::OsString, fmt, str::FromStr};
+use std::{collections::BTreeMap, ffi::OsString, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CRIU_CONFIG_VARIABLE;
 
@@ -15,6 +17,10 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// youki), and how it reaches the user's systemd. Root's is at a fixed place; crun would follow
 /// root's login there.
 const OF_USERS: [&str; 3] = ["XDG_RUNTIME_DIR", "HOME", "DBUS_SESSION_BUS_ADDRESS"];
+
+/// What of these decides where a runtime keeps its containers, if its arguments do not: the first for
+/// runc and crun, the second for youki.
+const OF_ROOT: [&str; 2] = ["XDG_RUNTIME_DIR", "HOME"];
 
 /// What a service manager tells the server alone (sd_notify(3), sd_listen_fds(3),
 /// sd_watchdog_enabled(3)), what runc tells itself, and what a single call is told here. These
@@ -66,6 +72,18 @@ impl FromStr for Variable {
     }
 }
 
+/// The variables that decide where a runtime keeps its containers, as they were when it made one. It
+/// finds that one with no others.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RootVariables(BTreeMap<String, String>);
+
+impl RootVariables {
+    /// Where a user's runtimes keep what ends with the user's last session.
+    pub(super) fn runtime_dir(&self) -> Option<&str> {
+        self.0.get(OF_ROOT[0]).map(String::as_str).filter(|dir| !dir.is_empty())
+    }
+}
+
 /// What every runtime call has for an environment.
 #[derive(Clone, Default)]
 pub(crate) struct Environment(Vec<(String, String)>);
@@ -110,9 +128,20 @@ impl Environment {
         path.map_or(DEFAULT_PATH, |(_, path)| path)
     }
 
-    /// The variables, `NAME=VALUE`.
-    pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|(name, value)| format!("{name}={value}"))
+    /// What a container is to be known by that is made now.
+    pub(crate) fn root_variables(&self) -> RootVariables {
+        let of_root = self.0.iter().filter(|(name, _)| OF_ROOT.contains(&name.as_str()));
+        RootVariables(of_root.cloned().collect())
+    }
+
+    /// The variables for a container that was made with `root`, `NAME=VALUE`.
+    pub(crate) fn lines<'a>(
+        &'a self,
+        root: &'a RootVariables,
+    ) -> impl Iterator<Item = String> + 'a {
+        let others = self.0.iter().filter(|(name, _)| !OF_ROOT.contains(&name.as_str()));
+        let all = others.map(|(name, value)| (name, value)).chain(&root.0);
+        all.map(|(name, value)| format!("{name}={value}"))
     }
 }
 
@@ -142,7 +171,8 @@ mod tests {
         let inherited = |wanted: &str| {
             OF_A_UNIT.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.into())
         };
-        Environment::new(inherited, is_root, &more).lines().collect()
+        let environment = Environment::new(inherited, is_root, &more);
+        environment.lines(&environment.root_variables()).collect()
     }
 
     #[test]
@@ -157,15 +187,34 @@ mod tests {
     fn users_give_theirs_what_shows_them_their_state() {
         assert_eq!(
             environment(false, &[]),
-            ["PATH=/bin", "XDG_RUNTIME_DIR=/run/user/0", "HOME=/root"]
+            ["PATH=/bin", "HOME=/root", "XDG_RUNTIME_DIR=/run/user/0"]
         );
+    }
+
+    #[test]
+    fn a_containers_place_stays_what_it_was() {
+        let with = |name: &str, value: &str| {
+            let variable = Variable { name: name.to_owned(), value: Some(value.to_owned()) };
+            Environment::new(|_| None, true, &[variable])
+        };
+        let earlier = with("XDG_RUNTIME_DIR", "/run/user/1").root_variables();
+        assert_eq!(earlier.runtime_dir(), Some("/run/user/1"));
+        let kept = serde_json::to_string(&earlier).unwrap();
+        assert_eq!(serde_json::from_str::<RootVariables>(&kept).unwrap(), earlier);
+        for now in [with("XDG_RUNTIME_DIR", "/run/user/2"), Environment::new(|_| None, true, &[])] {
+            let lines: Vec<String> = now.lines(&earlier).collect();
+            assert_eq!(lines[1..], ["XDG_RUNTIME_DIR=/run/user/1"]);
+        }
+        // Made without the variable, it is found without it.
+        let now = with("XDG_RUNTIME_DIR", "/run/user/2");
+        assert_eq!(now.lines(&with("A", "b").root_variables()).count(), 1);
     }
 
     #[test]
     fn without_a_path_there_is_one_all_the_same() {
         let environment = Environment::new(|_| None, true, &[]);
         assert_eq!(environment.path(), DEFAULT_PATH);
-        assert_eq!(environment.lines().count(), 1);
+        assert_eq!(environment.lines(&RootVariables::default()).count(), 1);
     }
 
     #[test]

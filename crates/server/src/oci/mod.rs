@@ -17,7 +17,7 @@ use std::{
 };
 
 use call::Call;
-pub(crate) use environment::{BadVariable, Environment, Variable};
+pub(crate) use environment::{BadVariable, Environment, RootVariables, Variable};
 pub(crate) use error::OciError;
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
@@ -47,6 +47,8 @@ pub(crate) struct OciRuntime {
     name: String,
     program: PathBuf,
     args: Vec<String>,
+    /// As they were when it made the container.
+    variables: RootVariables,
     /// Whoever makes the container has named it, and not the server's configuration.
     by_caller: bool,
 }
@@ -93,24 +95,36 @@ impl OciRuntime {
     /// A runtime that is not there at the moment: every call of it fails.
     pub(crate) fn missing(name: &str, args: &[String]) -> Self {
         let (name, args) = (name.to_owned(), args.to_vec());
-        Self { program: PathBuf::from(&name), name, args, by_caller: false }
+        let variables = RootVariables::default();
+        Self { program: PathBuf::from(&name), name, args, variables, by_caller: false }
     }
 
     /// The runtime that a container was made with, whether the program is there at the moment or not.
-    pub(crate) fn from_record(made_with: &MadeWith, by_caller: bool) -> Self {
-        let MadeWith { name, program, args } = made_with.clone();
-        Self { name, program, args, by_caller }
+    pub(crate) fn from_record(
+        made_with: &MadeWith,
+        by_caller: bool,
+        environment: &Environment,
+    ) -> Self {
+        let MadeWith { name, program, args, variables } = made_with.clone();
+        let variables = variables.unwrap_or_else(|| environment.root_variables());
+        Self { name, program, args, variables, by_caller }
     }
 
     /// To be known again whatever the working directory and PATH of a later server are.
     pub(crate) fn to_record(&self) -> MadeWith {
         let program = std::path::absolute(&self.program).unwrap_or_else(|_| self.program.clone());
-        MadeWith { name: self.name.clone(), program, args: self.args.clone() }
+        let (name, args) = (self.name.clone(), self.args.clone());
+        MadeWith { name, program, args, variables: Some(self.variables.clone()) }
     }
 
     /// The name or path that it was asked for by.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The variables that decide where it keeps the container.
+    pub(crate) fn variables(&self) -> &RootVariables {
+        &self.variables
     }
 
     /// The command line that makes a container, for the shim.
@@ -191,7 +205,7 @@ impl Runtimes {
         let args = ["--force", id.as_str()];
         let call = Call { hidden, ..Call::new(Verb::Delete, &args) };
         let mut result = self.call(runtime, call).await;
-        if own_mount::remove(&root::find(&runtime.args, &runtime.program).join(id.as_str())) {
+        if own_mount::remove(&runtime.root().join(id.as_str())) {
             result = self.call(runtime, call).await;
         }
         result.map(drop)

@@ -21,7 +21,9 @@ impl Runtimes {
         by_caller: bool,
     ) -> Result<OciRuntime, OciError> {
         let program = self.environment.find(name, by_caller)?;
-        Ok(OciRuntime { name: name.to_owned(), program, args: args.to_vec(), by_caller })
+        let (name, args) = (name.to_owned(), args.to_vec());
+        let variables = self.environment.root_variables();
+        Ok(OciRuntime { name, program, args, variables, by_caller })
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{Call, OciError, OciRuntime, Runtimes, Verb, root};
+use super::{Call, OciError, OciRuntime, Runtimes, Verb};
 use crate::domain::ContainerId;
 
 /// A container as its runtime knows it: the `state` of the OCI runtime specification.
@@ -34,7 +34,7 @@ pub(crate) struct Keeping {
 impl OciRuntime {
     /// Where the runtime keeps the container; `None` if it keeps none, or in an unusual place.
     pub(crate) fn keeping(&self, id: &ContainerId) -> Option<Keeping> {
-        let dir = root::find(&self.args, &self.program).join(id.as_str());
+        let dir = self.root().join(id.as_str());
         let metadata = fs::metadata(dir).ok().filter(fs::Metadata::is_dir)?;
         let made = metadata.created().ok();
         Some(Keeping { device: metadata.dev(), inode: metadata.ino(), made })

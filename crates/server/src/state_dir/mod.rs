@@ -10,6 +10,7 @@
 //! <root>/new/<number>/                         a process's directory that is not in its place yet
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
 //! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
+//! <root>/left_cgroups.json                     of ended containers, with others in them
 //! <root>/trash/                                what is being removed
 //! <root>/quarantine/                           files that could not be read
 //! ```
@@ -19,6 +20,7 @@
 
 mod error;
 mod file;
+mod left_cgroups;
 mod lock;
 mod record;
 mod trash;

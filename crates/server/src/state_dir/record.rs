@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cgroup::Cgroup,
     domain::{ContainerId, Life, ProcessSpec},
+    oci::RootVariables,
 };
 
 const VERSION: u32 = 1;
@@ -51,6 +52,9 @@ pub(crate) struct MadeWith {
     pub(crate) name: String,
     pub(crate) program: PathBuf,
     pub(crate) args: Vec<String>,
+    /// What its root depends on where the arguments name none. Earlier versions did not write it down.
+    #[serde(default)]
+    pub(crate) variables: Option<RootVariables>,
 }
 
 /// A process as it is kept.

@@ -102,14 +102,14 @@ impl Services {
         let pids = cgroup.pids()?;
         if !pids.is_empty() {
             tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
-            self.left_cgroups.add(cgroup);
+            self.left_cgroups.add(cgroup, &self.state);
             return Ok(());
         }
         let left = match cgroup.remove() {
             Err(CgroupError::Removed) => Ok(()),
             other => other,
         };
-        self.left_cgroups.sweep();
+        self.left_cgroups.sweep(&self.state);
         left
     }
 }

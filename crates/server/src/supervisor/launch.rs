@@ -121,6 +121,7 @@ impl Services {
 
     fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
         let score = sys::oom_score_adj(call.oom_score_adj);
+        let env = self.runtimes.environment.lines(call.runtime.variables());
         let Stdio { stdin, stdout, stderr } = &spec.stdio;
         let path = |stream: &Option<PathBuf>| {
             stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
@@ -134,7 +135,7 @@ impl Services {
             width: spec.console_size.map_or(0, |size| size.width),
             height: spec.console_size.map_or(0, |size| size.height),
             linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
-            env: self.runtimes.environment.lines().chain(call.env.iter().cloned()).collect(),
+            env: env.chain(call.env.iter().cloned()).collect(),
             title: self.shims.program().title(&call.owner),
             oom_score_adj: score.map(|score| score.to_string()).unwrap_or_default(),
         }

@@ -16,6 +16,7 @@ mod handle;
 mod kill;
 mod launch;
 mod left;
+mod left_cgroups;
 mod neighbours;
 mod oom;
 mod process;
@@ -39,7 +40,7 @@ pub(crate) use create::NewContainer;
 pub(crate) use error::SupervisorError;
 pub(crate) use forget::NotOurs;
 pub(crate) use handle::{ContainerHandle, ContainerView, NewLimits};
-pub(crate) use neighbours::LeftCgroups;
+pub(crate) use left_cgroups::LeftCgroups;
 pub(crate) use remains::Remains;
 pub(crate) use seen::see;
 pub(crate) use spare::Shims;
@@ -120,7 +121,10 @@ impl Services {
     fn runtime_of(&self, record: &ContainerRecord) -> Result<OciRuntime, OciError> {
         let ContainerRecord { runtime, runtime_args, made_with, .. } = record;
         match made_with {
-            Some(made_with) => Ok(OciRuntime::from_record(made_with, !runtime.is_empty())),
+            Some(made_with) => {
+                let environment = &self.runtimes.environment;
+                Ok(OciRuntime::from_record(made_with, !runtime.is_empty(), environment))
+            }
             None if runtime.is_empty() => self.default_runtime(runtime_args),
             // A server that did not write it down gave every runtime the arguments of the default one.
             None => {

@@ -9,7 +9,6 @@ use std::{
     collections::{BTreeSet, HashSet},
     fs,
     os::unix::fs::MetadataExt,
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,26 +24,6 @@ use crate::{
 /// How long killed processes may take to be gone. A process that waits for a device that does not
 /// answer (state D) cannot be killed; the container then ends without it.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Cgroups of containers that have ended, in which others still were: the last to leave removes them.
-#[derive(Debug, Default)]
-pub(crate) struct LeftCgroups(Mutex<Vec<Cgroup>>);
-
-impl LeftCgroups {
-    pub(super) fn add(&self, cgroup: &Cgroup) {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !left.contains(cgroup) {
-            left.push(cgroup.clone());
-        }
-    }
-
-    /// Removes those that nobody is in any more.
-    pub(super) fn sweep(&self) {
-        let is_used = |cgroup: &Cgroup| cgroup.pids().map_or(true, |pids| !pids.is_empty());
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        left.retain(|cgroup| is_used(cgroup) || cgroup.remove().is_err());
-    }
-}
 
 /// What a process descends from.
 #[derive(Debug, PartialEq, Eq)]

@@ -62,6 +62,9 @@ impl Supervisor {
     pub(super) async fn reattach(&self) {
         let services = &self.0.services;
         let list = || async { services.state.removed() };
+        let read = || async { services.left_cgroups.read(&services.state) };
+        until_answered("read which cgroups were left", read).await;
+        services.left_cgroups.sweep(&services.state);
         let mut over = Vec::new();
         for dir in until_answered("list the containers that have ended", list).await {
             over.extend(services.report_removed(dir, Told::Unknown).await);
