@@ -100,6 +100,9 @@ pub enum LaunchError {
     Runtime {
         /// How it ended.
         status: WaitStatus,
+        /// What it has printed on its standard error, as far as nobody has read that yet. It may be
+        /// the process's own words, as the two share a stream where there is no terminal.
+        printed: String,
     },
     /// The server asked for it.
     Aborted,
@@ -228,10 +231,10 @@ impl LaunchError {
                 fields.u8(FAILED_SYSTEM).u32(errno.cast_unsigned()).str(what).finish()
             }
             Self::Exec { errno } => fields.u8(FAILED_EXEC).u32(errno.cast_unsigned()).finish(),
-            Self::Runtime { status } => {
+            Self::Runtime { status, printed } => {
                 fields.u8(FAILED_RUNTIME);
                 status.encode(fields);
-                fields.finish()
+                fields.str(printed).finish()
             }
         }
     }
@@ -247,7 +250,10 @@ impl LaunchError {
                 Self::System { what: fields.str()?, errno }
             }
             FAILED_EXEC => Self::Exec { errno: fields.u32()?.cast_signed() },
-            FAILED_RUNTIME => Self::Runtime { status: WaitStatus::decode(fields)? },
+            FAILED_RUNTIME => {
+                let status = WaitStatus::decode(fields)?;
+                Self::Runtime { status, printed: fields.str()? }
+            }
             _ => Self::Aborted,
         })
     }

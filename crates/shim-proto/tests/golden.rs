@@ -46,7 +46,9 @@ fn to_shim() -> Vec<(ToShim, &'static [u8])> {
 fn from_shim() -> Vec<(FromShim, &'static [u8])> {
     let stdio = LaunchError::Stdio { path: "/a".into(), errno: 2 };
     let system = LaunchError::System { what: "fork".into(), errno: -1 };
-    let runtime = |status| FromShim::LaunchFailed(LaunchError::Runtime { status });
+    let runtime = |status, printed: &str| {
+        FromShim::LaunchFailed(LaunchError::Runtime { status, printed: printed.to_owned() })
+    };
     let exited = |status| FromShim::Exited { status, at: 0x0102_0304_0506_0708 };
     vec![
         (FromShim::Launched { pid: 4_194_304 }, b"\x01\x41\0\0\x40\0"),
@@ -54,8 +56,8 @@ fn from_shim() -> Vec<(FromShim, &'static [u8])> {
         (FromShim::LaunchFailed(stdio), b"\x01\x42\x01\x02\0\0\0\x02\0\0\0/a"),
         (FromShim::LaunchFailed(system), b"\x01\x42\x02\xff\xff\xff\xff\x04\0\0\0fork"),
         (FromShim::LaunchFailed(LaunchError::Exec { errno: 13 }), b"\x01\x42\x03\x0d\0\0\0"),
-        (runtime(WaitStatus::Code(1)), b"\x01\x42\x04\0\x01"),
-        (runtime(WaitStatus::Signal(9)), b"\x01\x42\x04\x01\x09"),
+        (runtime(WaitStatus::Code(1), ""), b"\x01\x42\x04\0\x01\0\0\0\0"),
+        (runtime(WaitStatus::Signal(9), "no"), b"\x01\x42\x04\x01\x09\x02\0\0\0no"),
         (exited(WaitStatus::Code(255)), b"\x01\x43\0\xff\x08\x07\x06\x05\x04\x03\x02\x01"),
         (exited(WaitStatus::Signal(64)), b"\x01\x43\x01\x40\x08\x07\x06\x05\x04\x03\x02\x01"),
     ]
@@ -104,6 +106,9 @@ fn an_earlier_version_may_leave_fields_out() {
     assert_eq!(ToShim::decode(b"\x01\x01"), Ok(ToShim::Launch(Launch::default())));
     assert_eq!(ToShim::decode(b"\x01\x04"), Ok(ToShim::Resize { width: 0, height: 0 }));
     assert_eq!(FromShim::decode(b"\x01\x41"), Ok(FromShim::Launched { pid: 0 }));
+    let (status, printed) = (WaitStatus::Code(1), String::new());
+    let failed = FromShim::LaunchFailed(LaunchError::Runtime { status, printed });
+    assert_eq!(FromShim::decode(b"\x01\x42\x04\0\x01"), Ok(failed));
 }
 
 #[test]

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::children::wait_status;
+use crate::printed::Printed;
 
 /// An error of a system call as the server is told it.
 pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> LaunchError {
@@ -29,7 +30,10 @@ pub(crate) fn errno(error: &io::Error) -> i32 {
 }
 
 /// A runtime at work.
-pub(crate) struct Runtime(Child);
+pub(crate) struct Runtime {
+    child: Child,
+    printed: Printed,
+}
 
 impl Runtime {
     /// Executes what `launch` says, with the standard streams of the process to be if it has no
@@ -40,28 +44,40 @@ impl Runtime {
     ) -> Result<Self, LaunchError> {
         let failed = |error: io::Error| LaunchError::Exec { errno: errno(&error) };
         let image = Image::new(&launch.argv, &launch.env).map_err(failed)?;
-        let [stdin, stdout, stderr] = match streams {
-            Some(fds) => fds.map(Stdio::from),
-            None => [Stdio::null(), Stdio::null(), Stdio::null()],
+        let (printed, [stdin, stdout, stderr]) = match streams {
+            Some(fds) => (Printed::to(fds[2].as_fd()), fds.map(Stdio::from)),
+            None => {
+                let (printed, stderr) = match Printed::own() {
+                    Ok((printed, stream)) => (printed, stream.into()),
+                    Err(_) => (Printed::Nowhere, Stdio::null()),
+                };
+                (printed, [Stdio::null(), Stdio::null(), stderr])
+            }
         };
         #[expect(clippy::disallowed_methods, reason = "the shim is what waits for a runtime")]
         let mut command = Command::new("");
         // A group of its own: what a hook does to its group must not hit the shim.
         command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
         crate::sys::become_runtime(&mut command, image, launch.oom_score_adj.clone());
-        command.spawn().map(Self).map_err(failed)
+        let child = command.spawn().map_err(failed)?;
+        Ok(Self { child, printed })
     }
 
     /// Its status, if it has ended. Takes no other child's: the process keeps its pid.
     pub(crate) fn ended(&mut self) -> io::Result<Option<WaitStatus>> {
-        Ok(self.0.try_wait()?.map(|status| wait_status(status.into_raw())))
+        Ok(self.child.try_wait()?.map(|status| wait_status(status.into_raw())))
+    }
+
+    /// What it has printed on its standard error, as far as that is still to be found.
+    pub(crate) fn printed(&self) -> String {
+        self.printed.text()
     }
 
     /// Kills it, and what it started in its process group.
     pub(crate) fn kill(&mut self) {
         // The group's number is not another's as long as the runtime was not waited for.
         if let Ok(None) = self.ended()
-            && let Some(group) = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw)
+            && let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
         {
             let _ = kill_process_group(group, Signal::KILL);
         }

@@ -10,6 +10,7 @@ mod launch;
 mod linger;
 mod link;
 mod poll;
+mod printed;
 mod pump;
 mod setup;
 mod shim;

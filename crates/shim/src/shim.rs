@@ -257,7 +257,11 @@ impl Shim {
 
     fn runtime_ended(&mut self, status: WaitStatus) {
         if status != WaitStatus::Code(0) {
-            return self.abort(LaunchError::Runtime { status });
+            let printed = match &self.phase {
+                Phase::Launching(runtime, _) => runtime.printed(),
+                _ => String::new(),
+            };
+            return self.abort(LaunchError::Runtime { status, printed });
         }
         reach(Point::ShimRuntimeEnded);
         // It was sent before the runtime ended, but may not have been looked at yet.

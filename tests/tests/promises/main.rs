@@ -9,6 +9,7 @@ mod files;
 mod frozen;
 mod hangs;
 mod inherited;
+mod last_words;
 mod log;
 mod made_with;
 mod not_ours;

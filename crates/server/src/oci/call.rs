@@ -21,6 +21,9 @@ use super::{
 };
 use crate::{domain::ExitStatus, sys::MortalCommand};
 
+/// How long a runtime may take to tell its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+
 /// How long a killed runtime may take to be gone.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
@@ -81,6 +84,17 @@ impl Runtimes {
         // It is reaped in any case; this only keeps the order of events plausible.
         let _ = timeout(KILL_GRACE, ended).await;
         Err(error)
+    }
+
+    /// Why a runtime can do nothing at all: what it says when it cannot even tell its version. Asked
+    /// for where a launch has failed without a word, since that has written to a stream of the caller's.
+    pub(crate) async fn why_it_cannot_run(&self, runtime: &OciRuntime) -> Option<String> {
+        let runtimes = Self { deadline: self.deadline.min(VERSION_DEADLINE), ..self.clone() };
+        match runtimes.call(runtime, Call::new(Verb::Version, &[])).await {
+            Ok(_) | Err(OciError::Wordless { .. }) => None,
+            Err(OciError::Refused { message, .. }) => Some(message),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     async fn end(

@@ -27,6 +27,9 @@ pub(crate) enum OciError {
     /// It ran, and said no.
     #[error("oci runtime error: {message}")]
     Refused { reason: Reason, message: String },
+    /// It ran, and did not say why it failed.
+    #[error("oci runtime error: exit status {code}, and no word in the runtime's log{more}")]
+    Wordless { code: u8, more: String },
     /// Somebody killed it.
     #[error(
         "oci runtime error: the runtime was killed by signal {signal}{}{}",
@@ -68,11 +71,34 @@ impl OciError {
             LaunchError::Exec { errno } => {
                 Self::exec(runtime, runtime.by_caller, io::Error::from_raw_os_error(errno))
             }
-            LaunchError::Runtime { status } => Self::refused(verb, log.unwrap_or(""), status),
+            LaunchError::Runtime { status, printed } => match log {
+                Some(log) if words::last_word(log).is_some() => Self::refused(verb, log, status),
+                _ => Self::without_log(verb, &printed, status),
+            },
             LaunchError::Aborted => Self::Refused {
                 reason: Reason::Other,
                 message: "the launch was given up".to_owned(),
             },
+        }
+    }
+
+    /// From what a runtime has printed, if anybody can tell, that has failed before it had a log.
+    fn without_log(verb: Verb, printed: &str, status: WaitStatus) -> Self {
+        match (status, words::printed(verb, printed)) {
+            (WaitStatus::Signal(signal), said) => {
+                Self::Killed { signal, said: said.map(|(_, said)| said).unwrap_or_default() }
+            }
+            (WaitStatus::Code(code), Some((reason, said))) => Self::Refused {
+                reason,
+                message: format!(
+                    "exit status {code}, and no word in the runtime's log, but: {said}"
+                ),
+            },
+            (WaitStatus::Code(code), None) => {
+                let more =
+                    "; what it may have printed went to the stderr of the process".to_owned();
+                Self::Wordless { code, more }
+            }
         }
     }
 
@@ -86,10 +112,7 @@ impl OciError {
                 let reason = words::reason(verb, &said);
                 Self::Refused { reason, message: words::passed_on(&said) }
             }
-            (WaitStatus::Code(code), None) => Self::Refused {
-                reason: Reason::Other,
-                message: format!("exit status {code}, and no word in the runtime's log"),
-            },
+            (WaitStatus::Code(code), None) => Self::Wordless { code, more: String::new() },
         }
     }
 

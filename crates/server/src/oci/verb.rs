@@ -17,6 +17,7 @@ pub(crate) enum Verb {
     Update,
     Checkpoint,
     Delete,
+    Version,
 }
 
 impl Verb {
@@ -35,6 +36,7 @@ impl Verb {
             Self::Update => "update",
             Self::Checkpoint => "checkpoint",
             Self::Delete => "delete",
+            Self::Version => "--version",
         }
     }
 

@@ -106,6 +106,15 @@ pub(super) fn last_word(output: &str) -> Option<String> {
     error.or_else(|| Some(crash().or_else(text)?.to_owned())).or(other)
 }
 
+/// The last word of what a runtime has printed that has no log, and what that means. Nothing but a
+/// crash means anything: the container's own program may have written to the same stream.
+pub(super) fn printed(verb: Verb, output: &str) -> Option<(Reason, String)> {
+    let said = last_word(output)?;
+    let crashed = CRASHES.iter().any(|begin| said.starts_with(begin));
+    let reason = if crashed { reason(verb, &said) } else { Reason::Other };
+    Some((reason, clean(&said)))
+}
+
 /// The message of a log's entry. crun's process in the container writes entries of its own, which
 /// arrive inside those of the first.
 fn message(entry: &Value) -> Option<String> {

@@ -119,6 +119,7 @@ fn oci_code(error: &OciError) -> Code {
         OciError::NotOnPath { .. }
         | OciError::Exec { .. }
         | OciError::Refused { .. }
+        | OciError::Wordless { .. }
         | OciError::Killed { .. }
         | OciError::Endless { .. } => Code::FailedPrecondition,
         OciError::Deadline { .. } => Code::DeadlineExceeded,

@@ -89,7 +89,7 @@ impl Services {
         }
         let Err(error) = result else { return Ok(()) };
         // Some runtimes refuse to delete what they do not know.
-        if matches!(error, OciError::Refused { .. })
+        if matches!(error, OciError::Refused { .. } | OciError::Wordless { .. })
             && matches!(self.runtimes.state(runtime, id).await, Ok(None))
         {
             return Ok(());

@@ -168,7 +168,13 @@ impl Services {
                 // Without its log, the runtime's status is what is known.
                 let log = dir.text(LOG_FILE).unwrap_or_default();
                 let called = (&call.runtime, call.verb);
-                Err(OciError::from_launch(error, called, log.as_deref()).into())
+                let mut error = OciError::from_launch(error, called, log.as_deref());
+                if let OciError::Wordless { more, .. } = &mut error
+                    && let Some(why) = self.runtimes.why_it_cannot_run(&call.runtime).await
+                {
+                    *more = format!("; nor can it tell its version: {why}");
+                }
+                Err(error.into())
             }
             Ok(Some(Report::Exited { .. }) | None) => {
                 Err(system("start the process", std::io::ErrorKind::UnexpectedEof.into()))

@@ -65,7 +65,8 @@ fn a_runtime_that_fails() {
         ("(sleep 1000 & echo $! > left); exit 3", WaitStatus::Code(3)),
     ] {
         let mut shim = Shim::launch(script(text));
-        assert_eq!(failure(&shim), LaunchError::Runtime { status }, "{text}");
+        let printed = String::new();
+        assert_eq!(failure(&shim), LaunchError::Runtime { status, printed }, "{text}");
         if let Ok(left) = std::fs::read_to_string(shim.path("left")) {
             assert!(is_gone(left.trim().parse().unwrap()));
         }

@@ -201,3 +201,19 @@ fn long_words_keep_their_beginning_and_their_end() {
     assert!(passed.starts_with("exec: \"ä") && passed.ends_with("file not found in $PATH"));
     assert_eq!(passed_on("a\nb\t\0c"), "a b  c");
 }
+
+#[test]
+fn what_is_printed_means_nothing_unless_it_is_a_crash() {
+    let loader = "runc: error while loading shared libraries: libx.so.1: cannot open";
+    assert_eq!(printed(Verb::Run, loader), Some((Reason::Other, loader.to_owned())));
+    // As a container's own program may say.
+    for said in ["container does not exist", "container with given ID already exists"] {
+        assert_eq!(printed(Verb::Run, said).unwrap().0, Reason::Other, "{said}");
+    }
+    let crash =
+        "runtime: failed to create new OS thread (have 2 already; errno=11)\nruntime: may\n";
+    let (reason, said) = printed(Verb::Run, crash).unwrap();
+    assert_eq!(reason, Reason::Exhausted);
+    assert!(said.starts_with("runtime: failed to create new OS thread"), "{said}");
+    assert_eq!(printed(Verb::Run, "\n"), None);
+}
