@@ -27,7 +27,7 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh crates/shim/build.sh .ci/{contract,docs,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init}
+  shellcheck ./*.sh crates/shim/build.sh .ci/{contract,docs,install,licences,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
 }
 
 # What demo.sh has not built: the reference daemon, and variants that only tests want.

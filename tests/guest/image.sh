@@ -1,9 +1,12 @@
 #!/bin/bash
-# Makes the guest's initramfs: busybox, the runtimes and CRIU with their libraries, the kernel
-# modules CRIU asks for, and below /gantry the suite, the programs under test and the tests.
+# Makes the guest's initramfs: busybox, the runtimes, CRIU and systemd with their libraries, the kernel
+# modules CRIU asks for, the programs under test as deploy/install.sh installs them, and below /gantry
+# the suite and the tests.
 set -euo pipefail
+shopt -s nullglob
 
-kernel=${1:?usage: image.sh KERNEL-DIR PROGRAMS-DIR TESTS-DIR IMAGE} programs=${2:?} tests=${3:?} image=${4:?}
+kernel=${1:?usage: image.sh KERNEL-DIR PROGRAMS-DIR TESTS-DIR IMAGE PART...} programs=${2:?} tests=${3:?}
+image=${4:?} parts=${*:5}
 here=$(dirname "$(realpath "$0")")
 modules_dir=$(echo "$kernel"/lib/modules/*)
 release=$(basename "$modules_dir")
@@ -16,7 +19,9 @@ modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet
 # sh, nsenter and ip are the tests', as busybox's prefer each other and know less; tar: CRIU
 # keeps a tmpfs as an archive, with options that busybox does not have.
 system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save tar gzip
-  sh nsenter ip jq"
+  sh nsenter ip jq systemctl"
+# Of systemd's own units no more than a service stands on: nothing else is to be started.
+units="basic.target local-fs.target shutdown.target sockets.target sysinit.target umount.target"
 
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
@@ -49,9 +54,16 @@ mkdir -p "$root"/{dev,etc,gantry,mnt,proc,root,run,sys,tmp,var/lib} "$root"/usr/
 for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
 install -m 755 /bin/busybox "$root/bin/busybox"
 install -m 755 "$here/init" "$root/init"
-install -m 755 -t "$root/gantry" "$here/suite.sh" "$here/checkpoint.sh"
+install -m 755 -t "$root/gantry" "$here"/{suite,checkpoint,unit,facts}.sh "$here/in-server-group"
 
 for program in $system; do add_program "$(command -v "$program")"; done
+add_program /lib/systemd/systemd
+for unit in $units; do install -D -m 644 -t "$root/lib/systemd/system" "/lib/systemd/system/$unit"; done
+install -D -m 644 -t "$root/etc/systemd/system" "$here/unit.service"
+# One that is there, or systemd enables what it finds.
+echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
+echo root:x:0: >"$root/etc/group"
 # xtables finds its matches by name.
 xtables=/usr/lib/x86_64-linux-gnu/xtables
 install -D -m 644 -t "$root$xtables" "$xtables"/*.so
@@ -60,8 +72,11 @@ for module in $modules; do add_module "$module"; done
 busybox depmod -b "$root" "$release"
 echo "$modules" >"$root/etc/modules"
 
-install -D -m 755 -t "$root/gantry/bin" "$programs"/{gantryd,gantry-shim,gantry}
-install -D -s -m 755 -t "$root/gantry/tests" "$tests"/*
+DESTDIR=$root "$here/../../deploy/install.sh" "$programs"
+ln -s ../usr/local/bin "$root/gantry/bin"
+echo "$parts" >"$root/gantry/parts"
+mkdir "$root/gantry/tests"
+for test in "$tests"/*; do install -s -m 755 -t "$root/gantry/tests" "$test"; done
 for file in "$root"/gantry/{bin,tests}/*; do add_libraries "$file"; done
 
 (cd "$root" && find . | cpio --quiet -o -H newc) >"$image"

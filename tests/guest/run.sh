@@ -1,6 +1,7 @@
 #!/bin/bash
-# Boots Debian's kernel in qemu and runs the end-to-end tests in it, on cgroup v2 alone and with a
-# CRIU that works: tests/guest/run.sh [TEST...], a name of a file in tests/tests.
+# Boots Debian's kernel in qemu and runs the end-to-end tests in it, on cgroup v2 alone, with a CRIU
+# that works and, at last, under systemd: tests/guest/run.sh [PART...], each the name of a file in
+# tests/tests, or "checkpoint", or "unit".
 #
 # The server, the shim and the client are those of target/release. KVM is not asked for: not every
 # machine has it, and the tests take little longer without.
@@ -12,17 +13,19 @@ target=${CARGO_TARGET_DIR:-target}
 cache=$target/guest
 log=$cache/console.log
 # What is about the host's own programs stays outside.
-names=${*:-lifecycle exec terminal stats update oom}
+parts=${*:-lifecycle exec terminal stats update oom checkpoint unit}
+names=$(tr ' ' '\n' <<<"$parts" | grep -vxE 'checkpoint|unit' || :)
 
 rm -rf "$cache/tests"
 mkdir -p "$cache/tests"
 $here/kernel.sh "$cache/kernel"
 # --workspace: built as test.sh builds them, with the same features of everything below.
 # shellcheck disable=SC2046,SC2086
-cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-format=json |
+[ -z "$names" ] || cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-format=json |
   jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
   while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
-$here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs"
+# shellcheck disable=SC2086 # a list of words
+$here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs" $parts
 
 # Do not believe that the timer is broken when the host is busy, and do without what costs time.
 slow="no_timer_check nowatchdog mitigations=off"
@@ -33,3 +36,4 @@ timeout --foreground 900 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 
   -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null | sed -u 's|\r$||' | tee "$log"
 
 grep -q '^guest: passed$' "$log"
+[[ " $parts " != *" unit "* ]] || grep -q '^unit: passed$' "$log"

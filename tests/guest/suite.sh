@@ -5,6 +5,7 @@ export GANTRY_TEST_STRICT=1
 
 failed=0
 for test in /gantry/tests/*; do
+  [ -e "$test" ] || continue
   echo "guest: $(basename "$test")"
   # Left out: what takes an emulated processor too long, times that it does not keep, and a soft limit
   # of open files, which Go sets back now and then in runc 1.1.5 where a processor is that slow.
@@ -16,5 +17,5 @@ for test in /gantry/tests/*; do
     --skip an_exit_waits_for_no_child_with_stdout \
     --skip everything_about_an_exec_is_as_asked::runtime_1_Runc || failed=1
 done
-/gantry/checkpoint.sh || failed=1
+if grep -qw checkpoint /gantry/parts; then /gantry/checkpoint.sh || failed=1; fi
 exit $failed

@@ -1,0 +1,148 @@
+#!/bin/sh
+# gantryd.service under a real systemd: what containers get from it, and what they notice of its
+# restarts. Prints "unit: passed" at its end.
+set -eu
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+work=/tmp/unit
+unit=gantryd.service
+mkdir -p $work/rootfs/bin $work/rootfs/dev $work/rootfs/proc $work/rootfs/sys
+cp /bin/busybox $work/rootfs/bin
+ln -s busybox $work/rootfs/bin/sh
+cp /gantry/facts.sh $work/rootfs
+
+fail() {
+  echo "unit: failed: $*"
+  systemctl status --no-pager -l $unit || :
+  tail -n 20 $work/log
+  exit 1
+}
+
+# Waits until a command succeeds, for 60 s.
+until_true() {
+  tries=0
+  until "$@"; do
+    tries=$((tries + 1))
+    [ $tries -lt 300 ] || fail "waited in vain: $*"
+    sleep 0.2
+  done
+}
+
+property() { systemctl show -P "$1" $unit; }
+main_pid() { property MainPID; }
+
+# Whether the server runs, and is not this process.
+is_another() {
+  now=$(main_pid)
+  [ "$now" != 0 ] && [ "$now" != "$1" ] && [ "$(property SubState)" = running ]
+}
+
+step() { echo "unit: $(cut -d ' ' -f 1 /proc/uptime): $*"; }
+
+# Changes the unit until the next change.
+drop_in() {
+  mkdir -p /run/systemd/system/$unit.d
+  printf '[Service]\nStandardError=append:%s\n%b' $work/log "$1" >/run/systemd/system/$unit.d/test.conf
+  systemctl daemon-reload
+}
+
+# Starts a container that stays.
+start() {
+  id=$1
+  shift
+  gantry run -d --rootfs $work/rootfs "$@" "$id" /bin/sh -c 'while :; do busybox sleep 1000; done' \
+    >/dev/null || fail "cannot start $id"
+}
+
+# Kills a container, and waits until its end is told.
+end() {
+  gantry kill -s KILL "$1"
+  until_true end_is_told "$1"
+}
+
+end_is_told() { gantry events --stored | grep -q " $1 exit pid=init status=137$"; }
+
+init_of() { gantry ps "$1" | awk '$1 == "init" { print $2 }'; }
+
+# Fails if a cgroup, from that of a process upwards, has a limit.
+unlimited() {
+  [ -e "/proc/$1/cgroup" ] || fail "no process $1"
+  group=/sys/fs/cgroup$(sed 's/^0:://' /proc/"$1"/cgroup)
+  while [ "$group" != /sys/fs/cgroup ]; do
+    for file in memory.max memory.high pids.max; do
+      [ ! -e "$group/$file" ] || [ "$(cat "$group/$file")" = max ] ||
+        fail "$group/$file is $(cat "$group/$file")"
+    done
+    group=${group%/*}
+  done
+}
+
+step "start"
+drop_in ''
+systemctl start $unit || fail "it does not start"
+[ "$(property Type) $(property ActiveState) $(property SubState)" = "notify active running" ] ||
+  fail "it is not ready"
+gantry version
+
+step "what a container has"
+gantry run --rootfs $work/rootfs facts /bin/sh /facts.sh </dev/null >$work/ours || fail "no facts"
+# Limits are inherited on purpose, as docs/unit.md says; all else is to be what it is without a unit.
+# shellcheck disable=SC3045 # dash has these
+ulimit -c unlimited && ulimit -n 1048576 && ulimit -p unlimited
+runc --root $work/runc run --bundle /run/gantry-cli/containers/facts facts </dev/null >$work/bare ||
+  fail "no facts of a bare runtime"
+[ "$(wc -l <$work/bare)" -gt 60 ] || fail "hardly any facts"
+diff $work/bare $work/ours || fail "a container under the unit is another than a bare runtime's"
+
+step "what limits it"
+start absolute
+start relative --cgroup-path inside
+pid=$(init_of absolute)
+for process in "$pid" "$(init_of relative)" $(pidof gantry-shim); do unlimited "$process"; done
+
+step "restart"
+before=$(main_pid)
+systemctl restart $unit || fail "it does not start again"
+is_another "$before" || fail "it is the same process"
+[ "$(init_of absolute)" = "$pid" ] || fail "the container is another"
+[ "$(gantry exec absolute /bin/busybox echo in </dev/null)" = in ] || fail "no exec after a restart"
+
+step "watchdog"
+drop_in 'WatchdogSec=5\n'
+systemctl restart $unit
+before=$(main_pid)
+# More than one time that may pass between two beats.
+sleep 8
+[ "$(main_pid)" = "$before" ] || fail "it is killed although it beats"
+kill -STOP "$before"
+until_true is_another "$before"
+[ "$(property NRestarts)" = 1 ] || fail "restarted $(property NRestarts) times"
+[ "$(init_of absolute)" = "$pid" ] || fail "the container is another after the watchdog"
+gantry exec absolute /bin/busybox true </dev/null || fail "no exec after the watchdog"
+
+step "stop"
+systemctl stop gantryd.socket $unit
+[ "$(property ActiveState)" = inactive ] || fail "it is still active"
+kill -0 "$pid" || fail "the container ended with the service"
+systemctl start gantryd.socket
+end relative
+[ "$(property SubState)" = running ] || fail "its socket has not started it"
+
+step "limits of the server's own"
+# As systemd 254 does it by DelegateSubgroup=, with which no process is ever in the unit's own cgroup.
+group=/sys/fs/cgroup/system.slice/$unit
+end absolute
+systemctl stop gantryd.socket $unit
+until_true sh -c "! grep . $group/cgroup.procs"
+drop_in 'ExecStart=\nExecStart=/gantry/in-server-group gantryd --config /etc/gantry/gantryd.toml\n'
+systemctl start $unit || fail "it does not start in a group of its own"
+grep -qx "$(main_pid)" $group/server/cgroup.procs || fail "the server is not in its group"
+[ "$(cat $group/server/memory.high) $(cat $group/server/memory.max)" = "1073741824 2147483648" ] ||
+  fail "no limits of memory"
+start inside --cgroup-path beside
+for process in "$(init_of inside)" $(pidof gantry-shim); do unlimited "$process"; done
+
+step "end"
+end inside
+systemctl stop gantryd.socket $unit
+until_true sh -c '! pidof gantryd gantry-shim gantry-spare'
+echo "unit: passed"
