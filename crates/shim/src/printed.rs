@@ -69,7 +69,8 @@ impl Printed {
         let bytes = bytes.unwrap_or_default();
         let mut text = String::from_utf8_lossy(&bytes).into_owned();
         // What stands for a byte that is not UTF-8 is longer than that.
-        text.truncate(text.floor_char_boundary(LIMIT.into()));
+        let end = (0..=text.len().min(LIMIT.into())).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         text
     }
 }
