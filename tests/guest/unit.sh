@@ -93,6 +93,14 @@ runc --root $work/runc run --bundle /run/gantry-cli/containers/facts facts </dev
 [ "$(wc -l <$work/bare)" -gt 60 ] || fail "hardly any facts"
 diff $work/bare $work/ours || fail "a container under the unit is another than a bare runtime's"
 
+# What no container could be given any more if the server did not have it, whatever its spec says.
+of_server() {
+  grep -E '^(Uid|Gid|Groups|Umask|Cap|NoNewPrivs|Seccomp)' "/proc/$1/status"
+  for kind in cgroup ipc mnt net pid time user uts; do readlink "/proc/$1/ns/$kind"; done
+}
+of_server $$ >$work/unhindered
+of_server "$(main_pid)" | diff $work/unhindered - || fail "the server is hindered"
+
 step "what limits it"
 start absolute
 start relative --cgroup-path inside
