@@ -7,7 +7,7 @@ use gantry_shim_proto::{ExitFile, FromShim, Identity, ToShim};
 use crate::{
     bundle::{Config, Dialect},
     domain::Stdio,
-    events::record::{Fault, recover},
+    events::record::{Fault, Lines, recover},
 };
 
 /// A journal: what is read of it is in order, and is the same without what was skipped.
@@ -28,7 +28,7 @@ fn sealed(data: &[u8]) -> Vec<u8> {
 }
 
 fn check_journal(journal: &[u8]) {
-    let (events, damage) = recover(journal);
+    let Lines { events, damage, .. } = recover(journal);
     assert!(events.is_sorted_by(|a, b| a.at < b.at), "out of order");
     let lines = journal.split_inclusive(|byte| *byte == b'\n').count();
     assert_eq!(events.len() + damage.len(), lines, "a line is neither read nor damaged");
@@ -41,7 +41,8 @@ fn check_journal(journal: &[u8]) {
         assert!(!torn || number + 1 == damage.len() && read == journal.len(), "torn amid");
     }
     sound.extend_from_slice(&journal[read..]);
-    assert_eq!(recover(&sound), (events, Vec::new()));
+    let again = recover(&sound);
+    assert_eq!((again.events, again.damage), (events, Vec::new()));
 }
 
 /// Packets and files of a shim: what is understood is what would be written to say the same.

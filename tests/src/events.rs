@@ -40,6 +40,11 @@ impl EventLog {
         Self { seen, follower }
     }
 
+    /// Follows them no more, for good: nobody subscribes to the server then.
+    pub fn leave(&self) {
+        self.follower.abort();
+    }
+
     /// What has been seen so far.
     #[must_use]
     pub fn all(&self) -> Vec<Event> {

@@ -52,3 +52,7 @@ pub const CONSOLE_SIZE_METADATA: &str = "gantry-console-size";
 /// gRPC metadata key of the answer to `State`: ids, separated by commas, of containers that did not
 /// answer in time and are told as they were last known. At most 4096 bytes; the log has them all.
 pub const STALE_CONTAINERS_METADATA: &str = "gantry-stale-containers";
+
+/// gRPC metadata key of the answer to `Events`: a moment, as in RFC 3339. Some events later than the
+/// one asked for, and up to this, are no longer kept; the stream has those that are.
+pub const EVENTS_MISSING_METADATA: &str = "gantry-events-missing";

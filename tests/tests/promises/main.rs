@@ -1,5 +1,6 @@
 //! What SPECIFICATION.md promises and no other test holds.
 
+mod away;
 mod callers;
 mod costs;
 mod descriptors;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ContainerKey, ExitStatus, ProcessId};
 
 /// Nanoseconds since the epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Timestamp(pub(crate) u64);
 
 /// Tells one life of an id from the next: chosen when the container is created, never used twice

@@ -16,8 +16,9 @@ use std::sync::Arc;
 use gantry_failpoints::{Point, reach};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
-use super::record::encode;
+use super::record::{Had, Marks, encode};
 use super::reserve::Reserve;
+use super::ring::BACKLOG;
 use crate::domain::Event;
 
 pub(super) const FILE: &str = "events.journal";
@@ -41,7 +42,9 @@ pub(super) struct Journal {
     /// More lines than this are too many.
     limit: usize,
     kept: usize,
-    /// Lines that could not be written yet. More than `kept` are never needed.
+    /// What was written of this last.
+    had: Option<Had>,
+    /// Lines that could not be written yet, no more than there are events in memory.
     pending: VecDeque<Vec<u8>>,
     /// Whether the last write failed: it is said once, not for every event.
     failing: bool,
@@ -68,6 +71,7 @@ impl Journal {
             lines,
             limit: kept.saturating_mul(2),
             kept,
+            had: None,
             pending: VecDeque::new(),
             failing: false,
             reserve: Reserve::new(dir),
@@ -78,14 +82,13 @@ impl Journal {
         &self.file
     }
 
-    pub(super) fn kept(&self) -> usize {
-        self.kept
-    }
-
     /// Writes the event after those that are pending, or leaves it with them: whether none is.
-    pub(super) fn append(&mut self, event: &Event) -> bool {
-        match encode(event) {
+    pub(super) fn append(&mut self, event: &Event, had: Option<Had>) -> bool {
+        let news = had.filter(|_| had != self.had);
+        // What was let go of is in the file until that is compacted.
+        match encode(event, Marks { had: news, gone: None }) {
             Ok(line) => {
+                self.had = had;
                 self.pending.push_back(line);
                 self.flush()
             }
@@ -118,7 +121,7 @@ impl Journal {
                 "cannot journal events: they are delivered, and journalled when this is over",
             );
         }
-        if self.pending.len() > self.kept {
+        if self.pending.len() > self.kept + BACKLOG {
             self.pending.pop_front();
         }
     }
@@ -165,16 +168,18 @@ impl Journal {
         self.lines > self.limit && self.pending.is_empty()
     }
 
-    /// Replaces the journal by one of these events, its last ones: a millisecond in memory, as long
-    /// as a sync takes on a disk, once in `kept` events.
-    pub(super) fn compact(&mut self, events: &[Arc<Event>]) {
-        match write_new(&self.dir, events) {
+    /// Replaces the journal by one of these events, which are all that is needed of it: a millisecond
+    /// in memory, as long as a sync takes on a disk, once in `kept` events or more. Whether it could.
+    pub(super) fn compact(&mut self, events: &[(Arc<Event>, Marks)]) -> bool {
+        let written = write_new(&self.dir, events);
+        let is_written = written.is_ok();
+        match written {
             Ok((file, len)) => {
                 self.file = file;
                 self.len = len;
                 self.torn = false;
                 self.lines = events.len();
-                self.limit = self.kept.saturating_mul(2);
+                self.limit = events.len().max(self.kept).saturating_mul(2);
             }
             Err(error) => {
                 let _ = fs::remove_file(self.dir.join(NEW_FILE));
@@ -182,6 +187,7 @@ impl Journal {
                 tracing::warn!(dir = %self.dir.display(), %error, "cannot compact the event journal");
             }
         }
+        is_written
     }
 }
 
@@ -190,7 +196,7 @@ fn open_to_append(dir: &Path) -> io::Result<File> {
 }
 
 /// Writes a journal beside the present one and puts it in its place.
-fn write_new(dir: &Path, events: &[Arc<Event>]) -> io::Result<(File, u64)> {
+fn write_new(dir: &Path, events: &[(Arc<Event>, Marks)]) -> io::Result<(File, u64)> {
     let path = dir.join(NEW_FILE);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -198,8 +204,8 @@ fn write_new(dir: &Path, events: &[Arc<Event>]) -> io::Result<(File, u64)> {
     }
     let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
     let mut lines = Vec::new();
-    for event in events {
-        lines.append(&mut encode(event)?);
+    for (event, marks) in events {
+        lines.append(&mut encode(event, *marks)?);
     }
     file.write_all(&lines)?;
     let directory = File::open(dir)?;

@@ -1,10 +1,13 @@
 //! The event log: journalled first, then published to every subscriber, without gap or repeat.
 
+mod cursor;
 mod journal;
+mod older;
 pub(crate) mod record;
 mod recovery;
 mod reserve;
 mod ring;
+mod slot;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -12,6 +15,10 @@ mod tests;
 mod tests_full_disk;
 #[cfg(test)]
 mod tests_recovery;
+#[cfg(test)]
+mod tests_ring;
+#[cfg(test)]
+mod tests_untold;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +32,7 @@ pub(crate) use self::subscription::{Lagged, Subscription};
 use self::journal::Journal;
 use self::recovery::Recovered;
 use self::ring::Ring;
-use crate::domain::{ContainerKey, Event, EventKind, Life, Timestamp};
+use crate::domain::{ContainerId, ContainerKey, Event, EventKind, Life, Timestamp};
 
 /// How many events are remembered at least, however few are replayed: a restarted server asks
 /// whether it journalled those of the moment before it died.
@@ -33,8 +40,14 @@ const REMEMBERED: usize = 1000;
 
 /// All events, in order. Clones are the same log.
 ///
-/// The newest `max(retain, 1000)` are kept in memory and on disk. What some subscriber has not
-/// read yet is kept in memory too, up to 65,536 events more: one further behind gets [`Lagged`].
+/// The newest `max(retain, 1000)` are kept in memory and on disk, and exits that no subscriber has had
+/// yet, up to 65,536 of them: one for each process that has ended since somebody listened. What some
+/// subscriber has not read is kept in memory too, up to 65,536 events more: one further behind gets
+/// [`Lagged`].
+///
+/// A subscriber has had a live event when it comes for more, a stored one when it has read all stored
+/// ones and leaves, or thousands after. One that breaks off in the middle of a replay has had none of
+/// what it was handed last, and whoever asks again gets that again.
 #[derive(Clone)]
 pub(crate) struct EventLog(Arc<Shared>);
 
@@ -84,14 +97,10 @@ impl EventLog {
         clock: fn() -> Timestamp,
     ) -> Result<(Self, Recovery), JournalError> {
         let kept = retain.max(REMEMBERED);
-        let Recovered { journal, events, last, recovery } = recovery::open(dir, kept)?;
-        let mut ring = Ring::new(kept);
-        for event in events {
-            ring.push(Arc::new(event));
-        }
+        let Recovered { journal, lines, last, recovery } = recovery::open(dir, kept)?;
         let shared = Shared {
             writer: Mutex::new(Writer { journal, last, clock }),
-            ring: Mutex::new(ring),
+            ring: Mutex::new(Ring::of_earlier(kept, lines)),
             appended: Notify::new(),
             retain,
         };
@@ -103,12 +112,15 @@ impl EventLog {
         let mut writer = self.0.writer();
         let at = writer.stamp();
         let event = Arc::new(Event { at, container: container.clone(), life, kind });
-        let durable = writer.journal.append(&event);
+        let had = self.0.ring().had();
+        let durable = writer.journal.append(&event, had);
         self.0.ring().push(Arc::clone(&event));
         self.0.appended.notify_waiters();
         if writer.journal.is_long() {
-            let kept = self.0.ring().newest(writer.journal.kept());
-            writer.journal.compact(&kept);
+            let lasting = self.0.ring().lasting();
+            if writer.journal.compact(&lasting) {
+                self.0.ring().is_noted();
+            }
         }
         Appended { event, durable }
     }
@@ -144,11 +156,12 @@ impl EventLog {
             .find_map(|event| what(&event.kind))
     }
 
-    /// Begins to read.
-    pub(crate) fn subscribe(&self, from: From) -> Subscription {
+    /// Begins to read, for a subscriber that asks for all events, or for those of one container: it
+    /// reads them all.
+    pub(crate) fn subscribe(&self, from: From, only: Option<ContainerId>) -> Subscription {
         let mut ring = self.0.ring();
-        let id = ring.subscribe(from, self.0.retain);
-        Subscription { log: Arc::clone(&self.0), id, stored_end: ring.end() }
+        let (id, missing) = ring.subscribe(from, self.0.retain, only);
+        Subscription { log: Arc::clone(&self.0), id, stored_end: ring.end(), missing }
     }
 }
 

@@ -69,36 +69,102 @@ struct Record<'a> {
     code: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<u8>,
+    /// See [`Marks`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    had: Option<Had>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<u64>,
+}
+
+/// How things stand with other events, told on the line of one where that is news.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks {
+    /// Exits that subscribers have had.
+    pub(super) had: Option<Had>,
+    /// An event as late as this was let go of, and no later one.
+    pub(super) gone: Option<Timestamp>,
+}
+
+/// Subscribers have had all exits later than the first moment, and up to the second. Of two that begin
+/// with the same moment the later one in the journal counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Had(pub(super) u64, pub(super) u64);
+
+impl Had {
+    /// This one alone.
+    pub(super) fn only(at: Timestamp) -> Self {
+        Self(at.0.saturating_sub(1), at.0)
+    }
+}
+
+/// What a journal says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// In order; no two have the same timestamp.
+    pub(crate) events: Vec<Event>,
+    /// A torn end is the last damage there is.
+    pub(crate) damage: Vec<Damage>,
+    /// In order, and apart from each other.
+    had: Vec<Had>,
+    /// No event that was let go of is later.
+    pub(super) gone: Timestamp,
+}
+
+impl Lines {
+    /// Whether a subscriber has had the event.
+    pub(super) fn was_had(&self, event: &Event) -> bool {
+        let after = self.had.partition_point(|had| had.0 < event.at.0);
+        self.had[..after].last().is_some_and(|had| event.at.0 <= had.1)
+    }
+
+    fn push(&mut self, event: Event, marks: Marks) {
+        self.gone = self.gone.max(marks.gone.unwrap_or_default());
+        if let Some(had) = marks.had {
+            match self.had.last_mut() {
+                Some(last) if last.0 == had.0 => *last = had,
+                Some(last) if had.0 < last.1 => {}
+                _ => self.had.push(had),
+            }
+        }
+        self.events.push(event);
+    }
 }
 
 /// The event's line, with its end.
-pub(super) fn encode(event: &Event) -> io::Result<Vec<u8>> {
+pub(super) fn encode(event: &Event, marks: Marks) -> io::Result<Vec<u8>> {
     let mut line = Vec::with_capacity(192);
     line.resize(PREFIX, b' ');
-    serde_json::to_writer(&mut line, &Record::of(event))?;
+    let mut record = Record::of(event);
+    record.had = marks.had;
+    record.gone = marks.gone.map(|gone| gone.0);
+    serde_json::to_writer(&mut line, &record)?;
     let checksum = checksum(&line[PREFIX..]);
     line[..checksum.len()].copy_from_slice(&checksum);
     line.push(b'\n');
     Ok(line)
 }
 
-/// Reads a journal's events, and whatever else is in it. What comes out is in order, and no two
-/// events have the same timestamp. A torn end is the last damage there is.
-pub(crate) fn recover(journal: &[u8]) -> (Vec<Event>, Vec<Damage>) {
-    let mut events: Vec<Event> = Vec::new();
-    let mut damage = Vec::new();
+/// Reads a journal's events, and whatever else is in it.
+pub(crate) fn recover(journal: &[u8]) -> Lines {
+    let mut lines = Lines::default();
     let mut offset = 0;
     for line in journal.split_inclusive(|byte| *byte == b'\n') {
-        match parse(line, events.last()) {
-            Ok(event) => events.push(event),
-            Err(fault) => damage.push(Damage { offset, length: line.len(), fault }),
+        match parse(line, lines.events.last()) {
+            Ok((event, marks)) => {
+                if lines.damage.last().is_some_and(|damage| damage.end() == offset) {
+                    // Whatever was there is earlier than this one.
+                    lines.gone = lines.gone.max(Timestamp(event.at.0.saturating_sub(1)));
+                }
+                lines.push(event, marks);
+            }
+            Err(fault) => lines.damage.push(Damage { offset, length: line.len(), fault }),
         }
         offset += line.len();
     }
-    (events, damage)
+    lines
 }
 
-fn parse(line: &[u8], before: Option<&Event>) -> Result<Event, Fault> {
+fn parse(line: &[u8], before: Option<&Event>) -> Result<(Event, Marks), Fault> {
     let line = line.strip_suffix(b"\n").ok_or(Fault::Torn)?;
     let (prefix, json) = line.split_at_checked(PREFIX).ok_or(Fault::Checksum)?;
     if prefix.strip_suffix(b" ") != Some(&checksum(json)) {
@@ -108,7 +174,13 @@ fn parse(line: &[u8], before: Option<&Event>) -> Result<Event, Fault> {
     let event = record.event().ok_or(Fault::Unknown)?;
     match before {
         Some(before) if event.at <= before.at => Err(Fault::OutOfOrder),
-        _ => Ok(event),
+        _ => Ok((event, record.marks())),
+    }
+}
+
+impl Damage {
+    pub(super) fn end(&self) -> usize {
+        self.offset + self.length
     }
 }
 
@@ -151,6 +223,16 @@ impl<'a> Record<'a> {
             plife: process.map(|(_, life)| life.0),
             code,
             signal,
+            had: None,
+            gone: None,
+        }
+    }
+
+    /// Marks of a time to come are none.
+    fn marks(&self) -> Marks {
+        Marks {
+            had: self.had.filter(|had| had.0 < had.1 && had.1 <= self.at),
+            gone: self.gone.filter(|gone| *gone <= self.at).map(Timestamp),
         }
     }
 
@@ -230,8 +312,9 @@ mod tests {
             let head = r#"{"at":1500000000000000001,"ns":"types","id":"web-1","life":7,"#;
             let line = line(&format!("{head}{text}}}"));
             let event = event(kind);
-            assert_eq!(String::from_utf8(encode(&event).unwrap()).unwrap(), line);
-            assert_eq!(recover(line.as_bytes()), (vec![event], vec![]));
+            assert_eq!(String::from_utf8(encode(&event, Marks::default()).unwrap()).unwrap(), line);
+            let lines = Lines { events: vec![event], ..Lines::default() };
+            assert_eq!(recover(line.as_bytes()), lines);
         }
     }
 
@@ -252,20 +335,62 @@ mod tests {
         ] {
             let line = line(json);
             let damage = Damage { offset: 0, length: line.len(), fault: Fault::Unknown };
-            assert_eq!(recover(line.as_bytes()), (vec![], vec![damage]), "{json}");
+            let lines = Lines { damage: vec![damage], ..Lines::default() };
+            assert_eq!(recover(line.as_bytes()), lines, "{json}");
         }
     }
 
     #[test]
     fn a_field_of_a_later_version_is_passed_over() {
         let line = line(r#"{"at":1,"more":[1],"ns":"types","id":"a","life":1,"type":"oom"}"#);
-        assert_eq!(recover(line.as_bytes()).0[0].kind, EventKind::OutOfMemory);
+        assert_eq!(recover(line.as_bytes()).events[0].kind, EventKind::OutOfMemory);
+    }
+
+    #[test]
+    fn marks_are_written_and_the_latest_count() {
+        let marks = |from, to, gone| Marks {
+            had: Some(Had(from, to)),
+            gone: Some(Timestamp(gone)).filter(|gone| gone.0 > 0),
+        };
+        let at = |at| Event { at: Timestamp(at), ..event(EventKind::Paused) };
+        let only = Marks { had: Some(Had::only(Timestamp(10))), gone: None };
+        let mut journal = Vec::new();
+        for (event, marks) in [
+            (at(10), only),
+            (at(20), Marks::default()),
+            (at(30), marks(20, 29, 5)),
+            (at(40), marks(20, 32, 0)),
+            (at(50), Marks::default()),
+        ] {
+            journal.extend(encode(&event, marks).unwrap());
+        }
+        let text = String::from_utf8(journal.clone()).unwrap();
+        assert!(
+            text.lines().nth(2).unwrap().ends_with(r#""type":"pause","had":[20,29],"gone":5}"#)
+        );
+        let had = |lines: &Lines| {
+            let had = lines.events.iter().filter(|event| lines.was_had(event));
+            had.map(|event| event.at.0).collect::<Vec<_>>()
+        };
+        let lines = recover(&journal);
+        assert_eq!((had(&lines), lines.gone), (vec![10, 30], Timestamp(5)));
+        // What was damaged is gone: the fourth line.
+        let fourth = text.match_indices('\n').nth(2).unwrap().0 + 20;
+        journal[fourth] ^= 1;
+        let lines = recover(&journal);
+        assert_eq!((had(&lines), lines.gone), (vec![10], Timestamp(49)));
+        for nonsense in [r#""had":[0,9]"#, r#""had":[1,1]"#, r#""gone":9"#] {
+            let json =
+                format!(r#"{{"at":1,"ns":"types","id":"a","life":1,"type":"oom",{nonsense}}}"#);
+            let lines = recover(line(&json).as_bytes());
+            assert_eq!((had(&lines), lines.gone), (vec![], Timestamp(0)), "{json}");
+        }
     }
 
     #[test]
     fn a_repeated_line_is_damage() {
-        let line = encode(&event(EventKind::Paused)).unwrap();
-        let (events, damage) = recover(&line.repeat(2));
+        let line = encode(&event(EventKind::Paused), Marks::default()).unwrap();
+        let Lines { events, damage, .. } = recover(&line.repeat(2));
         assert_eq!(events.len(), 1);
         let fault = Fault::OutOfOrder;
         assert_eq!(damage, [Damage { offset: line.len(), length: line.len(), fault }]);

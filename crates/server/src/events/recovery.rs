@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::{fmt, fs, io};
 
 use super::journal::{FILE, Journal};
-use super::record::{Damage, Fault, LAST_TIMESTAMP, recover};
+use super::record::{Damage, Fault, LAST_TIMESTAMP, Lines, recover};
 use super::since_epoch;
 use crate::domain::{Event, Timestamp};
 
@@ -56,17 +56,15 @@ pub(crate) enum JournalError {
 /// A journal to go on with.
 pub(super) struct Recovered {
     pub(super) journal: Journal,
-    pub(super) events: Vec<Event>,
+    pub(super) lines: Lines,
     /// No event of a former server is later.
     pub(super) last: Timestamp,
     pub(super) recovery: Recovery,
 }
 
 /// What is in the file.
-#[derive(Default)]
 struct Content {
-    events: Vec<Event>,
-    damage: Vec<Damage>,
+    lines: Lines,
     /// Where the last whole line ends.
     len: usize,
 }
@@ -77,19 +75,27 @@ pub(super) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let modified = modified(&path);
     let (content, quarantined) = match read(&path) {
         Ok(content) => (content, None),
-        Err(reason) => (Content::default(), Some(quarantine(&path, reason)?)),
+        Err(reason) => (Content::of(&[]), Some(quarantine(&path, reason)?)),
     };
-    let sound = quarantined.is_none() && content.damage.is_empty();
-    let last = last(&content.events, modified, sound);
-    let lines = content.events.len() + content.damage.len();
-    let journal = Journal::open(dir, kept, content.len as u64, lines)
+    let Content { mut lines, len } = content;
+    let damage = std::mem::take(&mut lines.damage);
+    let sound = quarantined.is_none() && damage.is_empty();
+    let last = last(&lines.events, modified, sound);
+    // A torn line is that of an event which nobody was told of, and whose cause is still there.
+    let ends_damaged = damage.last().is_some_and(|damage| damage.end() == len);
+    if quarantined.is_some() || ends_damaged {
+        lines.gone = last;
+    }
+    let events = lines.events.len();
+    let count = events + damage.len();
+    let journal = Journal::open(dir, kept, len as u64, count)
         .map_err(|source| JournalError::Open { path, source })?;
     if quarantined.is_some() {
         // Remembered there until an event says it.
         let _ = journal.file().set_modified(UNIX_EPOCH + Duration::from_nanos(last.0));
     }
-    let recovery = Recovery { events: content.events.len(), damage: content.damage, quarantined };
-    Ok(Recovered { journal, events: content.events, last, recovery })
+    let recovery = Recovery { events, damage, quarantined };
+    Ok(Recovered { journal, lines, last, recovery })
 }
 
 fn read(path: &Path) -> Result<Content, Unreadable> {
@@ -99,13 +105,20 @@ fn read(path: &Path) -> Result<Content, Unreadable> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(Unreadable::Io(error)),
     };
-    let (events, damage) = recover(&journal);
-    if events.is_empty() && !journal.is_empty() {
+    let content = Content::of(&journal);
+    if content.lines.events.is_empty() && !journal.is_empty() {
         return Err(Unreadable::NoEvent);
     }
-    let torn = damage.last().filter(|damage| damage.fault == Fault::Torn);
-    let len = torn.map_or(journal.len(), |torn| torn.offset);
-    Ok(Content { events, damage, len })
+    Ok(content)
+}
+
+impl Content {
+    fn of(journal: &[u8]) -> Self {
+        let lines = recover(journal);
+        let torn = lines.damage.last().filter(|damage| damage.fault == Fault::Torn);
+        let len = torn.map_or(journal.len(), |torn| torn.offset);
+        Self { lines, len }
+    }
 }
 
 /// The moment after which the next event is to be, whatever the clock says: that of the last event

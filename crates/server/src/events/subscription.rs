@@ -12,6 +12,8 @@ pub(crate) struct Subscription {
     pub(super) id: SubscriptionId,
     /// Where the log ended when this began.
     pub(super) stored_end: u64,
+    /// When the last event was that should be among the stored ones, and is not kept any more.
+    pub(super) missing: Option<Timestamp>,
 }
 
 /// The subscriber did not read for so long that events were let go of. It gets this once, where
@@ -21,9 +23,17 @@ pub(crate) struct Subscription {
 pub(crate) struct Lagged {
     /// The last event that was missed.
     pub(crate) resume_after: Timestamp,
+    /// Stored events were missed, and perhaps live ones.
+    pub(crate) in_replay: bool,
 }
 
 impl Subscription {
+    /// When the last event was that should be among the stored ones, and is not: it was let go of,
+    /// or was lost with a part of the journal.
+    pub(crate) fn missing(&self) -> Option<Timestamp> {
+        self.missing
+    }
+
     /// The next events, one at least; waits for them. Nothing is lost when the future is dropped.
     pub(crate) async fn next(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
         loop {
@@ -38,9 +48,14 @@ impl Subscription {
     }
 
     /// The next of the events that were in the log when the subscription began; none after the
-    /// last of them.
+    /// last of them, which the subscriber has had then.
     pub(crate) fn stored(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
-        self.log.ring().read(self.id, self.stored_end)
+        let mut ring = self.log.ring();
+        let batch = ring.read(self.id, self.stored_end)?;
+        if batch.is_empty() {
+            ring.has_stored(self.id);
+        }
+        Ok(batch)
     }
 }
 

@@ -47,7 +47,7 @@ fn append_one(log: &EventLog) -> (Event, bool) {
 fn the_reserve_is_used_then_events_wait() {
     with_small_disk("512k", |dir| {
         let log = open(dir, 500);
-        let mut live = log.subscribe(From::Now);
+        let mut live = log.subscribe(From::Now, None);
         let mut events = append(&log, 1);
         let filler = fill(dir);
         let reserve = dir.join("events.reserve");

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::record::{Damage, Fault, recover};
+use super::record::{Damage, Fault, Lines, Marks, recover};
 use super::recovery::{Quarantined, Unreadable};
 use super::tests::{append, container, exited, open, stored};
 use super::*;
@@ -18,7 +18,7 @@ fn journal(count: u8) -> (Vec<Event>, Vec<u8>, Vec<usize>) {
     for n in 0..count {
         let at = Timestamp(1_000 + u64::from(n) * 37);
         let event = Event { at, container: container("a"), life: Life(1), kind: exited(n) };
-        bytes.extend(record::encode(&event).unwrap());
+        bytes.extend(record::encode(&event, Marks::default()).unwrap());
         events.push(event);
         ends.push(bytes.len());
     }
@@ -133,7 +133,7 @@ proptest! {
             let end = bytes.len().min(at + scribble.len());
             bytes[at..end].copy_from_slice(&scribble[..end - at]);
         }
-        let (recovered, damage) = recover(&bytes);
+        let Lines { events: recovered, damage, .. } = recover(&bytes);
         let mut start = 0;
         for (event, end) in events.iter().zip(ends) {
             // A line begins after the end of the one before.
@@ -146,7 +146,7 @@ proptest! {
         prop_assert!(recovered.iter().all(|event| events.contains(event)));
         prop_assert!(recovered.is_sorted_by(|a, b| a.at < b.at));
         let lost: usize = damage.iter().map(|damage| damage.length).sum();
-        let left: usize = recovered.iter().map(|e| record::encode(e).unwrap().len()).sum();
+        let left: usize = recovered.iter().map(|e| record::encode(e, Marks::default()).unwrap().len()).sum();
         prop_assert_eq!(lost + left, bytes.len());
 
         let dir = directory(&bytes);
@@ -156,7 +156,7 @@ proptest! {
 
     #[test]
     fn anything_can_be_read(bytes in vec(any::<u8>(), 0..2000)) {
-        let (events, damage) = recover(&bytes);
+        let Lines { events, damage, .. } = recover(&bytes);
         prop_assert!(events.is_empty());
         prop_assert_eq!(damage.iter().map(|damage| damage.length).sum::<usize>(), bytes.len());
     }

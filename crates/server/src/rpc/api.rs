@@ -264,8 +264,7 @@ impl api_server::Api for Api {
         request: Request<types::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
-        let stream = events::stream(events, &request.into_inner(), &self.connections)?;
-        Ok(Response::new(stream))
+        Ok(events::stream(events, &request.into_inner(), &self.connections)?)
     }
 
     async fn stats(

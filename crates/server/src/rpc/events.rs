@@ -4,12 +4,15 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use gantry_api::types;
 use tokio_stream::Stream;
-use tonic::Status;
+use tonic::{
+    Response, Status,
+    metadata::{AsciiMetadataValue, MetadataMap},
+};
 
 use super::{convert, parse, status::BadField};
 use crate::{
     connection::{Connections, Follower},
-    domain::{ContainerId, Event},
+    domain::{ContainerId, Event, Timestamp},
     events::{EventLog, From, Lagged, Subscription},
 };
 
@@ -31,7 +34,7 @@ pub(super) fn stream(
     log: &EventLog,
     request: &types::EventsRequest,
     connections: &Connections,
-) -> Result<EventStream, BadField> {
+) -> Result<Response<EventStream>, BadField> {
     let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
     let timestamp = request.timestamp.map(convert::from_timestamp).transpose()?.flatten();
     let from = match timestamp {
@@ -41,17 +44,35 @@ pub(super) fn stream(
         }
         None => From::Now,
     };
+    let subscription = log.subscribe(from, only.clone());
+    let missing = subscription.missing();
     let reader = Reader {
-        subscription: log.subscribe(from),
+        subscription,
         only,
         stored_only: request.stored_only,
         _follower: (!request.stored_only).then(|| connections.follower()),
         batch: VecDeque::new(),
         ended: false,
     };
-    Ok(Box::pin(futures_util::stream::unfold(reader, |mut reader| async move {
+    let stream = futures_util::stream::unfold(reader, |mut reader| async move {
         reader.next().await.map(|item| (item, reader))
-    })))
+    });
+    let mut response: Response<EventStream> = Response::new(Box::pin(stream));
+    if let Some(until) = missing {
+        tell_missing(until, response.metadata_mut());
+    }
+    Ok(response)
+}
+
+/// Says that stored events up to then are not kept any more, in the log and in the answer's metadata.
+/// An error would help nobody: a daemon would ask for the same again, for ever.
+fn tell_missing(until: Timestamp, metadata: &mut MetadataMap) {
+    let until = convert::timestamp(until).to_string();
+    tracing::warn!(until, "a subscriber asks for events of which some are no longer kept");
+    // Digits and some signs of ASCII.
+    if let Ok(value) = AsciiMetadataValue::try_from(&*until) {
+        metadata.insert(gantry_api::EVENTS_MISSING_METADATA, value);
+    }
 }
 
 impl Reader {
@@ -68,26 +89,27 @@ impl Reader {
             match self.read().await {
                 Ok(batch) if batch.is_empty() => return None,
                 Ok(batch) => self.batch.extend(batch),
-                Err(status) => {
+                // It goes on with what there is, as it would if it asked again.
+                Err(lagged) if lagged.in_replay => {
+                    tracing::warn!(error = %lagged, "a subscriber does not read what is stored");
+                }
+                Err(lagged) => {
                     self.ended = true;
-                    return Some(Err(status));
+                    return Some(Err(too_far_behind(lagged)));
                 }
             }
         }
     }
 
     /// The next events; none at the end of the stream.
-    async fn read(&mut self) -> Result<Vec<Arc<Event>>, Status> {
-        let batch = if self.stored_only {
-            self.subscription.stored()
-        } else {
-            self.subscription.next().await
-        };
-        batch.map_err(|lagged: Lagged| {
-            let resume = convert::timestamp(lagged.resume_after);
-            Status::data_loss(format!(
-                "too far behind: events up to {resume} were missed; subscribe again from there"
-            ))
-        })
+    async fn read(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
+        if self.stored_only { self.subscription.stored() } else { self.subscription.next().await }
     }
+}
+
+fn too_far_behind(lagged: Lagged) -> Status {
+    let resume = convert::timestamp(lagged.resume_after);
+    Status::data_loss(format!(
+        "too far behind: events up to {resume} were missed; subscribe again from there"
+    ))
 }

@@ -1,0 +1,58 @@
+//! An event in memory, and whether anybody has had it.
+
+use std::sync::Arc;
+
+use super::ring::SubscriptionId;
+use crate::domain::{ContainerId, Event, EventKind};
+
+/// Later than every subscription.
+const UNTOLD: SubscriptionId = SubscriptionId::MAX;
+
+/// Every event has a place: a number that goes up by one.
+pub(super) struct Slot {
+    pub(super) place: u64,
+    pub(super) event: Arc<Event>,
+    /// The latest subscription there was when some subscriber had had the event.
+    told: SubscriptionId,
+}
+
+impl Slot {
+    /// An event that no subscriber has had, or one that an earlier server delivered.
+    pub(super) fn new(place: u64, event: Arc<Event>, told: bool) -> Self {
+        Self { place, event, told: if told { 0 } else { UNTOLD } }
+    }
+
+    fn is_exit(&self) -> bool {
+        matches!(self.event.kind, EventKind::Exited { .. })
+    }
+
+    /// An exit that no subscriber has had.
+    pub(super) fn is_untold_exit(&self) -> bool {
+        self.told == UNTOLD && self.is_exit()
+    }
+
+    /// An exit that a subscriber has had.
+    pub(super) fn is_told_exit(&self) -> bool {
+        self.told != UNTOLD && self.is_exit()
+    }
+
+    /// An exit that no subscriber had had when this subscription began.
+    pub(super) fn is_untold_exit_for(&self, subscription: SubscriptionId) -> bool {
+        self.told >= subscription && self.is_exit()
+    }
+
+    /// Notes that a subscriber has had the event: whether that is news.
+    pub(super) fn tell(&mut self, only: Option<&ContainerId>, latest: SubscriptionId) -> bool {
+        let is_news =
+            self.told == UNTOLD && only.is_none_or(|only| self.event.container.id == *only);
+        if is_news {
+            self.told = latest;
+        }
+        is_news
+    }
+
+    /// Notes that a subscriber that should have had it has not.
+    pub(super) fn untell(&mut self) {
+        self.told = UNTOLD;
+    }
+}
