@@ -70,7 +70,7 @@ fn with_hint(error: &Error) -> String {
         ErrorKind::PermissionDenied(_) => " (may this user use gantryd?)",
         _ => "",
     };
-    format!("{error}{hint}")
+    format!("{error:#}{hint}")
 }
 
 /// The exit status of a process that ran.

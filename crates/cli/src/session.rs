@@ -245,7 +245,7 @@ async fn feed(mut process: Stdin, visit: bool) {
         }
     }
     if !visit && let Err(error) = process.close().await {
-        eprintln!("gantry: {error}");
+        eprintln!("gantry: {error:#}");
     }
 }
 
@@ -284,7 +284,7 @@ async fn resize(process: &Process) {
 /// Tells what went wrong, unless it is only that the process has just ended.
 fn tell(result: Result<(), Error>) {
     match result {
-        Err(error) if !error.is_gone() => eprintln!("gantry: {error}"),
+        Err(error) if !error.is_gone() => eprintln!("gantry: {error:#}"),
         _ => {}
     }
 }

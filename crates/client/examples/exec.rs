@@ -16,7 +16,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let client = Client::connect(socket, Duration::from_secs(5)).await?;
     let name = format!("example-{}", std::process::id());
     let exec = client.container(&id).exec_like_init(&name, args.collect()).await?;
-    let mut process = exec.stdin(Stdio::Pipe).stdout(Stdio::Pipe).start().await?;
+    let process = exec.stdin(Stdio::Pipe).stdout(Stdio::Pipe).start().await?;
 
     let streams = process.take_stdio();
     if let Some(mut stdin) = streams.stdin {

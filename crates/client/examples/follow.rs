@@ -9,7 +9,8 @@ use gantry_client::{Client, EventFollower, EventHandler, EventKind, StateChange}
 struct Printer;
 
 impl EventHandler for Printer {
-    async fn handle(&self, StateChange { event, out_of_memory }: StateChange) {
+    async fn handle(&self, change: StateChange) {
+        let StateChange { event, out_of_memory, .. } = change;
         match event.kind {
             EventKind::Exited { process, status } => {
                 let why = if out_of_memory { ", out of memory" } else { "" };

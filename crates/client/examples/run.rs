@@ -22,7 +22,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let client = Client::connect(socket, Duration::from_secs(5)).await?;
     let create = client.create(&id, &bundle).spec(spec);
-    let mut container = create.stdout(Stdio::Pipe).stderr(Stdio::Pipe).start().await?;
+    let container = create.stdout(Stdio::Pipe).stderr(Stdio::Pipe).start().await?;
 
     let streams = container.take_stdio();
     if let (Some(mut out), Some(mut err)) = (streams.stdout, streams.stderr) {

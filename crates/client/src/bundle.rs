@@ -78,7 +78,7 @@ impl Drop for Bundle {
 fn write_config(dir: &Path, spec: &Spec) -> Result<()> {
     let path = dir.join(CONFIG);
     let text = serde_json::to_vec(spec).map_err(|error| {
-        let kind = ErrorKind::Spec { path: path.clone(), message: error.to_string() };
+        let kind = ErrorKind::Spec { path: path.clone(), source: error.into() };
         Error::new("write config", kind)
     })?;
     let temporary = dir.join(".config.json.new");
@@ -125,7 +125,7 @@ pub(crate) fn wants_terminal(dir: &Path) -> Result<bool> {
     let path = dir.join(CONFIG);
     let text = fs::read(&path).map_err(|e| Error::io("read config", &path, e))?;
     let config: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
-        Error::new("read config", ErrorKind::Spec { path, message: error.to_string() })
+        Error::new("read config", ErrorKind::Spec { path, source: error.into() })
     })?;
     Ok(config["process"]["terminal"].as_bool().unwrap_or_default())
 }

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use gantry_api::types;
 
-use crate::{connection::Operation, container::Container, error::Result, wire};
+use crate::{call::Operation, connection::Api, container::Container, error::Result, wire};
 
 /// Writing gigabytes of memory takes its time.
 const CHECKPOINT_DEADLINE: Duration = Duration::from_secs(15 * 60);
@@ -22,9 +22,9 @@ impl Container {
             checkpoint: Some(checkpoint),
             checkpoint_dir: optional_path(dir)?,
         };
-        let mut api = self.api();
-        let call = async move { api.create_checkpoint(request).await };
-        Operation::new(name).within(CHECKPOINT_DEADLINE).run(call).await.map(drop)
+        let operation = Operation::once(name).within(CHECKPOINT_DEADLINE);
+        let create = |mut api: Api, request| async move { api.create_checkpoint(request).await };
+        self.connection().call(operation, request, create).await.map(drop)
     }
 
     /// Its checkpoints in `dir`, or in `<bundle>/checkpoints`.
@@ -33,10 +33,10 @@ impl Container {
             id: self.id().to_owned(),
             checkpoint_dir: optional_path(dir)?,
         };
-        let operation = Operation::new(format!("list the checkpoints of container {}", self.id()));
-        let mut api = self.api();
-        let call = async move { api.list_checkpoint(request).await };
-        Ok(operation.run(call).await?.checkpoints)
+        let name = format!("list the checkpoints of container {}", self.id());
+        let list = |mut api: Api, request| async move { api.list_checkpoint(request).await };
+        let listed = self.connection().call(Operation::repeatable(name), request, list).await?;
+        Ok(listed.checkpoints)
     }
 
     /// Removes a checkpoint from `dir`, or from `<bundle>/checkpoints`.
@@ -46,10 +46,9 @@ impl Container {
             name: name.to_owned(),
             checkpoint_dir: optional_path(dir)?,
         };
-        let operation = format!("delete checkpoint {name} of container {}", self.id());
-        let mut api = self.api();
-        let call = async move { api.delete_checkpoint(request).await };
-        Operation::new(operation).run(call).await.map(drop)
+        let name = format!("delete checkpoint {name} of container {}", self.id());
+        let delete = |mut api: Api, request| async move { api.delete_checkpoint(request).await };
+        self.connection().call(Operation::once(name), request, delete).await.map(drop)
     }
 }
 

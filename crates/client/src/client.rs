@@ -5,16 +5,38 @@ use std::{path::Path, sync::Arc, time::Duration};
 use gantry_api::types;
 
 use crate::{
-    connection::{Connection, Operation},
+    call::Operation,
+    connect::ClientBuilder,
+    connection::{Api, Connection},
     container::Container,
     create::ContainerBuilder,
     error::Result,
-    event::{EventFilter, EventStream},
+    event::EventFilter,
+    event_stream::EventStream,
     exits::Exits,
     state::{all_containers, find_container},
 };
 
 /// A client of one server. Cheap to clone; all clones share one connection.
+///
+/// # When the server is away
+///
+/// A server that is restarted makes calls late, and not fail, as long as it is back within the
+/// client's patience:
+///
+/// - What only asks (state, statistics, version, lists of checkpoints, what waiting and attaching
+///   ask) or says the same when it is said twice (a limit, a window's size, the end of the input) is
+///   asked again when the connection was lost.
+/// - Everything else (signals, pauses, checkpoints) is repeated only where it was certainly not sent:
+///   there was no connection, or the call was not on it yet. Else the error is
+///   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and whether it was carried out is not
+///   known.
+/// - The start of a container or a process whose answer was lost is looked for in the server's state
+///   and events, and made again if it never happened: see
+///   [`ContainerBuilder::start`](crate::ContainerBuilder::start).
+/// - A stream of events gives an error and goes on; waiting for an exit just goes on.
+///
+/// Attempts follow each other after pauses of 20 ms, doubled up to 2 s.
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(crate) connection: Connection,
@@ -23,6 +45,7 @@ pub struct Client {
 
 /// Version of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ServerVersion {
     /// Incompatible changes.
     pub major: u32,
@@ -40,16 +63,36 @@ impl Client {
     /// Waits up to `patience` for a server that does not listen, both here and in later calls:
     /// where the server is restarted calls are late but do not fail.
     pub async fn connect(address: impl AsRef<Path>, patience: Duration) -> Result<Client> {
-        let connection = Connection::open(address.as_ref(), patience).await?;
-        Ok(Client { connection, exits: Arc::default() })
+        Client::builder().patience(patience).connect(address).await
+    }
+
+    /// For a connection of the caller's own making, or with other limits than the default.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(connection: Connection) -> Client {
+        Client { connection, exits: Arc::default() }
+    }
+
+    /// The same client, on the same connection, whose calls may take this long, repetitions
+    /// included; then they end with
+    /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded).
+    ///
+    /// Default: 150 s, which is longer than gantryd gives a runtime, so that its own error comes
+    /// first; for a checkpoint 15 minutes. Streams and waiting for an exit take as long as they take.
+    #[must_use]
+    pub fn with_call_timeout(&self, timeout: Duration) -> Client {
+        let (connection, exits) = (self.connection.clone().within(timeout), self.exits.clone());
+        Client { connection, exits }
     }
 
     /// The server's version.
     pub async fn server_version(&self) -> Result<ServerVersion> {
+        let operation = Operation::repeatable("ask for the server's version");
         let request = types::GetServerVersionRequest {};
-        let mut api = self.connection.api();
-        let call = async move { api.get_server_version(request).await };
-        let version = Operation::new("ask for the server's version").run(call).await?;
+        let ask = |mut api: Api, request| async move { api.get_server_version(request).await };
+        let version = self.connection.call(operation, request, ask).await?;
         let types::GetServerVersionResponse { major, minor, patch, revision } = version;
         Ok(ServerVersion { major, minor, patch, revision })
     }

@@ -1,29 +1,49 @@
-//! One connection to the server: opens it, opens it again, and gives every call a deadline.
+//! One connection to the server: opens it, and opens it again.
 
 use std::{
     future::Future,
     io,
     path::{Path, PathBuf},
-    pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
 use gantry_api::types::api_client::ApiClient;
 use hyper_util::rt::TokioIo;
-use tokio::{net::UnixStream, time};
-use tonic::{
-    Response, Status,
-    transport::{Channel, Endpoint, Uri},
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time,
 };
+use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::{
     backoff::Backoff,
     error::{Error, ErrorKind, Result},
-    status::classify,
 };
 
 /// Longer than the server's own deadline for a start, so that its better error comes first.
 const CALL_DEADLINE: Duration = Duration::from_secs(150);
+
+/// Enough for a restart by a service manager.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The contract's stub.
+pub(crate) type Api = ApiClient<Channel>;
+
+/// What calls put up with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// With an absent server.
+    pub(crate) patience: Duration,
+    /// With a server that does not answer, if the caller has a say.
+    pub(crate) call_timeout: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { patience: PATIENCE, call_timeout: None }
+    }
+}
 
 /// The state of thousands of containers, environments included, exceeds tonic's 4 MiB.
 const LARGEST_MESSAGE: usize = 256 << 20;
@@ -32,72 +52,58 @@ const LARGEST_MESSAGE: usize = 256 << 20;
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     channel: Channel,
+    limits: Limits,
 }
 
 impl Connection {
-    /// Waits up to `patience` for the server, now and whenever it is away later.
-    pub(crate) async fn open(address: &Path, patience: Duration) -> Result<Connection> {
-        let address = socket_path(address);
-        let operation = format!("connect to {}", address.display());
-        let connector = tower::service_fn(move |_: Uri| dial(address.clone(), patience));
+    /// Waits for the server, now and whenever it is away later.
+    pub(crate) async fn open<F, S>(
+        operation: impl Into<String>,
+        connector: impl Fn() -> F + Send + Sync + 'static,
+        limits: Limits,
+    ) -> Result<Connection>
+    where
+        F: Future<Output = io::Result<S>> + Send + 'static,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connector = Arc::new(connector);
+        let dial = move |_: Uri| dial(Arc::clone(&connector), limits.patience);
         // The name is never resolved; a URI needs one, and Go servers want a valid :authority.
         let endpoint = Endpoint::from_static("http://localhost");
-        match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => Ok(Connection { channel }),
-            Err(error) => Err(Error::new(operation, connect_failure(&error))),
+        match endpoint.connect_with_connector(tower::service_fn(dial)).await {
+            Ok(channel) => Ok(Connection { channel, limits }),
+            Err(error) => Err(connect_failure(operation, error)),
         }
+    }
+
+    pub(crate) fn over(channel: Channel, limits: Limits) -> Connection {
+        Connection { channel, limits }
+    }
+
+    pub(crate) fn within(self, call_timeout: Duration) -> Connection {
+        let limits = Limits { call_timeout: Some(call_timeout), ..self.limits };
+        Connection { limits, ..self }
     }
 
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()
     }
 
-    pub(crate) fn api(&self) -> ApiClient<Channel> {
+    pub(crate) fn api(&self) -> Api {
         ApiClient::new(self.channel()).max_decoding_message_size(LARGEST_MESSAGE)
     }
-}
 
-/// What a call does, for its errors, and how long that may take.
-pub(crate) struct Operation<'a> {
-    name: String,
-    /// The program that it starts.
-    command: Option<&'a str>,
-    deadline: Duration,
-}
-
-impl<'a> Operation<'a> {
-    pub(crate) fn new(name: impl Into<String>) -> Operation<'a> {
-        Operation { name: name.into(), command: None, deadline: CALL_DEADLINE }
+    pub(crate) fn patience(&self) -> Duration {
+        self.limits.patience
     }
 
-    pub(crate) fn starts(self, command: Option<&'a str>) -> Operation<'a> {
-        Operation { command, ..self }
-    }
-
-    pub(crate) fn within(self, deadline: Duration) -> Operation<'a> {
-        Operation { deadline, ..self }
-    }
-
-    /// Runs the call to its end or deadline. Boxed, as tonic's futures are several KiB.
-    pub(crate) fn run<T>(
-        self,
-        call: impl Future<Output = std::result::Result<Response<T>, Status>> + Send + 'a,
-    ) -> Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>> {
-        Box::pin(async move {
-            let kind = match time::timeout(self.deadline, call).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => classify(&status, self.command),
-                Err(_) => {
-                    let message = format!("no answer within {} s", self.deadline.as_secs());
-                    ErrorKind::DeadlineExceeded(message)
-                }
-            };
-            Err(Error::new(self.name, kind))
-        })
+    /// What the caller has set, or the default of the operation, or that of all.
+    pub(crate) fn deadline(&self, of_operation: Option<Duration>) -> Duration {
+        self.limits.call_timeout.or(of_operation).unwrap_or(CALL_DEADLINE)
     }
 }
 
-fn socket_path(address: &Path) -> PathBuf {
+pub(crate) fn socket_path(address: &Path) -> PathBuf {
     match address.to_str().and_then(|a| a.strip_prefix("unix://")) {
         Some(path) => PathBuf::from(path),
         None => address.to_owned(),
@@ -105,12 +111,15 @@ fn socket_path(address: &Path) -> PathBuf {
 }
 
 /// Connects, waiting for a server that does not listen yet.
-async fn dial(address: PathBuf, patience: Duration) -> io::Result<TokioIo<UnixStream>> {
+async fn dial<F, S>(connector: Arc<impl Fn() -> F>, patience: Duration) -> io::Result<TokioIo<S>>
+where
+    F: Future<Output = io::Result<S>>,
+{
     // None: the end of time.
     let deadline = time::Instant::now().checked_add(patience);
     let mut backoff = Backoff::new();
     loop {
-        match UnixStream::connect(&address).await {
+        match connector().await {
             Ok(stream) => return Ok(TokioIo::new(stream)),
             Err(error) if is_absent(&error) => {
                 let next = time::Instant::now() + backoff.next();
@@ -130,20 +139,25 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | ConnectionRefused | WouldBlock)
 }
 
-fn connect_failure(error: &tonic::transport::Error) -> ErrorKind {
-    let mut cause: &dyn std::error::Error = error;
+fn connect_failure(operation: impl Into<String>, error: tonic::transport::Error) -> Error {
+    let mut cause: &dyn std::error::Error = &error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
-        Some(io::ErrorKind::PermissionDenied) => ErrorKind::PermissionDenied(cause.to_string()),
-        _ => ErrorKind::Unavailable(cause.to_string()),
-    }
+    let kind = match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+        Some(io::ErrorKind::PermissionDenied) => {
+            ErrorKind::PermissionDenied("not allowed to connect".to_owned())
+        }
+        _ => ErrorKind::Unavailable("no connection".to_owned()),
+    };
+    Error::new(operation, kind).caused_by(error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
+    use tokio::net::UnixStream;
 
     #[test]
     fn an_address_may_carry_its_scheme() {
@@ -156,8 +170,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let patience = Duration::from_millis(60);
         let begun = time::Instant::now();
-        let error = Connection::open(&dir.path().join("none.sock"), patience).await.unwrap_err();
+        let path = dir.path().join("none.sock");
+        let client = Client::builder().patience(patience).connect(&path).await;
+        let error = client.unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+        assert!(format!("{error:#}").ends_with(": No such file or directory (os error 2)"));
         assert!(begun.elapsed() >= Duration::from_millis(20));
         assert!(begun.elapsed() < Duration::from_secs(2));
     }
@@ -166,7 +183,9 @@ mod tests {
     async fn a_server_that_comes_late_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("late.sock");
-        let dialling = tokio::spawn(dial(path.clone(), Duration::from_secs(10)));
+        let socket = path.clone();
+        let connector = Arc::new(move || UnixStream::connect(socket.clone()));
+        let dialling = tokio::spawn(dial(connector, Duration::from_secs(10)));
         time::sleep(Duration::from_millis(50)).await;
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
         dialling.await.unwrap().unwrap();

@@ -1,19 +1,19 @@
 //! A handle on one container.
 
-use std::path::{Path, PathBuf};
-
-use gantry_api::{
-    INIT,
-    types::{self, api_client::ApiClient},
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use gantry_api::{INIT, types};
 use oci_spec::runtime::Process as ProcessSpec;
 use tokio::time;
-use tonic::transport::Channel;
 
 use crate::{
     bundle,
+    call::Operation,
     client::Client,
-    connection::Operation,
+    connection::{Api, Connection},
     error::{Error, ErrorKind, Result},
     event::{self, EventFilter, EventKind},
     exec::ExecBuilder,
@@ -28,7 +28,10 @@ use crate::{
 const EVENT_DEADLINE: time::Duration = time::Duration::from_secs(10);
 
 /// A container. Dropping the handle leaves the container alone.
-#[derive(Debug)]
+///
+/// Clones are handles on the same container: each of them can wait, and every wait is told the exit.
+/// They share the ends of the pipes, which whoever takes them first has.
+#[derive(Debug, Clone)]
 pub struct Container {
     init: Process,
     bundle: Option<PathBuf>,
@@ -47,8 +50,8 @@ impl Container {
         &self.init.client
     }
 
-    pub(crate) fn api(&self) -> ApiClient<Channel> {
-        self.client().connection.api()
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.client().connection
     }
 
     /// Its id.
@@ -61,13 +64,8 @@ impl Container {
         &self.init
     }
 
-    /// Its first process, to take the streams from.
-    pub fn init_mut(&mut self) -> &mut Process {
-        &mut self.init
-    }
-
     /// Hands out the ends of its first process's pipes; the second time there are none.
-    pub fn take_stdio(&mut self) -> ProcessStdio {
+    pub fn take_stdio(&self) -> ProcessStdio {
         self.init.take_stdio()
     }
 
@@ -139,7 +137,7 @@ impl Container {
             ..Default::default()
         };
         let operation = format!("set container {} {status}", self.id());
-        self.update_container(operation.clone(), request).await?;
+        self.update_container(Operation::once(&*operation), request).await?;
         let sent = time::timeout(EVENT_DEADLINE, self.event_since(since, awaited)).await;
         sent.unwrap_or_else(|_| {
             let message = "done, but its event did not come".to_owned();
@@ -167,17 +165,17 @@ impl Container {
             resources: Some(resources),
             ..Default::default()
         };
-        self.update_container(format!("update container {}", self.id()), request).await
+        let operation = format!("update container {}", self.id());
+        self.update_container(Operation::repeatable(operation), request).await
     }
 
     async fn update_container(
         &self,
-        operation: String,
+        operation: Operation<'_>,
         request: types::UpdateContainerRequest,
     ) -> Result<()> {
-        let mut api = self.api();
-        let call = async move { api.update_container(request).await };
-        Operation::new(operation).run(call).await.map(drop)
+        let update = |mut api: Api, request| async move { api.update_container(request).await };
+        self.connection().call(operation, request, update).await.map(drop)
     }
 
     /// Removes config.json, the pipes of its first process and, if nothing else is in it, the
@@ -199,7 +197,7 @@ pub(crate) fn detached_process(client: &Client, container: &str, process: &str) 
         key: Key { container: container.to_owned(), process: process.to_owned() },
         pid: None,
         exit: None,
-        stdio: ProcessStdio::default(),
+        stdio: Arc::default(),
         pipe_dir: None,
     }
 }

@@ -10,13 +10,15 @@ use oci_spec::runtime::Spec;
 
 use crate::{
     bundle::{self, Bundle},
+    call::Operation,
     client::Client,
-    connection::Operation,
+    connection::Api,
     container::Container,
     error::{Error, ErrorKind, Result},
     exits::Key,
     signal::Signal,
     start::Start,
+    start_call::StartCall,
     state::find_container,
     stdio::{ProcessStdio, Stdio, Streams},
     wire,
@@ -30,6 +32,7 @@ pub struct ContainerBuilder {
     bundle: PathBuf,
     spec: Option<Spec>,
     streams: Streams,
+    at_most_once: bool,
     request: CreateContainerRequest,
 }
 
@@ -40,6 +43,7 @@ impl ContainerBuilder {
             bundle: bundle.to_owned(),
             spec: None,
             streams: Streams::default(),
+            at_most_once: false,
             request: CreateContainerRequest { id: id.to_owned(), ..Default::default() },
         }
     }
@@ -114,7 +118,21 @@ impl ContainerBuilder {
         Ok(self)
     }
 
+    /// Does not start the program again where the connection was lost and the server, back again,
+    /// knows nothing of it: the program may have run for a moment. The error is
+    /// [`ErrorKind::Unavailable`] then, and nothing is left.
+    pub fn at_most_once(mut self) -> Self {
+        self.at_most_once = true;
+        self
+    }
+
     /// Creates the container and starts its first process.
+    ///
+    /// If the answer is lost with the connection, the server is asked for the container and its
+    /// events, for as long as the client's patience lasts: a container that was started is taken as it
+    /// is, and one that never was is created again (but see [`Self::at_most_once`]). A server that is
+    /// killed in the middle of a start removes what it was starting when it comes back, so that the
+    /// program then runs a second time, after a moment's first run that nobody was told of.
     ///
     /// If that fails everything is as before. Run the future to its end: when it is dropped, what
     /// was prepared is removed although the server may still be starting the container.
@@ -129,11 +147,13 @@ impl ContainerBuilder {
         }
         let bundle = self.write_bundle().await?;
         let key = Key { container: self.request.id.clone(), process: INIT.to_owned() };
-        let start = Start::prepare(&self.client, key, &self.bundle, &mut self.streams)?;
+        let start = Start::prepare(&self.client, key.clone(), &self.bundle, &mut self.streams)?;
         self.request.stdin.clone_from(&start.paths.stdin);
         self.request.stdout.clone_from(&start.paths.stdout);
         self.request.stderr.clone_from(&start.paths.stderr);
-        let pid = match call(&self.client, &self.request, command.as_deref()).await {
+        let (client, at_most_once) = (&self.client, self.at_most_once);
+        let call = || create(client, &self.request, command.as_deref());
+        let pid = match (StartCall { client, key: &key, at_most_once }).run(call).await {
             Ok(pid) => pid,
             Err(error) => {
                 if error.is_ambiguous() {
@@ -184,15 +204,14 @@ async fn refuse_living(client: &Client, id: &str) -> Result<()> {
     Err(Error::new(format!("create container {id}"), ErrorKind::AlreadyExists(message)))
 }
 
-async fn call(
+async fn create(
     client: &Client,
     request: &CreateContainerRequest,
     command: Option<&str>,
 ) -> Result<Option<u32>> {
-    let operation = format!("create container {}", request.id);
-    let (mut api, request) = (client.connection.api(), request.clone());
-    let call = async move { api.create_container(request).await };
-    let created = Operation::new(operation).starts(command).run(call).await?;
+    let operation = Operation::once(format!("create container {}", request.id)).starts(command);
+    let create = |mut api: Api, request| async move { api.create_container(request).await };
+    let created = client.connection.call(operation, request.clone(), create).await?;
     let init = created.container.and_then(|c| c.processes.into_iter().next());
     Ok(init.map(|process| process.system_pid))
 }

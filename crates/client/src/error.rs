@@ -5,22 +5,63 @@ use std::{fmt, io, path::PathBuf};
 /// What every call of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What an error was caused by.
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// A failed operation: which one, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("{operation}: {kind}")]
+///
+/// Shown with `{}` it says that much; with `{:#}` what caused it follows, down to the operating
+/// system's words, as a person wants to read it. The causes are its
+/// [`source`](std::error::Error::source) and the sources of that.
+#[derive(Debug)]
 pub struct Error {
     operation: String,
-    // Not a `source`: its text is already in the message.
     kind: Box<ErrorKind>,
+    cause: Option<Cause>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.operation, self.kind)?;
+        if f.alternate() { write_causes(self, f) } else { Ok(()) }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.cause {
+            Some(cause) => Some(&**cause),
+            None => std::error::Error::source(&*self.kind),
+        }
+    }
+}
+
+/// Some errors of libraries repeat the words of their source, which a reader needs only once.
+fn write_causes(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut told = String::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if words != told {
+            write!(f, ": {words}")?;
+        }
+        told = words;
+        next = cause.source();
+    }
+    Ok(())
 }
 
 impl Error {
     pub(crate) fn new(operation: impl Into<String>, kind: ErrorKind) -> Error {
-        Error { operation: operation.into(), kind: Box::new(kind) }
+        Error { operation: operation.into(), kind: Box::new(kind), cause: None }
     }
 
     pub(crate) fn io(operation: &str, path: impl Into<PathBuf>, source: io::Error) -> Error {
         Error::new(operation, ErrorKind::Io { path: path.into(), source })
+    }
+
+    pub(crate) fn caused_by(self, cause: impl Into<Cause>) -> Error {
+        Error { cause: Some(cause.into()), ..self }
     }
 
     /// What was being done, for people: "create container web".
@@ -57,7 +98,7 @@ impl Error {
     }
 }
 
-/// Why an operation failed. The texts are the server's own.
+/// Why an operation failed. The texts are the server's own, unless there was no answer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -72,6 +113,7 @@ pub enum ErrorKind {
     AlreadyExists(String),
     /// A field of the request is malformed.
     #[error("{message}{}", Violations(violations))]
+    #[non_exhaustive]
     InvalidArgument {
         /// The server's words.
         message: String,
@@ -89,6 +131,7 @@ pub enum ErrorKind {
     Busy(String),
     /// The runtime refused or failed.
     #[error("{message}")]
+    #[non_exhaustive]
     RuntimeFailed {
         /// The runtime's own words.
         message: String,
@@ -109,6 +152,7 @@ pub enum ErrorKind {
     EventsLost(String),
     /// Anything else that the server reported.
     #[error("{message} ({code})")]
+    #[non_exhaustive]
     Server {
         /// Name of the gRPC status code.
         code: &'static str,
@@ -116,25 +160,28 @@ pub enum ErrorKind {
         message: String,
     },
     /// A file, pipe or socket on this side.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
+    #[non_exhaustive]
     Io {
         /// What was operated on.
         path: PathBuf,
         /// The operating system's answer.
         source: io::Error,
     },
-    /// A configuration that cannot be written or read.
-    #[error("{}: {message}", path.display())]
+    /// A config.json, or a file of an event follower, that cannot be made or understood.
+    #[error("{}", path.display())]
+    #[non_exhaustive]
     Spec {
-        /// The config.json.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        message: String,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
 /// One malformed field of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FieldViolation {
     /// Name of the field.
     pub field: String,
@@ -148,5 +195,41 @@ struct Violations<'a>(&'a [FieldViolation]);
 impl fmt::Display for Violations<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|v| write!(f, " [{}: {}]", v.field, v.description))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(error: &Error) -> Vec<String> {
+        let mut words = vec![error.to_string()];
+        let mut next = std::error::Error::source(error);
+        while let Some(error) = next {
+            words.push(error.to_string());
+            next = error.source();
+        }
+        words
+    }
+
+    #[test]
+    fn no_error_repeats_what_its_source_says() {
+        let full = || io::Error::from_raw_os_error(28);
+        let words = full().to_string();
+        let file = Error::io("write config", "/run/web/config.json", full());
+        assert_eq!(chain(&file), ["write config: /run/web/config.json", &words]);
+        assert_eq!(format!("{file:#}"), format!("write config: /run/web/config.json: {words}"));
+
+        let gone = Error::new("list containers", ErrorKind::Unavailable("no answer".into()));
+        assert_eq!(chain(&gone), ["list containers: no answer"]);
+        let gone = gone.caused_by(full());
+        assert_eq!(chain(&gone), ["list containers: no answer", &words]);
+    }
+
+    #[test]
+    fn words_that_a_library_repeats_are_shown_once() {
+        let cause = tonic::ConnectError(Box::new(io::Error::from_raw_os_error(111)));
+        let gone = Error::new("a", ErrorKind::Unavailable("no server".into())).caused_by(cause);
+        assert_eq!(format!("{gone:#}"), "a: no server: Connection refused (os error 111)");
     }
 }

@@ -1,21 +1,8 @@
-//! Events as a daemon sees them, and a stream of them that survives a restart of the server.
+//! Events as a daemon sees them.
 
 use std::{cmp::Ordering, time::SystemTime};
 
-use gantry_api::{
-    Timestamp, event_type,
-    types::{self, EventsRequest},
-};
-use tonic::Streaming;
-
-use crate::{
-    backoff::Backoff,
-    connection::Connection,
-    error::{Error, ErrorKind, Result},
-    status::classify,
-};
-
-const OPERATION: &str = "follow events";
+use gantry_api::{Timestamp, event_type, types};
 
 /// Before every event.
 pub(crate) const BEGINNING: Timestamp = Timestamp { seconds: 0, nanos: 0 };
@@ -30,6 +17,7 @@ pub(crate) fn compare(a: &Timestamp, b: &Timestamp) -> Ordering {
 
 /// Something that happened to a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Event {
     /// Id of the container.
     pub container: String,
@@ -67,6 +55,13 @@ pub enum EventKind {
     Other(String),
 }
 
+impl Event {
+    /// For the tests of what takes one.
+    pub fn new(container: impl Into<String>, kind: EventKind, time: Timestamp) -> Event {
+        Event { container: container.into(), kind, time }
+    }
+}
+
 impl From<types::Event> for Event {
     fn from(event: types::Event) -> Event {
         let kind = match event.r#type.as_str() {
@@ -83,8 +78,9 @@ impl From<types::Event> for Event {
     }
 }
 
-/// Which events to read.
+/// Which events to read: of all containers and from now on, unless something else is said.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct EventFilter {
     /// Only events strictly later than this. Default: now.
     pub since: Option<Timestamp>,
@@ -94,82 +90,27 @@ pub struct EventFilter {
     pub stored_only: bool,
 }
 
-/// A stream of events without gap or repeat, across restarts of the server too.
-///
-/// After an error the stream can still be used: the next call waits a little, connects again and
-/// goes on behind the last event that was returned.
-#[derive(Debug)]
-pub struct EventStream {
-    connection: Connection,
-    request: EventsRequest,
-    stream: Option<Streaming<types::Event>>,
-    failed: bool,
-    backoff: Backoff,
-}
-
-impl EventStream {
-    pub(crate) fn new(connection: Connection, filter: EventFilter) -> EventStream {
-        let request = EventsRequest {
-            // Always given: a subscription without one would begin whenever it reaches the server.
-            timestamp: Some(filter.since.unwrap_or_else(now)),
-            stored_only: filter.stored_only,
-            id: filter.container.unwrap_or_default(),
-        };
-        EventStream { connection, request, stream: None, failed: false, backoff: Backoff::new() }
+impl EventFilter {
+    /// Only events strictly later than this.
+    #[must_use]
+    pub fn since(mut self, time: Timestamp) -> Self {
+        self.since = Some(time);
+        self
     }
 
-    /// The next event; `None` at the end of the stored ones, when only those were asked for.
-    pub async fn next(&mut self) -> Result<Option<Event>> {
-        if self.failed {
-            self.backoff.wait().await;
-            self.failed = false;
-        }
-        let next = self.receive().await;
-        if next.is_err() {
-            self.stream = None;
-            self.failed = true;
-        }
-        next
+    /// Only events of this container.
+    #[must_use]
+    pub fn container(mut self, id: impl Into<String>) -> Self {
+        self.container = Some(id.into());
+        self
     }
 
-    async fn receive(&mut self) -> Result<Option<Event>> {
-        let failed = |status| Error::new(OPERATION, classify(&status, None));
-        let stream = match &mut self.stream {
-            Some(stream) => stream,
-            None => {
-                let answer = self.connection.api().events(self.request.clone()).await;
-                self.stream.insert(answer.map_err(failed)?.into_inner())
-            }
-        };
-        match stream.message().await.map_err(failed)? {
-            Some(event) => {
-                let event = Event::from(event);
-                self.request.timestamp = Some(event.time);
-                self.backoff.reset();
-                Ok(Some(event))
-            }
-            None if self.request.stored_only => Ok(None),
-            None => {
-                let message = "the server ended the stream".to_owned();
-                Err(Error::new(OPERATION, ErrorKind::Unavailable(message)))
-            }
-        }
+    /// End after the events that are already stored.
+    #[must_use]
+    pub fn stored_only(mut self) -> Self {
+        self.stored_only = true;
+        self
     }
-}
-
-/// Reads all stored events of a container, or of all containers, oldest first.
-pub(crate) async fn stored(connection: &Connection, container: Option<&str>) -> Result<Vec<Event>> {
-    let filter = EventFilter {
-        since: Some(BEGINNING),
-        container: container.map(str::to_owned),
-        stored_only: true,
-    };
-    let mut stream = EventStream::new(connection.clone(), filter);
-    let mut events = Vec::new();
-    while let Some(event) = stream.next().await? {
-        events.push(event);
-    }
-    Ok(events)
 }
 
 #[cfg(test)]

@@ -12,13 +12,15 @@ use gantry_api::{
 use tonic::{Request, metadata::MetadataValue};
 
 use crate::{
+    call::Operation,
     client::Client,
-    connection::Operation,
+    connection::Api,
     error::{Error, ErrorKind, Result},
     exits::Key,
     pipes,
     process::{ConsoleSize, Process},
     start::Start,
+    start_call::StartCall,
     state::{find_container, has_process},
     stdio::{ProcessStdio, Stdio, Streams},
 };
@@ -31,6 +33,7 @@ pub struct ExecBuilder {
     pipe_dir: Option<PathBuf>,
     console_size: Option<ConsoleSize>,
     streams: Streams,
+    at_most_once: bool,
     request: AddProcessRequest,
 }
 
@@ -41,6 +44,7 @@ impl ExecBuilder {
             pipe_dir: None,
             console_size: None,
             streams: Streams::default(),
+            at_most_once: false,
             request,
         }
     }
@@ -112,19 +116,28 @@ impl ExecBuilder {
         self
     }
 
-    /// Starts the process. If that fails everything is as before.
+    /// As [`ContainerBuilder::at_most_once`](crate::ContainerBuilder::at_most_once).
+    pub fn at_most_once(mut self) -> Self {
+        self.at_most_once = true;
+        self
+    }
+
+    /// Starts the process. If that fails everything is as before. If the answer is lost, see
+    /// [`ContainerBuilder::start`](crate::ContainerBuilder::start).
     pub async fn start(mut self) -> Result<Process> {
         let pipe_dir = self.find_pipe_dir().await?;
         if self.request.terminal {
             self.streams.merge_for_terminal();
         }
         let key = Key { container: self.request.id.clone(), process: self.request.pid.clone() };
-        let start = Start::prepare(&self.client, key, &pipe_dir, &mut self.streams)?;
+        let start = Start::prepare(&self.client, key.clone(), &pipe_dir, &mut self.streams)?;
         self.request.stdin.clone_from(&start.paths.stdin);
         self.request.stdout.clone_from(&start.paths.stdout);
         self.request.stderr.clone_from(&start.paths.stderr);
-        let pid = call(&self.client, &self.request, self.console_size).await?;
-        Ok(start.succeeded(Some(pid)))
+        let (client, at_most_once) = (&self.client, self.at_most_once);
+        let call = || add(client, &self.request, self.console_size);
+        let pid = StartCall { client, key: &key, at_most_once }.run(call).await?;
+        Ok(start.succeeded(pid))
     }
 
     /// Also keeps the pipes of a process that lives from being replaced.
@@ -151,23 +164,25 @@ impl ExecBuilder {
 
 // It does not borrow the builder, which holds a callback that need not be `Sync`: what borrows that
 // over an await could not be spawned.
-async fn call(
+async fn add(
     client: &Client,
     request: &AddProcessRequest,
     console_size: Option<ConsoleSize>,
-) -> Result<u32> {
-    let operation = format!("start {}/{}", request.id, request.pid);
+) -> Result<Option<u32>> {
+    let size = console_size.map(|ConsoleSize { width, height }| format!("{width}x{height}"));
+    let size = size.and_then(|size| MetadataValue::try_from(size).ok());
     let command = request.args.first().map(String::as_str);
-    let mut request = Request::new(request.clone());
-    if let Some(ConsoleSize { width, height }) = console_size
-        && let Ok(size) = MetadataValue::try_from(format!("{width}x{height}"))
-    {
-        request.metadata_mut().insert(CONSOLE_SIZE_METADATA, size);
-    }
-    let mut api = client.connection.api();
-    let call = async move { api.add_process(request).await };
-    let added = Operation::new(operation).starts(command).run(call).await?;
-    Ok(added.system_pid)
+    let operation = format!("start {}/{}", request.id, request.pid);
+    let operation = Operation::once(operation).starts(command);
+    let add = |mut api: Api, message| {
+        let mut request = Request::new(message);
+        if let Some(size) = &size {
+            request.metadata_mut().insert(CONSOLE_SIZE_METADATA, size.clone());
+        }
+        async move { api.add_process(request).await }
+    };
+    let added = client.connection.call(operation, request.clone(), add).await?;
+    Ok(Some(added.system_pid))
 }
 
 /// A start can be spawned; else this does not compile.

@@ -18,7 +18,8 @@ use crate::{
     backoff::Backoff,
     connection::Connection,
     error::{Error, ErrorKind, Result},
-    event::{self, Event, EventFilter, EventKind, EventStream},
+    event::{self, Event, EventFilter, EventKind},
+    event_stream::{self, EventStream},
     state::{find_container, has_process, living},
 };
 
@@ -28,6 +29,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Exit {
     /// Exit code, 128+n after signal n, 255 when it could not be known.
     pub status: u32,
@@ -36,6 +38,11 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// For the tests of what takes one.
+    pub fn new(status: u32, time: Timestamp) -> Exit {
+        Exit { status, time }
+    }
+
     pub(crate) fn unknown() -> Exit {
         Exit { status: EXIT_STATUS_UNKNOWN, time: event::now() }
     }
@@ -195,10 +202,10 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
             Ok(Some(event)) => exits.observe(event),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(%error, "event stream interrupted");
+                tracing::debug!("event stream interrupted: {error:#}");
                 let mut backoff = Backoff::new();
                 while let Err(error) = exits.settle(&connection).await {
-                    tracing::debug!(%error, "server still away");
+                    tracing::debug!("server still away: {error:#}");
                     if Arc::strong_count(&exits) == 1 {
                         return;
                     }
@@ -211,7 +218,7 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
 
 /// The last exit of the process that the server has stored.
 pub(crate) async fn stored_exit(connection: &Connection, key: &Key) -> Result<Option<Exit>> {
-    let events = event::stored(connection, Some(&key.container)).await?;
+    let events = event_stream::stored(connection, Some(&key.container)).await?;
     let exit = |event: &Event| match &event.kind {
         EventKind::Exited { process, status } if *process == key.process => {
             Some(Exit { status: *status, time: event.time })

@@ -62,13 +62,16 @@
 
 mod backoff;
 mod bundle;
+mod call;
 mod checkpoint;
 mod client;
+mod connect;
 mod connection;
 mod container;
 mod create;
 mod error;
 mod event;
+mod event_stream;
 mod exec;
 mod exits;
 mod follower;
@@ -77,6 +80,7 @@ mod process;
 mod restore;
 mod signal;
 mod start;
+mod start_call;
 mod state;
 mod stats;
 mod status;
@@ -85,10 +89,12 @@ pub mod supervise;
 mod wire;
 
 pub use client::{Client, ServerVersion};
+pub use connect::ClientBuilder;
 pub use container::{Container, remove_bundle};
 pub use create::ContainerBuilder;
 pub use error::{Error, ErrorKind, FieldViolation, Result};
-pub use event::{Event, EventFilter, EventKind, EventStream};
+pub use event::{Event, EventFilter, EventKind};
+pub use event_stream::EventStream;
 pub use exec::ExecBuilder;
 pub use exits::Exit;
 pub use follower::{EventFollower, EventHandler, StateChange};
@@ -99,6 +105,7 @@ pub use restore::{Restore, Restored};
 pub use signal::{Signal, UnknownSignal};
 pub use stats::StatsStream;
 pub use stdio::{Output, ProcessStdio, Stdin, Stdio};
+pub use tonic::transport::Channel;
 
 #[cfg(test)]
 mod tests {

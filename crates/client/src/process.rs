@@ -1,12 +1,16 @@
 //! A handle on one process of a container.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use gantry_api::types;
 
 use crate::{
+    call::Operation,
     client::Client,
-    connection::Operation,
+    connection::Api,
     error::{Error, ErrorKind, Result},
     exits::{Exit, ExitSlot, Key},
     pipes,
@@ -16,15 +20,17 @@ use crate::{
 
 /// A process in a container: its first one ("init") or one that was added.
 ///
-/// Dropping the handle leaves the process alone.
-#[derive(Debug)]
+/// Dropping the handle leaves the process alone. Clones are handles on the same process: each of them
+/// can wait, and every wait is told the exit. They share the ends of the pipes, which whoever takes
+/// them first has.
+#[derive(Debug, Clone)]
 pub struct Process {
     pub(crate) client: Client,
     pub(crate) key: Key,
     pub(crate) pid: Option<u32>,
     /// Known from the start on, if this client started or reattached the process.
     pub(crate) exit: Option<ExitSlot>,
-    pub(crate) stdio: ProcessStdio,
+    pub(crate) stdio: Arc<Mutex<ProcessStdio>>,
     /// Where its pipes are, if this client made or reopened them.
     pub(crate) pipe_dir: Option<PathBuf>,
 }
@@ -41,8 +47,9 @@ impl Process {
     }
 
     /// Hands out the ends of its pipes; the second time there are none.
-    pub fn take_stdio(&mut self) -> ProcessStdio {
-        std::mem::take(&mut self.stdio)
+    pub fn take_stdio(&self) -> ProcessStdio {
+        // Taken or there as a whole, so a panic elsewhere cannot spoil them.
+        std::mem::take(&mut *self.stdio.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Sends it a signal.
@@ -52,9 +59,9 @@ impl Process {
             pid: self.key.process.clone(),
             signal: signal.number(),
         };
-        let operation = format!("send {signal} to {}", self.name());
-        let mut api = self.client.connection.api();
-        Operation::new(operation).run(async move { api.signal(request).await }).await.map(drop)
+        let operation = Operation::once(format!("send {signal} to {}", self.name()));
+        let send = |mut api: Api, request| async move { api.signal(request).await };
+        self.client.connection.call(operation, request, send).await.map(drop)
     }
 
     /// Sets its terminal's size, in character cells.
@@ -67,9 +74,9 @@ impl Process {
             height: size.height,
         };
         let operation = format!("resize the terminal of {}", self.name());
-        let mut api = self.client.connection.api();
-        let call = async move { api.update_process(request).await };
-        Operation::new(operation).run(call).await.map(drop)
+        let resize = |mut api: Api, request| async move { api.update_process(request).await };
+        let connection = &self.client.connection;
+        connection.call(Operation::repeatable(operation), request, resize).await.map(drop)
     }
 
     /// Ends its input behind everything written so far.

@@ -1,6 +1,10 @@
 //! Takes up or ends the containers of an earlier life of the daemon.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use gantry_api::{INIT, status};
 use tokio::{sync::watch, task::JoinSet, time};
@@ -23,6 +27,7 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 
 /// What a restarted daemon does with its containers that still run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Restore {
     /// Takes them up again, pipes included ("live restore").
     Reattach,
@@ -37,6 +42,7 @@ pub enum Restored {
     /// [`Container::attach`].
     Running(Container),
     /// It has ended, or was ended now.
+    #[non_exhaustive]
     Exited {
         /// Its status; 255 if the server does not remember it or could not end it.
         exit: Exit,
@@ -54,7 +60,7 @@ impl Client {
         };
         match (running, how) {
             (Ok(container), Restore::Reattach) => Ok(Restored::Running(container)),
-            (Ok(mut container), Restore::Stop) => {
+            (Ok(container), Restore::Stop) => {
                 let exit = container.stop(TERM_GRACE).await?;
                 Ok(Restored::Exited { exit, stdio: container.take_stdio() })
             }
@@ -114,7 +120,7 @@ impl Container {
             return Err(Error::new(format!("attach to {}/{process}", self.id()), gone));
         };
         let owner = self.client().running_owner(key.clone(), exit.clone());
-        let stdio = ProcessStdio::reopen(&found, &owner)?;
+        let stdio = Arc::new(Mutex::new(ProcessStdio::reopen(&found, &owner)?));
         let pipe_dir = Path::new(&found.stdout).parent().map(Path::to_owned);
         let (client, pid) = (self.client().clone(), Some(found.system_pid));
         Ok(Process { client, key, pid, exit: Some(exit), stdio, pipe_dir })

@@ -1,6 +1,9 @@
 //! What the start of a container and that of a further process have in common.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::watch;
 
@@ -59,7 +62,7 @@ impl Start {
             key: self.owner.key,
             pid,
             exit: Some(self.owner.exit),
-            stdio: self.stdio,
+            stdio: Arc::new(Mutex::new(self.stdio)),
             pipe_dir: Some(self.pipe_dir),
         }
     }

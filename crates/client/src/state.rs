@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use gantry_api::{INIT, types};
 
 use crate::{
-    connection::{Connection, Operation},
+    call::Operation,
+    connection::{Api, Connection},
     error::Result,
     exits::Key,
 };
@@ -15,10 +16,8 @@ pub(crate) async fn find_container(
     connection: &Connection,
     id: &str,
 ) -> Result<Option<types::Container>> {
-    let request = types::StateRequest { id: id.to_owned() };
-    let operation = Operation::new(format!("look up container {id}"));
-    let mut api = connection.api();
-    match operation.run(async move { api.state(request).await }).await {
+    let operation = Operation::repeatable(format!("look up container {id}"));
+    match ask(connection, operation, id).await {
         Ok(state) => Ok(state.containers.into_iter().find(|c| c.id == id)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
@@ -26,9 +25,17 @@ pub(crate) async fn find_container(
 }
 
 pub(crate) async fn all_containers(connection: &Connection) -> Result<types::StateResponse> {
-    let mut api = connection.api();
-    let call = async move { api.state(types::StateRequest::default()).await };
-    Operation::new("list containers").run(call).await
+    ask(connection, Operation::repeatable("list containers"), "").await
+}
+
+async fn ask(
+    connection: &Connection,
+    operation: Operation<'_>,
+    id: &str,
+) -> Result<types::StateResponse> {
+    let request = types::StateRequest { id: id.to_owned() };
+    let state = |mut api: Api, request| async move { api.state(request).await };
+    connection.call(operation, request, state).await
 }
 
 pub(crate) fn has_process(container: &types::Container, process: &str) -> bool {

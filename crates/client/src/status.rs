@@ -4,22 +4,80 @@
 //! UNKNOWN, so there the phrases that the contract fixes decide. The runtime's failures are
 //! recognised by their prefix in both.
 
-use std::error::Error as _;
+use std::{error::Error as _, fmt};
 
-use tonic::{Code, Status};
+use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
 
-use crate::error::{ErrorKind, FieldViolation};
+use crate::error::{Error, ErrorKind, FieldViolation};
 
 /// What a daemon stores when a start failed for no reason a shell would know.
 pub(crate) const START_FAILED: u8 = 128;
 const CANNOT_RUN: u8 = 126;
 const COMMAND_NOT_FOUND: u8 = 127;
 
+const NO_ANSWER: &str = "the server is away, or went away before it answered";
+
 const RUNTIME_PREFIX: &str = "oci runtime error:";
+
+/// The error of a call that failed; `command` is the program of a start.
+pub(crate) fn error(operation: impl Into<String>, status: Status, command: Option<&str>) -> Error {
+    let error = Error::new(operation, classify(&status, command));
+    if status.source().is_some() { error.caused_by(Broken(status)) } else { error }
+}
+
+/// Whether the call surely never left this machine's end of the connection: there was no connection,
+/// or it was found closed before the call was put on it.
+pub(crate) fn is_unsent(status: &Status) -> bool {
+    let mut next = status.source();
+    while let Some(cause) = next {
+        let never_on = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled);
+        if never_on || cause.is::<ConnectError>() {
+            return true;
+        }
+        next = cause.source();
+    }
+    false
+}
+
+/// Whether the call failed with the connection, or at a server that is on its way out: another one
+/// may answer it.
+pub(crate) fn is_away(status: &Status) -> bool {
+    is_broken(status) || status.code() == Code::Unavailable
+}
+
+/// What happened to the connection. The status itself would show its code and its source beside each
+/// other.
+#[derive(Debug)]
+struct Broken(Status);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(source) => fmt::Display::fmt(source, f),
+            None => f.write_str(self.0.message()),
+        }
+    }
+}
+
+impl std::error::Error for Broken {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()?.source()
+    }
+}
+
+/// A status that tonic makes for a broken connection has a source; an answer of a server has none.
+fn is_broken(status: &Status) -> bool {
+    use Code::{Cancelled, Internal, Unavailable, Unknown};
+    matches!(status.code(), Cancelled | Internal | Unavailable | Unknown)
+        && status.source().is_some()
+}
 
 /// `command` is the program of a start, to tell its absence from that of another file.
 pub(crate) fn classify(status: &Status, command: Option<&str>) -> ErrorKind {
+    if is_broken(status) {
+        return ErrorKind::Unavailable(NO_ANSWER.to_owned());
+    }
     let message = status.message().to_owned();
     if message.contains(RUNTIME_PREFIX) {
         let exit_code = start_exit_code(&message, command);
@@ -41,9 +99,6 @@ pub(crate) fn classify(status: &Status, command: Option<&str>) -> ErrorKind {
         Code::DeadlineExceeded => ErrorKind::DeadlineExceeded(message),
         Code::PermissionDenied | Code::Unauthenticated => ErrorKind::PermissionDenied(message),
         Code::DataLoss => ErrorKind::EventsLost(message),
-        Code::Unknown | Code::Cancelled if is_transport(status) => {
-            ErrorKind::Unavailable(with_causes(status))
-        }
         Code::Unknown => by_phrase(message),
         code => ErrorKind::Server { code: code_name(code), message },
     }
@@ -61,11 +116,16 @@ fn by_phrase(message: String) -> ErrorKind {
         ErrorKind::FailedPrecondition(message)
     } else if has("did not start before the specified timeout") {
         ErrorKind::DeadlineExceeded(message)
-    } else if has("supervisor is shutdown") {
+    } else if is_stopping(&message) {
         ErrorKind::Unavailable(message)
     } else {
         ErrorKind::Server { code: code_name(Code::Unknown), message }
     }
+}
+
+/// Whether a server says that it is on its way out: gantryd's words, and the original's.
+pub(crate) fn is_stopping(message: &str) -> bool {
+    message.contains("the server is stopping") || message.contains("supervisor is shutdown")
 }
 
 /// The exit code of `sh` for a command that could not be started.
@@ -82,25 +142,6 @@ fn start_exit_code(message: &str, command: Option<&str>) -> u8 {
     } else {
         START_FAILED
     }
-}
-
-/// Whether the call was never answered: tonic gives a broken connection the code UNKNOWN, and
-/// hyper's own cancellation the code CANCELLED.
-fn is_transport(status: &Status) -> bool {
-    status.source().is_some()
-}
-
-fn with_causes(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn violations(status: &Status) -> Vec<FieldViolation> {

@@ -21,7 +21,8 @@ use tokio::{
 };
 
 use crate::{
-    connection::{Connection, Operation},
+    call::Operation,
+    connection::{Api, Connection},
     error::Result,
     exits::{ExitSlot, Key},
     pipes::{self, Pipes, Stream},
@@ -30,6 +31,7 @@ use crate::{
 
 /// Where one of a process's standard streams leads to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stdio {
     /// `/dev/null`.
     #[default]
@@ -42,6 +44,7 @@ pub enum Stdio {
 
 /// The caller's ends of the streams that were asked for as [`Stdio::Pipe`].
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct ProcessStdio {
     /// What is written here the process reads.
     pub stdin: Option<Stdin>,
@@ -210,8 +213,8 @@ pub(crate) async fn close_stdin(connection: &Connection, key: &Key) -> Result<()
         ..Default::default()
     };
     let operation = format!("close stdin of {}/{}", key.container, key.process);
-    let mut api = connection.api();
-    Operation::new(operation).run(async move { api.update_process(request).await }).await.map(drop)
+    let close = |mut api: Api, request| async move { api.update_process(request).await };
+    connection.call(Operation::repeatable(operation), request, close).await.map(drop)
 }
 
 impl AsyncWrite for Stdin {

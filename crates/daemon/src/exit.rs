@@ -31,7 +31,7 @@ impl Daemon {
             let exit_code = match process.wait().await {
                 Ok(exit) => exit.status,
                 Err(error) => {
-                    tracing::error!(container = container.id(), %error, "exit status not known");
+                    tracing::error!(container = container.id(), "exit status not known: {error:#}");
                     EXIT_STATUS_UNKNOWN
                 }
             };
@@ -54,7 +54,7 @@ impl Daemon {
             gantry_client::remove_bundle(&bundle)
         });
         if let Ok(Err(error)) = cleared.await {
-            tracing::warn!(container = container.id(), %error, "bundle not removed");
+            tracing::warn!(container = container.id(), "bundle not removed: {error:#}");
         }
         note(container, move |record| note_end(record, exit_code)).await;
         let record = container.record();

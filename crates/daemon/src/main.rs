@@ -34,7 +34,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gantry-daemon: {error}");
+            eprintln!("gantry-daemon: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -95,7 +95,7 @@ impl Daemon {
         let (host, of) = (Arc::clone(&self.host), Arc::clone(container));
         let removed = blocking(move || host.store.remove(&of)).await?;
         if let Err(error) = &removed {
-            let message = error.to_string();
+            let message = format!("{error:#}");
             note(container, move |record: &mut Record| {
                 record.state.status = Status::Dead;
                 record.state.error = message;

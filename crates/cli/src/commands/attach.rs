@@ -42,7 +42,7 @@ impl Attach {
             return Err(Failure::new(format!("{} has no process {}", self.id, self.pid)));
         };
         let claimed = Streams::claim(&self.id, found)?;
-        let mut process = container.attach(&self.pid).await?;
+        let process = container.attach(&self.pid).await?;
         // Until now a signal has ended this command, and was not for the process.
         let kind = Kind { terminal: found.terminal, visit: true };
         let session = Session::prepare(&self.session, kind)?;

@@ -43,7 +43,8 @@ impl Events {
     pub(crate) async fn run(self, client: &Client) -> Outcome {
         let all = Timestamp::default();
         let since = if self.stored { Some(self.since.unwrap_or(all)) } else { self.since };
-        let filter = EventFilter { since, container: self.id, stored_only: self.stored };
+        let mut filter = EventFilter::default();
+        (filter.since, filter.container, filter.stored_only) = (since, self.id, self.stored);
         let mut events = client.events(filter);
         loop {
             match events.next().await {
@@ -51,7 +52,7 @@ impl Events {
                 Ok(Some(event)) => print(&event, self.json)?,
                 Err(error) => match error.kind() {
                     ErrorKind::Unavailable(_) if !self.stored => {}
-                    ErrorKind::EventsLost(_) => eprintln!("gantry: {error}"),
+                    ErrorKind::EventsLost(_) => eprintln!("gantry: {error:#}"),
                     _ => return Err(error.into()),
                 },
             }
@@ -92,11 +93,8 @@ mod tests {
 
     #[test]
     fn json_has_what_the_event_has() {
-        let mut event = Event {
-            container: "web".into(),
-            kind: EventKind::Exited { process: "init".into(), status: 3 },
-            time: Timestamp { seconds: 1, nanos: 5 },
-        };
+        let kind = EventKind::Exited { process: "init".into(), status: 3 };
+        let mut event = Event::new("web", kind, Timestamp { seconds: 1, nanos: 5 });
         let json = serde_json::to_string(&Row::from(&event)).unwrap();
         let time = "1970-01-01T00:00:01.000000005Z";
         let exit = r#""id":"web","type":"exit","pid":"init","status":3"#;

@@ -75,7 +75,7 @@ impl Exec {
 
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
-        let mut process = session.start(exec.start()).await?;
+        let process = session.start(exec.start()).await?;
         if self.streams.detach {
             if self.streams.interactive {
                 pipes.keep();

@@ -155,7 +155,7 @@ impl Started {
             .stderr(self.streams.output());
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
-        let mut container = match session.start(builder.start()).await {
+        let container = match session.start(builder.start()).await {
             Ok(container) => container,
             Err(failure) => {
                 self.bundle.abandon();

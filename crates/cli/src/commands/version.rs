@@ -15,7 +15,7 @@ impl Version {
     pub(crate) async fn run(self, address: &Path) -> Outcome {
         output::line(format!("gantry  {}", env!("CARGO_PKG_VERSION")))?;
         let client = Client::connect(address, PATIENCE).await?;
-        let ServerVersion { major, minor, patch, revision } = client.server_version().await?;
+        let ServerVersion { major, minor, patch, revision, .. } = client.server_version().await?;
         output::line(format!("server  {major}.{minor}.{patch} {revision}").trim_end())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -17,7 +17,8 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     client::Client,
     error::{Error, ErrorKind, Result},
-    event::{self, Event, EventFilter, EventKind, EventStream},
+    event::{self, Event, EventFilter, EventKind},
+    event_stream::{self, EventStream},
 };
 use progress::Progress;
 use queues::Queues;
@@ -37,18 +38,26 @@ pub trait EventHandler: Send + Sync + 'static {
     /// Events may have been lost: the server says so. Compare what you believe in with
     /// [`Client::state`]. By default this is only logged.
     fn events_lost(&self, error: &Error) -> impl Future<Output = ()> + Send {
-        tracing::warn!(%error, "events were lost");
+        tracing::warn!("events were lost: {error:#}");
         std::future::ready(())
     }
 }
 
 /// An event, with what earlier ones say about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StateChange {
     /// What happened.
     pub event: Event,
     /// Of the exit of "init": the container had reached its memory limit and lost a process.
     pub out_of_memory: bool,
+}
+
+impl StateChange {
+    /// For the tests of a handler.
+    pub fn new(event: Event, out_of_memory: bool) -> StateChange {
+        StateChange { event, out_of_memory }
+    }
 }
 
 /// Follows events and remembers in a file how far the daemon has come.
@@ -68,7 +77,7 @@ impl EventFollower {
         let since = file.read_or_begin(event::now())?;
         let (client, out_of_memory) = (client.clone(), HashSet::new());
         let mut follower = EventFollower { client, file, since, out_of_memory };
-        for event in event::stored(&follower.client.connection, None).await? {
+        for event in event_stream::stored(&follower.client.connection, None).await? {
             if event::compare(&event.time, &since).is_le() {
                 follower.observe(&event);
             }
@@ -113,7 +122,7 @@ impl EventFollower {
                     ErrorKind::PermissionDenied(_) | ErrorKind::InvalidArgument { .. } => {
                         return Err(error);
                     }
-                    _ => tracing::debug!(%error, "event stream interrupted"),
+                    _ => tracing::debug!("event stream interrupted: {error:#}"),
                 },
             }
         }

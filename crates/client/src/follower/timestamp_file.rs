@@ -39,8 +39,8 @@ impl TimestampFile {
             return Ok(None);
         }
         text.trim().parse().map(Some).map_err(|_| {
-            let message = format!("{text:?} is no timestamp");
-            let kind = ErrorKind::Spec { path: self.path.clone(), message };
+            let source = format!("{text:?} is no timestamp").into();
+            let kind = ErrorKind::Spec { path: self.path.clone(), source };
             Error::new("read event timestamp", kind)
         })
     }

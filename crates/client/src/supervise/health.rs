@@ -5,12 +5,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{self, MissedTickBehavior};
+use tokio::{
+    net::UnixStream,
+    time::{self, MissedTickBehavior},
+};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::connection::{Connection, Operation};
+use crate::{
+    connection::{Connection, Limits},
+    status,
+};
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -33,7 +39,7 @@ impl Health {
         // Another process: the connection to an earlier one is of no use.
         self.connection = None;
         loop {
-            if let Ok(connection) = Connection::open(&self.socket, Duration::MAX).await {
+            if let Some(connection) = self.connect(Duration::MAX).await {
                 self.connection = Some(connection);
             }
             if self.is_serving().await {
@@ -54,18 +60,29 @@ impl Health {
         }
     }
 
+    async fn connect(&self, patience: Duration) -> Option<Connection> {
+        let socket = self.socket.clone();
+        let dial = move || UnixStream::connect(socket.clone());
+        let limits = Limits { patience, call_timeout: None };
+        Connection::open("connect", dial, limits).await.ok()
+    }
+
     async fn is_serving(&mut self) -> bool {
         if self.connection.is_none() {
-            self.connection = Connection::open(&self.socket, Duration::ZERO).await.ok();
+            self.connection = self.connect(Duration::ZERO).await;
         }
         let Some(connection) = &self.connection else { return false };
         let mut client = HealthClient::new(connection.channel());
         let call = async move { client.check(HealthCheckRequest::default()).await };
-        let answer = Operation::new("ask for the server's health").within(DEADLINE).run(call).await;
-        match answer {
-            Ok(answer) => answer.status == i32::from(ServingStatus::Serving),
-            Err(error) => {
-                tracing::warn!(%error, "the server did not say that it is well");
+        match time::timeout(DEADLINE, call).await {
+            Ok(Ok(answer)) => answer.get_ref().status == i32::from(ServingStatus::Serving),
+            Ok(Err(status)) => {
+                let error = status::error("ask for the server's health", status, None);
+                tracing::warn!("the server did not say that it is well: {error:#}");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the server did not say within {DEADLINE:?} that it is well");
                 false
             }
         }

@@ -113,8 +113,8 @@ impl Server {
     pub async fn shutdown(self) -> Result<()> {
         let _ = self.stop.send(());
         self.task.await.map_err(|error| {
-            let kind = ErrorKind::Unavailable(format!("its supervisor has failed: {error}"));
-            Error::new("stop the server", kind)
+            let kind = ErrorKind::Unavailable("its supervisor has failed".to_owned());
+            Error::new("stop the server", kind).caused_by(error)
         })
     }
 }
@@ -160,7 +160,7 @@ impl Supervisor {
                     self.process = process;
                     return true;
                 }
-                Err(error) => tracing::error!(%error, "the server was not restarted"),
+                Err(error) => tracing::error!("the server was not restarted: {error:#}"),
             }
             tokio::select! {
                 _ = &mut *stop => return false,

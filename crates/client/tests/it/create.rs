@@ -21,7 +21,7 @@ async fn a_container_has_its_config_and_the_pipes_that_were_asked_for() {
     let fake = Fake::start().await;
     let client = fake.client().await;
     let create = client.create("web", &fake.bundle()).spec(Spec::default());
-    let mut container = create.stdin(Stdio::Pipe).stderr(Stdio::Pipe).start().await.unwrap();
+    let container = create.stdin(Stdio::Pipe).stderr(Stdio::Pipe).start().await.unwrap();
     assert_eq!(names(&fake.bundle()), ["config.json", "init-stderr", "init-stdin"]);
     assert_eq!(container.init().pid(), Some(42));
     let streams = container.take_stdio();
@@ -62,7 +62,7 @@ async fn an_attachment_that_fails_calls_the_creation_off() {
     let create = client.create("web", &fake.bundle()).spec(Spec::default()).stdout(Stdio::Pipe);
     let attach = |_| Err(std::io::Error::other("the disk for the log is full"));
     let error = create.attach(attach).start().await.unwrap_err();
-    assert!(error.to_string().contains("the disk for the log is full"), "{error}");
+    assert!(format!("{error:#}").contains("the disk for the log is full"), "{error:#}");
     assert!(!fake.bundle().exists());
     assert!(fake.log().is_empty());
 }
@@ -86,11 +86,11 @@ async fn the_bundle_of_a_living_container_is_not_touched() {
 async fn a_container_whose_creation_was_not_answered_is_ended() {
     let fake = Fake::start().await;
     let client = fake.client().await;
-    let gone = Status::unavailable("the server is stopping");
+    let gone = Status::deadline_exceeded("the server has given up");
     *fake.inner.creation.lock().unwrap() = Creation::SucceedsUnnoticed(gone);
     let create = client.create("web", &fake.bundle()).spec(Spec::default());
     let error = create.start().await.unwrap_err();
-    assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::DeadlineExceeded(_)), "{error}");
     assert_eq!(fake.log(), ["create web", "signal web/init 9"]);
 }
 

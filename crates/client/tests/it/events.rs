@@ -3,21 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use gantry_client::{
-    EventFilter, EventFollower, EventHandler, EventKind, StateChange, Timestamp, types,
+    ErrorKind, EventFilter, EventFollower, EventHandler, EventKind, StateChange, Timestamp, types,
 };
 use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::StreamExt;
 
 use crate::fake::Fake;
+
+fn from_the_beginning() -> EventFilter {
+    EventFilter::default().since(Timestamp::default())
+}
 
 #[tokio::test]
 async fn a_stream_goes_on_behind_the_last_event_after_an_error() {
     let mut fake = Fake::start().await;
     let client = fake.client().await;
-    let mut events = client.events(EventFilter {
-        since: Some(Timestamp::default()),
-        container: Some("web".into()),
-        ..EventFilter::default()
-    });
+    let mut events = client.events(from_the_beginning().container("web"));
     fake.inner.publish("pause", "web", 0);
     fake.inner.publish("pause", "other", 0);
     assert_eq!(events.next().await.unwrap().unwrap().kind, EventKind::Paused);
@@ -35,11 +36,32 @@ async fn stored_events_have_an_end() {
     let fake = Fake::start().await;
     fake.inner.publish("pause", "web", 0);
     let client = fake.client().await;
-    let since = Some(Timestamp::default());
-    let filter = EventFilter { since, stored_only: true, ..EventFilter::default() };
-    let mut events = client.events(filter);
+    let mut events = client.events(from_the_beginning().stored_only());
     assert!(events.next().await.unwrap().is_some());
     assert!(events.next().await.unwrap().is_none());
+    assert!(events.next().await.unwrap().is_none(), "an end is an end");
+}
+
+/// What libraries of streams make of it.
+#[tokio::test]
+async fn events_are_a_stream_for_everybody_else() {
+    let mut fake = Fake::start().await;
+    let client = fake.client().await;
+    for kind in ["pause", "resume", "oom"] {
+        fake.inner.publish(kind, "web", 0);
+    }
+    let stored = client.events(from_the_beginning().stored_only());
+    let kinds: Vec<_> = stored.map(|event| event.unwrap().kind).collect().await;
+    assert_eq!(kinds, [EventKind::Paused, EventKind::Resumed, EventKind::OutOfMemory]);
+
+    let mut events = client.events(from_the_beginning()).skip(2);
+    assert!(StreamExt::next(&mut events).await.unwrap().is_ok());
+    fake.stop();
+    fake.inner.publish("pause", "web", 0);
+    fake.serve();
+    let told: Vec<_> = events.take(2).collect().await;
+    assert!(matches!(told[0].as_ref().unwrap_err().kind(), ErrorKind::Unavailable(_)));
+    assert_eq!(told[1].as_ref().unwrap().kind, EventKind::Paused);
 }
 
 #[tokio::test]

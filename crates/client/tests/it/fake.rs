@@ -13,7 +13,7 @@ use gantry_client::{Client, Timestamp, types};
 use tokio::{
     net::UnixListener,
     runtime::{Builder, Runtime},
-    sync::broadcast,
+    sync::{Notify, broadcast},
 };
 use tokio_stream::{
     Stream, StreamExt,
@@ -33,6 +33,8 @@ pub(crate) enum Creation {
     ExitsAtOnce(u32),
     /// It does not come to be.
     Fails(Status),
+    /// The connection breaks, once; with `true` it runs all the same.
+    Breaks(bool),
     /// It runs, but the caller is told this.
     SucceedsUnnoticed(Status),
 }
@@ -44,6 +46,8 @@ pub(crate) struct Inner {
     pub(crate) creation: Mutex<Creation>,
     /// What a signal does to a container: its status, or nothing.
     pub(crate) deadly: Mutex<HashMap<u32, u32>>,
+    /// Somebody has to cut the connections now.
+    pub(crate) broken: Notify,
     /// What was done, in order.
     log: Mutex<Vec<String>>,
     live: broadcast::Sender<types::Event>,
@@ -64,6 +68,7 @@ impl Fake {
             journal: Mutex::default(),
             creation: Mutex::new(Creation::Succeeds),
             deadly: Mutex::default(),
+            broken: Notify::new(),
             log: Mutex::default(),
             live: broadcast::channel(64).0,
         });
@@ -193,8 +198,17 @@ impl Api for Service {
         let request = request.into_inner();
         self.0.note(format!("create {}", request.id));
         let creation = self.0.creation.lock().unwrap().clone();
-        if let Creation::Fails(status) = creation {
-            return Err(status);
+        match creation {
+            Creation::Fails(status) => return Err(status),
+            Creation::Breaks(runs) => {
+                *self.0.creation.lock().unwrap() = Creation::Succeeds;
+                if runs {
+                    self.0.start(&request);
+                }
+                self.0.broken.notify_one();
+                return std::future::pending().await;
+            }
+            _ => {}
         }
         self.0.start(&request);
         let container = Some(self.0.find(&request.id)?);
@@ -312,7 +326,8 @@ impl Api for Service {
         Ok(Response::new(Box::pin(stored.chain(live).filter(wanted).map(Ok))))
     }
 
-    async fn stats(&self, _: Request<types::StatsRequest>) -> Answer<types::StatsResponse> {
-        Err(Status::unimplemented("no statistics here"))
+    async fn stats(&self, request: Request<types::StatsRequest>) -> Answer<types::StatsResponse> {
+        self.0.find(&request.into_inner().id)?;
+        Ok(Response::new(types::StatsResponse::default()))
     }
 }

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must say so")]
 
+mod connect;
 mod create;
+mod errors;
 mod events;
 mod fake;
+mod restart;
 mod restore;
 mod streams;
 mod wait;

@@ -29,7 +29,7 @@ async fn a_running_container_is_taken_up_with_its_pipes() {
 
     let client = fake.client().await;
     let restored = client.restore("web", &fake.bundle(), Restore::Reattach).await.unwrap();
-    let Restored::Running(mut container) = restored else { panic!("{restored:?}") };
+    let Restored::Running(container) = restored else { panic!("{restored:?}") };
     let streams = container.take_stdio();
     assert!(streams.stdin.is_some());
     let mut read = [0; 9];
@@ -51,7 +51,7 @@ async fn a_container_that_has_ended_has_its_status_and_last_words() {
 
     let client = fake.client().await;
     let restored = client.restore("web", &fake.bundle(), Restore::Reattach).await.unwrap();
-    let Restored::Exited { exit, stdio } = restored else { panic!("{restored:?}") };
+    let Restored::Exited { exit, stdio, .. } = restored else { panic!("{restored:?}") };
     assert_eq!(exit.status, 7);
     let mut all = Vec::new();
     let read = timeout(Duration::from_secs(5), stdio.stdout.unwrap().read_to_end(&mut all)).await;

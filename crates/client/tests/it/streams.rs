@@ -38,7 +38,7 @@ async fn dropping_stdin_does_not_end_the_input() {
     let fake = Fake::start().await;
     let client = fake.client().await;
     let create = client.create("web", &fake.bundle()).spec(Spec::default()).stdin(Stdio::Pipe);
-    let mut container = create.start().await.unwrap();
+    let container = create.start().await.unwrap();
     drop(container.take_stdio());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(fake.log(), ["create web", "created"]);

@@ -150,7 +150,7 @@ impl Daemon {
     }
 
     async fn note_failure(&self, container: &Arc<Container>, error: &Error) {
-        tracing::warn!(container = container.id(), %error, "not started");
+        tracing::warn!(container = container.id(), "not started: {error:#}");
         let (exit_code, message) = (error.start_exit_code(), format!("{error:#}"));
         note(container, move |record| {
             let state = &mut record.state;
