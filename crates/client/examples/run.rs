@@ -4,10 +4,7 @@
 
 use std::{env, error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
-use gantry_client::{
-    Client, Stdio,
-    oci_spec::runtime::{ProcessBuilder, RootBuilder, Spec, SpecBuilder},
-};
+use gantry_client::{Client, Stdio, spec::DefaultSpec};
 use tokio::io;
 
 #[tokio::main(flavor = "current_thread")]
@@ -16,7 +13,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (Some(socket), Some(rootfs)) = (args.next(), args.next()) else {
         return Err("usage: run SOCKET ROOTFS PROGRAM [ARGUMENT]...".into());
     };
-    let spec = spec(&rootfs, args.collect())?;
+    let rootfs = PathBuf::from(rootfs).canonicalize()?;
+    let spec = DefaultSpec::new(rootfs, args).read_only_root(true).build()?;
     let id = format!("example-{}", std::process::id());
     let bundle = env::temp_dir().join(&id);
 
@@ -32,11 +30,4 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let exit = container.wait().await?;
     container.remove_bundle()?;
     Ok(ExitCode::from(u8::try_from(exit.status)?))
-}
-
-fn spec(rootfs: &str, args: Vec<String>) -> Result<Spec, Box<dyn Error>> {
-    let root = RootBuilder::default().path(PathBuf::from(rootfs).canonicalize()?).readonly(true);
-    let mut process = ProcessBuilder::default().args(args).terminal(false).build()?;
-    process.set_capabilities(None);
-    Ok(SpecBuilder::default().root(root.build()?).process(process).build()?)
 }

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::{
     backoff::Backoff,
+    call::Absence,
     error::{Error, ErrorKind, Result},
 };
 
@@ -70,9 +71,17 @@ impl Connection {
         let dial = move |_: Uri| dial(Arc::clone(&connector), limits.patience);
         // The name is never resolved; a URI needs one, and Go servers want a valid :authority.
         let endpoint = Endpoint::from_static("http://localhost");
-        match endpoint.connect_with_connector(tower::service_fn(dial)).await {
-            Ok(channel) => Ok(Connection { channel, limits }),
-            Err(error) => Err(connect_failure(operation, error)),
+        let mut absence = Absence::since_now(limits.patience);
+        loop {
+            let connector = tower::service_fn(dial.clone());
+            let error = match endpoint.connect_with_connector(connector).await {
+                Ok(channel) => return Ok(Connection { channel, limits }),
+                Err(error) => error,
+            };
+            // A server that was killed between its first byte and ours is as absent as any.
+            if !is_broken(root(&error)) || !absence.may_go_on(false).await {
+                return Err(connect_failure(operation, error));
+            }
         }
     }
 
@@ -139,12 +148,24 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | ConnectionRefused | WouldBlock)
 }
 
-fn connect_failure(operation: impl Into<String>, error: tonic::transport::Error) -> Error {
-    let mut cause: &dyn std::error::Error = &error;
+/// What an error comes down to, if that is the operating system's.
+fn root(error: &tonic::transport::Error) -> Option<&io::Error> {
+    let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    let kind = match cause.downcast_ref::<io::Error>().map(io::Error::kind) {
+    cause.downcast_ref()
+}
+
+/// The other side was there, and then not any more.
+fn is_broken(error: Option<&io::Error>) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let broken = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+    error.is_some_and(|error| broken.contains(&error.kind()))
+}
+
+fn connect_failure(operation: impl Into<String>, error: tonic::transport::Error) -> Error {
+    let kind = match root(&error).map(io::Error::kind) {
         Some(io::ErrorKind::PermissionDenied) => {
             ErrorKind::PermissionDenied("not allowed to connect".to_owned())
         }

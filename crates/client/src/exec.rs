@@ -15,6 +15,7 @@ use crate::{
     call::Operation,
     client::Client,
     connection::Api,
+    environment,
     error::{Error, ErrorKind, Result},
     exits::Key,
     pipes,
@@ -52,9 +53,7 @@ impl ExecBuilder {
     /// Adds to the environment; the last of two values of a name counts.
     pub fn env(mut self, env: impl IntoIterator<Item = String>) -> Self {
         for variable in env {
-            let name = variable.split('=').next().unwrap_or_default();
-            self.request.env.retain(|old| old.split('=').next() != Some(name));
-            self.request.env.push(variable);
+            environment::set(&mut self.request.env, variable);
         }
         self
     }

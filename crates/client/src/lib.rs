@@ -16,16 +16,17 @@
 //!
 //! use gantry_client::{
 //!     Client, ErrorKind, Stdio,
-//!     oci_spec::runtime::{ProcessBuilder, RootBuilder, SpecBuilder},
+//!     spec::{DefaultSpec, seccomp_profile},
 //! };
 //! use tokio::io;
 //!
 //! # async fn start() -> Result<u32, Box<dyn std::error::Error>> {
 //! let client = Client::connect("/run/gantry/gantryd.sock", Duration::from_secs(15)).await?;
 //!
-//! let spec = SpecBuilder::default()
-//!     .root(RootBuilder::default().path("/srv/web").build()?)
-//!     .process(ProcessBuilder::default().args(["/bin/web".to_owned()]).build()?)
+//! let spec = DefaultSpec::new("/srv/web", ["/bin/web".to_owned()])
+//!     .hostname("web")
+//!     .cgroups_path("/daemon/web")
+//!     .seccomp(seccomp_profile()?)
 //!     .build()?;
 //!
 //! // The copiers are at work before the first byte comes.
@@ -69,6 +70,7 @@ mod connect;
 mod connection;
 mod container;
 mod create;
+mod environment;
 mod error;
 mod event;
 mod event_stream;
@@ -79,6 +81,7 @@ mod pipes;
 mod process;
 mod restore;
 mod signal;
+pub mod spec;
 mod start;
 mod start_call;
 mod state;

@@ -2,6 +2,7 @@
 
 mod away;
 mod callers;
+mod client_restart;
 mod costs;
 mod descriptors;
 mod exits;

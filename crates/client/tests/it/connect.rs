@@ -32,6 +32,20 @@ async fn a_connector_is_called_for_every_connection() {
     assert_eq!(count.load(Ordering::Relaxed), 2);
 }
 
+/// As one that is killed between the accepting of a connection and the first byte on it.
+#[tokio::test]
+async fn a_server_that_is_gone_before_a_word_was_said_is_tried_again() {
+    let fake = Fake::start().await;
+    let (path, count) = (fake.dir.path().join("sock"), AtomicUsize::new(0));
+    let connector = move || {
+        let early = count.fetch_add(1, Ordering::Relaxed) < 3;
+        let path = path.clone();
+        async move { if early { Ok(UnixStream::pair()?.0) } else { UnixStream::connect(path).await } }
+    };
+    let client = Client::builder().connect_by(connector).await.unwrap();
+    client.state().await.unwrap();
+}
+
 fn lazy_channel(fake: &Fake) -> Channel {
     let address = format!("unix://{}", fake.dir.path().join("sock").display());
     Endpoint::from_shared(address).unwrap().connect_lazy()

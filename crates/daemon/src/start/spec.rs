@@ -1,28 +1,23 @@
 //! Makes the specification that the runtime is given.
 
-mod defaults;
-mod seccomp;
-
 use std::{
-    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
 
-use gantry_client::oci_spec::{
-    OciSpecError,
-    runtime::{
-        Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder, LinuxCpuBuilder,
-        LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxNamespace, LinuxNamespaceBuilder,
-        LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount,
-        MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+use gantry_client::{
+    oci_spec::{
+        OciSpecError,
+        runtime::{Capability, Mount, MountBuilder, Spec},
     },
+    spec::{DefaultSpec, Network, seccomp_profile},
+    types,
 };
 
 use super::{files, network::Namespace};
 use crate::{
     Error, Result,
-    model::{BindMount, Config, Record, Resources},
+    model::{BindMount, Record, Resources},
 };
 
 type SpecResult<T> = std::result::Result<T, OciSpecError>;
@@ -39,32 +34,53 @@ pub(super) struct Parts<'a> {
 pub(super) fn build(record: &Record, parts: &Parts<'_>) -> Result<Spec> {
     let config = &record.config;
     check_sources(&config.mounts)?;
-    let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(parts.namespace)?)
-        .cgroups_path(parts.cgroup_parent.join(&record.id))
-        .resources(resources(&config.resources)?)
-        .masked_paths(defaults::MASKED.map(str::to_owned))
-        .readonly_paths(defaults::READ_ONLY.map(str::to_owned))
-        .sysctl(sysctls(record))
-        .build()?;
-    if !config.seccomp_unconfined {
-        linux.set_seccomp(Some(seccomp::profile()?));
-    }
-    let root = RootBuilder::default().path(parts.root).readonly(config.root.read_only).build()?;
-    let spec = SpecBuilder::default()
-        .root(root)
-        .mounts(mounts(record)?)
+    let network = match parts.namespace {
+        Namespace::Own => Network::Own,
+        Namespace::At(path) => Network::At(path.clone()),
+        Namespace::Host => Network::Host,
+    };
+    let user = types::User {
+        uid: config.user.uid,
+        gid: config.user.gid,
+        additional_gids: config.user.additional_gids.clone(),
+    };
+    let mut spec = DefaultSpec::new(parts.root, config.args.clone())
+        .read_only_root(config.root.read_only)
+        .env(config.env.clone())
+        .cwd(&config.cwd)
+        .user(user)
         .hostname(&record.state.identity.hostname)
-        .process(process(record)?)
-        .linux(linux)
-        .build()?;
-    Ok(spec)
+        .terminal(config.terminal)
+        .network(network)
+        .add_capabilities(parse_capabilities(&config.add_capabilities)?)
+        .drop_capabilities(parse_capabilities(&config.drop_capabilities)?)
+        .mounts(mounts(record)?)
+        .sysctl(sysctls(record))
+        .cgroups_path(parts.cgroup_parent.join(&record.id));
+    if !config.seccomp_unconfined {
+        spec = spec.seccomp(seccomp_profile()?);
+    }
+    Ok(limited(spec, &config.resources).build()?)
+}
+
+/// Zero is no limit.
+fn limited(mut spec: DefaultSpec, limits: &Resources) -> DefaultSpec {
+    if limits.memory > 0 {
+        spec = spec.memory(limits.memory.min(i64::MAX.unsigned_abs()));
+    }
+    if limits.pids > 0 {
+        spec = spec.pids(limits.pids);
+    }
+    if limits.cpu_shares > 0 {
+        spec = spec.cpu_shares(limits.cpu_shares.into());
+    }
+    spec
 }
 
 /// The specification's own field for it is not known to runtimes before version 1.1 of that.
-fn sysctls(record: &Record) -> HashMap<String, String> {
-    let domainname = record.state.identity.domainname.iter();
-    domainname.map(|name| ("kernel.domainname".to_owned(), name.clone())).collect()
+fn sysctls(record: &Record) -> Option<(String, String)> {
+    let domainname = record.state.identity.domainname.as_ref()?;
+    Some(("kernel.domainname".to_owned(), domainname.clone()))
 }
 
 fn check_sources(mounts: &[BindMount]) -> Result<()> {
@@ -72,57 +88,6 @@ fn check_sources(mounts: &[BindMount]) -> Result<()> {
         let found = fs::metadata(&mount.source).map(drop);
         found.map_err(|error| Error::unusable("mounts.source", &mount.source, error))
     })
-}
-
-fn process(record: &Record) -> SpecResult<Process> {
-    let config = &record.config;
-    let user = UserBuilder::default()
-        .uid(config.user.uid)
-        .gid(config.user.gid)
-        .additional_gids(config.user.additional_gids.clone())
-        .build()?;
-    let mut process = ProcessBuilder::default()
-        .terminal(config.terminal)
-        .user(user)
-        .args(config.args.clone())
-        .env(environment(record))
-        .cwd(&config.cwd)
-        .capabilities(capabilities(config)?)
-        .no_new_privileges(true)
-        .build()?;
-    // The builder's default limits are lower than what gantryd itself has.
-    process.set_rlimits(None);
-    Ok(process)
-}
-
-/// The container's own variables replace the default ones.
-fn environment(record: &Record) -> Vec<String> {
-    let mut env =
-        vec![defaults::PATH.to_owned(), format!("HOSTNAME={}", record.state.identity.hostname)];
-    if record.config.terminal {
-        env.push("TERM=xterm".to_owned());
-    }
-    let name = |variable: &str| variable.split('=').next().map(str::to_owned);
-    for variable in &record.config.env {
-        env.retain(|default| name(default) != name(variable));
-        env.push(variable.clone());
-    }
-    env
-}
-
-/// Not inheritable (CVE-2022-24769).
-fn capabilities(config: &Config) -> SpecResult<LinuxCapabilities> {
-    let dropped = parse_capabilities(&config.drop_capabilities)?;
-    let mut names: HashSet<_> =
-        defaults::CAPABILITIES.into_iter().filter(|c| !dropped.contains(c)).collect();
-    names.extend(parse_capabilities(&config.add_capabilities)?);
-    let mut sets = LinuxCapabilitiesBuilder::default()
-        .bounding(names.clone())
-        .effective(names.clone())
-        .permitted(names)
-        .build()?;
-    sets.set_inheritable(None).set_ambient(None);
-    Ok(sets)
 }
 
 /// Capabilities by name, with `CAP_` or without.
@@ -136,50 +101,13 @@ pub(crate) fn parse_capabilities(names: &[String]) -> SpecResult<Vec<Capability>
     names.iter().map(parse).collect()
 }
 
-fn namespaces(network: &Namespace) -> SpecResult<Vec<LinuxNamespace>> {
-    use LinuxNamespaceType::{Ipc, Mount, Network, Pid, Uts};
-    let own = |kind| LinuxNamespaceBuilder::default().typ(kind);
-    let mut builders = vec![own(Pid), own(Ipc), own(Uts), own(Mount)];
-    match network {
-        Namespace::Own => builders.push(own(Network)),
-        Namespace::At(path) => builders.push(own(Network).path(path)),
-        Namespace::Host => {}
-    }
-    builders.into_iter().map(LinuxNamespaceBuilder::build).collect()
-}
-
-/// No devices but those that every runtime adds (null, zero, full, random, urandom, tty, pts).
-fn resources(limits: &Resources) -> SpecResult<LinuxResources> {
-    let no_device = LinuxDeviceCgroupBuilder::default().allow(false).access("rwm").build()?;
-    let mut resources = LinuxResourcesBuilder::default().devices([no_device]);
-    if limits.memory > 0 {
-        let memory = limits.memory.try_into().unwrap_or(i64::MAX);
-        resources = resources.memory(LinuxMemoryBuilder::default().limit(memory).build()?);
-    }
-    if limits.pids > 0 {
-        resources = resources.pids(LinuxPidsBuilder::default().limit(limits.pids).build()?);
-    }
-    if limits.cpu_shares > 0 {
-        resources = resources.cpu(LinuxCpuBuilder::default().shares(limits.cpu_shares).build()?);
-    }
-    resources.build()
-}
-
 fn mounts(record: &Record) -> SpecResult<Vec<Mount>> {
-    let defaults = defaults::MOUNTS.into_iter().map(|(destination, kind, options)| {
-        MountBuilder::default()
-            .destination(destination)
-            .typ(kind)
-            .source(kind)
-            .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
-            .build()
-    });
     let files = record.state.files.iter().flat_map(|dir| files::NAMES.map(|name| dir.join(name)));
     let files = files.map(|source| {
         let destination = Path::new("/etc").join(source.file_name().unwrap_or_default());
         bind(&BindMount { source, destination, read_only: false })
     });
-    defaults.chain(files).chain(record.config.mounts.iter().map(bind)).collect()
+    files.chain(record.config.mounts.iter().map(bind)).collect()
 }
 
 fn bind(mount: &BindMount) -> SpecResult<Mount> {

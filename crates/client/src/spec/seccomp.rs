@@ -5,7 +5,7 @@
 //! clocks, swap, reboot, keyrings, BPF, performance events, io_uring, userfaultfd, NUMA policy and
 //! handles of files.
 
-use gantry_client::oci_spec::{
+use oci_spec::{
     OciSpecError,
     runtime::{
         Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
@@ -87,7 +87,7 @@ const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xFFFF_FFFF];
 const ENOSYS: u32 = 38;
 
 /// Everything that is not listed fails with EPERM.
-pub(super) fn profile() -> Result<LinuxSeccomp, OciSpecError> {
+pub fn seccomp_profile() -> Result<LinuxSeccomp, OciSpecError> {
     let names = [
         FILES,
         IO,
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn nothing_that_reaches_the_host_is_allowed() {
-        let profile = profile().unwrap();
+        let profile = seccomp_profile().unwrap();
         let rules = profile.syscalls().as_ref().unwrap();
         let allowed: BTreeSet<_> = rules[0].names().iter().map(String::as_str).collect();
         assert_eq!(allowed.len(), rules[0].names().len(), "a name is listed twice");
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn clone_makes_no_namespaces() {
-        let profile = serde_json::to_value(profile().unwrap()).unwrap();
+        let profile = serde_json::to_value(seccomp_profile().unwrap()).unwrap();
         assert_eq!(
             profile["syscalls"][1],
             json!({
