@@ -27,7 +27,7 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh crates/shim/build.sh .ci/{contract,docs,install,licences,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
+  shellcheck ./*.sh crates/shim/build.sh .ci/{contract,dependencies,docs,install,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
 }
 
 # What demo.sh has not built: the reference daemon, and variants that only tests want.
@@ -47,8 +47,8 @@ check format cargo fmt --all --check
 check scripts scripts
 check contract .ci/contract
 check docs .ci/docs
-check licences .ci/licences
-check package .ci/package
+check dependencies .ci/dependencies
+check typos typos
 check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
 check readme .ci/readme
