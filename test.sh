@@ -49,6 +49,7 @@ check contract .ci/contract
 check docs .ci/docs
 check dependencies .ci/dependencies
 check typos typos
+check package .ci/package
 check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
 check readme .ci/readme
