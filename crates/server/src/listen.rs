@@ -18,6 +18,8 @@ use nix::sys::{
     stat::{Mode, umask},
 };
 
+use crate::sys::closed_first;
+
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
@@ -67,10 +69,14 @@ impl SocketFile {
 /// Takes the socket that a service manager has passed (sd_listen_fds(3)), else makes one at
 /// `path`: for the owner and the group only, in a directory that others can pass but not read. To
 /// be called before there are threads, as it sets the umask for a moment.
+///
+/// The socket is closed before all connections, also when the server is killed: a daemon connects again
+/// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
+/// 17.05 subscribes to events there, and is deaf for good if that fails.
 pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     let failed = |what| move |source| ListenError::Io { what, path: path.to_owned(), source };
     if let Some(fd) = passed_socket() {
-        let socket = UnixListener::from(fd);
+        let socket = UnixListener::from(closed_first(fd));
         socket.set_nonblocking(true).map_err(failed("use the passed socket instead of"))?;
         return Ok(Listener { socket, file: None });
     }
@@ -86,6 +92,7 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     let socket = Address::of(path).and_then(|address| UnixListener::bind(&address.path));
     umask(before);
     let socket = socket.map_err(failed("listen on"))?;
+    let socket = UnixListener::from(closed_first(socket.into()));
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .map_err(failed("set the permissions of"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;

@@ -22,7 +22,7 @@ use crate::{
     listen::Listener,
     oci::{Environment, Runtimes},
     readiness::Programs,
-    rpc::{AdmissionLayer, Api, Aside, Health, PendingSupervisor},
+    rpc::{AdmissionLayer, Api, Aside, EndlessLayer, Health, PendingSupervisor},
     shim_link::ShimProgram,
     state_dir::StateDir,
     supervisor::{
@@ -74,6 +74,7 @@ pub(crate) async fn serve(
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .layer(AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?)
+        .layer(EndlessLayer::new(connections.clone()))
         .add_service(Health::service(Programs::new(&config)).await)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
@@ -106,6 +107,8 @@ pub(crate) async fn serve(
     tracing::info!("stopping; containers live on");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     accepting.abort();
+    // Once this is over nobody can connect any more, also who has just lost a connection.
+    let _ = accepting.await;
     if let Some(supervisor) = supervisor {
         let drained = supervisors.spawn(async move { supervisor.drain().await });
         if timeout(DRAIN_DEADLINE, async { tokio::join!(drained, connections.answered()) })

@@ -48,10 +48,22 @@ impl Follower {
 
     /// Calls `types.API/Events` without a timestamp.
     fn follow(&mut self, stream: u8) {
+        self.call(stream, "/types.API/Events");
+    }
+
+    /// Calls with a message that is empty.
+    fn call(&mut self, stream: u8, path: &str) {
+        self.open(stream, path);
+        let message = frame(DATA, END_STREAM, stream, &[0; 5]);
+        self.socket.write_all(&message).expect("call");
+    }
+
+    /// Begins a call.
+    fn open(&mut self, stream: u8, path: &str) {
         let fields = [
             (":method", "POST"),
             (":scheme", "http"),
-            (":path", "/types.API/Events"),
+            (":path", path),
             (":authority", "localhost"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
@@ -65,9 +77,7 @@ impl Follower {
                 [&name[..], &[length(value)], value.as_bytes()].concat()
             })
             .collect();
-        let call =
-            [frame(HEADERS, END_HEADERS, stream, &block), frame(DATA, END_STREAM, stream, &[0; 5])];
-        self.socket.write_all(&call.concat()).expect("call Events");
+        self.socket.write_all(&frame(HEADERS, END_HEADERS, stream, &block)).expect("open a call");
     }
 
     /// Reads until a wanted frame has come.
@@ -232,5 +242,64 @@ async fn a_call_that_never_ends_is_given_up() {
     server.start_again().await;
     let state = server.state_dir().join("containers/types/stuck");
     eventually("the call is undone", || !state.exists()).await;
+    server.finish().await;
+}
+
+/// Watches of health, and reflection whose client may ask more, are as endless.
+#[tokio::test]
+async fn no_endless_call_delays_a_stop() {
+    if improves("it has neither") {
+        return;
+    }
+    let Some(mut server) = Server::own(Runtime::Runc).await else { return };
+    let socket = server.service.socket.clone();
+    let watch = "/grpc.health.v1.Health/Watch";
+    let reflect =
+        |version| format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo");
+    let follower = blocking(move || {
+        let mut follower = Follower::connect(&socket);
+        follower.call(1, watch);
+        follower.wait_for(|frame| frame.kind == DATA && frame.stream == 1);
+        for (stream, version) in [(3, "v1"), (5, "v1alpha")] {
+            follower.open(stream, &reflect(version));
+            follower.wait_for(is_answer(stream.into()));
+        }
+        follower
+    })
+    .await;
+    let ended = server.end(Signal::TERM).await;
+    assert!(ended.0.success(), "{ended:?}");
+    assert!(!server.log().contains("given up"), "{}", server.log());
+    assert_no_farewell(&blocking(move || follower.rest()).await);
+    server.start_again().await;
+    server.finish().await;
+}
+
+/// A daemon connects again as soon as its connection is lost: the server that is killed is not to let it
+/// in, only to lose it again.
+#[tokio::test]
+async fn who_has_lost_a_connection_cannot_make_another() {
+    if improves("the kernel closes its socket last") {
+        return;
+    }
+    let Some(mut server) = Server::own(Runtime::Runc).await else { return };
+    for signal in [Signal::KILL, Signal::TERM].into_iter().cycle().take(10) {
+        let socket = server.service.socket.clone();
+        let follower = blocking(move || {
+            let mut follower = Follower::connect(&socket);
+            follower.follow(1);
+            follower.wait_for(is_answer(1));
+            follower
+        })
+        .await;
+        let socket = server.service.socket.clone();
+        let again = blocking(move || {
+            follower.rest();
+            UnixStream::connect(&socket)
+        });
+        let (again, _) = tokio::join!(again, server.end(signal));
+        again.expect_err("nobody listens");
+        server.start_again().await;
+    }
     server.finish().await;
 }

@@ -37,7 +37,7 @@ struct Shared {
     peers: Peers,
     /// Requests whose answer was not wholly written yet, those that follow events among them.
     open: AtomicUsize,
-    /// Requests that follow events, which nobody waits for.
+    /// Requests that follow events or do not end for another reason, which nobody waits for.
     followers: AtomicUsize,
     /// There are fewer of the first, or more of the second.
     settled: Notify,
@@ -56,7 +56,8 @@ impl Connections {
         }
     }
 
-    /// Counts a request that follows events, until the guard is dropped.
+    /// Counts a request that follows events, or does not end for another reason, until the guard is
+    /// dropped.
     pub(crate) fn follower(&self) -> Follower {
         self.0.followers.fetch_add(1, Ordering::SeqCst);
         self.0.settled.notify_waiters();
@@ -83,7 +84,7 @@ impl Connections {
     }
 }
 
-/// A request that follows events.
+/// A request that does not end by itself.
 pub(crate) struct Follower(Arc<Shared>);
 
 impl Drop for Follower {

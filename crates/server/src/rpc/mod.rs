@@ -6,6 +6,7 @@ mod api;
 mod aside;
 mod capabilities;
 mod convert;
+mod endless;
 mod events;
 mod health;
 mod parse;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub(crate) use admission::{AdmissionLayer, Peer, Peers};
 pub(crate) use api::Api;
 pub(crate) use aside::Aside;
+pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;
 use tokio::sync::SetOnce;
 

@@ -15,7 +15,7 @@ mod trouble;
 pub(crate) use allocator::{keep_memory_small, load_has_fallen};
 pub(crate) use async_fd::watch;
 pub(crate) use death::MortalCommand;
-pub(crate) use descriptors::leaves_room;
+pub(crate) use descriptors::{closed_first, leaves_room};
 pub(crate) use inherited::{oom_score_adj, raise_file_limit, restore_file_limit};
 pub(crate) use pidfd::{
     PidFd, is_descendant, is_living, is_namespace_init, parent, process_start_time, zombie_status,
