@@ -67,6 +67,29 @@ pub async fn assert_no_state(state: &Path, service: &Service) {
     eventually("no state of a container is left", nothing).await;
 }
 
+/// What is left in those directories of the state directory that hold something only while a container
+/// lives, or is made or removed: `spares` shims may wait for the next process.
+#[must_use]
+pub fn in_state(state: &Path, spares: usize) -> Vec<String> {
+    let usual = [
+        ("containers/types", 0),
+        ("quarantine", 0),
+        ("removed", 0),
+        ("remains", 0),
+        ("trash", 0),
+        ("new", spares),
+    ];
+    let mut left = Vec::new();
+    for (directory, usual) in usual {
+        let entries = fs::read_dir(state.join(directory)).into_iter().flatten().flatten();
+        let names: Vec<_> = entries.map(|entry| entry.file_name()).collect();
+        if names.len() > usual {
+            left.push(format!("{directory}: {names:?}"));
+        }
+    }
+    left
+}
+
 fn assert_no_mount(work: &Path) {
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
     let work = work.to_str().expect("UTF-8");

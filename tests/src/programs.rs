@@ -1,11 +1,29 @@
 //! Where the programs under test are.
 
-use std::{env, path::PathBuf};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use crate::runtime::write_script;
 
 /// The server.
 #[must_use]
 pub fn server() -> PathBuf {
     program("GANTRYD", "gantryd")
+}
+
+/// Writes a program to start in the server's place, which does what `script` says; `$gantryd` in it is
+/// the server.
+///
+/// # Panics
+/// When it cannot be written.
+#[must_use]
+pub fn wrapped_server(directory: &Path, script: &str) -> PathBuf {
+    let path = directory.join("gantryd");
+    let text = format!("#!/bin/sh\ngantryd='{}'\n{script}\n", server().display());
+    write_script(&path, &text);
+    path
 }
 
 /// The shim, when it is not to be the one that the server finds by itself.

@@ -6,6 +6,7 @@
 
 mod accept;
 mod bundle;
+mod causes;
 mod cgroup;
 mod checkpoint;
 mod config;

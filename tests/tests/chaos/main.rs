@@ -19,7 +19,7 @@ use std::{
 };
 
 use gantry_api::types::Event;
-use gantry_tests::{Runtime, Server, events, eventually};
+use gantry_tests::{Runtime, Server, events, eventually, leftovers};
 use rstest::rstest;
 use tokio::task::JoinSet;
 
@@ -93,15 +93,9 @@ async fn conclude(server: Server, shared: &Shared, kills: &Kills, time: Duration
         }
     }
     assert!(problems.is_empty(), "{problems:#?}");
-    // In `new` there is the spare shim.
-    for (kept, most) in
-        [("quarantine", 0), ("removed", 0), ("containers/types", 0), ("trash", 0), ("new", 1)]
-    {
-        let path = server.state_dir().join(kept);
-        let left = || std::fs::read_dir(&path).into_iter().flatten().count();
-        // The files go after the last event.
-        eventually(&format!("nothing in {kept}"), || left() <= most).await;
-    }
+    // The files go after the last event; one shim waits.
+    let state = server.state_dir();
+    eventually("no files are left", || leftovers::in_state(&state, 1).is_empty()).await;
     let name = server.service.runtime.name();
     server.finish().await;
     say(&format!("{name}, {:.0} s: {counts}, {kills}", time.as_secs_f64()));

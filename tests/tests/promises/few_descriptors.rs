@@ -3,20 +3,12 @@
 use std::{fs, path::Path};
 
 use gantry_api::event_type;
-use gantry_tests::{
-    Container, Runtime, Server, eventually, improves, programs, runtime::write_script,
-    server::Setup,
-};
+use gantry_tests::{Container, Runtime, Server, eventually, improves, programs, server::Setup};
 
 /// A server that may open as many files as the file `limit` in its working directory says.
-fn limited(script: &Path) -> Setup {
-    let server = programs::server();
-    let text = format!(
-        "#!/bin/sh\nif [ -e limit ]; then ulimit -n $(cat limit); fi\nexec {} \"$@\"\n",
-        server.display()
-    );
-    write_script(script, &text);
-    Server::setup(Runtime::Crun).binary(script)
+fn limited(directory: &Path) -> Setup {
+    let script = "if [ -e limit ]; then ulimit -n $(cat limit); fi\nexec \"$gantryd\" \"$@\"";
+    Server::setup(Runtime::Crun).binary(&programs::wrapped_server(directory, script))
 }
 
 /// With a quarter of the descriptors that its containers need, a restarted server takes none of them
@@ -28,7 +20,7 @@ async fn a_restart_with_too_few_descriptors_makes_no_exit_up() {
         return;
     }
     let scripts = tempfile::tempdir().unwrap();
-    let Some(mut server) = limited(&scripts.path().join("server")).start().await else { return };
+    let Some(mut server) = limited(scripts.path()).start().await else { return };
     let mut containers: Vec<Container> = Vec::new();
     for n in 0..CONTAINERS {
         let container = server.container(&format!("c{n}")).args(&["sleep", "1000000"]);

@@ -3,19 +3,15 @@
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
 use Runtime::{Crun, Runc};
-use gantry_tests::{
-    Container, Runtime, Server, eventually, improves, processes, programs, runtime::write_script,
-};
+use gantry_tests::{Container, Runtime, Server, eventually, improves, processes, programs};
 use rstest::rstest;
 use tempfile::TempDir;
 
 /// The server, after a shell has done what `preparation` says.
 fn prepared(preparation: &str) -> (TempDir, PathBuf) {
     let work = tempfile::tempdir().unwrap();
-    let script = work.path().join("gantryd");
-    let text =
-        format!("#!/bin/sh\n{preparation}\nexec '{}' \"$@\"\n", programs::server().display());
-    write_script(&script, &text);
+    let script = format!("{preparation}\nexec \"$gantryd\" \"$@\"");
+    let script = programs::wrapped_server(work.path(), &script);
     (work, script)
 }
 

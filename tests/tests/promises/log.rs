@@ -7,7 +7,7 @@ use std::{
 };
 
 use Runtime::Runc;
-use gantry_tests::{Runtime, Server, eventually, improves, programs, runtime::write_script};
+use gantry_tests::{Runtime, Server, eventually, improves, programs};
 use rstest::rstest;
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, mknodat, open},
@@ -16,11 +16,8 @@ use rustix::{
 
 /// The server, with its stderr at `stderr`.
 fn logging_to(directory: &Path, stderr: &Path) -> PathBuf {
-    let script = directory.join("gantryd");
-    let server = programs::server();
-    let text = format!("#!/bin/sh\nexec '{}' \"$@\" 2>'{}'\n", server.display(), stderr.display());
-    write_script(&script, &text);
-    script
+    let script = format!("exec \"$gantryd\" \"$@\" 2>'{}'", stderr.display());
+    programs::wrapped_server(directory, &script)
 }
 
 /// A named pipe, and an end of it to read from.

@@ -3,9 +3,7 @@
 use std::{fs, path::Path};
 
 use Runtime::Runc;
-use gantry_tests::{
-    Runtime, Server, eventually, improves, processes, programs, runtime::write_script,
-};
+use gantry_tests::{Runtime, Server, eventually, improves, processes, programs};
 use rustix::process::Signal;
 
 /// Signals that wake other programs, or come by mistake. Those that end every program, those that
@@ -56,12 +54,8 @@ async fn signals_that_its_parent_had_blocked_or_ignored() {
         return;
     }
     let work = tempfile::tempdir().unwrap();
-    let script = work.path().join("gantryd");
-    let text = format!(
-        "#!/bin/sh\nexec env --block-signal --ignore-signal '{}' \"$@\"\n",
-        programs::server().display()
-    );
-    write_script(&script, &text);
+    let script = "exec env --block-signal --ignore-signal \"$gantryd\" \"$@\"";
+    let script = programs::wrapped_server(work.path(), script);
     let Some(mut server) = Server::setup(Runc).binary(&script).start().await else { return };
     let none = "0000000000000000";
     assert_eq!(signals(server.pid(), "SigBlk"), none);
@@ -122,13 +116,8 @@ async fn what_can_change_changes_at_sighup() {
 
 /// The server, without the level that the harness asks for.
 fn without_level(directory: &Path) -> std::path::PathBuf {
-    let script = directory.join("gantryd");
-    let text = format!(
-        "#!/bin/sh\nfor argument; do shift; case $argument in\n\
+    let script = "for argument; do shift; case $argument in\n\
          --log-level|info,gantryd=debug) ;; *) set -- \"$@\" \"$argument\";; esac; done\n\
-         exec '{}' \"$@\"\n",
-        programs::server().display()
-    );
-    write_script(&script, &text);
-    script
+         exec \"$gantryd\" \"$@\"";
+    programs::wrapped_server(directory, script)
 }

@@ -9,9 +9,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_tests::{
-    PATIENCE, Runtime, Server, improves, programs, runtime::write_script, server::Setup, skip,
-};
+use gantry_tests::{PATIENCE, Runtime, Server, improves, programs, server::Setup, skip};
 
 const MEMORY: &str = "/sys/fs/cgroup/memory";
 
@@ -37,14 +35,10 @@ impl ServiceGroup {
 
     /// A server that is started in it.
     fn start(&self, directory: &Path) -> Setup {
-        let script = directory.join("gantryd");
-        let server = programs::server();
-        let text = format!(
-            "#!/bin/sh\necho $$ >{}/cgroup.procs && exec {} \"$@\"\n",
-            self.path().display(),
-            server.display()
-        );
-        write_script(&script, &text);
+        let group = self.path();
+        let script =
+            format!("echo $$ >{}/cgroup.procs && exec \"$gantryd\" \"$@\"", group.display());
+        let script = programs::wrapped_server(directory, &script);
         Server::setup(Runtime::Runc).binary(&script)
     }
 

@@ -1,9 +1,6 @@
 //! What must be true at the end of a life.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use gantry_api::event_type;
 use gantry_tests::{Runtime, cgroup, events::listing, leftovers, processes};
@@ -69,16 +66,7 @@ impl Life {
         left.extend(running.iter().map(|found| format!("process {found:?}")));
         // One shim waits for the next process, as long as there is a server.
         let spares = usize::from(self.server.is_running());
-        for (directory, usual) in
-            [("containers/types", 0), ("removed", 0), ("remains", 0), ("trash", 0), ("new", spares)]
-        {
-            let entries = fs::read_dir(self.server.state_dir().join(directory));
-            let names: Vec<_> =
-                entries.into_iter().flatten().flatten().map(|e| e.file_name()).collect();
-            if names.len() > usual {
-                left.push(format!("{directory}: {names:?}"));
-            }
-        }
+        left.extend(leftovers::in_state(&self.server.state_dir(), spares));
         left
     }
 }

@@ -1,13 +1,13 @@
 //! One mapping of errors to gRPC codes.
 
-use std::{borrow::Cow, error::Error, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::{
-    bundle::BundleError, cgroup::LimitError, checkpoint::CheckpointError, disk::DiskError,
-    domain::Refusal, oci::OciError, supervisor::SupervisorError,
+    bundle::BundleError, causes::chain, cgroup::LimitError, checkpoint::CheckpointError,
+    disk::DiskError, domain::Refusal, oci::OciError, supervisor::SupervisorError,
 };
 
 /// A field of a request that is wrong.
@@ -133,18 +133,4 @@ fn disk_code(error: &DiskError) -> Code {
         DiskError::Full { .. } | DiskError::NoThread { .. } => Code::ResourceExhausted,
         DiskError::Bug { .. } => Code::Internal,
     }
-}
-
-/// An error with its causes. Errors that show their cause themselves do not repeat it.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{StateError, error::failed, file::list};
-use crate::sys::Backoff;
+use crate::sys::{Backoff, Trouble, if_there};
 
 /// Where directories are moved before their content is removed.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Trash {
             let there = self.0.path.join(count.to_string());
             match fs::rename(path, &there) {
                 // The trash could be missing instead.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && is_gone(path) => {
+                Err(error) if Trouble::of(&error) == Trouble::Gone && is_gone(path) => {
                     return Ok(());
                 }
                 // Of an earlier server, which could not be removed.
@@ -117,15 +117,12 @@ impl Trash {
 }
 
 fn is_gone(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    matches!(if_there(fs::symlink_metadata(path)), Ok(None))
 }
 
 /// Somebody else may be removing it too.
 fn remove(path: &Path) -> Result<(), StateError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(failed("remove", path)),
-    }
+    if_there(fs::remove_dir_all(path)).map(drop).map_err(failed("remove", path))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     Caller, LaunchPermit, OnShimDeath, Services, SupervisorError,
+    clear::Users,
     create::{Created, Identity, NewContainer, bring_up},
     ended::EndedExecs,
     exec::{NewExec, start_exec},
@@ -61,8 +62,8 @@ pub(super) enum Message {
         result: Result<(), SupervisorError>,
         reply: Reply<()>,
     },
-    /// Nothing lives in the container any more.
-    Cleared,
+    /// Nothing lives in the container any more; who else is in its cgroup, as far as that is known.
+    Cleared(Option<Users>),
     /// Neither the runtime nor the kernel knows of the container any more; or what is left of it.
     Removed(Result<(), Remaining>),
 }
@@ -210,7 +211,7 @@ impl Actor {
             Message::Operated { operation, result, reply } => {
                 self.operated(operation, result, reply);
             }
-            Message::Cleared => self.cleared(),
+            Message::Cleared(users) => self.cleared(users),
             Message::Removed(result) => self.removed(result),
         }
     }
@@ -340,7 +341,7 @@ impl Actor {
             Err(error) => {
                 self.lifecycle.exec_failed(&spec.id);
                 let _ = reply.send(Err(self.or_stopped(error)));
-                self.remove_if_done();
+                self.remove_if_done(None);
                 return;
             }
         };

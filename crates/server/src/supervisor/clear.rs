@@ -8,6 +8,7 @@ use super::{
     Services, actor::Message, create::Identity, forget::Claim, oom::OomTask, remains::Remaining,
 };
 use crate::{
+    causes::chain,
     cgroup::{Cgroup, CgroupError},
     oci::OciError,
 };
@@ -19,33 +20,45 @@ const DELETE_ATTEMPTS: u32 = 3;
 impl Services {
     /// Kills what is left in a container whose first process has ended. What cannot be killed now is
     /// once the container is to be removed.
-    pub(super) async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) {
-        if let Err(error) = self.kill_left(identity, cgroup).await {
-            let error = chain(&error);
+    async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) -> Option<Users> {
+        let killed = self.kill_left(identity, cgroup).await;
+        let warn = |error: &CgroupError| {
+            let error = chain(error);
             tracing::warn!(container = %identity.key, error, "cannot kill what is left");
-        }
+        };
+        killed.inspect_err(warn).ok()
     }
 
-    /// Whether there are processes of others in the cgroup.
     async fn kill_left(
         &self,
         identity: &Identity,
         cgroup: Option<&Cgroup>,
-    ) -> Result<bool, CgroupError> {
-        let Some(cgroup) = cgroup else { return Ok(false) };
+    ) -> Result<Users, CgroupError> {
+        let Some(cgroup) = cgroup else { return Ok(Users::None) };
         match self.kill_own(identity, cgroup).await {
             // It will never be the container's to kill in.
             Err(error @ CgroupError::NotAContainer { .. }) => {
                 tracing::warn!(error = chain(&error), "nothing is killed");
-                Ok(true)
+                Ok(Users::Others)
             }
-            other => other,
+            other => other.map(|others| if others { Users::Others } else { Users::None }),
         }
     }
 
     /// Removes the container from the runtime, and its cgroup, unless the id is another's there. An
     /// error tells what is left of it.
     pub(super) async fn delete(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        claim: Claim<'_>,
+    ) -> Result<(), Remaining> {
+        self.require_deletable(identity, cgroup, claim).await?;
+        let killed = self.kill_left(identity, cgroup).await;
+        self.delete_killed(identity, cgroup, killed).await
+    }
+
+    async fn require_deletable(
         &self,
         identity: &Identity,
         cgroup: Option<&Cgroup>,
@@ -60,9 +73,17 @@ impl Services {
             }
             return Err(Remaining::NotOurs(not_ours));
         }
-        let killed = self.kill_left(identity, cgroup).await;
+        Ok(())
+    }
+
+    async fn delete_killed(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        killed: Result<Users, CgroupError>,
+    ) -> Result<(), Remaining> {
         // A runtime kills what is in the cgroup that it removes, no matter whose that is.
-        let shared = *killed.as_ref().unwrap_or(&true);
+        let shared = !matches!(killed, Ok(Users::None));
         let hidden: Vec<&Path> =
             cgroup.filter(|_| shared).into_iter().flat_map(Cgroup::around).collect();
         let deleted = self.delete_from_runtime(identity, &hidden).await;
@@ -114,10 +135,13 @@ impl Services {
     }
 }
 
-/// An error and its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+/// Who is in the cgroup of a container that has ended, and whose own processes have been killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Users {
+    /// Nobody, or there is no cgroup.
+    None,
+    /// Processes that are not the container's.
+    Others,
 }
 
 /// What the end of a container's first process sets off, step by step: [`Message::Cleared`], then,
@@ -129,21 +153,31 @@ pub(super) async fn clear(
     oom: Option<OomTask>,
 ) -> Message {
     // Somebody may have made it again while no server was there.
-    if services.require_ours(&identity, Claim::Ended).await.is_ok() {
-        services.kill_rest(&identity, cgroup.as_ref()).await;
-    }
+    let users = match services.require_ours(&identity, Claim::Ended).await {
+        Ok(_) => services.kill_rest(&identity, cgroup.as_ref()).await,
+        Err(_) => None,
+    };
     if let Some(oom) = oom {
         oom.look().await;
     }
     reach(Point::ServerCleared);
-    Message::Cleared
+    Message::Cleared(users)
 }
 
-/// Removes the container itself.
+/// Removes the container itself. `users` is what was found just before.
 pub(super) async fn remove(
     services: Arc<Services>,
     identity: Identity,
     cgroup: Option<Cgroup>,
+    users: Option<Users>,
 ) -> Message {
-    Message::Removed(services.delete(&identity, cgroup.as_ref(), Claim::Ended).await)
+    let cgroup = cgroup.as_ref();
+    let deleted = match users {
+        Some(users) => match services.require_deletable(&identity, cgroup, Claim::Ended).await {
+            Ok(()) => services.delete_killed(&identity, cgroup, Ok(users)).await,
+            Err(not_ours) => Err(not_ours),
+        },
+        None => services.delete(&identity, cgroup, Claim::Ended).await,
+    };
+    Message::Removed(deleted)
 }

@@ -9,7 +9,7 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use super::{
     actor::{Actor, Member, Operation},
-    clear,
+    clear::{self, Users},
     create::Identity,
     remains::{Over, Remaining},
     turns::Lane,
@@ -44,7 +44,7 @@ impl Actor {
         reach(Point::ServerExecExitJournalled);
         self.forget_exec(process, durable);
         reach(Point::ServerExecRemoved);
-        self.remove_if_done();
+        self.remove_if_done(None);
     }
 
     /// A shim whose word is on disk need not wait for the journal.
@@ -82,13 +82,14 @@ impl Actor {
         self.work(clear::clear(services, identity, cgroup, oom));
     }
 
-    pub(super) fn cleared(&mut self) {
+    pub(super) fn cleared(&mut self, users: Option<Users>) {
         self.cleared = true;
-        self.remove_if_done();
+        self.remove_if_done(users);
     }
 
-    /// Removes the container once everything before its last event was reported.
-    pub(super) fn remove_if_done(&mut self) {
+    /// Removes the container once everything before its last event was reported. `users` of its cgroup
+    /// are those of this moment: where there is something to wait for, they are looked for again.
+    pub(super) fn remove_if_done(&mut self, users: Option<Users>) {
         if !self.cleared || self.removing || !self.lifecycle.may_be_removed() {
             return;
         }
@@ -96,7 +97,7 @@ impl Actor {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
-        self.work(clear::remove(services, identity, cgroup));
+        self.work(clear::remove(services, identity, cgroup, users));
     }
 
     /// Frees the id, and reports the exit. What the disk says goes last, and not before all else has.

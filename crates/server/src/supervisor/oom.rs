@@ -2,8 +2,9 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{actor::Message, clear::chain};
+use super::actor::Message;
 use crate::{
+    causes::chain,
     cgroup::{Cgroup, CgroupError, OomWatch},
     domain::ContainerId,
 };
