@@ -109,13 +109,27 @@ impl EventLog {
 
     /// Adds an event: stamps it, writes it to the journal, then shows it to the subscribers.
     pub(crate) fn append(&self, container: &ContainerKey, life: Life, kind: EventKind) -> Appended {
+        self.append_within(container, life, kind, |show| show())
+    }
+
+    /// As [`Self::append`], for one who has more to change when the event is shown. What it is given
+    /// shows the event, which is in the journal by then: no disk is waited for any more.
+    pub(crate) fn append_within(
+        &self,
+        container: &ContainerKey,
+        life: Life,
+        kind: EventKind,
+        change: impl FnOnce(&dyn Fn()),
+    ) -> Appended {
         let mut writer = self.0.writer();
         let at = writer.stamp();
         let event = Arc::new(Event { at, container: container.clone(), life, kind });
         let had = self.0.ring().had();
         let durable = writer.journal.append(&event, had);
-        self.0.ring().push(Arc::clone(&event));
-        self.0.appended.notify_waiters();
+        change(&|| {
+            self.0.ring().push(Arc::clone(&event));
+            self.0.appended.notify_waiters();
+        });
         if writer.journal.is_long() {
             let lasting = self.0.ring().lasting();
             if writer.journal.compact(&lasting) {

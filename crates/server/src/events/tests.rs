@@ -214,3 +214,19 @@ async fn stored_and_live_events_have_no_gap_and_no_repeat() {
         assert!(reader.await.unwrap() == written);
     }
 }
+
+/// Others may wait for a lock of its, which must not be held while a disk is.
+#[test]
+fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let is_there = || log.recorded(&container("a"), Life(1), |kind| *kind == exited(3));
+    let mut steps = Vec::new();
+    log.append_within(&container("a"), Life(1), exited(3), |show| {
+        let lines = std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
+        steps.push((lines.lines().count(), is_there()));
+        show();
+        steps.push((lines.lines().count(), is_there()));
+    });
+    assert_eq!(steps, [(1, false), (1, true)]);
+}

@@ -227,7 +227,13 @@ impl Actor {
 
     /// Journals and publishes an event.
     pub(super) fn publish(&self, event: EventKind) -> bool {
-        let appended = self.services.events.append(&self.identity.key, self.identity.life, event);
+        self.publish_within(event, |show| show())
+    }
+
+    /// The same with more to change at the moment when the event is published.
+    pub(super) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
+        let Identity { key, life, .. } = &self.identity;
+        let appended = self.services.events.append_within(key, *life, event, change);
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
     }
@@ -240,7 +246,7 @@ impl Actor {
         let Created { process, record, oom } = match result {
             Ok(created) => *created,
             Err(error) => {
-                self.services.registry.release_after(&self.identity.key, || ());
+                self.services.registry.release(&self.identity.key);
                 self.gone = true;
                 // A caller that is gone needs no answer.
                 let _ = reply.send(Err(error));

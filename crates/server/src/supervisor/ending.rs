@@ -116,10 +116,14 @@ impl Actor {
         reach(Point::ServerSetAside);
         // Together: whoever sees the exit finds the id free, and whoever finds no container finds
         // its exit.
-        let told = self.services.registry.release_after(key, || match self.lifecycle.removed() {
-            Some(event) => self.publish(event),
-            None => true,
-        });
+        let registry = &self.services.registry;
+        let told = match self.lifecycle.removed() {
+            Some(event) => self.publish_within(event, |show| registry.release_after(key, show)),
+            None => {
+                registry.release(key);
+                true
+            }
+        };
         reach(Point::ServerExitJournalled);
         match self.record.take() {
             Some(record) if is_aside => {

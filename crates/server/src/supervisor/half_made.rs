@@ -34,7 +34,7 @@ impl Actor {
         reach(Point::ServerHalfMadeDeleted);
         self.services.abandon(&self.identity, &record, deleted.is_ok());
         reach(Point::ServerHalfMadeRemoved);
-        self.services.registry.release_after(&self.identity.key, || ());
+        self.services.registry.release(&self.identity.key);
     }
 }
 

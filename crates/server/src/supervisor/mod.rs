@@ -199,13 +199,19 @@ impl Registry {
         }
     }
 
-    /// Frees an id once the last word of its container was said, before anyone can ask for it.
-    fn release_after<T>(&self, key: &ContainerKey, last_word: impl FnOnce() -> T) -> T {
+    /// Frees an id.
+    fn release(&self, key: &ContainerKey) {
+        self.release_after(key, || ());
+    }
+
+    /// Frees an id once the last word of its container was said, before anyone can ask for it. That
+    /// must be a word in memory: whoever looks for any container waits for it.
+    fn release_after(&self, key: &ContainerKey, last_word: impl FnOnce()) {
         let mut containers = self.lock();
-        let said = last_word();
+        last_word();
         containers.remove(key);
+        drop(containers);
         sys::load_has_fallen();
-        said
     }
 }
 

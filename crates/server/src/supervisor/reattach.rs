@@ -123,7 +123,10 @@ impl Supervisor {
                     let found = (&services, key, dir);
                     Actor::of_earlier(found, &left, (handle, messages)).go_on(left).await;
                 }
-                None => services.registry.release_after(&key, || remove(&key, &dir)),
+                None => {
+                    remove(&key, &dir);
+                    services.registry.release(&key);
+                }
             }
         });
     }

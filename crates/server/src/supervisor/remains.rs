@@ -183,7 +183,7 @@ impl Services {
         holder.half_made = true;
         self.registry.hold(&holder).map_err(|_| Remaining::IdInUse)?;
         let deleted = self.delete_over(over).await;
-        self.registry.release_after(&over.identity.key, || ());
+        self.registry.release(&over.identity.key);
         deleted
     }
 
