@@ -5,7 +5,6 @@ mod time;
 
 use std::{
     ffi::{OsStr, OsString},
-    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,6 +18,7 @@ use time::duration;
 
 use crate::{
     cgroup::OwnLimits,
+    disk::{ReadError, read_regular},
     oci::{BadVariable, Variable},
     supervisor::OnShimDeath,
 };
@@ -100,8 +100,8 @@ pub(crate) enum ConfigError {
     Flags(#[from] lexopt::Error),
     #[error("{key}: {problem}")]
     Value { key: &'static str, problem: String },
-    #[error("cannot read {path}: {source}", path = .path.display())]
-    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {path}: {problem}", path = .path.display())]
+    Read { path: PathBuf, problem: ReadError },
     #[error("{path}: {source}", path = .path.display())]
     Toml { path: PathBuf, source: Box<toml::de::Error> },
     #[error("cannot tell {what}: {source}")]
@@ -207,9 +207,18 @@ fn skip(name: &str, parser: &mut Parser) -> String {
     value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))
 }
 
+/// Bytes of a configuration file, which has some dozen lines.
+const MAX_FILE: u64 = 1 << 20;
+
+fn not_utf8() -> ReadError {
+    let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8");
+    ReadError::Io(error)
+}
+
 fn read(path: &Path) -> Result<Given, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let failed = |problem| ConfigError::Read { path: path.to_owned(), problem };
+    let text = read_regular(path, MAX_FILE).map_err(failed)?;
+    let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
     toml::from_str(&text)
         .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
 }

@@ -11,6 +11,7 @@ use tokio::{
     time::timeout,
 };
 use tonic::transport::Server;
+use tower::Layer;
 
 use crate::{
     accept::incoming,
@@ -68,17 +69,18 @@ pub(crate) async fn serve(
     let pending = PendingSupervisor::default();
 
     let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
+    let admission = AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?;
+    let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
-        .layer(AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?)
         .layer(EndlessLayer::new(connections.clone()))
-        .add_service(Health::service(Programs::new(&config)).await)
-        .add_service(reflection().build_v1()?)
-        .add_service(reflection().build_v1alpha()?)
-        .add_service(Aside::new(api.max_decoding_message_size(MAX_MESSAGE), supervisors.clone()))
+        .add_service(admission.layer(Health::service(Programs::new(&config)).await))
+        .add_service(admission.layer(reflection().build_v1()?))
+        .add_service(admission.layer(reflection().build_v1alpha()?))
+        .add_service(Aside::new(api, supervisors.clone()))
         .serve_with_incoming(incoming(UnixListener::from_std(socket)?, connections.clone()));
     let accepting = tokio::spawn(server);
 
@@ -179,6 +181,7 @@ fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
         lives: Lives::default(),
         left_cgroups: LeftCgroups::default(),
         turns: Turns::default(),
+        calls: Turns::default(),
         registry: Registry::default(),
         remains: Remains::default(),
     })

@@ -14,6 +14,7 @@ mod inherited;
 mod last_words;
 mod log;
 mod made_with;
+mod many_ends;
 mod not_ours;
 mod ready;
 mod recycled_pid;
@@ -23,6 +24,7 @@ mod signals;
 mod state_directory;
 mod stop;
 mod unit;
+mod unread;
 mod upgrade;
 
 #[path = "../variants/mod.rs"]

@@ -106,6 +106,12 @@ impl Bundle {
         self.config.oom_score_adj
     }
 
+    /// Bytes of memory that it has, about.
+    pub(crate) fn memory(&self) -> usize {
+        let cgroups_path = self.config.cgroups_path.as_ref().map_or(0, String::len);
+        size_of::<Self>() + self.path.as_os_str().len() + cgroups_path + self.config.init.memory()
+    }
+
     /// `linux.cgroupsPath`.
     pub(crate) fn cgroups_path(&self) -> Option<&str> {
         self.config.cgroups_path.as_deref()

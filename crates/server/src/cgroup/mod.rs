@@ -16,7 +16,7 @@ mod stats;
 mod tree;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -13,8 +13,8 @@ use std::{
 use super::{Cgroup, Hierarchies, file::Reader, tree::walk};
 
 /// A cgroup below a directory of this test process.
-pub(super) struct TestCgroup {
-    pub(super) cgroup: Cgroup,
+pub(crate) struct TestCgroup {
+    pub(crate) cgroup: Cgroup,
     /// A nested one is removed with the one that it is in.
     nested: bool,
 }
@@ -22,7 +22,7 @@ pub(super) struct TestCgroup {
 impl TestCgroup {
     /// In all v1 hierarchies, or in v2 with its controllers where there are none. `None`, and a
     /// word about it, where cgroups cannot be made.
-    pub(super) fn new(name: &str) -> Option<Self> {
+    pub(crate) fn new(name: &str) -> Option<Self> {
         let mut cgroup = predicted(name)?;
         // Needs to be told its processors first.
         cgroup.v1.remove("cpuset");
@@ -85,7 +85,7 @@ impl TestCgroup {
     }
 
     /// A shell script in the cgroup from its first line on.
-    pub(super) fn sh(&self, script: &str) -> Child {
+    pub(crate) fn sh(&self, script: &str) -> Child {
         let mut child = Command::new("sh")
             .args(["-c", &format!("read go; {script}")])
             .stdin(Stdio::piped())
@@ -100,7 +100,7 @@ impl TestCgroup {
     }
 
     /// Limits the memory of the cgroup, swap included.
-    pub(super) fn limit_memory(&self, bytes: &str) {
+    pub(crate) fn limit_memory(&self, bytes: &str) {
         let dir = self.cgroup.controller("memory").unwrap().path();
         for name in ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max"] {
             if dir.join(name).exists() {

@@ -1,5 +1,7 @@
 //! What flags and files become.
 
+use std::fs;
+
 use super::*;
 
 fn parse(line: &str) -> Result<Config, ConfigError> {
@@ -75,4 +77,21 @@ fn flags_win_over_the_file() {
     assert_eq!((config.runtime.as_str(), config.retain_count), ("runc", 7));
     fs::write(file.path(), "unknown = 1\n").unwrap();
     assert!(parse(&format!("gantryd --config {}", file.path().display())).is_err());
+}
+
+/// A pipe would never end, nor /dev/zero fit anywhere.
+#[test]
+fn only_a_file_is_a_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [pipe.as_path(), Path::new("/dev/zero"), dir.path()] {
+        let error = parse(&format!("gantryd --config {}", path.display())).unwrap_err();
+        let words = error.to_string();
+        assert!(words.contains("must be a regular file"), "{words}");
+    }
+    let large = dir.path().join("large");
+    fs::File::create(&large).unwrap().set_len(300 << 30).unwrap();
+    let error = parse(&format!("gantryd --config {}", large.display())).unwrap_err().to_string();
+    assert!(error.contains("larger than 1 MiB"), "{error}");
 }

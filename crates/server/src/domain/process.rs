@@ -43,7 +43,19 @@ impl ProcessSpec {
             rlimits: Vec::new(),
         }
     }
+
+    /// Bytes of memory that it has beside its own, about.
+    pub(crate) fn memory(&self) -> usize {
+        let texts = [&self.args, &self.env, &self.capabilities].into_iter().flatten();
+        let single = [&self.cwd, &self.apparmor_profile, &self.selinux_label];
+        let limits = self.rlimits.iter().map(|limit| &limit.kind);
+        let texts: usize = texts.chain(single).chain(limits).map(|text| text.len() + ITEM).sum();
+        texts + self.user.additional_gids.len() * size_of::<u32>()
+    }
 }
+
+/// What a text in a list costs beside its bytes: its place, and what the allocator adds.
+const ITEM: usize = 64;
 
 /// Where a process's streams go; `None` is /dev/null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -127,6 +127,10 @@ impl OciRuntime {
         &self.variables
     }
 
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The command line that makes a container, for the shim.
     pub(crate) fn create_argv(&self, creation: Creation<'_>, files: Files<'_>) -> Vec<String> {
         let mut argv = self.launch_argv(creation.start.verb(), files);

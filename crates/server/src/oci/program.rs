@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::{
@@ -10,7 +11,15 @@ use nix::{
     unistd::{AccessFlags, access},
 };
 
+use tokio::time::timeout;
+
 use super::{Environment, OciError, OciRuntime, Runtimes};
+use crate::disk::{DiskError, Disks};
+
+/// How long an entry of PATH may take to say whether the runtime is there.
+const LOOK_DEADLINE: Duration = Duration::from_secs(1);
+
+const LOOK_FOR: &str = "look for";
 
 impl Runtimes {
     /// Finds a runtime by name in PATH, or by path. `by_caller` says who has named it.
@@ -21,13 +30,58 @@ impl Runtimes {
         by_caller: bool,
     ) -> Result<OciRuntime, OciError> {
         let program = self.environment.find(name, by_caller)?;
+        Ok(self.found(program, (name, args), by_caller))
+    }
+
+    fn found(
+        &self,
+        program: PathBuf,
+        (name, args): (&str, &[String]),
+        by_caller: bool,
+    ) -> OciRuntime {
         let (name, args) = (name.to_owned(), args.to_vec());
         let variables = self.environment.root_variables();
-        Ok(OciRuntime { name, program, args, variables, by_caller })
+        OciRuntime { name, program, args, variables, by_caller }
+    }
+
+    /// As [`Self::find`], where nobody else waits for a file system that does not answer. An entry of
+    /// PATH that does not answer is passed over.
+    pub(crate) async fn find_aside(
+        &self,
+        disks: &Disks,
+        (name, args): (&str, &[String]),
+        by_caller: bool,
+    ) -> Result<Result<OciRuntime, OciError>, DiskError> {
+        if name.contains('/') {
+            let (runtimes, path) = (self.clone(), PathBuf::from(name));
+            let (name, args) = (name.to_owned(), args.to_vec());
+            let find = move |_: &Path| runtimes.find(&name, &args, by_caller);
+            return disks.run(LOOK_FOR, &path, find).await;
+        }
+        for place in self.environment.places(name) {
+            let look = disks.run(LOOK_FOR, &place, |place| executable(place).ok());
+            match timeout(LOOK_DEADLINE, look).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(program))) => {
+                    return Ok(Ok(self.found(program, (name, args), by_caller)));
+                }
+                Ok(Err(error)) => tracing::warn!(%error, "an entry of PATH is passed over"),
+                Err(_) => {
+                    let place = place.display();
+                    tracing::warn!(%place, "an entry of PATH does not answer, and is passed over");
+                }
+            }
+        }
+        Ok(Err(OciError::NotOnPath { runtime: name.to_owned(), by_caller }))
     }
 }
 
 impl Environment {
+    /// Where a program of this name may be, in the order of PATH.
+    fn places(&self, name: &str) -> Vec<PathBuf> {
+        std::env::split_paths(self.path()).map(|dir| dir.join(name)).collect()
+    }
+
     /// Finds the program of a runtime in the PATH of all runtimes.
     pub(crate) fn find(&self, name: &str, by_caller: bool) -> Result<PathBuf, OciError> {
         if name.contains('/') {
@@ -36,8 +90,7 @@ impl Environment {
                 OciError::Exec { program, by_caller, source }
             })
         } else {
-            let mut places = std::env::split_paths(self.path());
-            let found = places.find_map(|dir| executable(&dir.join(name)).ok());
+            let found = self.places(name).iter().find_map(|place| executable(place).ok());
             found.ok_or_else(|| OciError::NotOnPath { runtime: name.to_owned(), by_caller })
         }
     }
@@ -56,7 +109,7 @@ fn executable(program: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     use super::*;
     use crate::sys::Reaper;

@@ -1,12 +1,16 @@
 //! `types.API`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gantry_api::types::{self, api_server};
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Peer, PendingSupervisor, convert,
+    Charge, Peer, PendingSupervisor, convert,
     events::{self, EventStream},
     parse, resources,
     state::{self, Listing},
@@ -23,6 +27,9 @@ use crate::{
 
 /// Its containers live in one namespace.
 const NAMESPACE: Namespace = Namespace::Types;
+
+/// What is read of config.json is held by who makes the container and by the container's task.
+const COPIES_OF_A_BUNDLE: usize = 2;
 
 /// The service.
 pub(crate) struct Api {
@@ -54,6 +61,16 @@ impl Api {
 /// The connection that a request came on.
 fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Peer>().map(|peer| peer.caller).unwrap_or_default()
+}
+
+/// Counts an event stream of a connection.
+fn follower<T>(request: &Request<T>) -> Result<Option<OwnedSemaphorePermit>, Status> {
+    request.extensions().get().map(Peer::follower).transpose()
+}
+
+/// Waits until a list of all containers may be made for a connection.
+async fn listing<T>(request: &Request<T>) -> Option<OwnedSemaphorePermit> {
+    request.extensions().get::<Peer>().cloned()?.listing().await
 }
 
 fn checkpoint_dir(bundle: &Path, dir: &str) -> Result<PathBuf, Status> {
@@ -89,7 +106,7 @@ async fn new_container(
         bundle,
         runtime: request.runtime,
         runtime_args: parse::strings("runtimeArgs", request.runtime_args)?,
-        labels: parse::strings("labels", request.labels)?,
+        labels: parse::strings("labels", request.labels)?.into(),
         no_pivot_root: request.no_pivot_root,
         checkpoint,
     })
@@ -118,8 +135,12 @@ impl api_server::Api for Api {
         request: Request<types::CreateContainerRequest>,
     ) -> Result<Response<types::CreateContainerResponse>, Status> {
         let caller = caller(&request);
+        let charge = request.extensions().get().map(Arc::<Charge>::clone);
         let supervisor = self.supervisor().await;
         let new = new_container(supervisor, request.into_inner(), caller).await?;
+        if let Some(charge) = charge {
+            charge.add(COPIES_OF_A_BUNDLE * new.bundle.memory())?;
+        }
         let view = supervisor.create(NAMESPACE, new).await?;
         let container = Some(state::container(supervisor.disks(), view).await);
         Ok(Response::new(types::CreateContainerResponse { container }))
@@ -239,15 +260,17 @@ impl api_server::Api for Api {
         &self,
         request: Request<types::StateRequest>,
     ) -> Result<Response<types::StateResponse>, Status> {
-        let request = request.into_inner();
         let supervisor = self.supervisor().await;
-        let handles = if request.id.is_empty() {
+        let all = request.get_ref().id.is_empty();
+        let _listing = if all { listing(&request).await } else { None };
+        let request = request.into_inner();
+        let handles = if all {
             supervisor.containers(NAMESPACE)
         } else {
             vec![self.container(&request.id).await?]
         };
         let mut listing = Listing::of(supervisor.disks(), &handles).await;
-        if !request.id.is_empty() && listing.containers.is_empty() {
+        if !all && listing.containers.is_empty() {
             return Err(handles[0].gone().into());
         }
         let containers = std::mem::take(&mut listing.containers);
@@ -264,7 +287,8 @@ impl api_server::Api for Api {
         request: Request<types::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
-        Ok(events::stream(events, &request.into_inner(), &self.connections)?)
+        let counted = follower(&request)?;
+        Ok(events::stream(events, &request.into_inner(), (&self.connections, counted))?)
     }
 
     async fn stats(

@@ -45,7 +45,7 @@ pub(super) fn container(view: ContainerView, pids: Vec<u32>) -> types::Container
         bundle_path: view.bundle.display().to_string(),
         processes: view.processes.iter().map(|(spec, pid)| process(spec, *pid)).collect(),
         status: status.to_owned(),
-        labels: view.labels,
+        labels: view.labels.to_vec(),
         pids,
         runtime: view.runtime,
     }

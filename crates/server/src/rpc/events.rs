@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use gantry_api::types;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Stream;
 use tonic::{
     Response, Status,
@@ -25,6 +26,8 @@ struct Reader {
     stored_only: bool,
     /// Live events never end by themselves, so that a server that stops does not wait for them.
     _follower: Option<Follower>,
+    /// Among the streams of its connection.
+    _counted: Option<OwnedSemaphorePermit>,
     batch: VecDeque<Arc<Event>>,
     ended: bool,
 }
@@ -33,7 +36,7 @@ struct Reader {
 pub(super) fn stream(
     log: &EventLog,
     request: &types::EventsRequest,
-    connections: &Connections,
+    (connections, counted): (&Connections, Option<OwnedSemaphorePermit>),
 ) -> Result<Response<EventStream>, BadField> {
     let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
     let timestamp = request.timestamp.map(convert::from_timestamp).transpose()?.flatten();
@@ -51,6 +54,7 @@ pub(super) fn stream(
         only,
         stored_only: request.stored_only,
         _follower: (!request.stored_only).then(|| connections.follower()),
+        _counted: counted,
         batch: VecDeque::new(),
         ended: false,
     };

@@ -17,7 +17,7 @@ mod status;
 
 use std::sync::Arc;
 
-pub(crate) use admission::{AdmissionLayer, Peer, Peers};
+pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
 pub(crate) use api::Api;
 pub(crate) use aside::Aside;
 pub(crate) use endless::EndlessLayer;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::sys::Trouble;
+use crate::{disk::ReadError, sys::Trouble};
 
 /// An operation on the state directory that failed.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,8 @@ pub(crate) enum StateError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is damaged: {source}", path = .path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("{path} is damaged: it {problem}", path = .path.display())]
+    NoState { path: PathBuf, problem: ReadError },
     #[error("{path} is not safe to keep state in: {why}", path = .path.display())]
     Unsafe { path: PathBuf, why: String },
     #[error("{path} is in use by another server", path = .0.display())]
@@ -40,7 +42,7 @@ impl StateError {
     /// The file whose content is damaged.
     pub(crate) fn damaged_file(&self) -> Option<&Path> {
         match self {
-            Self::Damaged { path, .. } => Some(path),
+            Self::Damaged { path, .. } | Self::NoState { path, .. } => Some(path),
             _ => None,
         }
     }

@@ -11,6 +11,7 @@ use nix::libc;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{StateError, error::failed};
+use crate::disk::{ReadError, read_regular};
 
 pub(super) fn create_private_dirs(path: &Path) -> Result<(), StateError> {
     fs::DirBuilder::new()
@@ -57,8 +58,16 @@ pub(super) fn read_tail(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&tail).into_owned())
 }
 
+/// Most bytes that are read of a state file: more than the kernel takes of a program's arguments, each
+/// byte in six letters of JSON.
+const MAX_STATE: u64 = 64 << 20;
+
+/// What is no regular file, or too large, counts as damaged: no server has written it.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
-    let text = fs::read(path).map_err(failed("read", path))?;
+    let text = read_regular(path, MAX_STATE).map_err(|problem| match problem {
+        ReadError::Io(source) => failed("read", path)(source),
+        problem => StateError::NoState { path: path.to_owned(), problem },
+    })?;
     serde_json::from_slice(&text)
         .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
 }
@@ -84,6 +93,25 @@ mod tests {
     use nix::{sys::stat::Mode, unistd::mkfifo};
 
     use super::*;
+
+    #[test]
+    fn state_that_is_no_file_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        mkfifo(&path("fifo"), Mode::S_IRWXU).unwrap();
+        fs::create_dir(path("dir")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
+        File::create(path("large")).unwrap().set_len(300 << 30).unwrap();
+        for name in ["fifo", "dir", "endless", "large"] {
+            let error = read_json::<u32>(&path(name)).unwrap_err();
+            assert_eq!(error.damaged_file(), Some(&*path(name)), "{error}");
+            assert!(!error.is_missing() && !error.is_scarce());
+        }
+        let missing = read_json::<u32>(&path("none")).unwrap_err();
+        assert!(missing.is_missing() && missing.damaged_file().is_none());
+        fs::write(path("good"), "7").unwrap();
+        assert_eq!(read_json::<u32>(&path("good")).unwrap(), 7);
+    }
 
     #[test]
     fn only_the_end_of_a_regular_file_is_read() {

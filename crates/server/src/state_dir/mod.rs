@@ -108,7 +108,9 @@ impl StateDir {
         }
         let path = root.join("lock");
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        // A pipe in its place would have the server wait for somebody who reads it.
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(nix::libc::O_NONBLOCK).open(&path);
         let file = match file {
             // Then nothing can be created, but what runs can be watched.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {

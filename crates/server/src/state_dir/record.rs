@@ -1,6 +1,6 @@
 //! What is kept of containers and processes.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,7 @@ pub(crate) struct ContainerRecord {
     /// server's defaults are by now. Earlier versions did not write it down.
     #[serde(default)]
     pub(crate) made_with: Option<MadeWith>,
-    pub(crate) labels: Vec<String>,
+    pub(crate) labels: Arc<[String]>,
     /// Unknown until the runtime has made it, where it cannot be told from the spec.
     pub(crate) cgroup: Option<Cgroup>,
     /// It has a pid namespace of its own, with whose first process the kernel ends all others.
@@ -75,7 +75,7 @@ impl ContainerRecord {
             runtime: String::new(),
             runtime_args: Vec::new(),
             made_with: None,
-            labels: Vec::new(),
+            labels: Arc::default(),
             cgroup: None,
             pid_namespace: false,
             capability_list: false,

@@ -101,17 +101,21 @@ impl Services {
         hidden: &[&Path],
     ) -> Result<(), OciError> {
         let (runtime, id) = (&identity.runtime, &identity.key.id);
-        let mut result = self.runtimes.delete(runtime, id, hidden).await;
+        let delete = || async {
+            let _turn = self.turn_of_end(runtime).await;
+            self.runtimes.delete(runtime, id, hidden).await
+        };
+        let mut result = delete().await;
         for _ in 1..DELETE_ATTEMPTS {
             if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
                 break;
             }
-            result = self.runtimes.delete(runtime, id, hidden).await;
+            result = delete().await;
         }
         let Err(error) = result else { return Ok(()) };
         // Some runtimes refuse to delete what they do not know.
         if matches!(error, OciError::Refused { .. } | OciError::Wordless { .. })
-            && matches!(self.runtimes.state(runtime, id).await, Ok(None))
+            && matches!(self.ask_runtime(runtime, id).await, Ok(None))
         {
             return Ok(());
         }

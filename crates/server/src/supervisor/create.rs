@@ -36,7 +36,7 @@ pub(crate) struct NewContainer {
     /// Empty: the server's default.
     pub(crate) runtime: String,
     pub(crate) runtime_args: Vec<String>,
-    pub(crate) labels: Vec<String>,
+    pub(crate) labels: Arc<[String]>,
     pub(crate) no_pivot_root: bool,
     /// What to restore it from.
     pub(crate) checkpoint: Option<CheckpointImage>,
@@ -91,15 +91,15 @@ impl Supervisor {
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
 
-    /// A runtime that is named by its path may be on a file system that does not answer.
+    /// It may be on a file system that does not answer.
     async fn find_runtime(&self, new: &NewContainer) -> Result<OciRuntime, SupervisorError> {
-        let services = Arc::clone(&self.0.services);
-        if !new.runtime.contains('/') {
-            return Ok(services.runtime(&new.runtime, &new.runtime_args)?);
+        let Services { settings, runtimes, disks, .. } = &*self.0.services;
+        let (name, args) = (&new.runtime, &new.runtime_args);
+        if !name.is_empty() {
+            return Ok(runtimes.find_aside(disks, (name, args), true).await??);
         }
-        let (name, args) = (new.runtime.clone(), new.runtime_args.clone());
-        let find = move |_: &Path| services.runtime(&name, &args);
-        Ok(self.disks().run("look for", Path::new(&new.runtime), find).await??)
+        let args: Vec<String> = settings.default_runtime_args.iter().chain(args).cloned().collect();
+        Ok(runtimes.find_aside(disks, (&settings.default_runtime, &args), false).await??)
     }
 }
 
@@ -198,10 +198,10 @@ async fn start(
         identity.dir.write(record)?;
         reach(Point::ServerCgroupRecorded);
     }
-    // A new container lives without a watch where there is no descriptor for one.
-    let oom = record.cgroup.as_ref().and_then(|cgroup| {
-        ArmedOomWatch::arm(id, cgroup, kills_before.unwrap_or(0)).ok().flatten()
-    });
+    let oom = record
+        .cgroup
+        .as_ref()
+        .and_then(|cgroup| ArmedOomWatch::arm_by_and_by(id, cgroup, kills_before.unwrap_or(0)));
     if matches!(start, Start::Create)
         && let Err(error) = services.runtimes.start(&identity.runtime, id).await
     {

@@ -131,7 +131,7 @@ impl Services {
         identity: &Identity,
         claim: Claim<'_>,
     ) -> Result<Option<RuntimeState>, OciError> {
-        let state = || self.runtimes.state(&identity.runtime, &identity.key.id);
+        let state = || self.ask_runtime(&identity.runtime, &identity.key.id);
         let mut known = state().await?;
         if matches!(claim, Claim::Failed { taken: true, .. }) {
             for pause in ASK_AGAIN {

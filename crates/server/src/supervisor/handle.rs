@@ -79,7 +79,8 @@ pub(crate) struct ContainerView {
     pub(crate) id: ContainerId,
     pub(crate) bundle: PathBuf,
     pub(crate) runtime: String,
-    pub(crate) labels: Vec<String>,
+    /// Shared, as there can be a quarter of a megabyte of them.
+    pub(crate) labels: Arc<[String]>,
     pub(crate) phase: Phase,
     /// Living processes and their host pids, init first.
     pub(crate) processes: Vec<(Arc<ProcessSpec>, u32)>,

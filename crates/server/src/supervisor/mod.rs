@@ -3,6 +3,7 @@
 //! Nothing here knows of any one API, and no container ever waits for another.
 
 mod actor;
+mod calls;
 mod clear;
 mod create;
 mod ended;
@@ -97,20 +98,13 @@ pub(crate) struct Services {
     pub(crate) registry: Registry,
     pub(crate) remains: Remains,
     pub(crate) left_cgroups: LeftCgroups,
+    /// Of launches.
     pub(crate) turns: Turns,
+    /// Of all other calls of runtimes.
+    pub(crate) calls: Turns,
 }
 
 impl Services {
-    /// The runtime that a container asks for; an empty name is the server's default, with the
-    /// server's arguments for it.
-    fn runtime(&self, name: &str, args: &[String]) -> Result<OciRuntime, OciError> {
-        if name.is_empty() {
-            self.default_runtime(args)
-        } else {
-            self.runtimes.find(name, args, true)
-        }
-    }
-
     fn default_runtime(&self, args: &[String]) -> Result<OciRuntime, OciError> {
         let args: Vec<String> =
             self.settings.default_runtime_args.iter().chain(args).cloned().collect();

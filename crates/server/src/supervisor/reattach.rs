@@ -215,7 +215,7 @@ impl Services {
             record.cgroup = until_answered(what, ask).await;
         }
         if record.bundle.as_os_str().is_empty()
-            && let Ok(Some(state)) = self.runtimes.state(&identity.runtime, &identity.key.id).await
+            && let Ok(Some(state)) = self.ask_runtime(&identity.runtime, &identity.key.id).await
         {
             record.bundle = state.bundle;
         }

@@ -50,6 +50,7 @@ impl Actor {
                 let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
                 self.operate(Operation::Checkpoint, reply, async move {
                     let disks = &services.disks;
+                    let _turn = services.turn_of_change(&identity).await;
                     let runtime = (&services.runtimes, &identity.runtime);
                     Ok(checkpoint::create(disks, runtime, request).await?)
                 });
@@ -148,6 +149,7 @@ impl Actor {
         }
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.operate(Operation::Pause, reply, async move {
+            let _turn = services.turn_of_change(&identity).await;
             Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
         });
     }
@@ -249,6 +251,7 @@ async fn resume(
     {
         return Ok(());
     }
+    let _turn = services.turn_of_change(identity).await;
     Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
 }
 
@@ -265,6 +268,7 @@ async fn update(
         cgroup.limit(&limits.direct)?;
     }
     if let Some(resources) = &limits.runtime {
+        let _turn = services.turn_of_change(identity).await;
         services.runtimes.update(&identity.runtime, &identity.key.id, resources).await?;
     }
     Ok(())

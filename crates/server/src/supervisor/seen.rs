@@ -76,7 +76,7 @@ mod tests {
             id: ContainerId::parse(id).unwrap(),
             bundle: "/b".into(),
             runtime: String::new(),
-            labels: Vec::new(),
+            labels: Arc::default(),
             phase,
             processes: Vec::new(),
             cgroup: None,

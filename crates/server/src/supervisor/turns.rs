@@ -1,7 +1,7 @@
-//! Turns of launches: few runtimes are at work at once, and nobody's launches hold up another's.
+//! Turns of runtimes: few are at work at once, and nobody's launches hold up another's.
 //!
 //! A launch is work for a processor, and calls of others wait behind it. So those beyond a bound
-//! wait their turn. Callers come in turn; of one caller, the lanes do ([`Lane`]); of one lane, whoever
+//! wait their turn; and so do, in a queue of their own, all other calls of runtimes. Callers come in turn; of one caller, the lanes do ([`Lane`]); of one lane, whoever
 //! has waited longest. A launch that takes long is one that waits itself, for a hook or for a file
 //! system that hangs: others stop waiting for it after [`LONG`].
 
@@ -29,13 +29,17 @@ const AT_LEAST: usize = 4;
 /// with all processors busy, so that turns stay a bound then.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Launches that are likely to hang together, if they do.
+/// Calls of runtimes that are likely to hang together, if they do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Lane {
     /// Of containers, by the directory that their bundles are in.
     Creates(PathBuf),
     /// Of further processes of one container.
     Execs(ContainerKey),
+    /// Of what is over, by the runtime's program.
+    Ends(PathBuf),
+    /// Of containers that are to be changed, by the runtime's program.
+    Changes(PathBuf),
 }
 
 /// Why there is no turn: nothing is launched any more, in that lane or at all.
@@ -63,7 +67,7 @@ struct State {
     closed: bool,
 }
 
-/// A launch under way. Its turn is over when this is dropped.
+/// A launch, or another call, under way. Its turn is over when this is dropped.
 pub(super) struct Turn {
     turns: Turns,
     ticket: u64,

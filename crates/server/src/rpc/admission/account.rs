@@ -1,9 +1,18 @@
-//! Memory that requests under way have, for each connection and for the whole server.
+//! Memory that requests under way and answers that nobody has read yet have, for each connection and
+//! for the whole server.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::sys::load_has_fallen;
 
 /// Of one connection. A daemon has one for everything it does, so this is 64 MiB of ordinary
 /// requests and what is made of them.
@@ -62,40 +71,77 @@ pub(crate) struct Account {
     connection: Arc<Pool>,
 }
 
+impl Account {
+    fn take(&self, bytes: usize) -> Result<(), Exhausted> {
+        if !self.connection.take(bytes) {
+            return Err(Exhausted::Connection);
+        }
+        if !self.server.take(bytes) {
+            self.connection.give(bytes);
+            return Err(Exhausted::Server);
+        }
+        Ok(())
+    }
+}
+
 /// Whose memory is at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exhausted {
+pub(crate) enum Exhausted {
     Connection,
     Server,
 }
 
-/// The memory of one request, given back when the last holder is gone.
+impl From<Exhausted> for Status {
+    fn from(exhausted: Exhausted) -> Self {
+        let whose = match exhausted {
+            Exhausted::Connection => "this connection",
+            Exhausted::Server => "all connections",
+        };
+        let message =
+            format!("the requests and answers of {whose} have all the memory there is for them");
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
+        Self::with_error_details(Code::ResourceExhausted, message, details)
+    }
+}
+
+/// The memory of one request and its answer, given back when the last holder is gone.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     account: Account,
+    /// For the request, then for the answer.
     taken: AtomicUsize,
+    /// For what was read on the request's behalf.
+    added: AtomicUsize,
 }
 
 impl Charge {
     pub(super) fn new(account: Account) -> Arc<Self> {
-        Arc::new(Self { account, taken: AtomicUsize::new(0) })
+        Arc::new(Self { account, taken: AtomicUsize::new(0), added: AtomicUsize::new(0) })
     }
 
-    /// Takes what is missing for a request of this cost.
+    /// Of the same connection.
+    pub(super) fn another(&self) -> Arc<Self> {
+        Self::new(self.account.clone())
+    }
+
+    /// Nothing was taken.
+    pub(super) fn is_zero(&self) -> bool {
+        self.taken.load(Ordering::Relaxed) == 0 && self.added.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes memory beside that of the message itself.
+    pub(crate) fn add(&self, cost: usize) -> Result<(), Exhausted> {
+        let wanted = cost.saturating_sub(FREE);
+        self.account.take(wanted)?;
+        self.added.fetch_add(wanted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Takes what is missing for a message of this cost.
     pub(super) fn raise_to(&self, cost: usize) -> Result<(), Exhausted> {
         let wanted = cost.saturating_sub(FREE);
         let missing = wanted.saturating_sub(self.taken.load(Ordering::Relaxed));
-        if missing == 0 {
-            return Ok(());
-        }
-        let Account { server, connection } = &self.account;
-        if !connection.take(missing) {
-            return Err(Exhausted::Connection);
-        }
-        if !server.take(missing) {
-            connection.give(missing);
-            return Err(Exhausted::Server);
-        }
+        self.account.take(missing)?;
         self.taken.fetch_add(missing, Ordering::Relaxed);
         Ok(())
     }
@@ -103,9 +149,12 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let taken = *self.taken.get_mut();
+        let taken = *self.taken.get_mut() + *self.added.get_mut();
         self.account.connection.give(taken);
         self.account.server.give(taken);
+        if taken > 0 {
+            load_has_fallen();
+        }
     }
 }
 
@@ -141,6 +190,8 @@ mod tests {
         charge.raise_to(2 * MIB).unwrap();
         assert_eq!(charge.raise_to(OF_A_CONNECTION + 2 * FREE), Err(Exhausted::Connection));
         assert_eq!(account.connection.used.load(Ordering::Relaxed), 3 * MIB - FREE);
+        charge.add(MIB).unwrap();
+        assert_eq!(charge.add(OF_A_CONNECTION), Err(Exhausted::Connection));
         drop(charge);
         assert_eq!(account.connection.used.load(Ordering::Relaxed), 0);
         assert_eq!(account.server.used.load(Ordering::Relaxed), 0);

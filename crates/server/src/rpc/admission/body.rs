@@ -4,16 +4,14 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tonic::{Code, Status, body::Body};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::{Status, body::Body};
 
 use super::{
-    account::{Charge, Exhausted},
+    account::Charge,
     scan::{Refusal, Scan},
     shape::Shape,
 };
@@ -71,7 +69,7 @@ impl Weighed {
         }
         let items = self.scan.as_ref().map_or(0, Scan::items);
         let cost = COST_OF_A_BYTE * self.bytes + COST_OF_AN_ITEM * items;
-        self.charge.raise_to(usize::try_from(cost).unwrap_or(usize::MAX)).map_err(exhausted)
+        self.charge.raise_to(usize::try_from(cost).unwrap_or(usize::MAX)).map_err(Status::from)
     }
 
     /// Begins a message, once its prefix is whole.
@@ -126,14 +124,4 @@ fn refused(refusal: Refusal) -> Status {
         // The code that gRPC has for it.
         Refusal::Malformed => Status::internal("the request is no message of protobuf"),
     }
-}
-
-fn exhausted(exhausted: Exhausted) -> Status {
-    let whose = match exhausted {
-        Exhausted::Connection => "this connection",
-        Exhausted::Server => "all connections",
-    };
-    let message = format!("the requests of {whose} have all the memory there is for them");
-    let details = ErrorDetails::with_retry_info(Some(Duration::from_millis(100)));
-    Status::with_error_details(Code::ResourceExhausted, message, details)
 }

@@ -28,6 +28,8 @@ pub(crate) enum ShapeError {
 /// A request of one method.
 #[derive(Debug)]
 pub(super) struct Shape {
+    /// It is answered with a stream of messages, whenever there are any.
+    pub(super) is_answered_by_stream: bool,
     /// Each message within it, itself first.
     messages: Vec<Vec<Field>>,
     pub(super) slots: Vec<Slot>,
@@ -92,7 +94,8 @@ pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, Sha
                     Builder { descriptors: &messages, messages: vec![], slots: vec![unknown()] };
                 builder.message(method.input_type(), "", 0)?;
                 let Builder { messages, slots, .. } = builder;
-                shapes.insert(path, Arc::new(Shape { messages, slots }));
+                let is_answered_by_stream = method.server_streaming();
+                shapes.insert(path, Arc::new(Shape { is_answered_by_stream, messages, slots }));
             }
         }
     }
