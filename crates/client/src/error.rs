@@ -18,6 +18,17 @@ pub struct Error {
     operation: String,
     kind: Box<ErrorKind>,
     cause: Option<Cause>,
+    answer: Option<Box<Answer>>,
+}
+
+/// What a server answered a failed call with, in gRPC's own terms: for who passes it on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The status code, 1 (CANCELLED) to 16 (UNAUTHENTICATED).
+    pub code: i32,
+    /// An encoded `google.rpc.Status` that has typed details; empty if there are none.
+    pub details: Vec<u8>,
 }
 
 impl fmt::Display for Error {
@@ -53,7 +64,7 @@ fn write_causes(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fm
 
 impl Error {
     pub(crate) fn new(operation: impl Into<String>, kind: ErrorKind) -> Error {
-        Error { operation: operation.into(), kind: Box::new(kind), cause: None }
+        Error { operation: operation.into(), kind: Box::new(kind), cause: None, answer: None }
     }
 
     pub(crate) fn io(operation: &str, path: impl Into<PathBuf>, source: io::Error) -> Error {
@@ -62,6 +73,16 @@ impl Error {
 
     pub(crate) fn caused_by(self, cause: impl Into<Cause>) -> Error {
         Error { cause: Some(cause.into()), ..self }
+    }
+
+    pub(crate) fn answered(self, code: i32, details: &[u8]) -> Error {
+        let answer = Answer { code, details: details.to_owned() };
+        Error { answer: Some(Box::new(answer)), ..self }
+    }
+
+    /// The server's answer; `None` if there was none, or if the server was not asked.
+    pub fn answer(&self) -> Option<&Answer> {
+        self.answer.as_deref()
     }
 
     /// What was being done, for people: "create container web".

@@ -95,7 +95,7 @@ pub use client::{Client, ServerVersion};
 pub use connect::ClientBuilder;
 pub use container::{Container, remove_bundle};
 pub use create::ContainerBuilder;
-pub use error::{Error, ErrorKind, FieldViolation, Result};
+pub use error::{Answer, Error, ErrorKind, FieldViolation, Result};
 pub use event::{Event, EventFilter, EventKind};
 pub use event_stream::EventStream;
 pub use exec::ExecBuilder;

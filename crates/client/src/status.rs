@@ -23,7 +23,10 @@ const RUNTIME_PREFIX: &str = "oci runtime error:";
 /// The error of a call that failed; `command` is the program of a start.
 pub(crate) fn error(operation: impl Into<String>, status: Status, command: Option<&str>) -> Error {
     let error = Error::new(operation, classify(&status, command));
-    if status.source().is_some() { error.caused_by(Broken(status)) } else { error }
+    if status.source().is_some() {
+        return error.caused_by(Broken(status));
+    }
+    error.answered(status.code().into(), status.details())
 }
 
 /// Whether the call surely never left this machine's end of the connection: there was no connection,
@@ -168,6 +171,19 @@ fn code_name(code: Code) -> &'static str {
 mod tests {
     use super::*;
     use tonic_types::ErrorDetails;
+
+    #[test]
+    fn an_answer_is_kept_as_it_was() {
+        let details = ErrorDetails::with_bad_request_violation("runtime", "is unknown");
+        let message = "oci runtime error: no such file or directory";
+        let status = Status::with_error_details(Code::InvalidArgument, message, details);
+        let error = error("create container web", status.clone(), None);
+        assert!(matches!(error.kind(), ErrorKind::RuntimeFailed { .. }), "{error}");
+        let answer = error.answer().unwrap();
+        assert_eq!((answer.code, &*answer.details), (3, status.details()));
+        let broken = Status::from_error(Box::new(std::io::Error::from_raw_os_error(104)));
+        assert_eq!(super::error("create container web", broken, None).answer(), None);
+    }
 
     fn exit_code(message: &str, command: &str) -> u8 {
         match classify(&Status::unknown(message), Some(command)) {

@@ -4,7 +4,7 @@ use std::io;
 
 use gantry_client::ErrorKind;
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::Error;
 
@@ -36,14 +36,22 @@ fn code(error: &Error) -> Code {
         | Error::Unusable { .. } => Code::FailedPrecondition,
         Error::NoFreeAddress(_) | Error::NoFreeSubnet => Code::ResourceExhausted,
         Error::DoesNotEnd(_) => Code::DeadlineExceeded,
-        Error::Server(error) => server_code(error.kind()),
+        Error::Server(error) => server_code(error),
         Error::Io { source, .. } => io_code(source),
         Error::Netavark { .. } | Error::Spec(_) | Error::Panicked(_) => Code::Internal,
     }
 }
 
 /// As gantryd has told it, or as this side of the connection to it failed.
-fn server_code(kind: &ErrorKind) -> Code {
+fn server_code(error: &gantry_client::Error) -> Code {
+    match error.answer().map(|answer| Code::from(answer.code)) {
+        // The original containerd gives every error this one.
+        None | Some(Code::Unknown) => kind_code(error.kind()),
+        Some(code) => code,
+    }
+}
+
+fn kind_code(kind: &ErrorKind) -> Code {
     match kind {
         ErrorKind::NotFound(_) => Code::NotFound,
         ErrorKind::AlreadyExists(_) => Code::AlreadyExists,
@@ -78,16 +86,18 @@ fn details(error: &Error) -> Option<ErrorDetails> {
     match error {
         Error::Invalid { field: name, message } => field(name, message.clone()),
         Error::Ambiguous { .. } => field("reference", error.to_string()),
-        Error::Server(error) => server_details(error.kind()),
+        Error::Server(error) => server_details(error),
         _ => None,
     }
 }
 
-fn server_details(kind: &ErrorKind) -> Option<ErrorDetails> {
-    let ErrorKind::InvalidArgument { violations, .. } = kind else { return None };
-    let named = violations.iter().map(|v| FieldViolation::new(&v.field, &v.description));
-    let named: Vec<_> = named.collect();
-    (!named.is_empty()).then(|| ErrorDetails::with_bad_request(named))
+/// Those of gantryd, of whatever type. Its own words are not among them: the message has them.
+fn server_details(error: &gantry_client::Error) -> Option<ErrorDetails> {
+    let details = &error.answer()?.details;
+    if details.is_empty() {
+        return None;
+    }
+    Some(Status::with_details(Code::Unknown, "", details.clone().into()).get_error_details())
 }
 
 fn is_unavailable(error: &gantry_client::Error) -> bool {

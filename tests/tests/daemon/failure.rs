@@ -76,7 +76,8 @@ impl Obstacle {
     fn code(self) -> Code {
         match self {
             Self::Mount | Self::Spec => Code::FailedPrecondition,
-            Self::NoProgram | Self::NotExecutable | Self::NoRuntime => Code::FailedPrecondition,
+            // As gantryd says, who tells what the caller can mend.
+            Self::NoProgram | Self::NotExecutable | Self::NoRuntime => Code::InvalidArgument,
             _ => Code::Internal,
         }
     }
