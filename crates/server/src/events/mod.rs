@@ -76,6 +76,14 @@ pub(crate) enum From {
     After(Timestamp),
 }
 
+/// An event that is to be added.
+#[derive(Debug)]
+pub(crate) struct NewEvent<'a> {
+    pub(crate) container: &'a ContainerKey,
+    pub(crate) life: Life,
+    pub(crate) kind: EventKind,
+}
+
 /// An event that is in the log now.
 #[derive(Debug)]
 pub(crate) struct Appended {
@@ -109,16 +117,14 @@ impl EventLog {
 
     /// Adds an event: stamps it, writes it to the journal, then shows it to the subscribers.
     pub(crate) fn append(&self, container: &ContainerKey, life: Life, kind: EventKind) -> Appended {
-        self.append_within(container, life, kind, |show| show())
+        self.append_within(NewEvent { container, life, kind }, |show| show())
     }
 
     /// As [`Self::append`], for one who has more to change when the event is shown. What it is given
     /// shows the event, which is in the journal by then: no disk is waited for any more.
     pub(crate) fn append_within(
         &self,
-        container: &ContainerKey,
-        life: Life,
-        kind: EventKind,
+        NewEvent { container, life, kind }: NewEvent<'_>,
         change: impl FnOnce(&dyn Fn()),
     ) -> Appended {
         let mut writer = self.0.writer();

@@ -222,7 +222,8 @@ fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
     let log = open(dir.path(), 500);
     let is_there = || log.recorded(&container("a"), Life(1), |kind| *kind == exited(3));
     let mut steps = Vec::new();
-    log.append_within(&container("a"), Life(1), exited(3), |show| {
+    let new = NewEvent { container: &container("a"), life: Life(1), kind: exited(3) };
+    log.append_within(new, |show| {
         let lines = std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
         steps.push((lines.lines().count(), is_there()));
         show();

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     cgroup::Cgroup,
     domain::{EventKind, ExitStatus, Lifecycle, Phase, ProcessId, ProcessSpec, Refusal},
+    events::NewEvent,
     shim_link::ShimLink,
     state_dir::ContainerRecord,
     sys::PidFd,
@@ -233,7 +234,8 @@ impl Actor {
     /// The same with more to change at the moment when the event is published.
     pub(super) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
         let Identity { key, life, .. } = &self.identity;
-        let appended = self.services.events.append_within(key, *life, event, change);
+        let new = NewEvent { container: key, life: *life, kind: event };
+        let appended = self.services.events.append_within(new, change);
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
     }

@@ -168,9 +168,9 @@ mod tests {
         Some((test, ArmedOomWatch(Watch::Later(later)).run(mailbox), messages))
     }
 
-    fn kills(message: Option<Message>) -> u64 {
+    fn kills(message: Option<&Message>) -> u64 {
         match message {
-            Some(Message::OutOfMemory { kills }) => kills,
+            Some(Message::OutOfMemory { kills }) => *kills,
             _ => panic!("something else, or nothing"),
         }
     }
@@ -180,7 +180,7 @@ mod tests {
         let Some((test, task, mut messages)) = later("later-look") else { return };
         test.sh(HOG).wait().unwrap();
         task.look().await;
-        assert_eq!(kills(messages.try_recv().ok()), 1);
+        assert_eq!(kills(messages.try_recv().ok().as_ref()), 1);
     }
 
     #[tokio::test]
@@ -189,7 +189,7 @@ mod tests {
         let told = timeout(Duration::from_secs(10), async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             test.sh(HOG).wait().unwrap();
-            kills(messages.recv().await)
+            kills(messages.recv().await.as_ref())
         });
         assert_eq!(told.await, Ok(1));
         drop(task);
