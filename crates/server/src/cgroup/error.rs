@@ -67,12 +67,13 @@ impl CgroupError {
         matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
     }
 
-    /// The file is not there: removed before it was opened (ENOENT) or after (ENODEV).
+    /// The file is not there: removed before it was opened (ENOENT) or after (ENODEV), or a file of a
+    /// process that has ended since it was opened (ESRCH).
     pub(super) fn is_absent(&self) -> bool {
         let Self::Io { source, .. } = self else { return false };
         matches!(
             source.raw_os_error().map(Errno::from_raw),
-            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR)
+            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR | Errno::ESRCH)
         )
     }
 }
@@ -83,5 +84,24 @@ pub(super) fn present<T>(result: Result<T, CgroupError>) -> Result<Option<T>, Cg
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// What a kill looks at behind the signal: the process can have ended between open and read.
+    #[test]
+    fn a_file_of_a_process_that_has_ended_is_absent() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let path = PathBuf::from(format!("/proc/{}/cgroup", child.id()));
+        let mut file = std::fs::File::open(&path).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let error = file.read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ESRCH));
+        assert!(CgroupError::io("read", &path, error).is_absent());
     }
 }
