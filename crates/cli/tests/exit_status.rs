@@ -22,7 +22,7 @@ fn a_start_without_a_server_is_not_mistaken_for_a_container_that_failed() {
     for args in [&["run", "--rootfs", "/", "web", "true"][..], &["exec", "web", "true"]] {
         let output = gantry(args);
         assert_eq!(output.status.code(), Some(125), "{args:?}");
-        let wanted = "gantry: connect to /nonexistent/gantryd.sock: No such file or directory";
+        let wanted = "gantry: connect to /nonexistent/gantryd.sock: no connection: No such file or directory";
         assert!(stderr(&output).starts_with(wanted), "{}", stderr(&output));
         assert!(output.stdout.is_empty());
     }

@@ -171,7 +171,13 @@ fn connect_failure(operation: impl Into<String>, error: tonic::transport::Error)
         }
         _ => ErrorKind::Unavailable("no connection".to_owned()),
     };
-    Error::new(operation, kind).caused_by(error)
+    // The system's word is what helps; the library's in between say "transport error".
+    let system = root(&error).and_then(io::Error::raw_os_error).map(io::Error::from_raw_os_error);
+    let failed = Error::new(operation, kind);
+    match system {
+        Some(system) => failed.caused_by(system),
+        None => failed.caused_by(error),
+    }
 }
 
 #[cfg(test)]
