@@ -1,12 +1,19 @@
 //! Whatever hangs, everything else goes on.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use gantry_api::types::StateRequest;
 use gantry_tests::{
-    Container, Runtime, Server, cgroup, eventually, improves, processes, runtime::wrapper,
+    Container, Runtime, Server, cgroup,
+    dead_mount::DeadMount,
+    eventually, improves, patiently, processes,
+    runtime::{wrapper, write_script},
 };
 use rustix::process::Signal;
+use tokio::task::JoinSet;
 
 /// Far less than any deadline of the server; a container and an exec take some 100 ms together.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -152,5 +159,46 @@ async fn state_waits_once_for_all_who_do_not_answer() {
     assert_eq!(listed, [("c", "running")]);
     shims.iter().for_each(|shim| processes::signal(*shim, Signal::CONT));
     assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}
+
+/// An entry of PATH on a network file system whose server is gone, before the one with the runtime.
+#[tokio::test]
+async fn nothing_waits_for_a_dead_entry_of_path() {
+    if improves("the original hangs") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let Some(dead) = DeadMount::new(&directory.path().join("dead")) else { return };
+    // runc looks through PATH by itself, and hangs; this one has another.
+    let path = std::env::var("PATH").unwrap();
+    let place = |directory: PathBuf| Some(directory.join("runc")).filter(|place| place.exists());
+    let Some(runc) = std::env::split_paths(&path).find_map(place) else { return };
+    let script = format!("#!/bin/sh\nexec /usr/bin/env PATH={path} {} \"$@\"\n", runc.display());
+    let living = directory.path().join("living");
+    std::fs::create_dir(&living).unwrap();
+    write_script(&living.join("runc"), &script);
+    let path = format!("{}/bin:{}:{path}", dead.path.display(), living.display());
+    let setup = Server::setup(Runtime::Runc).variable("PATH", &path);
+    let Some(server) = setup.start().await else { return };
+    // More than a file system has threads, all held up by the dead one.
+    let mut creates = JoinSet::new();
+    for number in 0..12 {
+        creates.spawn(server.container(&format!("c{number}")).without_pipes().create());
+    }
+    let begin = Instant::now();
+    for _ in 0..20 {
+        server.service.api().state(StateRequest::default()).await.unwrap();
+    }
+    assert!(begin.elapsed() < AT_ONCE, "{:?}", begin.elapsed());
+    let mut containers = Vec::new();
+    while let Some(created) = patiently("a create", creates.join_next()).await {
+        containers.push(created.unwrap().unwrap());
+    }
+    // The entry is waited for, and not for as long as for other files.
+    assert!(begin.elapsed() < 3 * AT_ONCE, "{:?}", begin.elapsed());
+    for container in containers {
+        assert_eq!(container.init.kill().await, 137);
+    }
     server.finish().await;
 }
