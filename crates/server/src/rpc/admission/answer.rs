@@ -33,18 +33,12 @@ pub(super) fn charged(
     if body.is_end_stream() {
         return http::Response::from_parts(parts, body);
     }
-    let made = Pin::new(&mut body).poll_frame(cx).map(|part| charge_part(part, &charge));
-    match made {
-        Poll::Ready(Err(exhausted)) => exhausted.into_http(),
-        Poll::Ready(Ok(part)) => {
-            let made = Poll::Ready(part);
-            http::Response::from_parts(parts, Body::new(Charged { body, made, charge }))
-        }
-        Poll::Pending => {
-            let made = Poll::Pending;
-            http::Response::from_parts(parts, Body::new(Charged { body, made, charge }))
-        }
-    }
+    let made = match Pin::new(&mut body).poll_frame(cx).map(|part| charge_part(part, &charge)) {
+        Poll::Ready(Err(exhausted)) => return exhausted.into_http(),
+        Poll::Ready(Ok(part)) => Poll::Ready(part),
+        Poll::Pending => Poll::Pending,
+    };
+    http::Response::from_parts(parts, Body::new(Charged { body, made, charge }))
 }
 
 /// A part whose bytes have their charge with them.
