@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -86,9 +87,15 @@ impl Fake {
         self.dir.path().join("bundle")
     }
 
-    /// Cuts every connection; containers, journal and log stay.
+    /// Cuts every connection, and returns when no call is answered any more; containers, journal and
+    /// log stay.
     pub(crate) fn stop(&mut self) {
-        self.runtime.take().unwrap().shutdown_background();
+        let runtime = self.runtime.take().unwrap();
+        // Not here: a test's own runtime does not let its thread wait for another one's end.
+        thread::scope(|scope| {
+            scope.spawn(|| runtime.shutdown_timeout(Duration::from_secs(10))).join()
+        })
+        .unwrap();
         std::fs::remove_file(self.dir.path().join("sock")).unwrap();
     }
 
