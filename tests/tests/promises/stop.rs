@@ -175,6 +175,18 @@ async fn a_follower_of_events_sees_a_lost_connection() {
     }
 }
 
+/// A connection that follows events, and knows that it does.
+async fn followed(server: &Server) -> Follower {
+    let socket = server.service.socket.clone();
+    blocking(move || {
+        let mut follower = Follower::connect(&socket);
+        follower.follow(1);
+        follower.wait_for(is_answer(1));
+        follower
+    })
+    .await
+}
+
 /// The stop comes after the runtime has done its work and before it returns.
 #[tokio::test]
 async fn a_call_under_way_is_answered() {
@@ -192,14 +204,7 @@ async fn a_call_under_way_is_answered() {
     let runtime = wrapper(server.work(), Runtime::Runc, &script);
     let slow = server.container("slow").without_pipes();
     let slow = slow.request(|request| request.runtime = runtime.to_str().unwrap().to_owned());
-    let socket = server.service.socket.clone();
-    let follower = blocking(move || {
-        let mut follower = Follower::connect(&socket);
-        follower.follow(1);
-        follower.wait_for(is_answer(1));
-        follower
-    })
-    .await;
+    let follower = followed(&server).await;
     let call = tokio::spawn(slow.create());
     eventually("the runtime has done its work", || done.exists()).await;
     processes::signal(server.pid(), Signal::TERM);
@@ -284,14 +289,7 @@ async fn who_has_lost_a_connection_cannot_make_another() {
     }
     let Some(mut server) = Server::own(Runtime::Runc).await else { return };
     for signal in [Signal::KILL, Signal::TERM].into_iter().cycle().take(10) {
-        let socket = server.service.socket.clone();
-        let follower = blocking(move || {
-            let mut follower = Follower::connect(&socket);
-            follower.follow(1);
-            follower.wait_for(is_answer(1));
-            follower
-        })
-        .await;
+        let follower = followed(&server).await;
         let socket = server.service.socket.clone();
         let again = blocking(move || {
             follower.rest();
