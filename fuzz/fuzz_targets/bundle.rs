@@ -1,4 +1,4 @@
-//! See `checks::bundle`.
+//! See `gantry_fuzz::bundle`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::checks::bundle(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::bundle(data));

@@ -1,4 +1,4 @@
-//! See `checks::journal`.
+//! See `gantry_fuzz::journal`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::checks::journal(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::journal(data));

@@ -1,4 +1,4 @@
-//! See `checks::protocol`.
+//! See `gantry_fuzz::protocol`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::checks::protocol(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gantry_fuzz::protocol(data));

@@ -1,9 +1,71 @@
-//! The parts of gantryd that read what others wrote, taken out of it: it is a program, not a
-//! library.
-#![allow(dead_code, unused_imports, reason = "most of these modules is for the server only")]
+//! What must hold of any bytes at all that the server reads: checks for libFuzzer's targets, and a
+//! bounded run of the same as a test.
 
-mod bundle;
-pub mod checks;
-#[path = "../../crates/server/src/domain/mod.rs"]
-mod domain;
-mod events;
+#[cfg(test)]
+mod tests;
+
+use std::io::Write;
+
+use gantry_domain::Stdio;
+use gantry_events::record::{Fault, Lines, recover};
+use gantry_runtime::bundle::{Config, Dialect};
+use gantry_shim_proto::{ExitFile, FromShim, Identity, ToShim};
+
+/// A journal: what is read of it is in order, and is the same without what was skipped.
+pub fn journal(data: &[u8]) {
+    check_journal(data);
+    check_journal(&sealed(data));
+}
+
+/// The lines of `data`, each with the checksum that it needs to be looked at any further.
+fn sealed(data: &[u8]) -> Vec<u8> {
+    let mut journal = Vec::new();
+    for line in data.split(|byte| *byte == b'\n') {
+        let _ = write!(journal, "{:08x} ", crc32fast::hash(line));
+        journal.extend_from_slice(line);
+        journal.push(b'\n');
+    }
+    journal
+}
+
+fn check_journal(journal: &[u8]) {
+    let Lines { events, damage, .. } = recover(journal);
+    assert!(events.is_sorted_by(|a, b| a.at < b.at), "out of order");
+    let lines = journal.split_inclusive(|byte| *byte == b'\n').count();
+    assert_eq!(events.len() + damage.len(), lines, "a line is neither read nor damaged");
+    let mut sound = Vec::new();
+    let mut read = 0;
+    for (number, damaged) in damage.iter().enumerate() {
+        sound.extend_from_slice(&journal[read..damaged.offset]);
+        read = damaged.offset + damaged.length;
+        let torn = damaged.fault == Fault::Torn;
+        assert!(!torn || number + 1 == damage.len() && read == journal.len(), "torn amid");
+    }
+    sound.extend_from_slice(&journal[read..]);
+    let again = recover(&sound);
+    assert_eq!((again.events, again.damage), (events, Vec::new()));
+}
+
+/// Packets and files of a shim: what is understood is what would be written to say the same.
+pub fn protocol(data: &[u8]) {
+    if let Ok(record) = ToShim::decode(data) {
+        assert_eq!(ToShim::decode(&record.encode()), Ok(record));
+    }
+    if let Ok(record) = FromShim::decode(data) {
+        assert_eq!(FromShim::decode(&record.encode()), Ok(record));
+    }
+    let text = String::from_utf8_lossy(data);
+    if let Some(exit) = ExitFile::from_json(&text) {
+        assert_eq!(ExitFile::from_json(&exit.to_json()), Some(exit));
+    }
+    if let Some(identity) = Identity::from_json(&text) {
+        assert_eq!(Identity::from_json(&identity.to_json()), Some(identity));
+    }
+}
+
+/// A config.json is read whatever it says.
+pub fn bundle(data: &[u8]) {
+    for dialect in [Dialect::Go, Dialect::Yajl, Dialect::Serde] {
+        assert!(Config::read(data, Stdio::default(), dialect).init.id.is_init());
+    }
+}

@@ -1,0 +1,33 @@
+//! Why work on a file system was not done.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use crate::lane::Refused;
+
+/// Work that was not done, or whose end nobody waits for.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    #[error("cannot {what} {path}: its file system did not answer within {after:?}", path = .path.display())]
+    Deadline { what: &'static str, path: PathBuf, after: Duration },
+    #[error("cannot {what} {path}: too many calls wait for its file system", path = .path.display())]
+    Full { what: &'static str, path: PathBuf },
+    #[error("cannot {what} {path}: no thread for it: {source}", path = .path.display())]
+    NoThread { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("internal error: cannot {what} {path}", path = .path.display())]
+    Bug { what: &'static str, path: PathBuf },
+}
+
+impl DiskError {
+    pub(crate) fn refused(what: &'static str, path: &Path, refused: Refused) -> Self {
+        let path = path.to_owned();
+        match refused {
+            Refused::Full => Self::Full { what, path },
+            Refused::NoThread(source) => Self::NoThread { what, path, source },
+            Refused::Lost => Self::Bug { what, path },
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The threads of one file system, and what waits for them.
+
+use std::{
+    collections::VecDeque,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+/// Threads at work for one file system at the same time. On one that never answers they all stay.
+const MAX_THREADS: usize = 8;
+
+/// Calls that may wait for these threads.
+const MAX_WAITING: usize = 1024;
+
+/// How long a thread without work stays.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Threads that are started when there is work, and end when there is none. Clones are the same.
+#[derive(Clone, Default)]
+pub(crate) struct Lane(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    arrival: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Box<dyn Job>>,
+    threads: usize,
+    idle: usize,
+}
+
+/// Why work is not done.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Full,
+    NoThread(io::Error),
+    /// It panicked.
+    Lost,
+}
+
+trait Job: Send {
+    fn is_wanted(&self) -> bool;
+    fn run(self: Box<Self>);
+}
+
+struct Work<T, W> {
+    reply: oneshot::Sender<T>,
+    work: W,
+}
+
+impl<T: Send, W: FnOnce() -> T + Send> Job for Work<T, W> {
+    fn is_wanted(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn run(self: Box<Self>) {
+        // Whoever wanted it may have gone meanwhile.
+        let _ = self.reply.send((self.work)());
+    }
+}
+
+impl Lane {
+    /// Has it done as soon as there is a thread, unless nobody wants it any more by then.
+    pub(crate) fn push<T, W>(&self, reply: oneshot::Sender<T>, work: W) -> Result<(), Refused>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> T + Send + 'static,
+    {
+        let mut state = self.0.lock();
+        if state.waiting.len() >= MAX_WAITING {
+            state.waiting.retain(|job| job.is_wanted());
+        }
+        if state.waiting.len() >= MAX_WAITING {
+            return Err(Refused::Full);
+        }
+        if state.waiting.len() >= state.idle && state.threads < MAX_THREADS {
+            match self.start_thread() {
+                Ok(()) => state.threads += 1,
+                // Those that are there get to it.
+                Err(_) if state.threads > 0 => {}
+                Err(error) => return Err(Refused::NoThread(error)),
+            }
+        }
+        state.waiting.push_back(Box::new(Work { reply, work }));
+        self.0.arrival.notify_one();
+        Ok(())
+    }
+
+    /// Whether it has neither threads nor work.
+    pub(crate) fn is_idle(&self) -> bool {
+        // Whoever has a clone is about to have work done.
+        Arc::strong_count(&self.0) == 1 && self.0.lock().threads == 0
+    }
+
+    fn start_thread(&self) -> io::Result<()> {
+        let shared = Arc::clone(&self.0);
+        thread::Builder::new().name("disk".to_owned()).spawn(move || shared.work()).map(drop)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.waiting.pop_front() {
+                drop(state);
+                if job.is_wanted() {
+                    // The panic was reported, and who waits learns of it by the reply's end.
+                    let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+                }
+                state = self.lock();
+                continue;
+            }
+            state.idle += 1;
+            let waited = self.arrival.wait_timeout(state, IDLE);
+            let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = woken;
+            state.idle -= 1;
+            if waited.timed_out() && state.waiting.is_empty() {
+                state.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Work that lasts until the sender goes.
+    fn block(lane: &Lane) -> (mpsc::Sender<()>, oneshot::Receiver<()>) {
+        let (release, blocked) = mpsc::channel::<()>();
+        let (reply, answer) = oneshot::channel();
+        let work = move || {
+            let _ = blocked.recv();
+        };
+        lane.push(reply, work).unwrap();
+        (release, answer)
+    }
+
+    #[test]
+    fn blocked_threads_are_few_and_what_waits_is_bounded() {
+        let lane = Lane::default();
+        let mut blocked: Vec<_> = (0..MAX_THREADS).map(|_| block(&lane)).collect();
+        // Each thread is about to take one of them.
+        while !lane.0.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+        blocked.extend((0..MAX_WAITING).map(|_| block(&lane)));
+        assert_eq!(lane.0.lock().threads, MAX_THREADS);
+        let (reply, mut refused) = oneshot::channel::<()>();
+        assert!(matches!(lane.push(reply, || ()), Err(Refused::Full)));
+        assert!(refused.try_recv().is_err());
+
+        // What nobody waits for any more makes room.
+        let kept: Vec<_> = blocked.into_iter().take(MAX_THREADS + 1).collect();
+        let (reply, answer) = oneshot::channel();
+        lane.push(reply, || 7).unwrap();
+        drop(kept.into_iter().map(|(release, answer)| (drop(release), answer)).collect::<Vec<_>>());
+        assert_eq!(answer.blocking_recv(), Ok(7));
+    }
+
+    #[test]
+    fn a_panic_is_its_callers_alone() {
+        let lane = Lane::default();
+        let (reply, answer) = oneshot::channel::<()>();
+        lane.push(reply, || panic!("on purpose")).unwrap();
+        assert!(answer.blocking_recv().is_err());
+        let (reply, answer) = oneshot::channel();
+        lane.push(reply, || 7).unwrap();
+        assert_eq!(answer.blocking_recv(), Ok(7));
+        assert_eq!(lane.0.lock().threads, 1);
+    }
+}

@@ -1,0 +1,127 @@
+//! Access to files that somebody else may hold up: a caller's path may lead to a network file system
+//! whose server is gone, and reading there can last for ever.
+//!
+//! Such work runs on plain threads, a few for each file system, and its caller waits no longer than
+//! [`DEADLINE`]. A thread that never comes back counts for its own file system only, so that a dead
+//! mount delays nothing but what is on it. Which file system a path leads to is known without
+//! touching it: the mount table says so for every prefix of the path, and each symbolic link is
+//! read by a thread of the file system that the link is on.
+
+mod error;
+mod lane;
+mod mounts;
+mod read;
+mod walk;
+
+use std::{
+    collections::HashMap,
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+pub use error::DiskError;
+use lane::{Lane, Refused};
+use mounts::{Device, MountTable, Mounts};
+pub use read::{ReadError, read_regular};
+use tokio::{sync::oneshot, time::Instant};
+use walk::{Step, Walk};
+
+/// How long a call may take, from its start to its end.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long the kernel may take to tell the mounts; then those that it told before count.
+const MOUNTS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The threads of all file systems. Clones are the same.
+#[derive(Clone)]
+pub struct Disks(Arc<Shared>);
+
+struct Shared {
+    mounts: tokio::sync::Mutex<Mounts>,
+    /// Reads the mount table.
+    reader: Lane,
+    lanes: Mutex<HashMap<Device, Lane>>,
+}
+
+/// What has become of work on the way to its file system.
+enum Outcome<T, W> {
+    Done(T),
+    /// A link led to another file system: the rest is for a thread of that one.
+    Elsewhere(Walk, W),
+}
+
+impl Disks {
+    /// # Errors
+    /// When /proc does not tell the mounts.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Arc::new(Shared {
+            mounts: tokio::sync::Mutex::new(Mounts::open()?),
+            reader: Lane::default(),
+            lanes: Mutex::default(),
+        })))
+    }
+
+    /// Does something with a path, `what`, where nobody else waits. What is done after the deadline
+    /// all the same is done for nobody.
+    pub async fn run<T, W>(&self, what: &'static str, path: &Path, work: W) -> Result<T, DiskError>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Path) -> T + Send + 'static,
+    {
+        let late = || DiskError::Deadline { what, path: path.to_owned(), after: DEADLINE };
+        let failed = |source| DiskError::refused(what, path, source);
+        let deadline = Instant::now() + DEADLINE;
+        let mounts = self.mounts().await;
+        let mut walk = Walk::new(&mounts, path);
+        let mut work = work;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let (table, to) = (Arc::clone(&mounts), path.to_owned());
+            let lane = self.lane(walk.device());
+            let job = move || match walk.go(&table) {
+                Step::Arrived => Outcome::Done(work(&to)),
+                Step::Crossed(walk) => Outcome::Elsewhere(walk, work),
+            };
+            lane.push(reply, job).map_err(failed)?;
+            match tokio::time::timeout_at(deadline, answer).await {
+                Ok(Ok(Outcome::Done(done))) => return Ok(done),
+                Ok(Ok(Outcome::Elsewhere(further, rest))) => (walk, work) = (further, rest),
+                Ok(Err(_)) => return Err(failed(Refused::Lost)),
+                Err(_) => return Err(late()),
+            }
+        }
+    }
+
+    /// The mounts as they are now. Whoever asks while they are being read waits for that: a mount
+    /// that is not known yet would be taken for a directory of another file system.
+    async fn mounts(&self) -> Arc<MountTable> {
+        let mut mounts = self.0.mounts.lock().await;
+        if mounts.have_changed() {
+            let (reply, answer) = oneshot::channel();
+            let read = mounts.reader();
+            let pushed = self.0.reader.push(reply, move || read.table());
+            let answer = tokio::time::timeout(MOUNTS_DEADLINE, answer);
+            match (pushed, answer.await) {
+                (Ok(()), Ok(Ok(Ok(table)))) => mounts.set(table),
+                (_, told) => tracing::warn!(?told, "cannot read the mount table"),
+            }
+        }
+        mounts.table()
+    }
+
+    fn lane(&self, device: Device) -> Lane {
+        let mut lanes = self.lanes();
+        if let Some(lane) = lanes.get(&device) {
+            return lane.clone();
+        }
+        lanes.retain(|_, lane| !lane.is_idle());
+        lanes.entry(device).or_default().clone()
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Device, Lane>> {
+        // The map is whole after any panic: each change to it is a single call.
+        self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,18 @@
+//! What the service is about, without IO, tasks or clocks: ids, exit statuses, events, and the
+//! rules by which a container lives.
+
+mod error_chain;
+mod event;
+mod exit_status;
+mod id;
+mod lifecycle;
+#[cfg(test)]
+mod lifecycle_properties;
+mod process;
+
+pub use error_chain::chain;
+pub use event::{Event, EventKind, Life, Timestamp};
+pub use exit_status::ExitStatus;
+pub use id::{ContainerId, ContainerKey, Namespace, ProcessId};
+pub use lifecycle::{Lifecycle, Phase, Refusal};
+pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};

@@ -1,0 +1,100 @@
+//! How far a subscription has read, and what of that its subscriber has had for sure.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use gantry_domain::ContainerId;
+
+/// How many events of a replay may be on their way: in the buffers of the connection, or handed to
+/// a subscriber that dies before it looks at them. A client of 2017 takes 64 KiB before it reads,
+/// some 700 events.
+const IN_FLIGHT: usize = 4096;
+
+/// Events are counted in groups of this size, or more.
+const GROUP: usize = 256;
+
+pub(crate) struct Cursor {
+    /// Place of the next event.
+    pub(crate) next: u64,
+    /// From this place on it reads everything, before that exits that nobody else has had.
+    pub(crate) dense: u64,
+    /// Where the log ended when it began.
+    pub(crate) stored_end: u64,
+    /// The container that its subscriber asks for.
+    pub(crate) only: Option<ContainerId>,
+    /// What it should have read was let go of.
+    pub(crate) missed: bool,
+    /// It was told so, and has read nothing since.
+    pub(crate) lagged: bool,
+    /// Its subscriber has had the stored events before this place, and this is noted.
+    stored_told: u64,
+    /// The same of live ones.
+    live_told: u64,
+    /// Events of the replay, and after, that may be on their way: where each group ends, its size.
+    in_flight: VecDeque<(u64, usize)>,
+    count: usize,
+}
+
+impl Cursor {
+    /// One that begins to read at `next`, and everything from `dense` on.
+    pub(crate) fn new(next: u64, dense: u64, stored_end: u64, only: Option<ContainerId>) -> Self {
+        Self {
+            next,
+            dense,
+            stored_end,
+            only,
+            missed: false,
+            lagged: false,
+            stored_told: next,
+            live_told: stored_end,
+            in_flight: VecDeque::new(),
+            count: 0,
+        }
+    }
+
+    /// The next place of those it reads without a gap.
+    pub(crate) fn next_dense(&self) -> u64 {
+        self.next.max(self.dense)
+    }
+
+    /// It was handed everything before its `next` place, `count` events since the last time.
+    pub(crate) fn handed(&mut self, count: usize) {
+        self.lagged = false;
+        if self.stored_told == self.stored_end || count == 0 {
+            return;
+        }
+        self.count += count;
+        match self.in_flight.back_mut() {
+            Some((end, group)) if *group < GROUP => (*end, *group) = (self.next, *group + count),
+            _ => self.in_flight.push_back((self.next, count)),
+        }
+    }
+
+    /// The places of what its subscriber has had, and that was not noted yet. To be asked when it
+    /// comes for more: it has taken what it was handed. Live events it has had then; of a replay,
+    /// which can be handed out much faster than it is read, those that cannot be on their way.
+    pub(crate) fn take_told(&mut self) -> [Range<u64>; 2] {
+        let stored = self.stored_told;
+        while let Some((end, group)) = self.in_flight.front().copied()
+            && self.count - group >= IN_FLIGHT
+        {
+            self.in_flight.pop_front();
+            self.count -= group;
+            self.stored_told = end.min(self.stored_end);
+        }
+        if self.stored_told == self.stored_end {
+            self.in_flight = VecDeque::new();
+            self.count = 0;
+        }
+        let live = self.live_told;
+        self.live_told = self.next.max(live);
+        [stored..self.stored_told, live..self.live_told]
+    }
+
+    /// The same once its subscriber has read all stored events.
+    pub(crate) fn take_stored(&mut self) -> Range<u64> {
+        let stored = self.stored_told;
+        self.stored_told = self.stored_end;
+        stored..self.stored_end
+    }
+}

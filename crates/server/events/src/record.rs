@@ -1,0 +1,397 @@
+//! One event as one line of the journal: the CRC-32 of the rest in eight hex digits, a space, JSON.
+
+use std::io;
+
+use gantry_domain::{
+    ContainerId, ContainerKey, Event, EventKind, ExitStatus, Life, Namespace, ProcessId, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+
+/// Checksum and space.
+const PREFIX: usize = 9;
+
+/// The last timestamp that a journal may hold, in the year 2262. A record beyond it would leave no
+/// room for the ones after it.
+pub(crate) const LAST_TIMESTAMP: Timestamp = Timestamp(i64::MAX.unsigned_abs());
+
+/// A stretch of the journal that is not an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Where it begins in the file.
+    pub offset: usize,
+    /// Its length, with the end of the line if there is one.
+    pub length: usize,
+    pub fault: Fault,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The last line was not written to its end.
+    #[error("torn")]
+    Torn,
+    #[error("its checksum does not match")]
+    Checksum,
+    /// Written as it is, but not by this version.
+    #[error("not an event that is known here")]
+    Unknown,
+    #[error("not later than the event before it")]
+    OutOfOrder,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Type {
+    StartContainer,
+    StartProcess,
+    Exit,
+    Pause,
+    Resume,
+    Oom,
+}
+
+/// The JSON. Ids need no escapes, so they are borrowed from the line.
+#[derive(Serialize, Deserialize)]
+struct Record<'a> {
+    at: u64,
+    ns: &'a str,
+    id: &'a str,
+    life: u64,
+    #[serde(rename = "type")]
+    kind: Type,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plife: Option<u64>,
+    /// An exit with neither `code` nor `signal` is one that nobody saw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<u8>,
+    /// See [`Marks`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    had: Option<Had>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gone: Option<u64>,
+}
+
+/// How things stand with other events, told on the line of one where that is news.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Exits that subscribers have had.
+    pub(crate) had: Option<Had>,
+    /// An event as late as this was let go of, and no later one.
+    pub(crate) gone: Option<Timestamp>,
+}
+
+/// Subscribers have had all exits later than the first moment, and up to the second. Of two that begin
+/// with the same moment the later one in the journal counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Had(pub(crate) u64, pub(crate) u64);
+
+impl Had {
+    /// This one alone.
+    pub(crate) fn only(at: Timestamp) -> Self {
+        Self(at.0.saturating_sub(1), at.0)
+    }
+}
+
+/// What a journal says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// In order; no two have the same timestamp.
+    pub events: Vec<Event>,
+    /// A torn end is the last damage there is.
+    pub damage: Vec<Damage>,
+    /// In order, and apart from each other.
+    had: Vec<Had>,
+    /// No event that was let go of is later.
+    pub(crate) gone: Timestamp,
+}
+
+impl Lines {
+    /// Whether a subscriber has had the event.
+    pub(crate) fn was_had(&self, event: &Event) -> bool {
+        let after = self.had.partition_point(|had| had.0 < event.at.0);
+        self.had[..after].last().is_some_and(|had| event.at.0 <= had.1)
+    }
+
+    fn push(&mut self, event: Event, marks: Marks) {
+        self.gone = self.gone.max(marks.gone.unwrap_or_default());
+        if let Some(had) = marks.had {
+            match self.had.last_mut() {
+                Some(last) if last.0 == had.0 => *last = had,
+                Some(last) if had.0 < last.1 => {}
+                _ => self.had.push(had),
+            }
+        }
+        self.events.push(event);
+    }
+}
+
+/// The event's line, with its end.
+pub(crate) fn encode(event: &Event, marks: Marks) -> io::Result<Vec<u8>> {
+    let mut line = Vec::with_capacity(192);
+    line.resize(PREFIX, b' ');
+    let mut record = Record::of(event);
+    record.had = marks.had;
+    record.gone = marks.gone.map(|gone| gone.0);
+    serde_json::to_writer(&mut line, &record)?;
+    let checksum = checksum(&line[PREFIX..]);
+    line[..checksum.len()].copy_from_slice(&checksum);
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Reads a journal's events, and whatever else is in it.
+pub fn recover(journal: &[u8]) -> Lines {
+    let mut lines = Lines::default();
+    let mut offset = 0;
+    for line in journal.split_inclusive(|byte| *byte == b'\n') {
+        match parse(line, lines.events.last()) {
+            Ok((event, marks)) => {
+                if lines.damage.last().is_some_and(|damage| damage.end() == offset) {
+                    // Whatever was there is earlier than this one.
+                    lines.gone = lines.gone.max(Timestamp(event.at.0.saturating_sub(1)));
+                }
+                lines.push(event, marks);
+            }
+            Err(fault) => lines.damage.push(Damage { offset, length: line.len(), fault }),
+        }
+        offset += line.len();
+    }
+    lines
+}
+
+fn parse(line: &[u8], before: Option<&Event>) -> Result<(Event, Marks), Fault> {
+    let line = line.strip_suffix(b"\n").ok_or(Fault::Torn)?;
+    let (prefix, json) = line.split_at_checked(PREFIX).ok_or(Fault::Checksum)?;
+    if prefix.strip_suffix(b" ") != Some(&checksum(json)) {
+        return Err(Fault::Checksum);
+    }
+    let record: Record<'_> = serde_json::from_slice(json).map_err(|_| Fault::Unknown)?;
+    let event = record.event().ok_or(Fault::Unknown)?;
+    match before {
+        Some(before) if event.at <= before.at => Err(Fault::OutOfOrder),
+        _ => Ok((event, record.marks())),
+    }
+}
+
+impl Damage {
+    pub(crate) fn end(&self) -> usize {
+        self.offset + self.length
+    }
+}
+
+/// CRC-32 in lower-case hex digits.
+fn checksum(json: &[u8]) -> [u8; 8] {
+    let crc = crc32fast::hash(json);
+    let mut shift = u32::BITS;
+    [(); 8].map(|()| {
+        shift -= 4;
+        b"0123456789abcdef"[(crc >> shift & 0xf) as usize]
+    })
+}
+
+impl<'a> Record<'a> {
+    fn of(event: &'a Event) -> Self {
+        let (kind, process, status) = match &event.kind {
+            EventKind::ContainerStarted => (Type::StartContainer, None, None),
+            EventKind::ProcessStarted { process, life } => {
+                (Type::StartProcess, Some((process, life)), None)
+            }
+            EventKind::Exited { process, life, status } => {
+                (Type::Exit, Some((process, life)), Some(*status))
+            }
+            EventKind::Paused => (Type::Pause, None, None),
+            EventKind::Resumed => (Type::Resume, None, None),
+            EventKind::OutOfMemory => (Type::Oom, None, None),
+        };
+        let (code, signal) = match status {
+            Some(ExitStatus::Code(code)) => (Some(code), None),
+            Some(ExitStatus::Signal(signal)) => (None, Some(signal)),
+            Some(ExitStatus::Unknown) | None => (None, None),
+        };
+        Self {
+            at: event.at.0,
+            ns: event.container.namespace.as_str(),
+            id: event.container.id.as_str(),
+            life: event.life.0,
+            kind,
+            pid: process.map(|(process, _)| process.as_str()),
+            plife: process.map(|(_, life)| life.0),
+            code,
+            signal,
+            had: None,
+            gone: None,
+        }
+    }
+
+    /// Marks of a time to come are none.
+    fn marks(&self) -> Marks {
+        Marks {
+            had: self.had.filter(|had| had.0 < had.1 && had.1 <= self.at),
+            gone: self.gone.filter(|gone| *gone <= self.at).map(Timestamp),
+        }
+    }
+
+    fn event(&self) -> Option<Event> {
+        let kind = match self.kind {
+            Type::StartContainer => EventKind::ContainerStarted,
+            Type::StartProcess => {
+                let (process, life) = self.process()?;
+                EventKind::ProcessStarted { process, life }
+            }
+            Type::Exit => {
+                let (process, life) = self.process()?;
+                EventKind::Exited { process, life, status: self.status()? }
+            }
+            Type::Pause => EventKind::Paused,
+            Type::Resume => EventKind::Resumed,
+            Type::Oom => EventKind::OutOfMemory,
+        };
+        let at = Timestamp(self.at);
+        let container = ContainerKey {
+            namespace: Namespace::parse(self.ns)?,
+            id: ContainerId::parse(self.id).ok()?,
+        };
+        (at < LAST_TIMESTAMP).then_some(Event { at, container, life: Life(self.life), kind })
+    }
+
+    fn process(&self) -> Option<(ProcessId, Life)> {
+        Some((ProcessId::parse(self.pid?).ok()?, Life(self.plife?)))
+    }
+
+    fn status(&self) -> Option<ExitStatus> {
+        match (self.code, self.signal) {
+            (Some(code), None) => Some(ExitStatus::Code(code)),
+            (None, Some(signal)) => Some(ExitStatus::Signal(signal)),
+            (None, None) => Some(ExitStatus::Unknown),
+            (Some(_), Some(_)) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: EventKind) -> Event {
+        let id = ContainerId::parse("web-1").unwrap();
+        let container = ContainerKey { namespace: Namespace::Types, id };
+        Event { at: Timestamp(1_500_000_000_000_000_001), container, life: Life(7), kind }
+    }
+
+    fn exited(status: ExitStatus) -> EventKind {
+        EventKind::Exited { process: ProcessId::parse("sh.2").unwrap(), life: Life(9), status }
+    }
+
+    /// A line of this JSON.
+    fn line(json: &str) -> String {
+        format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
+    }
+
+    /// These are in journals, so they stay as they are.
+    #[test]
+    fn records_are_written_and_read_as_ever() {
+        let process = ProcessId::init();
+        for (kind, text) in [
+            (EventKind::ContainerStarted, r#""type":"start-container""#),
+            (
+                EventKind::ProcessStarted { process, life: Life(u64::MAX) },
+                r#""type":"start-process","pid":"init","plife":18446744073709551615"#,
+            ),
+            (exited(ExitStatus::Code(0)), r#""type":"exit","pid":"sh.2","plife":9,"code":0"#),
+            (exited(ExitStatus::Signal(9)), r#""type":"exit","pid":"sh.2","plife":9,"signal":9"#),
+            (exited(ExitStatus::Unknown), r#""type":"exit","pid":"sh.2","plife":9"#),
+            (EventKind::Paused, r#""type":"pause""#),
+            (EventKind::Resumed, r#""type":"resume""#),
+            (EventKind::OutOfMemory, r#""type":"oom""#),
+        ] {
+            let head = r#"{"at":1500000000000000001,"ns":"types","id":"web-1","life":7,"#;
+            let line = line(&format!("{head}{text}}}"));
+            let event = event(kind);
+            assert_eq!(String::from_utf8(encode(&event, Marks::default()).unwrap()).unwrap(), line);
+            let lines = Lines { events: vec![event], ..Lines::default() };
+            assert_eq!(recover(line.as_bytes()), lines);
+        }
+    }
+
+    #[test]
+    fn an_intact_line_that_makes_no_sense_is_damage() {
+        let head = r#"{"at":1,"ns":"types","id":"a","life":1,"#;
+        for json in [
+            "",
+            "null",
+            r#"{"at":1,"ns":"types","id":"../a","life":1,"type":"pause"}"#,
+            r#"{"at":1,"ns":"other","id":"a","life":1,"type":"pause"}"#,
+            r#"{"at":9223372036854775807,"ns":"types","id":"a","life":1,"type":"pause"}"#,
+            &format!(r#"{head}"type":"exit","plife":1,"code":0}}"#),
+            &format!(r#"{head}"type":"exit","pid":"init","code":0}}"#),
+            &format!(r#"{head}"type":"exit","pid":"init","plife":1,"code":0,"signal":9}}"#),
+            &format!(r#"{head}"type":"exit","pid":"init","plife":1,"code":256}}"#),
+            &format!(r#"{head}"type":"no-such"}}"#),
+        ] {
+            let line = line(json);
+            let damage = Damage { offset: 0, length: line.len(), fault: Fault::Unknown };
+            let lines = Lines { damage: vec![damage], ..Lines::default() };
+            assert_eq!(recover(line.as_bytes()), lines, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_passed_over() {
+        let line = line(r#"{"at":1,"more":[1],"ns":"types","id":"a","life":1,"type":"oom"}"#);
+        assert_eq!(recover(line.as_bytes()).events[0].kind, EventKind::OutOfMemory);
+    }
+
+    #[test]
+    fn marks_are_written_and_the_latest_count() {
+        let marks = |from, to, gone| Marks {
+            had: Some(Had(from, to)),
+            gone: Some(Timestamp(gone)).filter(|gone| gone.0 > 0),
+        };
+        let at = |at| Event { at: Timestamp(at), ..event(EventKind::Paused) };
+        let only = Marks { had: Some(Had::only(Timestamp(10))), gone: None };
+        let mut journal = Vec::new();
+        for (event, marks) in [
+            (at(10), only),
+            (at(20), Marks::default()),
+            (at(30), marks(20, 29, 5)),
+            (at(40), marks(20, 32, 0)),
+            (at(50), Marks::default()),
+        ] {
+            journal.extend(encode(&event, marks).unwrap());
+        }
+        let text = String::from_utf8(journal.clone()).unwrap();
+        assert!(
+            text.lines().nth(2).unwrap().ends_with(r#""type":"pause","had":[20,29],"gone":5}"#)
+        );
+        let had = |lines: &Lines| {
+            let had = lines.events.iter().filter(|event| lines.was_had(event));
+            had.map(|event| event.at.0).collect::<Vec<_>>()
+        };
+        let lines = recover(&journal);
+        assert_eq!((had(&lines), lines.gone), (vec![10, 30], Timestamp(5)));
+        // What was damaged is gone: the fourth line.
+        let fourth = text.match_indices('\n').nth(2).unwrap().0 + 20;
+        journal[fourth] ^= 1;
+        let lines = recover(&journal);
+        assert_eq!((had(&lines), lines.gone), (vec![10], Timestamp(49)));
+        for nonsense in [r#""had":[0,9]"#, r#""had":[1,1]"#, r#""gone":9"#] {
+            let json =
+                format!(r#"{{"at":1,"ns":"types","id":"a","life":1,"type":"oom",{nonsense}}}"#);
+            let lines = recover(line(&json).as_bytes());
+            assert_eq!((had(&lines), lines.gone), (vec![], Timestamp(0)), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_repeated_line_is_damage() {
+        let line = encode(&event(EventKind::Paused), Marks::default()).unwrap();
+        let Lines { events, damage, .. } = recover(&line.repeat(2));
+        assert_eq!(events.len(), 1);
+        let fault = Fault::OutOfOrder;
+        assert_eq!(damage, [Damage { offset: line.len(), length: line.len(), fault }]);
+    }
+}

@@ -1,0 +1,325 @@
+//! The newest events in memory, and how far each subscription has read.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+
+use gantry_domain::{ContainerId, Event, Timestamp};
+
+use crate::{
+    From,
+    cursor::Cursor,
+    older::Older,
+    record::{Had, Lines, Marks},
+    slot::Slot,
+    subscription::Lagged,
+};
+
+/// How many events beyond those kept anyway are held for a subscriber that does not read, and how
+/// many exits until there is a subscriber: some 15 MB of them.
+pub(crate) const BACKLOG: usize = 65_536;
+
+/// Most events that are handed out at once.
+const BATCH: usize = 256;
+
+/// Names a subscription; a later one has a larger number.
+pub(crate) type SubscriptionId = u64;
+
+/// The newest events, what somebody has yet to read, and exits that nobody has had.
+pub(crate) struct Ring {
+    older: Older,
+    slots: VecDeque<Slot>,
+    /// Place of the first of `slots`.
+    first: u64,
+    /// Timestamp of the last event that was let go of.
+    dropped: Timestamp,
+    kept: usize,
+    backlog: usize,
+    cursors: HashMap<SubscriptionId, Cursor>,
+    subscribed: SubscriptionId,
+    /// Who has had what of the events before this place is noted already, as far as it is.
+    noted: u64,
+    /// No exit from there up to this place is one that nobody has had.
+    untold_from: u64,
+    /// The latest place of which somebody had the event.
+    told: u64,
+}
+
+impl Ring {
+    /// A ring that keeps as many of the newest events whether anybody has yet to read them or not.
+    pub(crate) fn new(kept: usize) -> Self {
+        Self {
+            older: Older::default(),
+            slots: VecDeque::new(),
+            first: 0,
+            dropped: Timestamp(0),
+            kept,
+            backlog: BACKLOG,
+            cursors: HashMap::new(),
+            subscribed: 0,
+            noted: 0,
+            untold_from: 0,
+            told: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_backlog(mut self, backlog: usize) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    /// A ring with the events of an earlier server.
+    pub(crate) fn of_earlier(kept: usize, mut lines: Lines) -> Self {
+        let mut ring = Self::new(kept);
+        ring.dropped = lines.gone;
+        for event in std::mem::take(&mut lines.events) {
+            let had = lines.was_had(&event);
+            ring.push_slot(Arc::new(event), had);
+        }
+        ring.is_noted();
+        ring
+    }
+
+    pub(crate) fn push(&mut self, event: Arc<Event>) {
+        self.push_slot(event, false);
+    }
+
+    fn push_slot(&mut self, event: Arc<Event>, told: bool) {
+        self.slots.push_back(Slot::new(self.end(), event, told));
+        self.trim();
+    }
+
+    /// Place of the next event to come.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.slots.len() as u64
+    }
+
+    /// What a restarted server has to know: the newest events, and exits that nobody has had, with
+    /// what is to be noted with each.
+    pub(crate) fn lasting(&self) -> Vec<(Arc<Event>, Marks)> {
+        let newest = self.slots.len().saturating_sub(self.kept);
+        let before = self.older.iter().chain(self.slots.range(..newest));
+        let before = before.filter(|slot| slot.is_untold_exit());
+        let all = before.chain(self.slots.range(newest..));
+        let noted = |slot: &Slot| {
+            let had = slot.is_told_exit().then(|| Had::only(slot.event.at));
+            (Arc::clone(&slot.event), Marks { had, gone: None })
+        };
+        let mut lasting: Vec<_> = all.map(noted).collect();
+        if let Some((_, marks)) = lasting.last_mut() {
+            marks.gone = Some(self.dropped).filter(|dropped| *dropped > Timestamp(0));
+        }
+        lasting
+    }
+
+    /// What is told by [`Self::lasting`] need not be told by [`Self::had`].
+    pub(crate) fn is_noted(&mut self) {
+        self.noted = self.end();
+        self.untold_from = self.noted;
+    }
+
+    /// What is to be noted with the next event: since when there is no exit that nobody has had. Those
+    /// that nobody may ever have, since it is not known whether a replay of them arrived, are passed
+    /// over.
+    pub(crate) fn had(&mut self) -> Option<Had> {
+        let recent = self.slots.range(self.index(self.untold_from)..);
+        let later = self.older.from(self.untold_from).chain(recent);
+        let (mut place, mut to) = (self.end(), self.slots.back()?.event.at.0);
+        for untold in later.filter(|slot| slot.is_untold_exit()) {
+            if untold.place > self.told {
+                (place, to) = (untold.place, untold.event.at.0.saturating_sub(1));
+                break;
+            }
+            self.noted = untold.place + 1;
+        }
+        self.untold_from = place;
+        let from = self.slots.get(self.index(self.noted))?.event.at.0.saturating_sub(1);
+        Some(Had(from, to)).filter(|had| had.0 < had.1)
+    }
+
+    /// From the newest to the oldest.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Event> {
+        self.slots.iter().rev().map(|slot| &*slot.event)
+    }
+
+    /// Begins a subscription. At most `retain` events that were there before are part of it, and
+    /// exits that nobody has had. Also tells when the last event was that should be part of it and
+    /// is not.
+    pub(crate) fn subscribe(
+        &mut self,
+        from: From,
+        retain: usize,
+        only: Option<ContainerId>,
+    ) -> (SubscriptionId, Option<Timestamp>) {
+        self.subscribed += 1;
+        let (id, end) = (self.subscribed, self.end());
+        let (next, dense, missing) = match from {
+            From::Now => (end, end, None),
+            From::After(after) => {
+                let later = self.slots.partition_point(|slot| slot.event.at <= after);
+                let dense = later.max(self.slots.len().saturating_sub(retain));
+                let next = self.older.place_after(after).unwrap_or(self.place(later));
+                (next, self.place(dense), self.missing(after, dense, id))
+            }
+        };
+        self.cursors.insert(id, Cursor::new(next, dense, end, only));
+        (id, missing)
+    }
+
+    fn missing(&self, after: Timestamp, dense: usize, id: SubscriptionId) -> Option<Timestamp> {
+        let before = self.older.iter().chain(self.slots.range(..dense)).rev();
+        let left_out = before.filter(|slot| !slot.is_untold_exit_for(id));
+        let latest = left_out.map(|slot| slot.event.at).next().unwrap_or(self.dropped);
+        Some(latest.max(self.dropped)).filter(|latest| *latest > after)
+    }
+
+    /// Ends a subscription. What it was too late for, and no longer asks for here, its subscriber
+    /// can still ask for.
+    pub(crate) fn unsubscribe(&mut self, id: SubscriptionId) {
+        if let Some(cursor) = self.cursors.remove(&id).filter(|cursor| cursor.lagged) {
+            self.older.untell(cursor.next);
+            let unread = self.index(cursor.next);
+            self.slots.range_mut(unread..).for_each(Slot::untell);
+            self.untold_from = self.untold_from.min(cursor.next).max(self.noted);
+        }
+        self.trim();
+    }
+
+    /// Notes that the subscriber has had all events that were stored when its subscription began.
+    pub(crate) fn has_stored(&mut self, id: SubscriptionId) {
+        if let Some(mut cursor) = self.cursors.remove(&id) {
+            self.tell(&cursor.take_stored(), &cursor);
+            self.cursors.insert(id, cursor);
+        }
+    }
+
+    /// The next events of a subscription up to the place `end`; none if it has read them all.
+    pub(crate) fn read(&mut self, id: SubscriptionId, end: u64) -> Result<Vec<Arc<Event>>, Lagged> {
+        let Some(mut cursor) = self.cursors.remove(&id) else { return Ok(Vec::new()) };
+        for told in cursor.take_told() {
+            self.tell(&told, &cursor);
+        }
+        let begin = self.index(cursor.next);
+        let read = self.read_on(&mut cursor, id, end);
+        self.cursors.insert(id, cursor);
+        // It may be the one that the others were held for.
+        if begin + self.kept < self.slots.len() {
+            self.trim();
+        }
+        read
+    }
+
+    fn read_on(
+        &self,
+        cursor: &mut Cursor,
+        id: SubscriptionId,
+        end: u64,
+    ) -> Result<Vec<Arc<Event>>, Lagged> {
+        if std::mem::take(&mut cursor.missed) {
+            cursor.lagged = true;
+            let in_replay = cursor.next < cursor.stored_end;
+            return Err(Lagged { resume_after: self.dropped, in_replay });
+        }
+        let sparse_end = cursor.dense.max(self.first).min(end);
+        if cursor.next < sparse_end {
+            let recent = self.slots.range(self.index(cursor.next)..self.index(sparse_end));
+            let exits = self.older.from(cursor.next).chain(recent);
+            let exits: Vec<_> =
+                exits.filter(|slot| slot.is_untold_exit_for(id)).take(BATCH).collect();
+            if let Some(last) = exits.last() {
+                cursor.next = last.place + 1;
+                return Ok(hand_out(cursor, exits.into_iter()));
+            }
+            cursor.next = sparse_end;
+        }
+        let batch = self.index(cursor.next)..self.index(end.min(cursor.next + BATCH as u64));
+        cursor.next += batch.len() as u64;
+        Ok(hand_out(cursor, self.slots.range(batch)))
+    }
+
+    fn tell(&mut self, places: &Range<u64>, cursor: &Cursor) {
+        if places.is_empty() {
+            return;
+        }
+        self.told = self.told.max(places.end - 1);
+        let only = cursor.only.as_ref();
+        self.older.tell(places, only, self.subscribed);
+        let indexes = self.index(places.start)..self.index(places.end);
+        for slot in self.slots.range_mut(indexes) {
+            slot.tell(only, self.subscribed);
+        }
+    }
+
+    /// Where in `slots` a place is, or would be nearest.
+    fn index(&self, place: u64) -> usize {
+        let index = usize::try_from(place.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        index.min(self.slots.len())
+    }
+
+    fn place(&self, index: usize) -> u64 {
+        self.first + index as u64
+    }
+
+    /// Lets go of events that are neither among the last ones nor still to be read by anybody, nor
+    /// exits that nobody has had.
+    fn trim(&mut self) {
+        let read = self.cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
+        let surplus = self.slots.len().saturating_sub(self.kept);
+        if surplus > 0 {
+            let slowest = self.cursors.values().map(Cursor::next_dense).min();
+            let unread = slowest.map_or(surplus, |slowest| self.index(slowest));
+            self.let_go(surplus.min(unread).max(surplus.saturating_sub(self.backlog)), read);
+        }
+        if let Some(pruned) = self.older.prune(read) {
+            self.dropped = self.dropped.max(pruned);
+        }
+        self.limit_older();
+        if self.slots.capacity() / 4 > self.slots.len().max(self.kept) {
+            self.slots.shrink_to(self.kept);
+        }
+    }
+
+    /// Lets go of the first events, of which somebody may still have to read those from `read` on.
+    fn let_go(&mut self, count: usize, read: u64) {
+        let mut last = None;
+        for slot in self.slots.drain(..count) {
+            // Not only those that nobody has had: a slow reader may be about to read them.
+            if slot.is_untold_exit() || slot.place >= read && slot.is_untold_exit_for(1) {
+                self.older.push(slot);
+            } else {
+                self.dropped = self.dropped.max(slot.event.at);
+                last = Some(slot.place);
+            }
+        }
+        self.first += count as u64;
+        if let Some(last) = last {
+            for cursor in self.cursors.values_mut() {
+                cursor.missed |= cursor.next_dense() <= last;
+            }
+        }
+    }
+
+    /// Without a subscriber there is no end to exits, but there is to memory.
+    fn limit_older(&mut self) {
+        while let Some(slot) = self.older.pop_above(self.backlog) {
+            self.dropped = self.dropped.max(slot.event.at);
+            for (id, cursor) in &mut self.cursors {
+                cursor.missed |= cursor.next <= slot.place && slot.is_untold_exit_for(*id);
+            }
+        }
+    }
+}
+
+fn hand_out<'a>(cursor: &mut Cursor, slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Event>> {
+    let events: Vec<_> = slots.map(|slot| Arc::clone(&slot.event)).collect();
+    let only = cursor.only.as_ref();
+    let own = events.iter().filter(|e| only.is_none_or(|only| e.container.id == *only)).count();
+    cursor.handed(own);
+    events
+}

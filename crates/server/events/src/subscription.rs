@@ -1,0 +1,66 @@
+//! Reading the log: stored events and live ones through one and the same cursor.
+
+use std::sync::Arc;
+
+use gantry_domain::{Event, Timestamp};
+
+use crate::{Shared, ring::SubscriptionId};
+
+/// A reader of the log: it gets every event after the place where it began, in order, once.
+pub struct Subscription {
+    pub(crate) log: Arc<Shared>,
+    pub(crate) id: SubscriptionId,
+    /// Where the log ended when this began.
+    pub(crate) stored_end: u64,
+    /// When the last event was that should be among the stored ones, and is not kept any more.
+    pub(crate) missing: Option<Timestamp>,
+}
+
+/// The subscriber did not read for so long that events were let go of. It gets this once, where
+/// the missing events would have been, and can then read on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too far behind: events were missed, the next is the first after {} ns", resume_after.0)]
+pub struct Lagged {
+    /// The last event that was missed.
+    pub resume_after: Timestamp,
+    /// Stored events were missed, and perhaps live ones.
+    pub in_replay: bool,
+}
+
+impl Subscription {
+    /// When the last event was that should be among the stored ones, and is not: it was let go of,
+    /// or was lost with a part of the journal.
+    pub fn missing(&self) -> Option<Timestamp> {
+        self.missing
+    }
+
+    /// The next events, one at least; waits for them. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
+        loop {
+            // Made before looking, so that no event falls in between (see tokio's `Notified`).
+            let appended = self.log.appended.notified();
+            let batch = self.log.ring().read(self.id, u64::MAX)?;
+            if !batch.is_empty() {
+                return Ok(batch);
+            }
+            appended.await;
+        }
+    }
+
+    /// The next of the events that were in the log when the subscription began; none after the
+    /// last of them, which the subscriber has had then.
+    pub fn stored(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
+        let mut ring = self.log.ring();
+        let batch = ring.read(self.id, self.stored_end)?;
+        if batch.is_empty() {
+            ring.has_stored(self.id);
+        }
+        Ok(batch)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.log.ring().unsubscribe(self.id);
+    }
+}

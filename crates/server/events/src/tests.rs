@@ -1,0 +1,233 @@
+//! The log as its users see it.
+
+use std::path::Path;
+
+use gantry_domain::{ContainerId, ExitStatus, Namespace, ProcessId};
+use tempfile::TempDir;
+
+use crate::*;
+
+pub(crate) fn container(id: &str) -> ContainerKey {
+    ContainerKey { namespace: Namespace::Types, id: ContainerId::parse(id).unwrap() }
+}
+
+pub(crate) fn exited(code: u8) -> EventKind {
+    let process = ProcessId::init();
+    EventKind::Exited { process, life: Life(1), status: ExitStatus::Code(code) }
+}
+
+/// A log of a state directory where nothing has gone wrong.
+pub(crate) fn open(dir: &Path, retain: usize) -> EventLog {
+    let (log, recovery) = EventLog::open(dir, retain).unwrap();
+    assert!(recovery.is_clean(), "{recovery}");
+    log
+}
+
+/// What to compare where there are many.
+pub(crate) fn times(events: &[Event]) -> Vec<u64> {
+    events.iter().map(|event| event.at.0).collect()
+}
+
+pub(crate) fn append(log: &EventLog, count: usize) -> Vec<Event> {
+    let appended = |_| log.append(&container("a"), Life(1), EventKind::Paused);
+    (0..count).map(appended).map(|a| (*a.event).clone()).collect()
+}
+
+/// All stored events after that one.
+pub(crate) fn stored(log: &EventLog, after: Timestamp) -> Vec<Event> {
+    let mut subscription = log.subscribe(From::After(after), None);
+    let mut events = Vec::new();
+    loop {
+        match subscription.stored().unwrap() {
+            batch if batch.is_empty() => return events,
+            batch => events.extend(batch.iter().map(|event| (**event).clone())),
+        }
+    }
+}
+
+/// The next `count` events.
+async fn read(subscription: &mut Subscription, count: usize) -> Vec<Event> {
+    let mut events = Vec::new();
+    while events.len() < count {
+        let batch = subscription.next().await.unwrap();
+        assert!(!batch.is_empty());
+        events.extend(batch.iter().map(|event| (**event).clone()));
+    }
+    events
+}
+
+#[test]
+fn events_survive_a_restart_and_others_follow_them() {
+    let dir = TempDir::new().unwrap();
+    let mut events = append(&open(dir.path(), 500), 3);
+    let log = open(dir.path(), 500);
+    assert_eq!(stored(&log, Timestamp(0)), events);
+    events.extend(append(&log, 2));
+    assert!(events.is_sorted_by(|a, b| a.at < b.at));
+    assert_eq!(stored(&log, Timestamp(0)), events);
+    assert_eq!(stored(&log, events[2].at), events[3..]);
+    assert_eq!(stored(&open(dir.path(), 500), Timestamp(0)), events);
+}
+
+#[test]
+fn the_last_ones_are_kept_for_replay() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 3);
+    let events = append(&log, 10);
+    for log in [log, open(dir.path(), 3)] {
+        assert_eq!(stored(&log, Timestamp(0)), events[7..]);
+        assert_eq!(stored(&log, events[8].at), events[9..]);
+    }
+}
+
+#[tokio::test]
+async fn without_replay_there_are_live_events_only() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 0);
+    append(&log, 3);
+    assert_eq!(stored(&log, Timestamp(0)), []);
+    let mut subscription = log.subscribe(From::After(Timestamp(0)), None);
+    let events = append(&log, 2);
+    assert_eq!(read(&mut subscription, 2).await, events);
+    assert_eq!(stored(&log, Timestamp(0)), []);
+    assert!(open(dir.path(), 0).recorded(&container("a"), Life(1), |k| *k == EventKind::Paused));
+}
+
+#[test]
+fn knows_what_it_recorded() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    log.append(&container("a"), Life(1), EventKind::ContainerStarted);
+    log.append(&container("a"), Life(2), exited(3));
+    for log in [log, open(dir.path(), 500)] {
+        let recorded = |id, life, kind| log.recorded(&container(id), Life(life), |k| *k == kind);
+        assert!(recorded("a", 1, EventKind::ContainerStarted));
+        assert!(recorded("a", 2, exited(3)));
+        assert!(!recorded("a", 1, exited(3)));
+        assert!(!recorded("a", 2, exited(4)));
+        assert!(!recorded("b", 2, exited(3)));
+    }
+}
+
+#[tokio::test]
+async fn a_subscriber_waits_for_what_comes() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    append(&log, 1);
+    let mut subscription = log.subscribe(From::Now, None);
+    let reader = tokio::spawn(async move { read(&mut subscription, 1).await });
+    tokio::task::yield_now().await;
+    assert!(!reader.is_finished());
+    let events = append(&log, 1);
+    assert_eq!(reader.await.unwrap(), events);
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_matter() {
+    fn late() -> Timestamp {
+        Timestamp(3_000_000_000_000_000_000)
+    }
+    fn early() -> Timestamp {
+        Timestamp(1)
+    }
+    let dir = TempDir::new().unwrap();
+    let first = append(&EventLog::open_at(dir.path(), 500, late).unwrap().0, 3);
+    assert_eq!(first[0].at, late());
+    let second = append(&EventLog::open_at(dir.path(), 500, early).unwrap().0, 3);
+    assert_eq!(second[0].at.0, first[2].at.0 + 1);
+    assert_eq!(stored(&open(dir.path(), 500), Timestamp(0)), [first, second].concat());
+}
+
+#[test]
+fn the_file_stays_small() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 1200);
+    let events = append(&log, 10_000);
+    let lines = || std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
+    assert!((1200..=2400).contains(&lines().lines().count()));
+    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    // The compacted file is the one that is written to.
+    let more = append(&log, 5);
+    let log = open(dir.path(), 1200);
+    assert_eq!(stored(&log, Timestamp(0)), [&events[8805..], &more].concat());
+}
+
+#[test]
+fn a_panic_elsewhere_does_not_end_the_log() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let mut events = append(&log, 1);
+    let other = log.clone();
+    let panicked = std::thread::spawn(move || {
+        other.recorded(&container("a"), Life(1), |_| panic!("under the lock"))
+    });
+    assert!(panicked.join().is_err());
+    assert!(log.0.ring.is_poisoned());
+    events.extend(append(&log, 1));
+    assert_eq!(stored(&log, Timestamp(0)), events);
+}
+
+#[tokio::test]
+async fn one_that_does_not_read_is_told() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let mut subscription = log.subscribe(From::Now, None);
+    let events = append(&log, 70_000);
+    let Lagged { resume_after, in_replay: false } = subscription.next().await.unwrap_err() else {
+        panic!("it had nothing to read when it began");
+    };
+    let resumed = events.iter().position(|event| event.at > resume_after).unwrap();
+    assert_eq!(events.len() - resumed, 65_536 + REMEMBERED);
+    assert_eq!(read(&mut subscription, events.len() - resumed).await, events[resumed..]);
+}
+
+/// As in a server with many monitors, each of which comes back once while events are written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn stored_and_live_events_have_no_gap_and_no_repeat() {
+    const EVENTS: usize = 20_000;
+    const WRITERS: usize = 4;
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), EVENTS);
+    let reader = async |log: EventLog, first: usize| {
+        let mut events: Vec<Arc<Event>> = Vec::new();
+        for part in [first, EVENTS] {
+            let seen = events.last().map_or(Timestamp(0), |event| event.at);
+            let mut subscription = log.subscribe(From::After(seen), None);
+            while events.len() < part {
+                events.extend(subscription.next().await.unwrap());
+            }
+        }
+        events.iter().map(|event| event.at).collect::<Vec<_>>()
+    };
+    let readers: Vec<_> =
+        (0..100).map(|n| tokio::spawn(reader(log.clone(), n * EVENTS / 100))).collect();
+    let write = |log: EventLog| move || append(&log, EVENTS / WRITERS);
+    let writers: Vec<_> =
+        (0..WRITERS).map(|_| tokio::task::spawn_blocking(write(log.clone()))).collect();
+    let mut written = Vec::new();
+    for writer in writers {
+        written.extend(writer.await.unwrap().iter().map(|event| event.at));
+    }
+    written.sort();
+    for reader in readers {
+        assert!(reader.await.unwrap() == written);
+    }
+}
+
+/// Others may wait for a lock of its, which must not be held while a disk is.
+#[test]
+fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let is_there = || log.recorded(&container("a"), Life(1), |kind| *kind == exited(3));
+    let mut steps = Vec::new();
+    let new = NewEvent { container: &container("a"), life: Life(1), kind: exited(3) };
+    log.append_within(new, |show| {
+        let lines = std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
+        steps.push((lines.lines().count(), is_there()));
+        show();
+        steps.push((lines.lines().count(), is_there()));
+    });
+    assert_eq!(steps, [(1, false), (1, true)]);
+}

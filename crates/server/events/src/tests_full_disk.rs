@@ -1,0 +1,106 @@
+//! A full disk: every event is delivered, and journalled as soon as there is room.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
+
+use crate::{
+    tests::{append, open, stored, times},
+    *,
+};
+
+/// Runs the test in a thread that has a tmpfs of this size to itself. It is gone with the thread.
+/// Without the right to mount there is no such test.
+fn with_small_disk(size: &str, test: fn(&Path)) {
+    let dir = TempDir::new().unwrap();
+    let (path, options) = (dir.path().to_owned(), format!("size={size}"));
+    let on_small_disk = move || {
+        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
+            eprintln!("skipped: needs CAP_SYS_ADMIN");
+            return;
+        }
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+        mount(None::<&str>, &path, Some("tmpfs"), MsFlags::empty(), Some(&*options)).unwrap();
+        test(&path);
+    };
+    std::thread::spawn(on_small_disk).join().unwrap();
+}
+
+/// Takes all the room there is, to the last page.
+fn fill(dir: &Path) -> PathBuf {
+    let path = dir.join("filler");
+    let mut file = File::create(&path).unwrap();
+    while file.write_all(&[1; 512]).is_ok() {}
+    path
+}
+
+fn append_one(log: &EventLog) -> (Event, bool) {
+    let container = crate::tests::container("a");
+    let Appended { event, durable } = log.append(&container, Life(1), EventKind::Paused);
+    ((*event).clone(), durable)
+}
+
+#[test]
+fn the_reserve_is_used_then_events_wait() {
+    with_small_disk("512k", |dir| {
+        let log = open(dir, 500);
+        let mut live = log.subscribe(From::Now, None);
+        let mut events = append(&log, 1);
+        let filler = fill(dir);
+        let reserve = dir.join("events.reserve");
+        assert!(reserve.exists());
+
+        let (durable, waiting): (Vec<_>, Vec<_>) =
+            (0..1000).map(|_| append_one(&log)).partition(|(_, durable)| *durable);
+        assert!(!reserve.exists());
+        // 64 KiB of lines of less than 128 bytes.
+        assert!(durable.len() > 512, "{}", durable.len());
+        assert!(waiting.len() > 100, "{}", waiting.len());
+        events.extend(durable.into_iter().map(|(event, _)| event));
+
+        // What waits is not in the file, not even a part of it.
+        let (copy, journal) = (TempDir::new().unwrap(), dir.join(journal::FILE));
+        fs::copy(journal, copy.path().join(journal::FILE)).unwrap();
+        assert_eq!(times(&stored(&open(copy.path(), 5000), Timestamp(0))), times(&events));
+        assert!(!log.flush());
+
+        fs::remove_file(filler).unwrap();
+        events.extend(waiting.into_iter().map(|(event, _)| event));
+        let (event, durable) = append_one(&log);
+        events.push(event);
+        assert!(durable);
+        assert!(log.flush());
+        assert!(reserve.exists());
+        assert_eq!(times(&stored(&open(dir, 5000), Timestamp(0))), times(&events));
+
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut delivered = Vec::new();
+        while delivered.len() < events.len() {
+            let batch = runtime.block_on(live.next()).unwrap();
+            delivered.extend(batch.iter().map(|event| (**event).clone()));
+        }
+        assert_eq!(times(&delivered), times(&events));
+    });
+}
+
+#[test]
+fn a_journal_that_cannot_be_compacted_is_written_to() {
+    with_small_disk("1m", |dir| {
+        let log = open(dir, 500);
+        let lines = || fs::read_to_string(dir.join(journal::FILE)).unwrap().lines().count();
+        append(&log, 1990);
+        let filler = fill(dir);
+        assert!((0..100).all(|_| append_one(&log).1));
+        assert_eq!(lines(), 2090);
+        assert!(!dir.join("events.journal.new").exists());
+        fs::remove_file(filler).unwrap();
+        append(&log, 1000);
+        assert!(lines() < 2000, "{}", lines());
+        open(dir, 500);
+    });
+}

@@ -1,0 +1,381 @@
+//! Flags and a TOML file become one validated configuration.
+
+mod size;
+mod time;
+
+use std::{
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+
+use gantry_disk::{ReadError, read_regular};
+use gantry_kernel::cgroup::OwnLimits;
+use gantry_runtime::{BadVariable, Variable};
+use gantry_supervisor::OnShimDeath;
+use lexopt::{Arg, Parser, ValueExt};
+use serde::Deserialize;
+use size::size;
+use time::duration;
+
+const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
+const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
+const DEFAULT_RUNTIME: &str = "runc";
+const SHIM: &str = "gantry-shim";
+
+/// Names under which a daemon of old starts its runtime service, with flags of old.
+const DROP_IN_NAMES: [&str; 2] = ["containerd", "docker-containerd"];
+
+pub(crate) const HELP: &str = "\
+gantryd: a gRPC-only container runtime service
+
+  -l, --listen PATH         unix socket, also as unix://PATH [/run/gantry/gantryd.sock]
+      --state-dir DIR       what must survive a restart of gantryd [/run/gantry/state]
+  -r, --runtime NAME|PATH   runc-compatible runtime of containers that name none [runc]
+      --runtime-args ARG    before the runtime's sub-command; may be repeated
+      --runtime-env NAME[=VALUE]  a variable for the runtime beside PATH; may be repeated
+      --shim NAME           what the shims' processes are called [gantry-shim]
+      --shim-binary PATH    the shim [beside gantryd]
+      --start-timeout TIME  how long the runtime may take to start a process [2m]
+      --runtime-timeout TIME  the same for its other calls [1m]
+      --linger TIME         how long unread output outlives its process [10s]
+      --on-shim-death adopt|kill  what to do with a process without a shim [adopt]
+      --retain-count N      events kept for replay [500]
+      --memory-max SIZE     of the server alone; more kills it [none]
+      --memory-high SIZE    of the server alone; more slows it down [none]
+      --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
+      --log-format FORMAT   text or json [text]
+      --debug               --log-level debug
+      --config FILE         a TOML file with the same keys (with underscores)
+      --version, --help
+
+Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
+";
+
+/// What gantryd is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) listen: PathBuf,
+    pub(crate) state_dir: PathBuf,
+    pub(crate) runtime: String,
+    pub(crate) runtime_args: Vec<String>,
+    pub(crate) runtime_env: Vec<Variable>,
+    pub(crate) shim_name: OsString,
+    pub(crate) shim_binary: PathBuf,
+    pub(crate) start_timeout: Duration,
+    pub(crate) runtime_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) on_shim_death: OnShimDeath,
+    pub(crate) retain_count: usize,
+    pub(crate) memory: OwnLimits,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+    /// What was given and is not known; only in place of a service of old.
+    pub(crate) ignored: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Serve(Box<Config>),
+    Version,
+    Help,
+}
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    #[error("{0}")]
+    Flags(#[from] lexopt::Error),
+    #[error("{key}: {problem}")]
+    Value { key: &'static str, problem: String },
+    #[error("cannot read {path}: {problem}", path = .path.display())]
+    Read { path: PathBuf, problem: ReadError },
+    #[error("{path}: {source}", path = .path.display())]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    #[error("cannot tell {what}: {source}")]
+    Environment { what: &'static str, source: std::io::Error },
+}
+
+/// What was given, by file or by flag, before defaults.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Given {
+    listen: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    runtime: Option<String>,
+    runtime_args: Vec<String>,
+    runtime_env: Vec<String>,
+    shim_name: Option<String>,
+    shim_binary: Option<PathBuf>,
+    start_timeout: Option<String>,
+    runtime_timeout: Option<String>,
+    linger: Option<String>,
+    on_shim_death: Option<String>,
+    retain_count: Option<usize>,
+    memory_max: Option<String>,
+    memory_high: Option<String>,
+    log_level: Option<String>,
+    log_format: Option<String>,
+}
+
+impl Config {
+    /// The keys of what is different in `other`, `log_level` aside.
+    pub(crate) fn differing(&self, other: &Self) -> Vec<&'static str> {
+        let same = [
+            ("listen", self.listen == other.listen),
+            ("state_dir", self.state_dir == other.state_dir),
+            ("runtime", self.runtime == other.runtime),
+            ("runtime_args", self.runtime_args == other.runtime_args),
+            ("runtime_env", self.runtime_env == other.runtime_env),
+            ("shim_name", self.shim_name == other.shim_name),
+            ("shim_binary", self.shim_binary == other.shim_binary),
+            ("start_timeout", self.start_timeout == other.start_timeout),
+            ("runtime_timeout", self.runtime_timeout == other.runtime_timeout),
+            ("linger", self.linger == other.linger),
+            ("on_shim_death", self.on_shim_death == other.on_shim_death),
+            ("retain_count", self.retain_count == other.retain_count),
+            ("memory_max", self.memory.max == other.memory.max),
+            ("memory_high", self.memory.high == other.memory.high),
+            ("log_format", self.log_format == other.log_format),
+        ];
+        same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
+    }
+}
+
+impl Command {
+    /// Reads the command line, and the file it names.
+    pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        let mut parser = Parser::from_iter(args);
+        let program = parser.bin_name().and_then(|path| Path::new(path).file_name());
+        let program = program.and_then(OsStr::to_str).filter(|name| DROP_IN_NAMES.contains(name));
+        let program = program.map(str::to_owned);
+        let drop_in = program.is_some();
+        let mut flags = Given::default();
+        let mut file = None;
+        let mut ignored = Vec::new();
+        while let Some(arg) = parser.next()? {
+            match arg {
+                Arg::Long("version") | Arg::Short('v' | 'V') => return Ok(Self::Version),
+                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
+                Arg::Long("config") => file = Some(PathBuf::from(parser.value()?)),
+                Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
+                Arg::Short('l') => flags.listen = Some(parser.value()?.into()),
+                Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
+                // Of services of old; there is nothing here that it would change.
+                Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
+                    parser.value()?;
+                }
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    if !flags.set(&name, &mut parser)? {
+                        if !drop_in {
+                            return Err(Arg::Long(&name).unexpected().into());
+                        }
+                        ignored.push(skip(&name, &mut parser));
+                    }
+                }
+                other if drop_in => {
+                    if let Arg::Value(value) = other {
+                        ignored.push(value.to_string_lossy().into_owned());
+                    }
+                }
+                other => return Err(other.unexpected().into()),
+            }
+        }
+        let file = file.map(|path| read(&path)).transpose()?.unwrap_or_default();
+        let mut config = flags.or(file).config(program.as_deref())?;
+        config.ignored = ignored;
+        Ok(Self::Serve(Box::new(config)))
+    }
+}
+
+/// Skips a flag that is not known, and its value if it has one behind a '='.
+fn skip(name: &str, parser: &mut Parser) -> String {
+    let value = parser.optional_value();
+    value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))
+}
+
+/// Bytes of a configuration file, which has some dozen lines.
+const MAX_FILE: u64 = 1 << 20;
+
+fn not_utf8() -> ReadError {
+    let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8");
+    ReadError::Io(error)
+}
+
+fn read(path: &Path) -> Result<Given, ConfigError> {
+    let failed = |problem| ConfigError::Read { path: path.to_owned(), problem };
+    let text = read_regular(path, MAX_FILE).map_err(failed)?;
+    let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
+    toml::from_str(&text)
+        .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
+}
+
+impl Given {
+    /// Takes the value of a flag; false if there is no such flag.
+    fn set(&mut self, name: &str, parser: &mut Parser) -> Result<bool, lexopt::Error> {
+        match name {
+            "listen" => self.listen = Some(parser.value()?.into()),
+            "state-dir" => self.state_dir = Some(parser.value()?.into()),
+            "runtime" => self.runtime = Some(parser.value()?.string()?),
+            "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
+            "runtime-env" => self.runtime_env.push(parser.value()?.string()?),
+            "shim" => self.shim_name = Some(parser.value()?.string()?),
+            "shim-binary" => self.shim_binary = Some(parser.value()?.into()),
+            "start-timeout" => self.start_timeout = Some(parser.value()?.string()?),
+            "runtime-timeout" => self.runtime_timeout = Some(parser.value()?.string()?),
+            "linger" => self.linger = Some(parser.value()?.string()?),
+            "on-shim-death" => self.on_shim_death = Some(parser.value()?.string()?),
+            "retain-count" => self.retain_count = Some(parser.value()?.parse()?),
+            "memory-max" => self.memory_max = Some(parser.value()?.string()?),
+            "memory-high" => self.memory_high = Some(parser.value()?.string()?),
+            "log-level" => self.log_level = Some(parser.value()?.string()?),
+            "log-format" => self.log_format = Some(parser.value()?.string()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Flags come before the file.
+    fn or(self, file: Self) -> Self {
+        Self {
+            listen: self.listen.or(file.listen),
+            state_dir: self.state_dir.or(file.state_dir),
+            runtime: self.runtime.or(file.runtime),
+            runtime_args: if self.runtime_args.is_empty() {
+                file.runtime_args
+            } else {
+                self.runtime_args
+            },
+            runtime_env: file.runtime_env.into_iter().chain(self.runtime_env).collect(),
+            shim_name: self.shim_name.or(file.shim_name),
+            shim_binary: self.shim_binary.or(file.shim_binary),
+            start_timeout: self.start_timeout.or(file.start_timeout),
+            runtime_timeout: self.runtime_timeout.or(file.runtime_timeout),
+            linger: self.linger.or(file.linger),
+            on_shim_death: self.on_shim_death.or(file.on_shim_death),
+            retain_count: self.retain_count.or(file.retain_count),
+            memory_max: self.memory_max.or(file.memory_max),
+            memory_high: self.memory_high.or(file.memory_high),
+            log_level: self.log_level.or(file.log_level),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    /// Under one of the names of old, the shim's is as it was then.
+    fn config(self, drop_in: Option<&str>) -> Result<Config, ConfigError> {
+        let listen = socket(self.listen.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+        let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
+        Ok(Config {
+            listen: absolute("listen", listen)?,
+            state_dir: absolute(
+                "state_dir",
+                &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
+            )?,
+            runtime: located(runtime)?,
+            runtime_args: self.runtime_args,
+            runtime_env: self
+                .runtime_env
+                .iter()
+                .map(|text| text.parse())
+                .collect::<Result<_, BadVariable>>()
+                .map_err(|error| value("runtime_env", error.to_string()))?,
+            shim_name: match (&self.shim_name, drop_in) {
+                (None, Some(program)) => format!("{program}-shim").into(),
+                (name, _) => shim_name(name.as_deref()),
+            },
+            shim_binary: match self.shim_binary {
+                Some(path) => absolute("shim_binary", &path)?,
+                None => beside_this_program()?,
+            },
+            start_timeout: duration("start_timeout", self.start_timeout, "2m")?,
+            runtime_timeout: duration("runtime_timeout", self.runtime_timeout, "1m")?,
+            linger: duration("linger", self.linger, "10s")?,
+            on_shim_death: match self.on_shim_death.as_deref() {
+                None | Some("adopt") => OnShimDeath::Adopt,
+                Some("kill") => OnShimDeath::Kill,
+                Some(other) => {
+                    let problem = format!("must be \"adopt\" or \"kill\", is {other:?}");
+                    return Err(value("on_shim_death", problem));
+                }
+            },
+            retain_count: self.retain_count.unwrap_or(500),
+            memory: OwnLimits {
+                max: size("memory_max", self.memory_max)?,
+                high: size("memory_high", self.memory_high)?,
+            },
+            log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
+            ignored: Vec::new(),
+        })
+    }
+}
+
+/// `--shim` only names the processes: a path there is another program's, which is never run.
+fn shim_name(name: Option<&str>) -> OsString {
+    let name = name.and_then(|name| Path::new(name).file_name());
+    name.map_or_else(|| OsString::from(SHIM), OsString::from)
+}
+
+/// What is behind `unix://`, which daemons of old put before a path.
+fn socket(listen: &Path) -> Result<&Path, ConfigError> {
+    let bytes = listen.as_os_str().as_bytes();
+    let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);
+    if path.windows(3).any(|part| part == b"://") {
+        let problem = format!("only unix sockets are served, not {}", listen.display());
+        return Err(value("listen", problem));
+    }
+    Ok(Path::new(OsStr::from_bytes(path)))
+}
+
+/// A runtime's path would be another's in the directory of a shim, and of a container later.
+fn located(runtime: String) -> Result<String, ConfigError> {
+    if !runtime.contains('/') {
+        return Ok(runtime);
+    }
+    let path = absolute("runtime", Path::new(&runtime))?;
+    path.into_os_string().into_string().map_err(|path| {
+        value("runtime", format!("must be UTF-8 with its directory, is {}", path.display()))
+    })
+}
+
+fn value(key: &'static str, problem: String) -> ConfigError {
+    ConfigError::Value { key, problem }
+}
+
+fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
+    std::path::absolute(path).map_err(|error| value(key, format!("{path:?}: {error}")))
+}
+
+/// Also when it was started through a link of another name, as a service of old is replaced.
+fn beside_this_program() -> Result<PathBuf, ConfigError> {
+    let program = std::env::current_exe().map_err(|source| ConfigError::Environment {
+        what: "where this program is, to find the shim",
+        source,
+    })?;
+    Ok(program.with_file_name(SHIM))
+}
+
+impl FromStr for LogFormat {
+    type Err = ConfigError;
+
+    fn from_str(name: &str) -> Result<Self, ConfigError> {
+        match name {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(value("log_format", format!("must be \"text\" or \"json\", is {name:?}"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,102 @@
+//! gantryd: a gRPC-only container runtime service. The program as a library: configuration, the
+//! socket, and the wiring of the API surfaces to the supervisor.
+
+// A write to standard output or error can fail, or wait for ever, and these panic: see `logging`.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
+
+mod accept;
+mod config;
+mod connection;
+mod listen;
+mod logging;
+mod readiness;
+mod reload;
+mod rpc;
+mod serve;
+mod services;
+mod watchdog;
+
+use std::{io, process::ExitCode};
+
+use config::{Command, Config};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{keep_memory_small, raise_file_limit, reset_signals};
+use gantry_supervisor::state_dir::StateDir;
+use logging::{Log, say};
+use serve::{ServeError, serve};
+use tokio::runtime::Builder;
+
+/// They only copy bytes and answer health; handlers run beside them.
+const CONNECTION_THREADS: usize = 2;
+
+/// More than there are processors: a write to the state directory of a slow or frozen disk holds the
+/// thread that the container's task runs on, and some of those must not hold up all others.
+const SUPERVISOR_THREADS: usize = 8;
+
+/// The program: reads the command line, and serves until a signal says stop.
+pub fn run() -> ExitCode {
+    reset_signals();
+    match Command::parse(std::env::args_os()) {
+        Ok(Command::Serve(config)) => serve_with(*config),
+        Ok(Command::Version) => print(concat!("gantryd version ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Command::Help) => print(config::HELP),
+        Err(error) => {
+            say(io::stderr(), &format!("gantryd: {error}\n"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    if say(io::stdout(), text) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn serve_with(config: Config) -> ExitCode {
+    let log = match Log::start(&config.log_level, config.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            say(io::stderr(), &format!("gantryd: log_level: {error}\n"));
+            return ExitCode::from(2);
+        }
+    };
+    let result = start(config, &log);
+    if let Err(error) = &result {
+        log.fatal(&**error);
+    }
+    log.flush();
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn start(config: Config, log: &Log) -> Result<(), ServeError> {
+    for flag in &config.ignored {
+        tracing::warn!(flag, "a flag that is not known is ignored");
+    }
+    if let Err(error) = raise_file_limit() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+    keep_memory_small()?;
+    let state = StateDir::open(&config.state_dir)?;
+    reach(Point::ServerStateOpened);
+    let listener = listen::listen(&config.listen)?;
+    reach(Point::ServerListening);
+    let connections = Builder::new_multi_thread()
+        .thread_name("connections")
+        .worker_threads(CONNECTION_THREADS)
+        .enable_all()
+        .build()?;
+    let supervisor = Builder::new_multi_thread()
+        .thread_name("supervisor")
+        .worker_threads(SUPERVISOR_THREADS)
+        .enable_all()
+        .build()?;
+    let serving = async {
+        reload::on_hangup(config.clone(), log.clone())?;
+        serve(config, state, listener, supervisor.handle().clone()).await
+    };
+    let served = connections.block_on(serving);
+    // Nobody waits for a thread that a dead file system holds.
+    supervisor.shutdown_background();
+    connections.shutdown_background();
+    served
+}

@@ -1,0 +1,240 @@
+//! The socket: taken from a service manager, or made with tight permissions.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::{
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+};
+
+use gantry_kernel::closed_first;
+use nix::sys::{
+    socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+    stat::{Mode, umask},
+};
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("{0}: another server listens there")]
+    InUse(PathBuf),
+    #[error("{0}: exists and is not a socket")]
+    NotASocket(PathBuf),
+    #[error("cannot {what} {path}: {source}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// A socket that is listened on.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) socket: UnixListener,
+    /// Ours to remove at the end; a service manager's socket stays.
+    pub(crate) file: Option<SocketFile>,
+}
+
+/// The file of a socket that this server has made.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn new(path: &Path) -> io::Result<Self> {
+        let file = fs::symlink_metadata(path)?;
+        Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+    }
+
+    /// Removes the file, unless another is in its place by now.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match Self::new(&self.path) {
+            Ok(now) if now.identity == self.identity => fs::remove_file(&self.path),
+            Ok(_) => {
+                tracing::warn!(path = %self.path.display(), "the socket is another's by now");
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Takes the socket that a service manager has passed (sd_listen_fds(3)), else makes one at
+/// `path`: for the owner and the group only, in a directory that others can pass but not read. To
+/// be called before there are threads, as it sets the umask for a moment.
+///
+/// The socket is closed before all connections, also when the server is killed: a daemon connects again
+/// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
+/// 17.05 subscribes to events there, and is deaf for good if that fails.
+pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
+    let failed = |what| move |source| ListenError::Io { what, path: path.to_owned(), source };
+    if let Some(fd) = passed_socket() {
+        let socket = UnixListener::from(closed_first(fd));
+        socket.set_nonblocking(true).map_err(failed("use the passed socket instead of"))?;
+        return Ok(Listener { socket, file: None });
+    }
+    if let Some(parent) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(parent)
+            .map_err(failed("create the directory of"))?;
+    }
+    make_room(path)?;
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let socket = Address::of(path).and_then(|address| UnixListener::bind(&address.path));
+    umask(before);
+    let socket = socket.map_err(failed("listen on"))?;
+    let socket = UnixListener::from(closed_first(socket.into()));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .map_err(failed("set the permissions of"))?;
+    socket.set_nonblocking(true).map_err(failed("listen on"))?;
+    let file = SocketFile::new(path).map_err(failed("look at"))?;
+    Ok(Listener { socket, file: Some(file) })
+}
+
+/// Removes the socket of a server that is no more.
+fn make_room(path: &Path) -> Result<(), ListenError> {
+    let failed = |what| move |source| ListenError::Io { what, path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) if metadata.file_type().is_socket() => {}
+        Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
+        Err(error) => return Err(failed("look at")(error)),
+    }
+    let found = SocketFile::new(path).map_err(failed("look at"))?;
+    match connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            found.remove().map_err(failed("remove the stale socket"))
+        }
+        // Somebody listens whose queue is full.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(ListenError::InUse(path.to_owned()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed("try to connect to")(error)),
+        Ok(_) => Err(ListenError::InUse(path.to_owned())),
+    }
+}
+
+/// A path that fits into the address of a socket, see unix(7).
+struct Address {
+    path: PathBuf,
+    /// What the path may lead through.
+    _directory: Option<File>,
+}
+
+impl Address {
+    /// Bytes of a path in an address, less its final NUL.
+    const MAX: usize = 107;
+
+    /// The path itself; if it is too long, from the working directory or else from its own: how deep
+    /// a directory lies is not to matter.
+    fn of(path: &Path) -> io::Result<Self> {
+        let fits = |path: &Path| path.as_os_str().len() <= Self::MAX;
+        let here = std::env::current_dir().ok();
+        let relative = here.and_then(|here| path.strip_prefix(here).ok());
+        if let Some(path) = [Some(path), relative].into_iter().flatten().find(|path| fits(path)) {
+            return Ok(Self { path: path.to_owned(), _directory: None });
+        }
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidFilename.into());
+        };
+        let directory = File::open(parent)?;
+        let path = Path::new(&format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
+        Ok(Self { path, _directory: Some(directory) })
+    }
+}
+
+/// Connects to a socket without waiting for whoever listens there, who may hang.
+fn connect(path: &Path) -> io::Result<()> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let address = Address::of(path)?;
+    Ok(socket::connect(socket.as_raw_fd(), &UnixAddr::new(&address.path)?)?)
+}
+
+/// The first socket of sd_listen_fds(3).
+fn passed_socket() -> Option<OwnedFd> {
+    let fd = sd_notify::listen_fds().ok()?.next()?;
+    Some(own(fd))
+}
+
+#[allow(unsafe_code, reason = "the protocol passes a descriptor by number")]
+fn own(fd: i32) -> OwnedFd {
+    // SAFETY: the service manager has opened this descriptor for this process, nothing else here
+    // knows of it, and it is taken once.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deep/er/s.sock");
+        let first = listen(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o660);
+        assert_eq!(mode(path.parent().unwrap()), 0o711);
+        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        drop(first);
+        listen(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_may_be_deep() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x".repeat(200)).join("y".repeat(200)).join("s.sock");
+        let first = listen(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        drop(first);
+        listen(&path).unwrap();
+        let name = path.with_file_name("z".repeat(200));
+        assert!(listen(&name).is_err());
+    }
+
+    #[test]
+    fn a_socket_that_is_anothers_by_now_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let first = listen(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        first.file.unwrap().remove().unwrap();
+        let second = listen(&path).unwrap();
+        fs::rename(&path, dir.path().join("aside")).unwrap();
+        let third = listen(&path).unwrap();
+        second.file.unwrap().remove().unwrap();
+        assert!(path.exists());
+        third.file.unwrap().remove().unwrap();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn whoever_listens_and_does_not_answer_is_not_pushed_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let socket =
+            socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+                .unwrap();
+        socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        socket::listen(&socket, socket::Backlog::new(0).unwrap()).unwrap();
+        let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_left_alone() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(listen(file.path()), Err(ListenError::NotASocket(_))));
+    }
+}

@@ -1,0 +1,111 @@
+//! Whether the server has what it takes to start a process, apart from what a caller brings.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use gantry_runtime::Environment;
+use nix::unistd::{AccessFlags, access};
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::config::Config;
+
+/// How long a look at the programs may take before the last one counts.
+const LOOK_DEADLINE: Duration = Duration::from_secs(1);
+
+/// The programs without which nothing can be started.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shim: PathBuf,
+    runtime: String,
+    environment: Environment,
+    being_looked_for: AtomicBool,
+    /// As the last look has shown.
+    there: AtomicBool,
+}
+
+impl Programs {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self(Arc::new(Inner {
+            shim: config.shim_binary.clone(),
+            runtime: config.runtime.clone(),
+            environment: Environment::of_server(&config.runtime_env),
+            being_looked_for: AtomicBool::new(false),
+            there: AtomicBool::new(true),
+        }))
+    }
+
+    /// Whether they can be executed. Looks on a thread of its own, as they may lie on a file
+    /// system that does not answer; one look at a time.
+    pub(crate) async fn are_there(&self) -> bool {
+        let inner = &self.0;
+        if !inner.being_looked_for.swap(true, Ordering::SeqCst) {
+            let programs = self.clone();
+            let (done, looked) = oneshot::channel();
+            let started = thread::Builder::new().spawn(move || {
+                programs.look();
+                // Nobody may wait any more.
+                let _ = done.send(());
+            });
+            match started {
+                // An answer that is late, or none, leaves the last one.
+                Ok(_) => drop(timeout(LOOK_DEADLINE, looked).await),
+                Err(_) => inner.being_looked_for.store(false, Ordering::SeqCst),
+            }
+        }
+        inner.there.load(Ordering::SeqCst)
+    }
+
+    fn look(&self) {
+        let Inner { shim, runtime, environment, being_looked_for, there } = &*self.0;
+        let missing = missing(shim, (environment, runtime));
+        if there.swap(missing.is_empty(), Ordering::SeqCst) != missing.is_empty() {
+            match missing.as_slice() {
+                [] => tracing::info!("processes can be started"),
+                missing => tracing::warn!(?missing, "no process can be started"),
+            }
+        }
+        being_looked_for.store(false, Ordering::SeqCst);
+    }
+}
+
+fn missing(shim: &Path, (environment, runtime): (&Environment, &str)) -> Vec<String> {
+    let mut missing = Vec::new();
+    if let Err(error) = access(shim, AccessFlags::X_OK) {
+        missing.push(format!("shim {}: {error}", shim.display()));
+    }
+    if let Err(error) = environment.find(runtime, false) {
+        missing.push(error.to_string());
+    }
+    missing
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let shim = directory.path().join("shim");
+        let environment = Environment::of_server(&["PATH=/bin".parse().unwrap()]);
+        let missing = |runtime| missing(&shim, (&environment, runtime));
+        let looked = missing("no-such-runtime");
+        assert!(looked[0].contains("shim") && looked[1].contains("no-such-runtime"), "{looked:?}");
+        fs::write(&shim, "").unwrap();
+        assert_eq!(missing("sh").len(), 1, "it cannot be executed");
+        fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(missing("sh"), [""; 0]);
+    }
+}

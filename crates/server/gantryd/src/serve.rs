@@ -1,0 +1,207 @@
+//! Wires the services to the socket, and serves until a signal says stop.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use gantry_api::types::api_server::ApiServer;
+use gantry_disk::Disks;
+use gantry_events::EventLog;
+use gantry_kernel::{
+    Reaper,
+    cgroup::{self, Hierarchies, Moves, ShimCgroup},
+};
+use gantry_runtime::{Environment, Runtimes};
+use gantry_supervisor::{
+    LeftCgroups, Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns,
+    shim_link::ShimProgram, state_dir::StateDir,
+};
+use sd_notify::NotifyState;
+use tokio::{
+    net::UnixListener,
+    runtime::Handle,
+    signal::unix::{Signal, SignalKind, signal},
+    time::timeout,
+};
+use tonic::transport::Server;
+use tower::Layer;
+
+use crate::{
+    accept::incoming,
+    config::Config,
+    connection::Connections,
+    listen::Listener,
+    readiness::Programs,
+    rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
+    services::{PendingSupervisor, types::Api},
+    watchdog,
+};
+
+/// Larger messages are refused before they are looked at. It is well above the limits of the
+/// single fields, so that a field that is too large is named.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// Requests under way of one connection. A daemon has one for everything, and starts all its
+/// containers at once when it boots; the default of 200 would have its health checks wait behind.
+const MAX_STREAMS: u32 = 4096;
+
+/// Headers of one request, where Go's and C's clients put a few hundred bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+
+/// What a connection may send before anybody reads it, over all its requests and for one. Handlers
+/// read at once, so that this is a bound for what is not counted yet, and no brake.
+const WINDOW: u32 = 1 << 20;
+
+/// How long calls under way may take once the server is to stop: a daemon waits 3 s for its exit.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What ends the server.
+pub(crate) type ServeError = Box<dyn Error + Send + Sync>;
+
+/// Serves until a signal says stop. Health is answered at once, everything else once the
+/// containers of an earlier server are known. Connections are driven by the runtime that this is
+/// called on; whatever may wait runs on `supervisors`.
+pub(crate) async fn serve(
+    config: Config,
+    state: StateDir,
+    listener: Listener,
+    supervisors: Handle,
+) -> Result<(), ServeError> {
+    let mut stop = StopSignals::catch()?;
+    let Listener { socket, file } = listener;
+    let connections = Connections::default();
+    let pending = PendingSupervisor::default();
+
+    let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
+    let admission = AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?;
+    let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
+    let server = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .layer(EndlessLayer::new(connections.clone()))
+        .add_service(admission.layer(Health::service(Programs::new(&config)).await))
+        .add_service(admission.layer(reflection().build_v1()?))
+        .add_service(admission.layer(reflection().build_v1alpha()?))
+        .add_service(Aside::new(api, supervisors.clone()))
+        .serve_with_incoming(incoming(UnixListener::from_std(socket)?, connections.clone()));
+    let accepting = tokio::spawn(server);
+
+    let listen = config.listen.clone();
+    let starting = supervisors.spawn(async move {
+        Ok::<_, ServeError>(Supervisor::start(services(&config, state)?).await)
+    });
+    let supervisor = tokio::select! {
+        started = starting => {
+            let started = started.map_err(ServeError::from).and_then(|started| started);
+            Some(started.inspect_err(|_| connections.cut())?)
+        }
+        () = stop.wait() => None,
+    };
+    if let Some(supervisor) = &supervisor {
+        if pending.set(supervisor.clone()).is_err() {
+            unreachable!("the supervisor is set here only");
+        }
+        tracing::info!(listen = %listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
+        // Nobody listens where there is no service manager.
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        tokio::spawn(watchdog::watch(supervisors.clone(), supervisor.clone()));
+        stop.wait().await;
+    }
+
+    tracing::info!("stopping; containers live on");
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    accepting.abort();
+    // Once this is over nobody can connect any more, also who has just lost a connection.
+    let _ = accepting.await;
+    if let Some(supervisor) = supervisor {
+        let drained = supervisors.spawn(async move { supervisor.drain().await });
+        if timeout(DRAIN_DEADLINE, async { tokio::join!(drained, connections.answered()) })
+            .await
+            .is_err()
+        {
+            tracing::warn!("some calls are given up");
+        }
+    }
+    connections.cut();
+    if let Some(file) = file {
+        file.remove()?;
+    }
+    Ok(())
+}
+
+/// Signals that ask the server to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn catch() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
+        Ok(Self { terminate, interrupt })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
+    let (events, recovery) = EventLog::open(state.root(), config.retain_count)?;
+    if !recovery.is_clean() {
+        tracing::error!(?recovery, "the event journal was damaged");
+    }
+    let reaper = Reaper::start()?;
+    let shim = ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
+    let shim_cgroup = limit_memory(config)?;
+    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
+    // The server may have moved by now.
+    let hierarchies = Arc::new(Hierarchies::discover()?);
+    Ok(Services {
+        settings: Settings {
+            default_runtime: config.runtime.clone(),
+            default_runtime_args: config.runtime_args.clone(),
+            start_timeout: config.start_timeout,
+            linger: config.linger,
+            on_shim_death: config.on_shim_death,
+        },
+        state,
+        disks: Disks::new()?,
+        events,
+        runtimes: Runtimes {
+            reaper,
+            deadline: config.runtime_timeout,
+            environment: Environment::of_server(&config.runtime_env),
+        },
+        shims,
+        moves: Moves::new(Arc::clone(&hierarchies)),
+        hierarchies,
+        lives: Lives::default(),
+        left_cgroups: LeftCgroups::default(),
+        turns: Turns::default(),
+        calls: Turns::default(),
+        registry: Registry::default(),
+        remains: Remains::default(),
+    })
+}
+
+/// A server without limits is better than none.
+fn limit_memory(config: &Config) -> Result<ShimCgroup, ServeError> {
+    let limited = cgroup::limit_own(&Hierarchies::discover()?, config.memory);
+    Ok(limited.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn Error, "the server's memory is not limited");
+        ShimCgroup::default()
+    }))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(gantry_api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What the details of errors are made of.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+}

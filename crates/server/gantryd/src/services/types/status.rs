@@ -1,0 +1,47 @@
+//! The one mapping of errors to the codes of `types.API`.
+
+use std::time::Duration;
+
+use gantry_domain::chain;
+use gantry_supervisor::{Kind, SupervisorError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::rpc::BadField;
+
+/// After which time an overloaded container may be asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// What a caller of `types.API` is told of an error; the log has it too.
+pub(super) fn status(error: SupervisorError) -> Status {
+    let code = code(error.kind());
+    let message = chain(&error);
+    tracing::info!(?code, error = message, "request failed");
+    if matches!(error, SupervisorError::Bundle(_)) {
+        return BadField::new("bundlePath", message).into();
+    }
+    let details = match error.stream() {
+        Some(stream) => ErrorDetails::with_bad_request_violation(stream, message.clone()),
+        None if matches!(error, SupervisorError::Overloaded) => {
+            ErrorDetails::with_retry_info(Some(RETRY_AFTER))
+        }
+        None => return Status::new(code, message),
+    };
+    Status::with_error_details(code, message, details)
+}
+
+fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Cancelled => Code::Cancelled,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::DataLoss => Code::DataLoss,
+        Kind::Internal => Code::Internal,
+    }
+}

@@ -1,0 +1,107 @@
+//! What can go wrong with a cgroup.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use nix::errno::Errno;
+
+use crate::Trouble;
+
+/// An operation on a cgroup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// The kernel refused.
+    #[error("cannot {operation} {}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+
+    /// A file of the kernel reads unlike its documentation.
+    #[error("{} has unexpected contents: {line:?}", path.display())]
+    Malformed { path: PathBuf, line: String },
+
+    /// The process has ended; a zombie no longer tells where it was.
+    #[error("process {pid} has ended")]
+    Gone { pid: u32 },
+
+    /// The process is where the server is, or in a hierarchy that is not mounted here.
+    #[error("process {pid} has no cgroup of its own")]
+    Shared { pid: u32 },
+
+    /// The cgroup does not exist, or no longer.
+    #[error("the cgroup is gone")]
+    Removed,
+
+    /// The server itself, or the host's first process, is in it: it cannot be a container's.
+    #[error("{} holds process {pid}, so it is not a container's", path.display())]
+    NotAContainer { path: PathBuf, pid: u32 },
+
+    /// The cgroup has no files of this controller.
+    #[error("the cgroup has no {0} controller")]
+    NoController(&'static str),
+
+    /// Its processes did not end in time.
+    #[error("{} still holds the processes {pids:?}", path.display())]
+    StillPopulated { path: PathBuf, pids: Vec<u32> },
+
+    /// A cgroup around the container's is frozen. It is not the container's, and stays as it is.
+    #[error("{} is frozen, which the container is only a part of", path.display())]
+    FrozenAround { path: PathBuf },
+
+    /// More nested cgroups than anybody has use for.
+    #[error("{} has more than {limit} nested cgroups", path.display())]
+    TooManyNested { path: PathBuf, limit: usize },
+}
+
+impl CgroupError {
+    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), source }
+    }
+
+    pub fn malformed(path: &Path, line: &str) -> Self {
+        Self::Malformed { path: path.to_owned(), line: line.to_owned() }
+    }
+
+    /// Descriptors or memory have run out: later it can succeed.
+    pub fn is_scarce(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
+    }
+
+    /// The file is not there: removed before it was opened (ENOENT) or after (ENODEV), or a file of a
+    /// process that has ended since it was opened (ESRCH).
+    pub(super) fn is_absent(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(
+            source.raw_os_error().map(Errno::from_raw),
+            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR | Errno::ESRCH)
+        )
+    }
+}
+
+/// Makes a missing file a value.
+pub(super) fn present<T>(result: Result<T, CgroupError>) -> Result<Option<T>, CgroupError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    /// What a kill looks at behind the signal: the process can have ended between open and read.
+    #[test]
+    fn a_file_of_a_process_that_has_ended_is_absent() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let path = PathBuf::from(format!("/proc/{}/cgroup", child.id()));
+        let mut file = std::fs::File::open(&path).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let error = file.read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ESRCH));
+        assert!(CgroupError::io("read", &path, error).is_absent());
+    }
+}

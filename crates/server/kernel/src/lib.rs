@@ -1,0 +1,28 @@
+//! What the kernel offers and the standard library does not: pidfds, child reaping, sockets that
+//! pass descriptors, and what the error of a system call means. The only home of `unsafe` in the server.
+
+mod allocator;
+mod async_fd;
+pub mod cgroup;
+mod descriptors;
+mod inherited;
+mod mortal_command;
+pub mod net_dev;
+mod pidfd;
+mod reaper;
+mod seqpacket;
+mod signals;
+mod trouble;
+
+pub use allocator::{keep_memory_small, load_has_fallen};
+pub use async_fd::watch;
+pub use descriptors::{closed_first, leaves_room};
+pub use inherited::{oom_score_adj, raise_file_limit, restore_file_limit};
+pub use mortal_command::MortalCommand;
+pub use pidfd::{
+    PidFd, is_descendant, is_living, is_namespace_init, parent, process_start_time, zombie_status,
+};
+pub use reaper::{Adoption, Reaper};
+pub use seqpacket::SeqPacket;
+pub use signals::reset_signals;
+pub use trouble::{Backoff, Trouble, if_there, until_answered};

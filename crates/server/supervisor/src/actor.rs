@@ -1,0 +1,381 @@
+//! The task that owns one container.
+//!
+//! It never waits: what takes time runs in tasks of its own, which report back as messages, so
+//! that a signal is never stuck behind a start. Every event of the container is journalled and
+//! published here, and its requests are answered after that.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gantry_domain::{EventKind, ExitStatus, Lifecycle, Phase, ProcessId, ProcessSpec, Refusal};
+use gantry_events::NewEvent;
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{PidFd, cgroup::Cgroup};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    PreparedContainer,
+    Caller, LaunchPermit, OnShimDeath, Services, SupervisorError,
+    clear::Users,
+    create::{Created, Identity, bring_up},
+    ended::EndedExecs,
+    exec::{NewExec, start_exec},
+    handle::{ContainerHandle, ContainerView, Reply, Request},
+    oom::OomTask,
+    process::{RunningProcess, WithoutShim},
+    reattach::{TakenUp, TakingUp},
+    remains::Remaining,
+    seen::LastKnown,
+    shim_link::ShimLink,
+    state_dir::ContainerRecord,
+};
+
+/// What a container's task is told.
+pub(crate) enum Message {
+    Request(Request),
+    /// What became of a container of an earlier server is known now.
+    TakenUp(Box<TakenUp>),
+    /// What became of it should be known by now.
+    Delayed,
+    /// The first process was started, or was not.
+    Created {
+        result: Result<Box<Created>, SupervisorError>,
+        reply: Reply<ContainerView>,
+        permit: LaunchPermit,
+    },
+    /// A further process was started, or was not.
+    ExecStarted {
+        spec: Arc<ProcessSpec>,
+        result: Result<RunningProcess, SupervisorError>,
+        reply: Reply<u32>,
+    },
+    Exited {
+        process: ProcessId,
+        status: ExitStatus,
+    },
+    OutOfMemory {
+        kills: u64,
+    },
+    /// The runtime has done what a request asked for, or has not.
+    Operated {
+        operation: Operation,
+        result: Result<(), SupervisorError>,
+        reply: Reply<()>,
+    },
+    /// Nothing lives in the container any more; who else is in its cgroup, as far as that is known.
+    Cleared(Option<Users>),
+    /// Neither the runtime nor the kernel knows of the container any more; or what is left of it.
+    Removed(Result<(), Remaining>),
+}
+
+impl From<Request> for Message {
+    fn from(request: Request) -> Self {
+        Self::Request(request)
+    }
+}
+
+/// A runtime call that changes the container as a whole; one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Pause,
+    Resume,
+    Update,
+    Checkpoint,
+}
+
+impl Operation {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Update => "update",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
+}
+
+/// A process that was reported as started and not yet as ended.
+pub(crate) struct Member {
+    pub(crate) spec: Arc<ProcessSpec>,
+    pub(crate) pid: u32,
+    /// None for one that was found ended after a restart.
+    pub(crate) pidfd: Option<Arc<PidFd>>,
+    pub(crate) link: Option<Arc<ShimLink>>,
+    /// It was sent SIGKILL.
+    pub(crate) killed: bool,
+}
+
+impl Member {
+    pub(crate) fn has_ended(&self) -> bool {
+        self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended())
+    }
+}
+
+/// The task of one container.
+pub(crate) struct Actor {
+    pub(crate) services: Arc<Services>,
+    pub(crate) identity: Identity,
+    pub(crate) init: Arc<ProcessSpec>,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) record: Option<ContainerRecord>,
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
+    pub(crate) members: BTreeMap<ProcessId, Member>,
+    /// Execs that have ended.
+    pub(crate) ended: EndedExecs,
+    pub(crate) oom: Option<OomTask>,
+    /// Tells launches of further processes that the first one has ended.
+    pub(crate) init_ended: watch::Sender<bool>,
+    /// As long as it is not known what became of it while no server was there.
+    pub(crate) taking_up: Option<TakingUp>,
+    pub(crate) operation: Option<Operation>,
+    pub(crate) cleared: bool,
+    pub(crate) removing: bool,
+    pub(crate) gone: bool,
+    pub(crate) last_known: LastKnown,
+    pub(crate) mailbox: mpsc::Sender<Message>,
+    messages: mpsc::Receiver<Message>,
+}
+
+impl Actor {
+    pub(crate) fn new(
+        services: Arc<Services>,
+        identity: Identity,
+        init: &ProcessSpec,
+        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+    ) -> Self {
+        Self {
+            services,
+            lifecycle: Lifecycle::new(identity.life),
+            identity,
+            init: Arc::new(init.clone()),
+            record: None,
+            cgroup: None,
+            members: BTreeMap::new(),
+            ended: EndedExecs::default(),
+            oom: None,
+            init_ended: watch::Sender::new(false),
+            taking_up: None,
+            operation: None,
+            cleared: false,
+            removing: false,
+            gone: false,
+            last_known: handle.last_known,
+            mailbox: handle.mailbox,
+            messages,
+        }
+    }
+
+    /// Makes the container, then runs it.
+    pub(crate) async fn create(
+        self,
+        prepared: PreparedContainer,
+        mut reply: Reply<ContainerView>,
+        permit: LaunchPermit,
+    ) {
+        let services = Arc::clone(&self.services);
+        let identity = self.identity.clone();
+        self.work(async move {
+            let result = bring_up(&services, &identity, &prepared, &mut reply).await.map(Box::new);
+            Message::Created { result, reply, permit }
+        });
+        self.run().await;
+    }
+
+    /// Handles messages until the container is gone.
+    pub(crate) async fn run(mut self) {
+        while !self.gone
+            && let Some(message) = self.messages.recv().await
+        {
+            let changes = !matches!(message, Message::Request(_));
+            self.handle(message);
+            if changes {
+                self.show();
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Request(request) => self.wait(request),
+            Message::TakenUp(taken_up) => self.taken_up(*taken_up),
+            Message::Delayed => self.delayed(),
+            Message::Created { result, reply, permit } => {
+                self.created(result, reply);
+                drop(permit);
+            }
+            Message::ExecStarted { spec, result, reply } => {
+                self.exec_started(spec, result, reply);
+            }
+            Message::Exited { process, status } => self.exited(&process, status),
+            Message::OutOfMemory { kills } => self.out_of_memory(kills),
+            Message::Operated { operation, result, reply } => {
+                self.operated(operation, result, reply);
+            }
+            Message::Cleared(users) => self.cleared(users),
+            Message::Removed(result) => self.removed(result),
+        }
+    }
+
+    /// Runs something that takes time and has its result come back as a message.
+    pub(crate) fn work(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let mailbox = self.mailbox.clone();
+        tokio::spawn(async move {
+            // The container may be gone meanwhile, and with it the need to know.
+            let _ = mailbox.send(work.await).await;
+        });
+    }
+
+    /// Journals and publishes an event.
+    pub(crate) fn publish(&self, event: EventKind) -> bool {
+        self.publish_within(event, |show| show())
+    }
+
+    /// The same with more to change at the moment when the event is published.
+    pub(crate) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
+        let Identity { key, life, .. } = &self.identity;
+        let new = NewEvent { container: key, life: *life, kind: event };
+        let appended = self.services.events.append_within(new, change);
+        tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
+        appended.durable
+    }
+
+    fn created(
+        &mut self,
+        result: Result<Box<Created>, SupervisorError>,
+        reply: Reply<ContainerView>,
+    ) {
+        let Created { process, record, oom } = match result {
+            Ok(created) => *created,
+            Err(error) => {
+                self.services.registry.release(&self.identity.key);
+                self.gone = true;
+                // A caller that is gone needs no answer.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        self.cgroup = record.cgroup.clone().map(Arc::new);
+        self.record = Some(record);
+        if reply.is_closed() {
+            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
+        } else {
+            let event = self.lifecycle.started();
+            reach(Point::ServerStartToBeJournalled);
+            self.publish(event);
+            reach(Point::ServerStartJournalled);
+            self.note_start(&ProcessId::init());
+            reach(Point::ServerStartNoted);
+            self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
+        }
+        self.watch(Arc::clone(&self.init), process);
+        let _ = reply.send(Ok(self.view()));
+    }
+
+    fn note_start(&self, process: &ProcessId) {
+        if let Err(error) = self.identity.dir.process(process).set_journalled() {
+            // The journal says the same for as long as it keeps the event.
+            tracing::error!(container = %self.identity.key, %error, "cannot note a start");
+        }
+    }
+
+    /// Takes a living process in, and waits for its end.
+    pub(crate) fn watch(&mut self, spec: Arc<ProcessSpec>, process: RunningProcess) {
+        let member = Member {
+            spec: Arc::clone(&spec),
+            pid: process.pid,
+            pidfd: Some(Arc::clone(&process.pidfd)),
+            link: process.link.clone(),
+            killed: false,
+        };
+        self.members.insert(spec.id.clone(), member);
+        let dir = self.identity.dir.process(&spec.id);
+        let without_shim = WithoutShim {
+            kill: self.services.settings.on_shim_death == OnShimDeath::Kill,
+            freezer: self.freezer(&spec.id),
+        };
+        let oom = self.oom.clone();
+        self.work(async move {
+            let status = process.exit(&dir, without_shim).await;
+            if let (ExitStatus::Signal(9), Some(oom)) = (status, oom) {
+                oom.look().await;
+            }
+            Message::Exited { process: spec.id.clone(), status }
+        });
+    }
+
+    pub(crate) fn start_exec(
+        &mut self,
+        spec: Box<ProcessSpec>,
+        caller: Caller,
+        mut reply: Reply<u32>,
+    ) {
+        let life = self.services.lives.next();
+        if let Err(replaced) = self.identity.require_same() {
+            let _ = reply.send(Err(replaced));
+            return;
+        }
+        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
+            let _ = reply.send(Err(self.refused(refusal)));
+            return;
+        }
+        let record = self.record.as_ref();
+        let init_ended = self.init_ended.subscribe();
+        let new = NewExec {
+            caller,
+            life,
+            spec: Arc::new(*spec),
+            capability_list: record.is_some_and(|record| record.capability_list),
+            bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
+            init_ended,
+            oom_score_adj: record.and_then(|record| record.oom_score_adj),
+        };
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let result = start_exec(&services, &identity, &new, &mut reply).await;
+            Message::ExecStarted { spec: new.spec, result, reply }
+        });
+    }
+
+    fn exec_started(
+        &mut self,
+        spec: Arc<ProcessSpec>,
+        result: Result<RunningProcess, SupervisorError>,
+        reply: Reply<u32>,
+    ) {
+        let process = match result {
+            Ok(process) => process,
+            Err(error) => {
+                self.lifecycle.exec_failed(&spec.id);
+                let _ = reply.send(Err(self.or_stopped(error)));
+                self.remove_if_done(None);
+                return;
+            }
+        };
+        let pid = process.pid;
+        if reply.is_closed() {
+            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            self.freezer(&spec.id).kill(pid, &process.pidfd);
+        } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
+            reach(Point::ServerExecToBeJournalled);
+            self.publish(event);
+            reach(Point::ServerExecJournalled);
+            self.note_start(&spec.id);
+            reach(Point::ServerExecNoted);
+        }
+        self.watch(spec, process);
+        let _ = reply.send(Ok(pid));
+    }
+
+    /// A runtime stumbles over a container that ends meanwhile; that is what the caller is told.
+    fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
+        let init = self.members.get(&ProcessId::init());
+        match error {
+            SupervisorError::Oci(_) | SupervisorError::CallerGone
+                if init.is_none_or(Member::has_ended) =>
+            {
+                Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()
+            }
+            other => other,
+        }
+    }
+}

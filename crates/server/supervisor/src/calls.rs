@@ -1,0 +1,41 @@
+//! Calls of runtimes for containers that are there: few are at work at once.
+//!
+//! Five hundred containers that end together would start as many runtimes, and everybody else's calls
+//! would wait behind them. A single one finds a turn free. Launches have turns of their own, so that
+//! an end waits for no start, nor a start for an end.
+
+use gantry_domain::ContainerId;
+use gantry_runtime::{OciError, OciRuntime, RuntimeState};
+
+use crate::{
+    Caller, Services,
+    create::Identity,
+    turns::{Lane, Turn},
+};
+
+impl Services {
+    /// Waits until the runtime may be called for something that is over.
+    pub(crate) async fn turn_of_end(&self, runtime: &OciRuntime) -> Option<Turn> {
+        self.call_turn(Lane::Ends(runtime.program().to_owned())).await
+    }
+
+    /// Waits until the runtime may be called to change a container.
+    pub(crate) async fn turn_of_change(&self, identity: &Identity) -> Option<Turn> {
+        self.call_turn(Lane::Changes(identity.runtime.program().to_owned())).await
+    }
+
+    /// A queue that is never closed gives each a turn.
+    async fn call_turn(&self, lane: Lane) -> Option<Turn> {
+        self.calls.take(Caller::default(), lane).await.ok()
+    }
+
+    /// What the runtime knows of a container that may be over.
+    pub(crate) async fn ask_runtime(
+        &self,
+        runtime: &OciRuntime,
+        id: &ContainerId,
+    ) -> Result<Option<RuntimeState>, OciError> {
+        let _turn = self.turn_of_end(runtime).await;
+        self.runtimes.state(runtime, id).await
+    }
+}

@@ -1,0 +1,185 @@
+//! The end of a container: what is left in it is killed, and nothing of it stays.
+
+use std::{path::Path, sync::Arc};
+
+use gantry_domain::chain;
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::cgroup::{Cgroup, CgroupError};
+use gantry_runtime::OciError;
+
+use crate::{
+    Services, actor::Message, create::Identity, forget::Claim, oom::OomTask, remains::Remaining,
+};
+
+/// A runtime that is killed in the middle, by somebody or at its deadline, leaves its own state
+/// behind; `delete --force` can be repeated.
+const DELETE_ATTEMPTS: u32 = 3;
+
+impl Services {
+    /// Kills what is left in a container whose first process has ended. What cannot be killed now is
+    /// once the container is to be removed.
+    async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) -> Option<Users> {
+        let killed = self.kill_left(identity, cgroup).await;
+        let warn = |error: &CgroupError| {
+            let error = chain(error);
+            tracing::warn!(container = %identity.key, error, "cannot kill what is left");
+        };
+        killed.inspect_err(warn).ok()
+    }
+
+    async fn kill_left(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<Users, CgroupError> {
+        let Some(cgroup) = cgroup else { return Ok(Users::None) };
+        match self.kill_own(identity, cgroup).await {
+            // It will never be the container's to kill in.
+            Err(error @ CgroupError::NotAContainer { .. }) => {
+                tracing::warn!(error = chain(&error), "nothing is killed");
+                Ok(Users::Others)
+            }
+            other => other.map(|others| if others { Users::Others } else { Users::None }),
+        }
+    }
+
+    /// Removes the container from the runtime, and its cgroup, unless the id is another's there. An
+    /// error tells what is left of it.
+    pub(crate) async fn delete(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        claim: Claim<'_>,
+    ) -> Result<(), Remaining> {
+        self.require_deletable(identity, cgroup, claim).await?;
+        let killed = self.kill_left(identity, cgroup).await;
+        self.delete_killed(identity, cgroup, killed).await
+    }
+
+    async fn require_deletable(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        claim: Claim<'_>,
+    ) -> Result<(), Remaining> {
+        if let Err(not_ours) = self.require_ours(identity, claim).await {
+            let error = chain(&not_ours);
+            tracing::warn!(container = %identity.key, error, "the runtime is not told to delete it");
+            if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
+                // What cannot be removed now is when the runtime has been asked.
+                let _ = self.leave_cgroup(identity, cgroup);
+            }
+            return Err(Remaining::NotOurs(not_ours));
+        }
+        Ok(())
+    }
+
+    async fn delete_killed(
+        &self,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+        killed: Result<Users, CgroupError>,
+    ) -> Result<(), Remaining> {
+        // A runtime kills what is in the cgroup that it removes, no matter whose that is.
+        let shared = !matches!(killed, Ok(Users::None));
+        let hidden: Vec<&Path> =
+            cgroup.filter(|_| shared).into_iter().flat_map(Cgroup::around).collect();
+        let deleted = self.delete_from_runtime(identity, &hidden).await;
+        reach(Point::ServerRuntimeDeleted);
+        let deleted = deleted.map_err(Remaining::Runtime);
+        let Some(cgroup) = cgroup else { return deleted };
+        let left = self.leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup);
+        reach(Point::ServerCgroupRemoved);
+        deleted.and(killed.map(drop).map_err(Remaining::Processes)).and(left)
+    }
+
+    async fn delete_from_runtime(
+        &self,
+        identity: &Identity,
+        hidden: &[&Path],
+    ) -> Result<(), OciError> {
+        let (runtime, id) = (&identity.runtime, &identity.key.id);
+        let delete = || async {
+            let _turn = self.turn_of_end(runtime).await;
+            self.runtimes.delete(runtime, id, hidden).await
+        };
+        let mut result = delete().await;
+        for _ in 1..DELETE_ATTEMPTS {
+            if !matches!(result, Err(OciError::Killed { .. } | OciError::Deadline { .. })) {
+                break;
+            }
+            result = delete().await;
+        }
+        let Err(error) = result else { return Ok(()) };
+        // Some runtimes refuse to delete what they do not know.
+        if matches!(error, OciError::Refused { .. } | OciError::Wordless { .. })
+            && matches!(self.ask_runtime(runtime, id).await, Ok(None))
+        {
+            return Ok(());
+        }
+        Err(error)
+    }
+
+    /// Removes the cgroup of a container that has ended, unless others use it.
+    fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
+        let pids = cgroup.pids()?;
+        if !pids.is_empty() {
+            tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
+            self.left_cgroups.add(cgroup, &self.state);
+            return Ok(());
+        }
+        let left = match cgroup.remove() {
+            Err(CgroupError::Removed) => Ok(()),
+            other => other,
+        };
+        self.left_cgroups.sweep(&self.state);
+        left
+    }
+}
+
+/// Who is in the cgroup of a container that has ended, and whose own processes have been killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Users {
+    /// Nobody, or there is no cgroup.
+    None,
+    /// Processes that are not the container's.
+    Others,
+}
+
+/// What the end of a container's first process sets off, step by step: [`Message::Cleared`], then,
+/// once every further process was reported, [`remove`].
+pub(crate) async fn clear(
+    services: Arc<Services>,
+    identity: Identity,
+    cgroup: Option<Cgroup>,
+    oom: Option<OomTask>,
+) -> Message {
+    // Somebody may have made it again while no server was there.
+    let users = match services.require_ours(&identity, Claim::Ended).await {
+        Ok(_) => services.kill_rest(&identity, cgroup.as_ref()).await,
+        Err(_) => None,
+    };
+    if let Some(oom) = oom {
+        oom.look().await;
+    }
+    reach(Point::ServerCleared);
+    Message::Cleared(users)
+}
+
+/// Removes the container itself. `users` is what was found just before.
+pub(crate) async fn remove(
+    services: Arc<Services>,
+    identity: Identity,
+    cgroup: Option<Cgroup>,
+    users: Option<Users>,
+) -> Message {
+    let cgroup = cgroup.as_ref();
+    let deleted = match users {
+        Some(users) => match services.require_deletable(&identity, cgroup, Claim::Ended).await {
+            Ok(()) => services.delete_killed(&identity, cgroup, Ok(users)).await,
+            Err(not_ours) => Err(not_ours),
+        },
+        None => services.delete(&identity, cgroup, Claim::Ended).await,
+    };
+    Message::Removed(deleted)
+}

@@ -1,0 +1,248 @@
+//! Makes a container and starts its first process; undoes everything when that fails.
+
+use std::{path::Path, sync::Arc};
+
+use gantry_domain::{ContainerKey, Life, Namespace, ProcessId};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{cgroup::Cgroup, is_namespace_init};
+use gantry_runtime::{
+    Creation, Files, OciRuntime, Start,
+    checkpoint::{self, CheckpointImage},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    Services, Supervisor, SupervisorError,
+    actor::Actor,
+    forget::{Claim, Seen},
+    handle::{ContainerHandle, ContainerView, Reply},
+    launch::{LaunchTurn, RuntimeCall},
+    oom::ArmedOomWatch,
+    prepare::{NewContainer, PreparedContainer},
+    process::RunningProcess,
+    remains::Remaining,
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+    turns::Lane,
+};
+
+/// What is known of a container before its first process has come to be.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    pub(crate) key: ContainerKey,
+    pub(crate) life: Life,
+    pub(crate) dir: ContainerDir,
+    pub(crate) runtime: OciRuntime,
+    pub(crate) seen: Seen,
+}
+
+impl Identity {
+    /// What tells people whose a shim is.
+    pub(crate) fn owner(&self, bundle: &Path) -> [String; 3] {
+        let bundle = bundle.to_string_lossy().into_owned();
+        [self.key.id.to_string(), bundle, self.runtime.name().to_owned()]
+    }
+}
+
+/// A container whose first process was started.
+pub(crate) struct Created {
+    pub(crate) process: RunningProcess,
+    pub(crate) record: ContainerRecord,
+    pub(crate) oom: Option<ArmedOomWatch>,
+}
+
+impl Supervisor {
+    /// Makes a container and starts its first process. After an error, nothing of it is left.
+    ///
+    /// # Errors
+    /// If the id is taken, or the runtime cannot make or start the container.
+    pub async fn create(
+        &self,
+        namespace: Namespace,
+        prepared: PreparedContainer,
+    ) -> Result<ContainerView, SupervisorError> {
+        let permit = self.admit()?;
+        let services = &self.0.services;
+        let runtime = self.find_runtime(&prepared.new).await?;
+        let key = ContainerKey { namespace, id: prepared.new.id.clone() };
+        let dir = services.state.container(&key);
+        services.remains.hurry(&key).await;
+        let (handle, messages) = ContainerHandle::new(key.clone());
+        services.registry.take(&handle).await?;
+        let identity =
+            Identity { key, life: services.lives.next(), dir, runtime, seen: Seen::default() };
+        let init = prepared.bundle.init();
+        let actor = Actor::new(Arc::clone(services), identity, init, (handle, messages));
+        let (reply, answer) = oneshot::channel();
+        tokio::spawn(actor.create(prepared, reply, permit));
+        answer.await.unwrap_or(Err(SupervisorError::Bug))
+    }
+
+    /// It may be on a file system that does not answer.
+    async fn find_runtime(&self, new: &NewContainer) -> Result<OciRuntime, SupervisorError> {
+        let Services { settings, runtimes, disks, .. } = &*self.0.services;
+        let (name, args) = (&new.runtime, &new.runtime_args);
+        if !name.is_empty() {
+            return Ok(runtimes.find_aside(disks, (name, args), true).await??);
+        }
+        let args: Vec<String> = settings.default_runtime_args.iter().chain(args).cloned().collect();
+        Ok(runtimes.find_aside(disks, (&settings.default_runtime, &args), false).await??)
+    }
+}
+
+/// Makes the container, unless its caller goes away meanwhile. What an earlier server or a killed
+/// runtime left of this very container is removed first, if it turns out to be in the way.
+pub(crate) async fn bring_up(
+    services: &Arc<Services>,
+    identity: &Identity,
+    prepared: &PreparedContainer,
+    reply: &mut Reply<ContainerView>,
+) -> Result<Created, SupervisorError> {
+    let lane = Lane::Creates(prepared.bundle.path().parent().unwrap_or(Path::new("/")).to_owned());
+    let turn = services.turn((prepared.new.caller, lane), reply).await?;
+    let mut first = true;
+    loop {
+        let mut record = new_record(services, identity, prepared);
+        match start(services, identity, prepared, (&mut record, &turn, reply)).await {
+            Ok((process, oom)) => return Ok(Created { process, record, oom }),
+            Err(error) => match undo(services, identity, &record, is_taken(&error)).await {
+                Ok(()) if first && is_taken(&error) => first = false,
+                Err(Remaining::NotOurs(not_ours)) if is_taken(&error) => {
+                    return Err(not_ours.into());
+                }
+                _ => return Err(error),
+            },
+        }
+    }
+}
+
+fn new_record(
+    services: &Services,
+    identity: &Identity,
+    prepared: &PreparedContainer,
+) -> ContainerRecord {
+    let mut record = ContainerRecord::new(
+        identity.key.id.clone(),
+        identity.life,
+        prepared.bundle.path().to_owned(),
+    );
+    record.runtime.clone_from(&prepared.new.runtime);
+    record.runtime_args.clone_from(&prepared.new.runtime_args);
+    record.made_with = Some(identity.runtime.to_record());
+    record.labels.clone_from(&prepared.new.labels);
+    record.capability_list = prepared.bundle.has_capability_list();
+    record.oom_score_adj = prepared.bundle.oom_score_adj();
+    record.pid_namespace = prepared.bundle.has_pid_namespace();
+    // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
+    // between create and start, so that an out-of-memory kill in the first instant is seen.
+    record.cgroup = prepared
+        .bundle
+        .cgroups_path()
+        .and_then(|path| Cgroup::predicted(&services.hierarchies, path));
+    record
+}
+
+async fn start(
+    services: &Services,
+    identity: &Identity,
+    prepared: &PreparedContainer,
+    (record, turn, reply): (&mut ContainerRecord, &LaunchTurn, &mut Reply<ContainerView>),
+) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
+    let id = &identity.key.id;
+    let init = identity.dir.process(&ProcessId::init());
+    identity.dir.create(record)?;
+    reach(Point::ServerContainerRecorded);
+    let record_of_init = ProcessRecord::new(identity.life, prepared.bundle.init().clone());
+    let shim = services.shims.place(&init, &record_of_init).await?;
+    reach(Point::ServerInitPlaced);
+
+    let start = match &prepared.image {
+        Some(image) => Start::Restore { options: image.restore_options() },
+        None if record.cgroup.is_some() => Start::Run,
+        None => Start::Create,
+    };
+    let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
+    let creation = Creation {
+        id,
+        bundle: prepared.bundle.path(),
+        no_pivot_root: prepared.new.no_pivot_root,
+        start: &start,
+    };
+    let call = |files: Files<'_>| {
+        let env =
+            prepared.image.as_ref().map(|image| restore_env(&init, image, files)).transpose()?;
+        let argv = identity.runtime.create_argv(creation, files);
+        Ok(RuntimeCall {
+            runtime: identity.runtime.clone(),
+            verb: start.verb(),
+            argv,
+            env: env.unwrap_or_default(),
+            owner: identity.owner(prepared.bundle.path()),
+            oom_score_adj: prepared.bundle.oom_score_adj(),
+        })
+    };
+    let process = services
+        .launch((shim, &init, prepared.bundle.init()), call, (turn, reply.closed()))
+        .await?;
+    identity.note_keeping();
+
+    if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
+        // The runtime has read something else than what the bundle says.
+        record.pid_namespace = false;
+        identity.dir.write(record)?;
+    }
+    // Where it really is, unless it has ended already.
+    if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
+        && record.cgroup.as_ref() != Some(&cgroup)
+    {
+        record.cgroup = Some(cgroup);
+        identity.dir.write(record)?;
+        reach(Point::ServerCgroupRecorded);
+    }
+    let oom = record
+        .cgroup
+        .as_ref()
+        .and_then(|cgroup| ArmedOomWatch::arm_by_and_by(id, cgroup, kills_before.unwrap_or(0)));
+    if matches!(start, Start::Create)
+        && let Err(error) = services.runtimes.start(&identity.runtime, id).await
+    {
+        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        return Err(error.into());
+    }
+    reach(Point::ServerStarted);
+    Ok((process, oom))
+}
+
+/// What CRIU is told beside the runtime's options.
+fn restore_env(
+    init: &ProcessDir,
+    image: &CheckpointImage,
+    files: Files<'_>,
+) -> Result<Vec<String>, StateError> {
+    init.write_text(checkpoint::CRIU_CONFIG_FILE, &image.criu_config())?;
+    let path = files.dir.join(checkpoint::CRIU_CONFIG_FILE);
+    Ok(vec![format!("{}={}", gantry_runtime::CRIU_CONFIG_VARIABLE, path.display())])
+}
+
+fn is_taken(error: &SupervisorError) -> bool {
+    matches!(error, SupervisorError::Oci(error) if error.is_taken())
+}
+
+/// Leaves nothing of a container that did not come to be, nor of an earlier life that was in its way.
+/// Another's container, of which the runtime was told without this server, is left alone.
+async fn undo(
+    services: &Arc<Services>,
+    identity: &Identity,
+    record: &ContainerRecord,
+    taken: bool,
+) -> Result<(), Remaining> {
+    let claim = Claim::Failed { bundle: &record.bundle, taken };
+    let deleted = services.delete(identity, record.cgroup.as_ref(), claim).await;
+    if deleted.is_ok() {
+        reach(Point::ServerUndoneInRuntime);
+    }
+    // What was there before, and is not known to be ours, is nothing to come back for.
+    let not_ours = |error: &Remaining| error.is_anothers() || taken;
+    services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours));
+    reach(Point::ServerUndone);
+    deleted
+}

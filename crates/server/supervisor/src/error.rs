@@ -1,0 +1,90 @@
+//! Why the supervisor did not do what it was asked to.
+
+use std::{io, path::PathBuf, time::Duration};
+
+use gantry_disk::DiskError;
+use gantry_domain::{ContainerId, ProcessId, Refusal};
+use gantry_kernel::cgroup::{CgroupError, LimitError};
+use gantry_runtime::{OciError, bundle::BundleError, checkpoint::CheckpointError};
+
+use crate::{Kind, NotOurs, kind, state_dir::StateError};
+
+/// Why the supervisor did not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    #[error("container not found: {0}")]
+    ContainerNotFound(ContainerId),
+    #[error("container {0} exists already")]
+    ContainerTaken(ContainerId),
+    /// Its runtime has one of this id that is another's, or may be.
+    #[error(transparent)]
+    NotOurs(#[from] NotOurs),
+    /// Somebody has deleted it in its runtime, and made another one.
+    #[error("container {0} was replaced by another one in its runtime")]
+    Replaced(ContainerId),
+    #[error("process not found: {0}")]
+    ProcessNotFound(ProcessId),
+    #[error("no such process: {0} has already exited")]
+    ProcessExited(ProcessId),
+    /// An exec whose exit was told: only its id is remembered.
+    #[error("process not found: {0} (no such process: it has already exited)")]
+    ProcessForgotten(ProcessId),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("another {0} of the container is still at work")]
+    Busy(&'static str),
+    #[error("too many requests are waiting for the container")]
+    Overloaded,
+    #[error("the server is stopping")]
+    Draining,
+    #[error("too many launches are under way: its turn did not come within {} s", .after.as_secs_f32())]
+    NoTurn { after: Duration },
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    #[error(transparent)]
+    Oci(#[from] OciError),
+    #[error("the cgroup of container {0} is gone")]
+    CgroupGone(ContainerId),
+    #[error("cannot read the statistics of {container}: {source}")]
+    Stats { container: ContainerId, source: CgroupError },
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("cannot signal process {process}: {source}")]
+    Signal { process: ProcessId, source: io::Error },
+    /// It was sent, and takes effect later.
+    #[error("process {process} was sent SIGKILL and ends once it is thawed: {source}")]
+    StillFrozen { process: ProcessId, source: CgroupError },
+    #[error("the shim of process {process} does not answer: {source}")]
+    Shim { process: ProcessId, source: io::Error },
+    #[error("cannot start the shim {path}: {source}", path = .path.display())]
+    StartShim { path: PathBuf, source: io::Error },
+    /// The caller, or the container itself, went away before a container or process had come to be.
+    #[error("the caller gave up")]
+    CallerGone,
+    /// The task of the container ended without an answer.
+    #[error("internal error: the container's task has ended")]
+    Bug,
+}
+
+impl SupervisorError {
+    /// What it means for the caller.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        kind::kind(self)
+    }
+
+    /// The stream of the process (stdin, stdout, stderr) that is to blame.
+    #[must_use]
+    pub fn stream(&self) -> Option<&'static str> {
+        match self {
+            Self::Oci(OciError::Stdio { stream, .. }) => Some(stream),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Finds out what became of a process of an earlier server: its shim is asked first, then the files
+//! that the shim left, then the kernel.
+
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+
+use gantry_domain::ExitStatus;
+use gantry_kernel::{Backoff, PidFd, if_there, leaves_room, process_start_time, until_answered};
+use gantry_shim_proto::Identity as ProcessIdentity;
+use tokio::time::timeout;
+
+use crate::{
+    process::RunningProcess,
+    shim_link::{Report, ShimLink},
+    state_dir::{ProcessDir, StateError},
+};
+
+/// How long a shim may take to say how far its process has come. Later it still can; until then
+/// the kernel is asked.
+pub(crate) const SHIM_ANSWER: Duration = Duration::from_secs(2);
+
+/// How a process of an earlier server is found.
+pub(crate) enum Found {
+    Running(RunningProcess),
+    Ended { pid: u32, status: ExitStatus },
+}
+
+impl Found {
+    /// An error if it would take a descriptor that other work needs.
+    fn running(process: RunningProcess) -> Result<Self, FindError> {
+        if leaves_room(&process.pidfd.as_fd()) {
+            Ok(Self::Running(process))
+        } else {
+            Err(FindError::NoRoom)
+        }
+    }
+}
+
+/// Why it is not known what became of a process.
+#[derive(Debug, thiserror::Error)]
+enum FindError {
+    #[error("cannot reach its shim: {0}")]
+    Shim(io::Error),
+    #[error("cannot open process {pid}: {source}")]
+    Process { pid: u32, source: io::Error },
+    #[error("it is found, but no descriptor is left to watch it with")]
+    NoRoom,
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// What a shim said when it was asked.
+enum Said {
+    Launched(RunningProcess),
+    /// Nothing, and it is still there.
+    Nothing(ShimLink),
+    /// It never launched a process, or has just left.
+    Bye,
+}
+
+/// Looks until it is known. A process that cannot be looked for, for want of descriptors, say, is not
+/// gone.
+pub(crate) async fn find(dir: &ProcessDir) -> Found {
+    let what = format!("tell what became of the process of {}", dir.path().display());
+    until_answered(what, || look(dir)).await
+}
+
+async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
+    let link = match connect(dir).await.map_err(FindError::Shim)? {
+        None => None,
+        Some(link) => match ask(link).await.map_err(FindError::Shim)? {
+            Said::Launched(process) => return Found::running(process),
+            Said::Nothing(link) => {
+                tracing::warn!(dir = %dir.path().display(), "the shim does not answer");
+                Some(link)
+            }
+            Said::Bye => None,
+        },
+    };
+    let identity = dir.started()?;
+    let pid = identity.as_ref().map_or(0, |identity| identity.pid);
+    if let Some(status) = dir.exit()? {
+        return Ok(Found::Ended { pid, status });
+    }
+    let opened = identity.as_ref().map(open).transpose();
+    let opened = opened.map_err(|source| FindError::Process { pid, source })?;
+    match opened.flatten() {
+        Some(pidfd) => Found::running(RunningProcess {
+            pid,
+            pidfd: Arc::new(pidfd),
+            link: link.map(Arc::new),
+            adoption: None,
+        }),
+        None => Ok(Found::Ended { pid, status: ExitStatus::Unknown }),
+    }
+}
+
+/// Connects to the shim; `None` if there is none any more, or it hangs and so many earlier servers
+/// wait in its line that there is no room.
+async fn connect(dir: &ProcessDir) -> io::Result<Option<ShimLink>> {
+    let connecting = async {
+        let mut backoff = Backoff::new();
+        loop {
+            match ShimLink::connect(dir.path()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => backoff.pause().await,
+                other => return if_there(other),
+            }
+        }
+    };
+    timeout(SHIM_ANSWER, connecting).await.unwrap_or(Ok(None))
+}
+
+async fn ask(link: ShimLink) -> io::Result<Said> {
+    match timeout(SHIM_ANSWER, link.receive()).await {
+        Ok(Ok(Some(Report::Launched { pid, pidfd }))) => Ok(Said::Launched(RunningProcess {
+            pid,
+            pidfd: Arc::new(pidfd?),
+            link: Some(Arc::new(link)),
+            adoption: None,
+        })),
+        // An error of the kernel's is no word of the shim's; nonsense is, of one that is broken.
+        Ok(Err(error)) if error.raw_os_error().is_some() => Err(error),
+        Ok(_) => Ok(Said::Bye),
+        Err(_) => Ok(Said::Nothing(link)),
+    }
+}
+
+/// The process, if its pid still means it.
+fn open(identity: &ProcessIdentity) -> io::Result<Option<PidFd>> {
+    let Some(pidfd) = if_there(PidFd::open(identity.pid))? else { return Ok(None) };
+    let same = pidfd.inode()? == identity.pidfd_inode
+        && process_start_time(identity.pid)? == Some(identity.start_time);
+    Ok(same.then_some(pidfd))
+}

@@ -1,0 +1,188 @@
+//! What a runtime may be asked to forget: what this server made, and what is left over of a container
+//! in which nothing lives any more.
+//!
+//! A runtime deletes by id, and kills what lives. The id may be another's by now, or ever since:
+//! of somebody who called the runtime by hand, or of a server with a state directory of its own. A
+//! container is not this server's until that is proven.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use gantry_domain::{ContainerId, ProcessId};
+use gantry_kernel::{is_descendant, is_living, process_start_time};
+use gantry_runtime::{Keeping, OciError, RuntimeState, is_same_directory};
+use gantry_shim_proto::PID_FILE;
+use tokio::time::sleep;
+
+use crate::{Services, SupervisorError, create::Identity};
+
+/// How long a runtime that calls an id taken, and yet does not know it, is asked again: somebody may
+/// be making that container just now. What a killed runtime left stays like that.
+const ASK_AGAIN: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+
+/// Why a container is left alone.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOurs {
+    #[error(
+        "container {id} exists already in the runtime and is not this server's: bundle {}, pid {pid}",
+        bundle.display()
+    )]
+    Another { id: ContainerId, bundle: PathBuf, pid: u32 },
+    #[error("container {id} exists already in the runtime, which cannot say whose it is: {source}")]
+    Unknown { id: ContainerId, source: OciError },
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Claim<'a> {
+    /// A container of this server. Its first process has ended, or was killed.
+    Ended,
+    /// A container of this bundle that did not come to be.
+    Failed {
+        bundle: &'a Path,
+        /// The runtime said that it has one of this id.
+        taken: bool,
+    },
+}
+
+/// How the runtime keeps this server's container, once that was seen while the first process lived.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen(Arc<OnceLock<Option<Keeping>>>);
+
+impl Identity {
+    /// Takes a look while the first process lives: what the runtime knows by the id is this container.
+    pub(crate) fn note_keeping(&self) {
+        self.seen.0.get_or_init(|| self.runtime.keeping(&self.key.id));
+    }
+
+    /// Whether what the runtime knows by the id is surely this container.
+    fn is_surely_ours(&self) -> bool {
+        let seen = self.seen.0.get().and_then(Option::as_ref);
+        seen.is_some_and(|seen| self.runtime.keeping(&self.key.id).as_ref() == Some(seen))
+    }
+
+    /// An error if what the runtime knows by the id is surely another container.
+    pub(crate) fn require_same(&self) -> Result<(), SupervisorError> {
+        let seen = self.seen.0.get().and_then(Option::as_ref);
+        match (seen, self.runtime.keeping(&self.key.id)) {
+            (Some(seen), Some(now)) if now != *seen => {
+                Err(SupervisorError::Replaced(self.key.id.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first process, as far as one came to be, and if it still lives. An error is no answer.
+    fn init(&self) -> Result<Option<u32>, OciError> {
+        let dir = self.dir.process(&ProcessId::init());
+        let unknown = |source| OciError::System {
+            what: "read which process is the container's".to_owned(),
+            source,
+        };
+        match dir.started().map_err(|error| unknown(io::Error::other(error)))? {
+            Some(started) => {
+                let time = process_start_time(started.pid).map_err(unknown)?;
+                Ok((time == Some(started.start_time)).then_some(started.pid))
+            }
+            // The runtime wrote it for this container, and the shim had no time to.
+            None => {
+                let text = dir.text(PID_FILE).map_err(|error| unknown(io::Error::other(error)))?;
+                Ok(text.and_then(|text| text.trim().parse().ok()))
+            }
+        }
+    }
+}
+
+impl Services {
+    /// Whether the runtime may be asked to delete what it knows by the container's id.
+    pub(crate) async fn require_ours(
+        &self,
+        identity: &Identity,
+        claim: Claim<'_>,
+    ) -> Result<(), NotOurs> {
+        if identity.is_surely_ours() {
+            return Ok(());
+        }
+        let id = &identity.key.id;
+        let state = self.ask(identity, claim).await;
+        let unknown = |source| NotOurs::Unknown { id: id.clone(), source };
+        let (state, init) = (state.map_err(unknown)?, identity.init().map_err(unknown)?);
+        match state.filter(|state| !is_ours(state, claim, init)) {
+            None => Ok(()),
+            Some(RuntimeState { bundle, pid }) => {
+                Err(NotOurs::Another { id: id.clone(), bundle, pid })
+            }
+        }
+    }
+
+    async fn ask(
+        &self,
+        identity: &Identity,
+        claim: Claim<'_>,
+    ) -> Result<Option<RuntimeState>, OciError> {
+        let state = || self.ask_runtime(&identity.runtime, &identity.key.id);
+        let mut known = state().await?;
+        if matches!(claim, Claim::Failed { taken: true, .. }) {
+            for pause in ASK_AGAIN {
+                if known.is_some() {
+                    break;
+                }
+                sleep(pause).await;
+                known = state().await?;
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn is_ours(state: &RuntimeState, claim: Claim<'_>, init: Option<u32>) -> bool {
+    match claim {
+        _ if is_living(state.pid) => {
+            // What a runtime of this server's has started comes to the server when its shim is gone.
+            init == Some(state.pid) || is_descendant(state.pid, std::process::id())
+        }
+        Claim::Ended => true,
+        Claim::Failed { bundle, .. } => is_same_directory(bundle, &state.bundle),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods, reason = "tests start processes of their own")]
+    fn child() -> std::process::Child {
+        std::process::Command::new("sleep").arg("100").spawn().unwrap()
+    }
+
+    #[test]
+    fn what_lives_is_ours_only_if_it_is_known() {
+        let bundle = tempfile::tempdir().unwrap();
+        let state = |pid| RuntimeState { bundle: bundle.path().to_owned(), pid };
+        let failed = Claim::Failed { bundle: bundle.path(), taken: true };
+        for claim in [failed, Claim::Ended] {
+            // The first process of the host is nobody's child.
+            assert!(!is_ours(&state(1), claim, None));
+            assert!(!is_ours(&state(1), claim, Some(7)));
+            assert!(is_ours(&state(1), claim, Some(1)));
+            let mut child = child();
+            assert!(is_ours(&state(child.id()), claim, None));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(is_ours(&state(child.id()), claim, None), "a left-over");
+            assert!(is_ours(&state(0), claim, None), "a left-over");
+        }
+        let other = tempfile::tempdir().unwrap();
+        let failed = Claim::Failed { bundle: other.path(), taken: true };
+        assert!(!is_ours(&state(0), failed, None), "of another bundle");
+    }
+}

@@ -1,0 +1,57 @@
+//! What an earlier server left half made: nobody was told of it, so it is ended and removed.
+
+use std::time::Duration;
+
+use gantry_domain::ProcessId;
+use gantry_failpoints::{Point, reach};
+use gantry_shim_proto::ToShim;
+use tokio::time::timeout;
+
+use crate::{
+    actor::Actor,
+    find::{Found, find},
+    forget::Claim,
+    kill::Freezer,
+    state_dir::{ContainerRecord, ProcessDir},
+};
+
+/// How long a process that is to be gone may take.
+const KILL_DEADLINE: Duration = Duration::from_secs(5);
+
+impl Actor {
+    /// Removes a container whose start nobody was told of; its caller may try again.
+    pub(crate) async fn discard(self, record: ContainerRecord) {
+        let dir = self.identity.dir.process(&ProcessId::init());
+        let freezer = Freezer { init: true, ..self.services.freezer(&record) };
+        end(find(&dir).await, freezer).await;
+        reach(Point::ServerHalfMadeKilled);
+        let claim = Claim::Failed { bundle: &record.bundle, taken: false };
+        let deleted = self.services.delete(&self.identity, record.cgroup.as_ref(), claim).await;
+        let deleted =
+            deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
+        reach(Point::ServerHalfMadeDeleted);
+        self.services.abandon(&self.identity, &record, deleted.is_ok());
+        reach(Point::ServerHalfMadeRemoved);
+        self.services.registry.release(&self.identity.key);
+    }
+}
+
+/// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
+/// its connection closed.
+async fn end(found: Found, freezer: Freezer) {
+    let Found::Running(process) = found else { return };
+    freezer.kill(process.pid, &process.pidfd);
+    if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
+        tracing::warn!(pid = process.pid, "a process does not die");
+    }
+    if let Some(link) = process.link {
+        let _ = link.send(&ToShim::Ack);
+    }
+}
+
+pub(crate) async fn discard_exec(dir: &ProcessDir, found: Found, freezer: Freezer) {
+    end(found, freezer).await;
+    if let Err(error) = dir.remove() {
+        tracing::error!(%error, "leaves files behind");
+    }
+}

@@ -1,0 +1,177 @@
+//! What the rest of the server holds of a container: a way to ask its task.
+
+use std::{path::PathBuf, sync::Arc};
+
+use gantry_domain::{ConsoleSize, ContainerId, ContainerKey, Phase, ProcessId, ProcessSpec};
+use gantry_kernel::cgroup::{Cgroup, DirectLimits};
+use gantry_runtime::checkpoint::CheckpointConfig;
+use oci_spec::runtime::LinuxResources;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+use crate::{Caller, SupervisorError, seen::LastKnown};
+
+/// Requests that may wait for one container; the next one is refused.
+pub(crate) const MAILBOX: usize = 1024;
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
+
+pub(crate) type Answer<T> = oneshot::Receiver<Result<T, SupervisorError>>;
+
+/// What a container's task is asked.
+pub(crate) enum Request {
+    View(Reply<ContainerView>),
+    Exec(Box<ProcessSpec>, Caller, Reply<u32>),
+    Signal {
+        process: ProcessId,
+        signal: i32,
+        reply: Reply<()>,
+    },
+    Resize {
+        process: ProcessId,
+        size: ConsoleSize,
+        reply: Reply<()>,
+    },
+    CloseStdin {
+        process: ProcessId,
+        reply: Reply<()>,
+    },
+    Pause(Reply<()>),
+    Resume(Reply<()>),
+    Update(Box<NewLimits>, Reply<()>),
+    /// Into a directory for all checkpoints of the container.
+    Checkpoint(PathBuf, Box<CheckpointConfig>, Reply<()>),
+}
+
+impl Request {
+    /// Answers that it is not done. The caller may have gone.
+    pub(crate) fn refuse(self, error: SupervisorError) {
+        let _ = match self {
+            Self::View(reply) => reply.send(Err(error)).is_ok(),
+            Self::Exec(_, _, reply) => reply.send(Err(error)).is_ok(),
+            Self::Signal { reply, .. }
+            | Self::Resize { reply, .. }
+            | Self::CloseStdin { reply, .. }
+            | Self::Pause(reply)
+            | Self::Resume(reply)
+            | Self::Update(_, reply)
+            | Self::Checkpoint(_, _, reply) => reply.send(Err(error)).is_ok(),
+        };
+    }
+}
+
+/// Limits that are to change.
+#[derive(Debug)]
+pub struct NewLimits {
+    /// Those that the runtime sets.
+    pub runtime: Option<LinuxResources>,
+    /// Those that it would leave alone.
+    pub direct: DirectLimits,
+}
+
+/// A container as it is at the moment.
+#[derive(Debug, Clone)]
+pub struct ContainerView {
+    pub id: ContainerId,
+    pub bundle: PathBuf,
+    pub runtime: String,
+    /// Shared, as there can be a quarter of a megabyte of them.
+    pub labels: Arc<[String]>,
+    pub phase: Phase,
+    /// Living processes and their host pids, init first.
+    pub processes: Vec<(Arc<ProcessSpec>, u32)>,
+    pub cgroup: Option<Arc<Cgroup>>,
+    /// It does not answer, or what became of it while no server was there is not known yet.
+    pub is_stale: bool,
+}
+
+/// A container that the server knows.
+#[derive(Clone)]
+pub struct ContainerHandle {
+    pub(crate) key: ContainerKey,
+    pub(crate) mailbox: mpsc::Sender<crate::actor::Message>,
+    /// Nobody was told of it, and it is being removed.
+    pub(crate) half_made: bool,
+    pub(crate) last_known: LastKnown,
+}
+
+impl ContainerHandle {
+    /// Of a task that is to read the messages.
+    pub(crate) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<crate::actor::Message>) {
+        let (mailbox, messages) = mpsc::channel(MAILBOX);
+        (Self { key, mailbox, half_made: false, last_known: LastKnown::default() }, messages)
+    }
+
+    pub async fn view(&self) -> Result<ContainerView, SupervisorError> {
+        self.ask(Request::View).await
+    }
+
+    /// Starts a further process; its pid on the host.
+    pub async fn exec(&self, spec: ProcessSpec, caller: Caller) -> Result<u32, SupervisorError> {
+        self.ask(|reply| Request::Exec(Box::new(spec), caller, reply)).await
+    }
+
+    pub async fn signal(&self, process: ProcessId, signal: i32) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Signal { process, signal, reply }).await
+    }
+
+    pub async fn resize(
+        &self,
+        process: ProcessId,
+        size: ConsoleSize,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Resize { process, size, reply }).await
+    }
+
+    pub async fn close_stdin(&self, process: ProcessId) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::CloseStdin { process, reply }).await
+    }
+
+    pub async fn pause(&self) -> Result<(), SupervisorError> {
+        self.ask(Request::Pause).await
+    }
+
+    pub async fn resume(&self) -> Result<(), SupervisorError> {
+        self.ask(Request::Resume).await
+    }
+
+    pub async fn update(&self, limits: NewLimits) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Update(Box::new(limits), reply)).await
+    }
+
+    pub async fn checkpoint(
+        &self,
+        dir: PathBuf,
+        config: CheckpointConfig,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Checkpoint(dir, Box::new(config), reply)).await
+    }
+
+    /// It is not there any more.
+    pub fn gone(&self) -> SupervisorError {
+        SupervisorError::ContainerNotFound(self.key.id.clone())
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<T, SupervisorError> {
+        // The task ends when the container is gone, with requests unanswered.
+        self.send(request)?.await.unwrap_or_else(|_| Err(self.gone()))
+    }
+
+    /// Asks without waiting for the answer.
+    pub(crate) fn send<T>(
+        &self,
+        request: impl FnOnce(Reply<T>) -> Request,
+    ) -> Result<Answer<T>, SupervisorError> {
+        let (reply, answer) = oneshot::channel();
+        match self.mailbox.try_send(request(reply).into()) {
+            Ok(()) => Ok(answer),
+            Err(TrySendError::Full(_)) => Err(SupervisorError::Overloaded),
+            Err(TrySendError::Closed(_)) => Err(self.gone()),
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! SIGKILL ends a process in any state, frozen or not, and by whoever it was frozen.
+
+use std::sync::Arc;
+
+use gantry_domain::ProcessId;
+use gantry_kernel::{
+    PidFd,
+    cgroup::{Cgroup, CgroupError, Hierarchies},
+};
+use nix::libc;
+
+use crate::{
+    SupervisorError,
+    actor::{Actor, Member},
+    handle::Reply,
+};
+
+/// Where a process may be frozen.
+#[derive(Clone)]
+pub(crate) struct Freezer {
+    pub(crate) hierarchies: Arc<Hierarchies>,
+    /// Of its container.
+    pub(crate) cgroup: Option<Arc<Cgroup>>,
+    /// It is the first process, with which all others end.
+    pub(crate) init: bool,
+}
+
+impl Freezer {
+    /// Lets a process that was sent SIGKILL die. No event tells of this: nobody has resumed the
+    /// container.
+    pub(crate) fn release(&self, pid: u32) -> Result<(), CgroupError> {
+        let Some(cgroup) = &self.cgroup else { return Ok(()) };
+        if self.init { cgroup.release_all() } else { cgroup.release(&self.hierarchies, pid) }
+    }
+
+    /// Kills a process that nobody will ask about again.
+    pub(crate) fn kill(&self, pid: u32, pidfd: &PidFd) {
+        // It may have ended, and its cgroup may be gone.
+        let _ = pidfd.send_signal(libc::SIGKILL);
+        if !pidfd.has_ended()
+            && let Err(error) = self.release(pid)
+        {
+            tracing::warn!(pid, %error, "a process was sent SIGKILL and cannot die yet");
+        }
+    }
+}
+
+impl Actor {
+    pub(crate) fn freezer(&self, process: &ProcessId) -> Freezer {
+        Freezer {
+            hierarchies: Arc::clone(&self.services.hierarchies),
+            cgroup: self.cgroup.clone(),
+            init: process.is_init(),
+        }
+    }
+
+    /// Sends a signal, and answers once it can take effect.
+    pub(crate) fn signal(&mut self, process: &ProcessId, signal: i32, reply: Reply<()>) {
+        let sent = self.send_signal(process, signal);
+        let member = self.members.get_mut(process).filter(|_| signal == libc::SIGKILL);
+        let Some((member, Ok(()))) = member.map(|member| (member, &sent)) else {
+            // A caller that is gone needs no answer.
+            let _ = reply.send(sent);
+            return;
+        };
+        member.killed = true;
+        let release = self.release(process);
+        tokio::spawn(async move {
+            let _ = reply.send(release.await);
+        });
+    }
+
+    fn send_signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
+        let member = self.member(process)?;
+        // The kernel takes signals for one that has ended and was not waited for.
+        let pidfd = member.pidfd.as_ref().filter(|_| signal != 0 || !member.has_ended());
+        let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
+        pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
+            Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
+            _ => SupervisorError::Signal { process: process.clone(), source },
+        })
+    }
+
+    fn release(
+        &self,
+        process: &ProcessId,
+    ) -> impl Future<Output = Result<(), SupervisorError>> + use<> {
+        let freezer = self.freezer(process);
+        let member = self.members.get(process);
+        let living = member.filter(|member| !member.has_ended()).map(|member| member.pid);
+        let process = process.clone();
+        async move {
+            let Some(pid) = living else { return Ok(()) };
+            let released = freezer.release(pid);
+            released.map_err(|source| SupervisorError::StillFrozen { process, source })
+        }
+    }
+
+    /// A pause that came between SIGKILL and its effect has frozen what is to die.
+    pub(crate) fn release_killed(&self) {
+        let killed = |(id, member): (&ProcessId, &Member)| member.killed.then(|| self.release(id));
+        for release in self.members.iter().filter_map(killed) {
+            let container = self.identity.key.clone();
+            tokio::spawn(async move {
+                if let Err(error) = release.await {
+                    tracing::warn!(%container, %error, "a pause keeps a process from its end");
+                }
+            });
+        }
+    }
+}

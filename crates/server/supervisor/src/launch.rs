@@ -1,0 +1,233 @@
+//! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use gantry_domain::{ExitStatus, Phase, ProcessSpec, Refusal, Stdio};
+use gantry_failpoints::{Point, reach};
+use gantry_runtime::{Files, OciError, OciRuntime, Verb};
+use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    Caller, Services, SupervisorError,
+    handle::Reply,
+    process::RunningProcess,
+    shim_link::{Report, StartedShim},
+    state_dir::{ProcessDir, StateError},
+    turns::{Lane, Turn},
+};
+
+/// How long a shim may take to kill the runtime and say so.
+const ABORT_GRACE: Duration = Duration::from_secs(5);
+
+/// How the shim is to call the runtime.
+pub(crate) struct RuntimeCall {
+    pub(crate) runtime: OciRuntime,
+    pub(crate) verb: Verb,
+    pub(crate) argv: Vec<String>,
+    /// More variables for this call, `NAME=VALUE`.
+    pub(crate) env: Vec<String>,
+    /// Id, bundle and runtime of the container.
+    pub(crate) owner: [String; 3],
+    /// As the spec has it.
+    pub(crate) oom_score_adj: Option<i32>,
+}
+
+/// The right to launch something now.
+pub(crate) struct LaunchTurn {
+    /// Others wait until it is over.
+    _turn: Turn,
+    /// When `start_timeout` is over, of which the wait for the turn was a part.
+    deadline: Instant,
+}
+
+impl Services {
+    /// Waits for the turn of a launch, unless its caller goes away meanwhile.
+    pub(crate) async fn turn<T>(
+        &self,
+        (caller, lane): (Caller, Lane),
+        reply: &mut Reply<T>,
+    ) -> Result<LaunchTurn, SupervisorError> {
+        let after = self.settings.start_timeout;
+        let deadline = Instant::now() + after;
+        let turn = tokio::select! {
+            biased;
+            turn = timeout_at(deadline, self.turns.take(caller, lane)) => turn,
+            () = reply.closed() => return Err(SupervisorError::CallerGone),
+        };
+        match turn {
+            Ok(Ok(turn)) => Ok(LaunchTurn { _turn: turn, deadline }),
+            Ok(Err(_)) if self.turns.are_closed() => Err(SupervisorError::Draining),
+            Ok(Err(_)) => Err(Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()),
+            Err(_) => Err(SupervisorError::NoTurn { after }),
+        }
+    }
+
+    /// Has a shim start a process. The runtime's command line is asked for, and its input written,
+    /// once its files are known. The second of `until` resolves when nobody wants it any more.
+    pub(crate) async fn launch(
+        &self,
+        (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
+        call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
+        until: (&LaunchTurn, impl Future<Output = ()>),
+    ) -> Result<RunningProcess, SupervisorError> {
+        self.moves.prepare();
+        // The shim's working directory, since a socket's address is shorter than a path may be.
+        let console =
+            spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
+        let seen = as_text(dir.path(), &shim);
+        let result = match call(Files { dir: &seen, console: console.as_deref() }) {
+            Ok(call) => self.order(call, (&shim, dir, spec), until).await,
+            Err(error) => Err(error.into()),
+        };
+        match result {
+            Ok(Launched { pid, pidfd }) => {
+                reach(Point::ServerLaunchedReceived);
+                let adoption = Some(self.runtimes.reaper.adopt(pid));
+                Ok(RunningProcess {
+                    pid,
+                    pidfd: Arc::new(pidfd),
+                    link: Some(Arc::new(shim.link)),
+                    adoption,
+                })
+            }
+            Err(error) => {
+                shim.dismiss().await;
+                Err(with_stream(error, &spec.stdio))
+            }
+        }
+    }
+
+    async fn order(
+        &self,
+        call: RuntimeCall,
+        (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
+        until: (&LaunchTurn, impl Future<Output = ()>),
+    ) -> Result<Launched, SupervisorError> {
+        let record = ToShim::Launch(self.launch_record(spec, &call));
+        shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
+        reach(Point::ServerLaunchSent);
+        // Until the runtime has ended, this has nothing else to do.
+        self.shims.start_spare();
+        self.await_launch((dir, &call), shim, until).await
+    }
+
+    fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
+        let score = gantry_kernel::oom_score_adj(call.oom_score_adj);
+        let env = self.runtimes.environment.lines(call.runtime.variables());
+        let Stdio { stdin, stdout, stderr } = &spec.stdio;
+        let path = |stream: &Option<PathBuf>| {
+            stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        Launch {
+            argv: call.argv.clone(),
+            terminal: spec.terminal,
+            stdin: path(stdin),
+            stdout: path(stdout),
+            stderr: path(stderr),
+            width: spec.console_size.map_or(0, |size| size.width),
+            height: spec.console_size.map_or(0, |size| size.height),
+            linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),
+            env: env.chain(call.env.iter().cloned()).collect(),
+            title: self.shims.program().title(&call.owner),
+            oom_score_adj: score.map(|score| score.to_string()).unwrap_or_default(),
+        }
+    }
+
+    async fn await_launch(
+        &self,
+        (dir, call): (&ProcessDir, &RuntimeCall),
+        shim: &StartedShim,
+        (turn, given_up): (&LaunchTurn, impl Future<Output = ()>),
+    ) -> Result<Launched, SupervisorError> {
+        let report = tokio::select! {
+            report = timeout_at(turn.deadline, shim.link.receive()) => report,
+            () = given_up => {
+                self.abort(shim).await;
+                return Err(SupervisorError::CallerGone);
+            }
+        };
+        let Ok(report) = report else {
+            self.abort(shim).await;
+            let after = self.settings.start_timeout;
+            return Err(OciError::Deadline { verb: call.verb, after }.into());
+        };
+        match report {
+            Ok(Some(Report::Launched { pid, pidfd })) => {
+                let pidfd = pidfd.map_err(|source| system("take the process over", source))?;
+                Ok(Launched { pid, pidfd })
+            }
+            Ok(Some(Report::LaunchFailed(error))) => {
+                // Without its log, the runtime's status is what is known.
+                let log = dir.text(LOG_FILE).unwrap_or_default();
+                let called = (&call.runtime, call.verb);
+                let mut error = OciError::from_launch(error, called, log.as_deref());
+                if let OciError::Wordless { more, .. } = &mut error
+                    && let Some(why) = self.runtimes.why_it_cannot_run(&call.runtime).await
+                {
+                    *more = format!("; nor can it tell its version: {why}");
+                }
+                Err(error.into())
+            }
+            Ok(Some(Report::Exited { .. }) | None) => {
+                Err(system("start the process", std::io::ErrorKind::UnexpectedEof.into()))
+            }
+            Err(source) => Err(system("hear from the shim", source)),
+        }
+    }
+
+    /// Has the shim kill the runtime and what it started. A shim that does not is killed, and the
+    /// runtime with it, which has asked for that (PR_SET_PDEATHSIG).
+    async fn abort(&self, shim: &StartedShim) {
+        let asked = shim.link.send(&ToShim::Abort).is_ok();
+        let answered = asked && timeout(ABORT_GRACE, failed(shim)).await.is_ok();
+        if !answered {
+            tracing::warn!(shim = shim.pid, "the shim does not give its launch up, killing it");
+            self.runtimes.reaper.kill(shim.pid);
+        }
+    }
+}
+
+/// Tells which stream it was that could not be opened.
+fn with_stream(mut error: SupervisorError, stdio: &Stdio) -> SupervisorError {
+    if let SupervisorError::Oci(OciError::Stdio { stream, path, .. }) = &mut error {
+        *stream = stdio.name_of(path);
+    }
+    error
+}
+
+/// The directory of a process as an argument of the runtime, which is text. A shim works in it.
+fn as_text(dir: &Path, shim: &StartedShim) -> PathBuf {
+    match dir.to_str() {
+        Some(_) => dir.to_owned(),
+        None => PathBuf::from(format!("/proc/{}/cwd", shim.pid)),
+    }
+}
+
+struct Launched {
+    pid: u32,
+    pidfd: gantry_kernel::PidFd,
+}
+
+/// Until the launch has failed or the shim is gone. A process that came to be all the same, just
+/// before the shim heard of it, is killed.
+async fn failed(shim: &StartedShim) {
+    while let Ok(Some(report)) = shim.link.receive().await {
+        match report {
+            Report::Launched { pidfd: Ok(pidfd), .. } => {
+                let _ = pidfd.send_signal(nix::libc::SIGKILL);
+            }
+            // The runtime's delete kills it.
+            Report::Launched { pidfd: Err(_), .. } => return,
+            Report::LaunchFailed(_) | Report::Exited { .. } => return,
+        }
+    }
+}
+
+fn system(what: &str, source: std::io::Error) -> SupervisorError {
+    OciError::System { what: what.to_owned(), source }.into()
+}

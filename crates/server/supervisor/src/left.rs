@@ -1,0 +1,166 @@
+//! What an earlier server left on disk of a container and its processes, as far as it can be read.
+
+use gantry_domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec};
+use gantry_failpoints::{Point, reach};
+
+use crate::{
+    Services,
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+};
+
+/// A container as it was left.
+pub(crate) struct Left {
+    pub(crate) record: ContainerRecord,
+    pub(crate) init: ProcessRecord,
+    /// Of the first process; zero if it never came to be.
+    pub(crate) pid: u32,
+    /// Its start was told, and its end was not.
+    pub(crate) reported: bool,
+}
+
+/// A further process as it was left.
+pub(crate) struct LeftExec {
+    pub(crate) life: Life,
+    pub(crate) spec: ProcessSpec,
+    /// Its start was told, and its end was not.
+    pub(crate) reported: bool,
+}
+
+/// Errors are those of the moment, as there may be no descriptor left: what is missing or damaged is
+/// an answer.
+impl Services {
+    /// Reads what is left of a container and its first process; `None` if the server ended before
+    /// there was a process. A damaged file is put away, and said so, and its content is as if empty:
+    /// what runs goes on, and its exit is told.
+    pub(crate) fn read_container(
+        &self,
+        key: &ContainerKey,
+        dir: &ContainerDir,
+    ) -> Result<Option<Left>, StateError> {
+        let init = dir.process(&ProcessId::init());
+        let (record, process) = (readable(dir.read())?, readable(init.read())?);
+        let missing = is_missing(&record) || is_missing(&process);
+        if missing && !init.is_journalled()? {
+            return Ok(None);
+        }
+        let process = process.unwrap_or_else(|error| {
+            let life = match &record {
+                Ok(record) => record.life,
+                Err(_) => self.lives.next(),
+            };
+            let spec = ProcessSpec::unknown(ProcessId::init());
+            self.replace(&init, &error, ProcessRecord::new(life, spec))
+        });
+        let record = record.unwrap_or_else(|error| {
+            self.put_away(&error);
+            let record =
+                ContainerRecord::new(key.id.clone(), process.life, std::path::PathBuf::new());
+            if let Err(error) = dir.write(&record) {
+                tracing::error!(container = %key, %error, "cannot write its state anew");
+            }
+            record
+        });
+        let pid = init.started()?.map_or(0, |identity| identity.pid);
+        // Its end can be in the journal where its files could not be removed.
+        let reported = self.is_untold(key, (record.life, process.life), &init)?;
+        Ok(Some(Left { record, init: process, pid, reported }))
+    }
+
+    /// Reads what is left of a further process; `None` if nobody was told of it.
+    pub(crate) fn read_exec(
+        &self,
+        (key, container): (&ContainerKey, Life),
+        dir: &ProcessDir,
+    ) -> Result<Option<LeftExec>, StateError> {
+        let record = match readable(dir.read())? {
+            Ok(record) => record,
+            Err(_) if !dir.is_journalled()? => return Ok(None),
+            Err(error) => {
+                let Some(id) = dir.id() else { return Ok(None) };
+                let record = ProcessRecord::new(self.lives.next(), ProcessSpec::unknown(id));
+                self.replace(dir, &error, record)
+            }
+        };
+        let reported = self.is_untold(key, (container, record.life), dir)?;
+        Ok(Some(LeftExec { life: record.life, spec: record.spec, reported }))
+    }
+
+    /// Reads what is left of a container that was set aside, and its exit, unless that was told or
+    /// nobody was told of its start; `None` if its record is gone, which is removed with all else.
+    pub(crate) fn read_removed(
+        &self,
+        dir: &ContainerDir,
+    ) -> Result<Option<(ContainerRecord, Option<ExitStatus>)>, StateError> {
+        let record = match dir.read() {
+            Ok(record) => record,
+            Err(error) if error.is_missing() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
+        let init = dir.process(&ProcessId::init());
+        let untold = match self.is_untold(&key, (record.life, record.life), &init)? {
+            true => Some(init.exit()?.unwrap_or(ExitStatus::Unknown)),
+            false => None,
+        };
+        Ok(Some((record, untold)))
+    }
+
+    /// Whether the start of a process was told, and its end was not.
+    fn is_untold(
+        &self,
+        key: &ContainerKey,
+        (life, process_life): (Life, Life),
+        dir: &ProcessDir,
+    ) -> Result<bool, StateError> {
+        let started = || {
+            self.events.recorded(key, life, |event| match event {
+                EventKind::ContainerStarted => process_life == life,
+                EventKind::ProcessStarted { life, .. } => *life == process_life,
+                _ => false,
+            })
+        };
+        let ended = || {
+            self.events.recorded(
+                key,
+                life,
+                |event| matches!(event, EventKind::Exited { life, .. } if *life == process_life),
+            )
+        };
+        Ok((dir.is_journalled()? || started()) && !ended())
+    }
+
+    fn replace(
+        &self,
+        dir: &ProcessDir,
+        error: &StateError,
+        record: ProcessRecord,
+    ) -> ProcessRecord {
+        self.put_away(error);
+        if let Err(error) = dir.write(&record) {
+            tracing::error!(%error, "cannot write the state of a process anew");
+        }
+        record
+    }
+
+    fn put_away(&self, error: &StateError) {
+        let moved_to =
+            error.damaged_file().map(|file| self.state.quarantine(file, self.lives.next()));
+        tracing::error!(
+            %error, ?moved_to,
+            "state cannot be read; what runs goes on, and is known by its id only",
+        );
+        reach(Point::ServerPutAway);
+    }
+}
+
+/// Tells what is missing or damaged, and will be so the next time, from what cannot be read now.
+fn readable<T>(read: Result<T, StateError>) -> Result<Result<T, StateError>, StateError> {
+    match read {
+        Err(error) if !error.is_missing() && error.damaged_file().is_none() => Err(error),
+        answer => Ok(answer),
+    }
+}
+
+fn is_missing<T>(read: &Result<T, StateError>) -> bool {
+    read.as_ref().is_err_and(StateError::is_missing)
+}

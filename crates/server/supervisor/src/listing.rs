@@ -1,0 +1,124 @@
+//! Lists containers: what their tasks know, with what the kernel knows of their processes.
+
+use std::{path::Path, sync::Arc, thread::available_parallelism, time::Duration};
+
+use gantry_disk::Disks;
+use gantry_kernel::cgroup::Cgroup;
+use tokio::time::{Instant, timeout_at};
+
+use crate::{ContainerHandle, ContainerView, Supervisor, seen::see};
+
+/// How long containers may take to answer; those that do not are told as they were last known.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// How long it may take then to read who is in them, which is milliseconds.
+const READ_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Few enough containers to be read in less time than it takes to share them out.
+const FEW: usize = 32;
+
+/// Few enough cgroups within one container's for the same.
+const FEW_NESTED: usize = 16;
+
+/// Shares for each processor.
+const SHARES_PER_PROCESSOR: usize = 2;
+
+/// A container and all processes in it.
+#[derive(Debug)]
+pub struct Listed {
+    /// The container, which may be as it was last known; see [`ContainerView::is_stale`].
+    pub view: ContainerView,
+    /// Host pids of all processes in its cgroup; those of its own processes if these could not be read.
+    pub pids: Vec<u32>,
+    /// Whether the processes in the cgroup could be read.
+    pub pids_are_known: bool,
+}
+
+/// A container whose processes' pids are known, or have to be read by somebody who may wait.
+struct Row {
+    view: ContainerView,
+    pids: Option<Vec<u32>>,
+}
+
+impl Supervisor {
+    /// How containers are, in the order of the handles. One that is starting, or has just ended, is not
+    /// among them.
+    ///
+    /// Reading one container's pids takes some ten microseconds of the kernel's time. Many are shared
+    /// out among the processors, and no other call waits behind them.
+    pub async fn list(&self, handles: &[ContainerHandle]) -> Vec<Listed> {
+        let few = handles.len() <= FEW;
+        let views = see(handles, Instant::now() + ANSWER_DEADLINE).await;
+        let mut rows: Vec<Row> = views.into_iter().map(|view| Row::new(view, few)).collect();
+        read_rest(&self.0.services.disks, &mut rows).await;
+        rows.into_iter().map(Row::listed).collect()
+    }
+
+    /// A container that was just made, with its processes.
+    pub async fn list_one(&self, view: ContainerView) -> Listed {
+        let mut rows = [Row::new(view, true)];
+        read_rest(&self.0.services.disks, &mut rows).await;
+        let [row] = rows;
+        row.listed()
+    }
+}
+
+impl Row {
+    /// `read` says whether few are read at once; what takes long is not.
+    fn new(view: ContainerView, read: bool) -> Self {
+        let pids = match &view.cgroup {
+            // One whose cgroup is gone has no processes any more.
+            Some(cgroup) if read => cgroup.pids_of_few(FEW_NESTED).unwrap_or(Some(Vec::new())),
+            Some(_) => None,
+            None => Some(Vec::new()),
+        };
+        Self { view, pids }
+    }
+
+    fn listed(self) -> Listed {
+        let pids_are_known = self.pids.is_some();
+        let own = || self.view.processes.iter().map(|(_, pid)| *pid).collect();
+        let pids = self.pids.unwrap_or_else(own);
+        Listed { view: self.view, pids, pids_are_known }
+    }
+}
+
+/// Reads what was not read yet on threads that may wait.
+async fn read_rest(disks: &Disks, rows: &mut [Row]) {
+    let unread = rows.iter().enumerate().filter(|(_, row)| row.pids.is_none());
+    let missing: Vec<(usize, Arc<Cgroup>)> =
+        unread.filter_map(|(at, row)| Some((at, row.view.cgroup.clone()?))).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let deadline = Instant::now() + READ_DEADLINE;
+    let processors = available_parallelism().map_or(1, std::num::NonZero::get);
+    let size = missing.len().div_ceil(SHARES_PER_PROCESSOR * processors);
+    let shares: Vec<_> = missing
+        .chunks(size)
+        .map(|share| tokio::spawn(read_share(disks.clone(), share.to_vec())))
+        .collect();
+    for share in shares {
+        // What is read too late, or by a task that was ended, stays unread.
+        let read = timeout_at(deadline, share).await.ok().and_then(Result::ok);
+        for (at, pids) in read.unwrap_or_default() {
+            rows[at].pids = Some(pids);
+        }
+    }
+}
+
+async fn read_share(disks: Disks, share: Vec<(usize, Arc<Cgroup>)>) -> Vec<(usize, Vec<u32>)> {
+    let Some((_, first)) = share.first() else { return Vec::new() };
+    let place = first.path().to_owned();
+    let read = move |_: &Path| {
+        let pids = |cgroup: &Cgroup| cgroup.pids().unwrap_or_default();
+        share.iter().map(|(at, cgroup)| (*at, pids(cgroup))).collect()
+    };
+    match disks.run("read the processes of", &place, read).await {
+        Ok(pids) => pids,
+        Err(error) => {
+            tracing::warn!(%error, "cannot list processes");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Who else is in a container's cgroup: another container can have the same one, or one inside it.
+//!
+//! What a container leaves behind is killed by its cgroup, and whose a process is decided then and
+//! not when the container is made. With a pid namespace of its own the kernel has killed what was the
+//! container's. Without one, a process is known by what it descends from: a shim works in the
+//! directory of its container, and what has lost its shim comes to the server.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    os::unix::fs::MetadataExt,
+    time::Duration,
+};
+
+use gantry_domain::{ContainerKey, ProcessId};
+use gantry_kernel::{
+    cgroup::{Cgroup, CgroupError},
+    is_living, parent, process_start_time,
+};
+use tokio::time::timeout;
+
+use crate::{Services, create::Identity};
+
+/// How long killed processes may take to be gone. A process that waits for a device that does not
+/// answer (state D) cannot be killed; the container then ends without it.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What a process descends from.
+#[derive(Debug, PartialEq, Eq)]
+enum Kin {
+    /// A shim of this container.
+    Container(ContainerKey),
+    /// The server itself: its shim is gone.
+    Server,
+    /// Nothing that lives, but the host's first process or another that takes orphans.
+    Orphan,
+    /// A process that is no container's, such as a runtime that somebody has called.
+    Stranger,
+}
+
+/// The living containers whose cgroup is the same, or inside it.
+#[derive(Debug, Default)]
+struct Others {
+    /// Their first processes.
+    inits: Vec<u32>,
+    /// Their pid namespaces, by inode.
+    namespaces: HashSet<u64>,
+    /// The processes in cgroups that are inside.
+    inside: HashSet<u32>,
+    /// One of them has no pid namespace, and its orphans go where others do.
+    may_have_orphans: bool,
+    /// Not all of them could be asked for: any process may be another's.
+    are_unknown: bool,
+}
+
+impl Others {
+    fn is_nobody(&self) -> bool {
+        self.inits.is_empty() && !self.may_have_orphans && !self.are_unknown
+    }
+
+    fn have(&self, pid: u32) -> bool {
+        self.are_unknown
+            || self.inside.contains(&pid)
+            || ancestry(pid).any(|pid| {
+                self.inits.contains(&pid)
+                    || pid_namespace(pid).is_some_and(|inode| self.namespaces.contains(&inode))
+            })
+    }
+
+    fn add(&mut self, container: &Cgroup, init: u32, cgroup: &Cgroup) {
+        self.inits.push(init);
+        self.namespaces.extend(pid_namespace(init).filter(|inode| !is_servers(*inode)));
+        if !cgroup.is_in(container) {
+            self.inside.extend(container.pids().unwrap_or_default());
+        }
+    }
+}
+
+impl Services {
+    /// Kills what is left in a container whose first process has ended, and nothing of others in its
+    /// cgroup. Whether there are others: then the cgroup is theirs to remove.
+    pub(crate) async fn kill_own(
+        &self,
+        identity: &Identity,
+        cgroup: &Cgroup,
+    ) -> Result<bool, CgroupError> {
+        let killing = async {
+            loop {
+                let members = cgroup.pids()?;
+                if members.is_empty() {
+                    return Ok(false);
+                }
+                let own = self.own_of(identity, cgroup, &members).await;
+                if own.is_empty() {
+                    return Ok(true);
+                }
+                if own.len() == members.len() {
+                    cgroup.kill_all(KILL_DEADLINE).await?;
+                } else {
+                    cgroup.kill_some(&self.hierarchies, &own).await?;
+                }
+            }
+        };
+        match timeout(KILL_DEADLINE, killing).await {
+            Ok(killed) => killed,
+            Err(_) => cgroup.require_empty().map(|()| false),
+        }
+    }
+
+    async fn own_of(&self, identity: &Identity, cgroup: &Cgroup, members: &[u32]) -> Vec<u32> {
+        let own_namespace = identity.dir.read().is_ok_and(|record| record.pid_namespace);
+        let takers: BTreeSet<u32> = ancestry(std::process::id()).skip(1).collect();
+        let kin: Vec<Kin> = members.iter().map(|pid| self.kin(*pid, members, &takers)).collect();
+        let unclear = kin.contains(&Kin::Server) || kin.contains(&Kin::Orphan) && !own_namespace;
+        let others = if unclear {
+            self.others(identity, cgroup, !own_namespace).await
+        } else {
+            Others::default()
+        };
+        let is_own = |(pid, kin): &(&u32, Kin)| match kin {
+            Kin::Container(key) => *key == identity.key,
+            Kin::Server if own_namespace => others.is_nobody(),
+            Kin::Server => !others.have(**pid),
+            Kin::Orphan => !own_namespace && !others.may_have_orphans && !others.have(**pid),
+            Kin::Stranger => false,
+        };
+        members.iter().zip(kin).filter(is_own).map(|(pid, _)| *pid).collect()
+    }
+
+    fn kin(&self, pid: u32, members: &[u32], takers: &BTreeSet<u32>) -> Kin {
+        for ancestor in ancestry(pid).skip(1) {
+            if let Some(key) = self.shim_of(ancestor) {
+                return Kin::Container(key);
+            }
+            if ancestor == std::process::id() {
+                return Kin::Server;
+            }
+        }
+        let outside = ancestry(pid).skip(1).find(|pid| members.binary_search(pid).is_err());
+        match outside {
+            Some(outside) if !takers.contains(&outside) => Kin::Stranger,
+            _ => Kin::Orphan,
+        }
+    }
+
+    /// The container whose shim the process is, if it is one: a shim works in a directory of its
+    /// container's.
+    fn shim_of(&self, pid: u32) -> Option<ContainerKey> {
+        self.state.container_of(&fs::read_link(format!("/proc/{pid}/cwd")).ok()?)
+    }
+
+    async fn others(&self, identity: &Identity, cgroup: &Cgroup, by_hand: bool) -> Others {
+        let mut others = Others::default();
+        let containers = self.state.containers();
+        others.are_unknown = containers.is_err();
+        for (key, dir) in containers.unwrap_or_default() {
+            let container = match dir.read() {
+                Ok(record) => record.cgroup,
+                Err(error) => {
+                    others.are_unknown |= !error.is_missing();
+                    None
+                }
+            };
+            let Some(container) = container else { continue };
+            if key == identity.key || !container.is_in(cgroup) {
+                continue;
+            }
+            let started = dir.process(&ProcessId::init()).started();
+            others.are_unknown |= started.is_err();
+            if let Ok(Some(init)) = started
+                && matches!(process_start_time(init.pid), Ok(Some(time)) if time == init.start_time)
+                && is_living(init.pid)
+            {
+                others.add(&container, init.pid, cgroup);
+            }
+        }
+        if by_hand {
+            self.add_made_by_hand(identity, cgroup, &mut others).await;
+        }
+        others
+    }
+
+    /// Containers that the runtime knows and this server does not.
+    async fn add_made_by_hand(&self, identity: &Identity, cgroup: &Cgroup, others: &mut Others) {
+        let Ok(inits) = self.runtimes.list(&identity.runtime).await else {
+            others.are_unknown = true;
+            return;
+        };
+        for init in inits.into_iter().filter(|init| is_living(*init)) {
+            if others.inits.contains(&init) {
+                continue;
+            }
+            let Ok(container) = Cgroup::of_process(&self.hierarchies, init) else { continue };
+            if container.is_in(cgroup) {
+                others.add(&container, init, cgroup);
+                others.may_have_orphans |= pid_namespace(init).is_none_or(is_servers);
+            }
+        }
+    }
+}
+
+/// A process, its parent, the parent of that, and so on.
+fn ancestry(pid: u32) -> impl Iterator<Item = u32> {
+    std::iter::successors(Some(pid), |pid| parent(*pid))
+}
+
+fn pid_namespace(pid: u32) -> Option<u64> {
+    Some(fs::metadata(format!("/proc/{pid}/ns/pid")).ok()?.ino())
+}
+
+fn is_servers(namespace: u64) -> bool {
+    pid_namespace(std::process::id()) == Some(namespace)
+}

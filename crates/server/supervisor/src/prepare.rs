@@ -1,0 +1,82 @@
+//! What a container is made from: the caller's wish, and what its bundle says.
+
+use std::{path::PathBuf, sync::Arc};
+
+use gantry_domain::{ContainerId, Stdio};
+use gantry_runtime::{
+    bundle::{Bundle, Dialect},
+    checkpoint::{self, CheckpointImage},
+};
+
+use crate::{Caller, Supervisor, SupervisorError};
+
+/// A container that is to be, in the words of its caller.
+#[derive(Debug)]
+pub struct NewContainer {
+    /// Who wants it.
+    pub caller: Caller,
+    /// Of its namespace.
+    pub id: ContainerId,
+    /// An absolute path.
+    pub bundle: PathBuf,
+    /// Of its first process.
+    pub stdio: Stdio,
+    /// A name that is looked up in PATH, or an absolute path; empty for the server's default.
+    pub runtime: String,
+    /// Go before every sub-command of the runtime.
+    pub runtime_args: Vec<String>,
+    /// Kept as they are.
+    pub labels: Arc<[String]>,
+    /// MS_MOVE instead of pivot_root(2), for a root file system in memory.
+    pub no_pivot_root: bool,
+    /// What to restore it from.
+    pub checkpoint: Option<NamedCheckpoint>,
+}
+
+/// A checkpoint of a container.
+#[derive(Debug)]
+pub struct NamedCheckpoint {
+    /// The directory of the checkpoint's own directory; `checkpoints` of the bundle if none is given.
+    pub dir: Option<PathBuf>,
+    /// One component of a path.
+    pub name: String,
+}
+
+/// A container that can be made: its bundle has been read, and the checkpoint is there.
+#[derive(Debug)]
+pub struct PreparedContainer {
+    pub(crate) new: NewContainer,
+    pub(crate) bundle: Bundle,
+    pub(crate) image: Option<CheckpointImage>,
+}
+
+impl PreparedContainer {
+    /// Bytes of what was read of the bundle's config.json.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.bundle.memory()
+    }
+}
+
+impl Supervisor {
+    /// Reads what a container is to be made from.
+    ///
+    /// # Errors
+    /// If the bundle or the checkpoint cannot be read.
+    pub async fn prepare(&self, new: NewContainer) -> Result<PreparedContainer, SupervisorError> {
+        let services = &self.0.services;
+        let named =
+            if new.runtime.is_empty() { &services.settings.default_runtime } else { &new.runtime };
+        let dialect = Dialect::of_runtime(named);
+        let place = (new.bundle.as_path(), new.stdio.clone());
+        let bundle = Bundle::open(&services.disks, place, dialect).await??;
+        let image = match &new.checkpoint {
+            Some(NamedCheckpoint { dir, name }) => {
+                let dir = dir.clone().unwrap_or_else(|| bundle.path().join(checkpoint::DEFAULT_DIR));
+                Some(CheckpointImage::find(&services.disks, &dir, name).await?)
+            }
+            None => None,
+        };
+        Ok(PreparedContainer { new, bundle, image })
+    }
+}

@@ -1,0 +1,101 @@
+//! A process that lives, and how its end is learned, whoever else has died meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use gantry_domain::ExitStatus;
+use gantry_kernel::{Adoption, Backoff, PidFd, Trouble, until_answered, zombie_status};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    kill::Freezer,
+    shim_link::{Report, ShimLink},
+    state_dir::ProcessDir,
+};
+
+/// How long a shim may take to report an exit that the server has seen itself: it drains a
+/// terminal first, for a second at most.
+const REPORT_GRACE: Duration = Duration::from_secs(3);
+
+/// A process that lives, or has lived a moment ago.
+pub(crate) struct RunningProcess {
+    pub(crate) pid: u32,
+    pub(crate) pidfd: Arc<PidFd>,
+    /// None once its shim was found dead.
+    pub(crate) link: Option<Arc<ShimLink>>,
+    /// Its status should come to gantryd, if its shim was gantryd's child.
+    pub(crate) adoption: Option<Adoption>,
+}
+
+/// What is to happen to a process whose shim has died.
+pub(crate) struct WithoutShim {
+    pub(crate) kill: bool,
+    pub(crate) freezer: Freezer,
+}
+
+impl RunningProcess {
+    /// Waits for the end of the process.
+    pub(crate) async fn exit(mut self, dir: &ProcessDir, without_shim: WithoutShim) -> ExitStatus {
+        if let Some(link) = self.link.take() {
+            if let Some(status) = self.reported(&link).await {
+                return status;
+            }
+            tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
+            if without_shim.kill {
+                without_shim.freezer.kill(self.pid, &self.pidfd);
+            }
+        }
+        self.pidfd.exited().await;
+        self.status_without_shim(dir).await
+    }
+
+    /// The status as the shim reports it; `None` if it will not.
+    async fn reported(&self, link: &ShimLink) -> Option<ExitStatus> {
+        let mut deadline: Option<Instant> = None;
+        let mut backoff = Backoff::new();
+        loop {
+            let grace = async {
+                match deadline {
+                    Some(deadline) => sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                report = link.receive() => match report {
+                    Ok(Some(Report::Exited { status })) => return Some(status.into()),
+                    Ok(Some(Report::Launched { .. } | Report::LaunchFailed(_))) => {}
+                    Ok(None) => return None,
+                    Err(error) if Trouble::of(&error) == Trouble::Scarce => {
+                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim now");
+                        backoff.pause().await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim");
+                        return None;
+                    }
+                },
+                () = self.pidfd.exited(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + REPORT_GRACE);
+                }
+                () = grace => return None,
+            }
+        }
+    }
+
+    /// The shim's word if it left one, else what the kernel knows: the status of an orphan that
+    /// came to gantryd, of a process that somebody else has reaped, or of one that nobody has.
+    async fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
+        let pid = self.pid;
+        let left = until_answered(format!("read how process {pid} ended"), || async { dir.exit() });
+        if let Some(status) = left.await {
+            return status;
+        }
+        let known = self.adoption.as_mut().and_then(Adoption::status);
+        if let Some(status) = known.or_else(|| self.pidfd.exit_status()) {
+            return status;
+        }
+        let ask = || async { zombie_status(pid) };
+        let unreaped = until_answered(format!("ask how process {pid} ended"), ask).await;
+        unreaped.unwrap_or(ExitStatus::Unknown)
+    }
+}

@@ -1,0 +1,386 @@
+//! Takes up the containers of an earlier server: those that live go on as if nothing had been,
+//! those that ended meanwhile are reported, and what was only half made is removed.
+//!
+//! The registry knows every container before the first request is served. Each is then taken up by
+//! its own task, so that one whose shim hangs delays nobody; its requests wait for it. What cannot be
+//! found out now, for want of descriptors, say, is asked again until it can: no container is taken for
+//! gone because of an error, and meanwhile it is shown as it was last known.
+
+use std::sync::Arc;
+
+use gantry_domain::{ContainerKey, EventKind, Namespace, ProcessId, ProcessSpec};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{
+    cgroup::{Cgroup, CgroupError},
+    until_answered,
+};
+use gantry_runtime::OciRuntime;
+use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+
+use crate::{
+    Services, Supervisor, SupervisorError,
+    actor::{Actor, Member, Message},
+    create::Identity,
+    find::{Found, SHIM_ANSWER, find},
+    forget::Seen,
+    half_made::discard_exec,
+    handle::{ContainerHandle, MAILBOX, Request},
+    kill::Freezer,
+    left::{Left, LeftExec},
+    oom::ArmedOomWatch,
+    remains::Over,
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
+};
+
+/// A container of an earlier server, as it is found.
+pub(crate) struct TakenUp {
+    record: ContainerRecord,
+    /// Whether it stands still, as far as that can be seen.
+    frozen: Option<bool>,
+    oom: Option<ArmedOomWatch>,
+    init: Found,
+    execs: Vec<(LeftExec, Found)>,
+}
+
+/// Whether the end of a container that was set aside was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Yes,
+    /// The journal knows.
+    Unknown,
+}
+
+/// What waits until a container is taken up.
+#[derive(Default)]
+pub(crate) struct TakingUp {
+    /// It takes so long that the container is shown as it was last known.
+    delayed: bool,
+    requests: Vec<Request>,
+}
+
+impl Supervisor {
+    pub(crate) async fn reattach(&self) {
+        let services = &self.0.services;
+        let list = || async { services.state.removed() };
+        let read = || async { services.left_cgroups.read(&services.state) };
+        until_answered("read which cgroups were left", read).await;
+        services.left_cgroups.sweep(&services.state);
+        let mut over = Vec::new();
+        for dir in until_answered("list the containers that have ended", list).await {
+            over.extend(services.report_removed(dir, Told::Unknown).await);
+        }
+        let list = || async { services.state.remains() };
+        for dir in until_answered("list what remains of containers", list).await {
+            over.extend(services.report_removed(dir, Told::Yes).await);
+        }
+        let list = || async { services.state.containers() };
+        let containers = until_answered("list the containers", list).await;
+        // All are read before the first is taken up, which needs descriptors that reading may lack.
+        let read = |(key, dir)| {
+            let left = services.read_container(&key, &dir);
+            (key, dir, left)
+        };
+        let left: Vec<_> = containers.into_iter().map(read).collect();
+        for (key, dir, left) in left {
+            match left {
+                Ok(Some(left)) => self.take_up(key, dir, left),
+                Ok(None) => remove(&key, &dir),
+                Err(error) => {
+                    tracing::warn!(container = %key, %error, "cannot be read now, and not be taken up");
+                    self.take_up_later(key, dir);
+                }
+            }
+        }
+        // Last, when it is known which ids are in use.
+        for over in over {
+            services.remove_remains(over);
+        }
+    }
+
+    fn take_up(&self, key: ContainerKey, dir: ContainerDir, left: Left) {
+        let (mut handle, messages) = ContainerHandle::new(key.clone());
+        handle.half_made = !left.reported;
+        if let Err(error) = self.0.services.registry.reserve(&handle) {
+            tracing::error!(container = %key, %error, "cannot be taken up");
+            return;
+        }
+        let actor = Actor::of_earlier((&self.0.services, key, dir), &left, (handle, messages));
+        tokio::spawn(actor.go_on(left));
+    }
+
+    /// Takes a container up once it can be read.
+    fn take_up_later(&self, key: ContainerKey, dir: ContainerDir) {
+        let (handle, messages) = ContainerHandle::new(key.clone());
+        let services = Arc::clone(&self.0.services);
+        if let Err(error) = services.registry.reserve(&handle) {
+            tracing::error!(container = %key, %error, "cannot be taken up");
+            return;
+        }
+        tokio::spawn(async move {
+            let read = || async { services.read_container(&key, &dir) };
+            match until_answered(format!("read the state of {key}"), read).await {
+                Some(left) => {
+                    let found = (&services, key, dir);
+                    Actor::of_earlier(found, &left, (handle, messages)).go_on(left).await;
+                }
+                None => {
+                    remove(&key, &dir);
+                    services.registry.release(&key);
+                }
+            }
+        });
+    }
+}
+
+fn remove(key: &ContainerKey, dir: &ContainerDir) {
+    if let Err(error) = dir.remove() {
+        tracing::error!(container = %key, %error, "leaves files behind");
+    }
+}
+
+impl Services {
+    /// Tells the end of a container that an earlier server was about to tell; what may remain of it.
+    async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
+        let read = || async {
+            match self.read_removed(&dir) {
+                Err(error) if error.is_scarce() => Err(error),
+                other => Ok(other),
+            }
+        };
+        let (record, untold) = match until_answered("read the end of a container", read).await {
+            Ok(Some(read)) => read,
+            Err(error) if error.damaged_file().is_none() => {
+                tracing::error!(%error, "the end of a container cannot be read; a later start tries again");
+                return None;
+            }
+            other => {
+                if let Err(error) = other {
+                    tracing::error!(%error, "the end of a container cannot be read");
+                }
+                if let Err(error) = dir.remove() {
+                    tracing::error!(%error, "leaves files behind");
+                }
+                return None;
+            }
+        };
+        let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
+        let (process, life) = (ProcessId::init(), record.life);
+        let told = match untold {
+            Some(status) if told == Told::Unknown => {
+                let event = EventKind::Exited { process, life, status };
+                let durable = self.events.append(&key, life, event).durable;
+                reach(Point::ServerMissedExitJournalled);
+                durable
+            }
+            _ => true,
+        };
+        let runtime = self.runtime_or_missing(&key, &record);
+        let identity = Identity { key, life, dir, runtime, seen: Seen::default() };
+        let init = identity.dir.process(&ProcessId::init());
+        // Unless it is known that nobody was told of it, it has ended.
+        let ended = init.is_journalled().unwrap_or(true);
+        Some(Over { identity, record, ended, told, deleted: false })
+    }
+
+    /// The runtime that a container was made with. Without one its processes can be watched, and it
+    /// may come back.
+    fn runtime_or_missing(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
+        self.runtime_of(record).unwrap_or_else(|error| {
+            tracing::error!(container = %key, %error, "its runtime is missing");
+            OciRuntime::missing(&record.runtime, &record.runtime_args)
+        })
+    }
+
+    /// Where a further process may be frozen.
+    pub(crate) fn freezer(&self, record: &ContainerRecord) -> Freezer {
+        Freezer {
+            hierarchies: Arc::clone(&self.hierarchies),
+            cgroup: record.cgroup.clone().map(Arc::new),
+            init: false,
+        }
+    }
+
+    /// Fills in what the state could not tell, from what still runs.
+    async fn complete(&self, identity: &Identity, record: &mut ContainerRecord, found: &Found) {
+        let Found::Running(process) = found else { return };
+        identity.note_keeping();
+        if record.cgroup.is_none() {
+            let ask = || async {
+                match Cgroup::of_process(&self.hierarchies, process.pid) {
+                    Err(error @ CgroupError::Io { .. }) => Err(error),
+                    answer => Ok(answer.ok()),
+                }
+            };
+            let what = format!("find the cgroup of {}", identity.key);
+            record.cgroup = until_answered(what, ask).await;
+        }
+        if record.bundle.as_os_str().is_empty()
+            && let Ok(Some(state)) = self.ask_runtime(&identity.runtime, &identity.key.id).await
+        {
+            record.bundle = state.bundle;
+        }
+    }
+
+    /// Finds out how a container and its processes are. An error if there is no descriptor left to
+    /// watch its memory with: what was found is let go of again, so that another has room.
+    async fn look_at(
+        self: Arc<Self>,
+        identity: &Identity,
+        mut record: ContainerRecord,
+    ) -> Result<TakenUp, CgroupError> {
+        let init = identity.dir.process(&ProcessId::init());
+        let freezer = self.freezer(&record);
+        let execs = Arc::clone(&self).look_at_execs(identity, &freezer);
+        let (init, execs) = tokio::join!(find(&init), execs);
+        self.complete(identity, &mut record, &init).await;
+        let oom = match &record.cgroup {
+            Some(cgroup) => ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?,
+            None => None,
+        };
+        let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
+        Ok(TakenUp { record, frozen, oom, init, execs })
+    }
+
+    /// All at once, as each of their shims may hang.
+    async fn look_at_execs(
+        self: Arc<Self>,
+        identity: &Identity,
+        freezer: &Freezer,
+    ) -> Vec<(LeftExec, Found)> {
+        let list = || async { identity.dir.processes() };
+        let what = format!("list the processes of {}", identity.key);
+        let mut looks = JoinSet::new();
+        for dir in until_answered(what, list).await {
+            if !dir.id().is_some_and(|id| id.is_init()) {
+                let (services, identity) = (Arc::clone(&self), identity.clone());
+                let freezer = freezer.clone();
+                looks.spawn(async move { services.look_at_exec(&identity, &dir, freezer).await });
+            }
+        }
+        looks.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// `None` if nobody was told of it, or of its end too; it is removed then.
+    async fn look_at_exec(
+        &self,
+        identity: &Identity,
+        dir: &ProcessDir,
+        freezer: Freezer,
+    ) -> Option<(LeftExec, Found)> {
+        let read = || async { self.read_exec((&identity.key, identity.life), dir) };
+        let what = format!("read {}", dir.path().display());
+        let left = until_answered(what, read).await;
+        let found = find(dir).await;
+        match left {
+            Some(left) if left.reported => Some((left, found)),
+            left => {
+                discard_exec(dir, found, freezer).await;
+                if left.is_some() {
+                    reach(Point::ServerHalfMadeExecRemoved);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Actor {
+    fn of_earlier(
+        (services, key, dir): (&Arc<Services>, ContainerKey, ContainerDir),
+        Left { record, init, .. }: &Left,
+        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+    ) -> Self {
+        let runtime = services.runtime_or_missing(&key, record);
+        let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
+        Self::new(Arc::clone(services), identity, &init.spec, (handle, messages))
+    }
+
+    /// Takes the container up, then runs it.
+    async fn go_on(mut self, left: Left) {
+        if !left.reported {
+            return self.discard(left.record).await;
+        }
+        let key = &self.identity.key;
+        let told = self.services.events.latest(key, left.record.life, |event| match event {
+            EventKind::Paused => Some(true),
+            EventKind::Resumed => Some(false),
+            _ => None,
+        });
+        self.lifecycle.reattached(told.unwrap_or(left.record.paused));
+        self.cgroup = left.record.cgroup.clone().map(Arc::new);
+        let (spec, pid) = (Arc::clone(&self.init), left.pid);
+        let init = Member { spec, pid, pidfd: None, link: None, killed: false };
+        self.members.insert(self.init.id.clone(), init);
+        self.record = Some(left.record.clone());
+        self.taking_up = Some(TakingUp::default());
+        self.show();
+
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let look = || Arc::clone(&services).look_at(&identity, left.record.clone());
+            let taken_up = until_answered(format!("take {} up", identity.key), look).await;
+            Message::TakenUp(Box::new(taken_up))
+        });
+        self.work(async {
+            sleep(SHIM_ANSWER).await;
+            Message::Delayed
+        });
+        self.run().await;
+    }
+
+    /// Keeps a request until the container is taken up; only how it was last known is answered before.
+    pub(crate) fn wait(&mut self, request: Request) {
+        let Some(taking_up) = &mut self.taking_up else { return self.request(request) };
+        if taking_up.delayed && matches!(request, Request::View(_)) {
+            self.request(request);
+        } else if taking_up.requests.len() < MAILBOX {
+            taking_up.requests.push(request);
+        } else {
+            request.refuse(SupervisorError::Overloaded);
+        }
+    }
+
+    /// The time is up in which the container was to be taken up.
+    pub(crate) fn delayed(&mut self) {
+        if let Some(taking_up) = &mut self.taking_up {
+            taking_up.delayed = true;
+            for request in std::mem::take(&mut taking_up.requests) {
+                self.wait(request);
+            }
+        }
+    }
+
+    pub(crate) fn taken_up(&mut self, taken_up: TakenUp) {
+        let TakenUp { record, frozen, oom, init, execs } = taken_up;
+        self.cgroup = record.cgroup.clone().map(Arc::new);
+        self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
+        self.record = Some(record);
+        if let Some(frozen) = frozen {
+            self.tell_pause(frozen);
+        }
+        for (LeftExec { life, spec, .. }, found) in execs {
+            self.lifecycle.exec_reattached(spec.id.clone(), life);
+            self.process_found(Arc::new(spec), found);
+        }
+        self.process_found(Arc::clone(&self.init), init);
+        let waiting = self.taking_up.take().map(|taking_up| taking_up.requests);
+        for request in waiting.unwrap_or_default() {
+            self.request(request);
+        }
+    }
+
+    /// A process that ended while no server was there is known until its exit was told.
+    fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
+        match found {
+            Found::Running(process) => self.watch(spec, process),
+            Found::Ended { pid, status } => {
+                let id = spec.id.clone();
+                self.members.insert(
+                    id.clone(),
+                    Member { spec, pid, pidfd: None, link: None, killed: false },
+                );
+                self.exited(&id, status);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What remains of a container whose end was told, or that never came to be: the runtime's state, a
+//! cgroup, processes in it, files.
+//!
+//! Nothing of it stays because a call failed once. The container's directory is set aside and names all
+//! that is left; what it names is removed again and again, also by a later server, until it is gone, and
+//! the directory goes last. Nobody waits for that: the end is told, and the id is free. Should the id be
+//! used again, the new container comes first: while it holds the id, nothing is done by that name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gantry_domain::{ContainerKey, Life};
+use gantry_kernel::{Backoff, cgroup::CgroupError};
+use gantry_runtime::OciError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    NotOurs, Services, create::Identity, forget::Claim, handle::ContainerHandle,
+    state_dir::ContainerRecord,
+};
+
+/// The longest pause between two attempts: each may cost two calls of the runtime.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is not done yet about a container that is over.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Remaining {
+    #[error("its exit cannot be journalled")]
+    Exit,
+    #[error(transparent)]
+    NotOurs(NotOurs),
+    #[error("the runtime does not delete it: {0}")]
+    Runtime(OciError),
+    #[error("its processes cannot be killed: {0}")]
+    Processes(CgroupError),
+    #[error("its cgroup cannot be removed: {0}")]
+    Cgroup(CgroupError),
+    #[error("its id is in use again")]
+    IdInUse,
+}
+
+impl Remaining {
+    /// There is nothing to wait for: what the runtime knows by the id is another container.
+    pub(crate) fn is_anothers(&self) -> bool {
+        matches!(self, Self::NotOurs(NotOurs::Another { .. }))
+    }
+}
+
+/// A container that is over, and what is known to be done about that.
+pub(crate) struct Over {
+    /// With its directory set aside.
+    pub(crate) identity: Identity,
+    pub(crate) record: ContainerRecord,
+    /// Its start was told, and its first process has ended.
+    pub(crate) ended: bool,
+    /// A restarted server knows of its exit, or has none to know of.
+    pub(crate) told: bool,
+    /// Neither the runtime nor the kernel has anything of it any more.
+    pub(crate) deleted: bool,
+}
+
+/// Asks for an attempt at once. It is made when the sender that is sent here is dropped.
+type Hurry = mpsc::Sender<oneshot::Sender<()>>;
+
+/// Containers of which something remains.
+#[derive(Default)]
+pub struct Remains(Mutex<BTreeMap<(ContainerKey, Life), Hurry>>);
+
+impl Remains {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ContainerKey, Life), Hurry>> {
+        // The map is whole after any panic: each change to it is a single call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has what remains of earlier containers of this id removed now, if that is possible.
+    pub(crate) async fn hurry(&self, key: &ContainerKey) {
+        let of_key = |(of, _): &(ContainerKey, Life)| of == key;
+        let hurries: Vec<Hurry> = {
+            let remains = self.lock();
+            remains.iter().filter(|(of, _)| of_key(of)).map(|(_, hurry)| hurry.clone()).collect()
+        };
+        for hurry in hurries {
+            let (attempted, attempt) = oneshot::channel();
+            // It may have been removed meanwhile.
+            if hurry.send(attempted).await.is_ok() {
+                let _ = attempt.await;
+            }
+        }
+    }
+}
+
+impl Services {
+    /// Removes what remains now, or else as soon as it can be.
+    pub(crate) fn remove_remains(self: &Arc<Self>, over: Over) {
+        if over.told && over.deleted {
+            return over.remove_files();
+        }
+        let of = (over.identity.key.clone(), over.identity.life);
+        let (hurry, hurried) = mpsc::channel(1);
+        self.remains.lock().insert(of.clone(), hurry);
+        let services = Arc::clone(self);
+        tokio::spawn(async move {
+            services.retry(over, hurried).await;
+            services.remains.lock().remove(&of);
+        });
+    }
+
+    /// Removes a container that nobody was told of. What is not deleted yet is when it can be.
+    pub(crate) fn abandon(
+        self: &Arc<Self>,
+        identity: &Identity,
+        record: &ContainerRecord,
+        deleted: bool,
+    ) {
+        let (identity, record) = (identity.clone(), record.clone());
+        let mut over = Over { identity, record, ended: false, told: true, deleted };
+        if !deleted {
+            match self.state.set_aside(&over.identity.dir, over.identity.life) {
+                Ok(dir) => over.identity.dir = dir,
+                Err(error) => {
+                    let container = &over.identity.key;
+                    tracing::error!(%container, %error, "cannot set its state aside");
+                    over.deleted = true;
+                }
+            }
+        }
+        self.remove_remains(over);
+    }
+
+    async fn retry(&self, mut over: Over, mut hurried: mpsc::Receiver<oneshot::Sender<()>>) {
+        let key = over.identity.key.clone();
+        let mut backoff = Backoff::up_to(LONGEST_PAUSE);
+        let mut failures = 0_u32;
+        while let Err(error) = self.attempt(&mut over).await {
+            if failures == 0 {
+                tracing::warn!(
+                    container = %key, %error,
+                    "something of it remains; its removal is tried again until it succeeds",
+                );
+            } else {
+                tracing::debug!(container = %key, %error, failures, "something of it still remains");
+            }
+            failures += 1;
+            tokio::select! {
+                () = backoff.pause() => {}
+                // Whoever hurries sees the sender go when the attempt is over.
+                Some(_attempted) = hurried.recv() => {
+                    let _ = self.attempt(&mut over).await;
+                }
+            }
+        }
+        if failures > 0 {
+            tracing::info!(container = %key, failures, "nothing of it remains");
+        }
+        over.remove_files();
+    }
+
+    /// Does what is not done yet. It may be called again after it has succeeded.
+    async fn attempt(&self, over: &mut Over) -> Result<(), Remaining> {
+        if !over.told {
+            over.told = self.events.flush();
+        }
+        if over.told
+            && !over.deleted
+            && let Ok(dir) = self.state.keep_remains(&over.identity.dir, over.identity.life)
+        {
+            over.identity.dir = dir;
+        }
+        if !over.deleted {
+            self.delete_remains(over).await?;
+            over.deleted = true;
+        }
+        if over.told { Ok(()) } else { Err(Remaining::Exit) }
+    }
+
+    /// Holds the id meanwhile, so that no new container comes to be: one that is to be waits.
+    async fn delete_remains(&self, over: &Over) -> Result<(), Remaining> {
+        let (mut holder, _messages) = ContainerHandle::new(over.identity.key.clone());
+        holder.half_made = true;
+        self.registry.hold(&holder).map_err(|_| Remaining::IdInUse)?;
+        let deleted = self.delete_over(over).await;
+        self.registry.release(&over.identity.key);
+        deleted
+    }
+
+    async fn delete_over(&self, over: &Over) -> Result<(), Remaining> {
+        let claim = match over.ended {
+            true => Claim::Ended,
+            false => Claim::Failed { bundle: &over.record.bundle, taken: false },
+        };
+        match self.delete(&over.identity, over.record.cgroup.as_ref(), claim).await {
+            Err(remaining) if remaining.is_anothers() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Over {
+    fn remove_files(&self) {
+        if let Err(error) = self.identity.dir.remove() {
+            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What is known of containers, whether their tasks answer or not.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    SupervisorError,
+    handle::{ContainerHandle, ContainerView, Request},
+};
+
+/// What a container's task last showed of it; nothing before its start was reported.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastKnown(Arc<Mutex<Option<ContainerView>>>);
+
+impl LastKnown {
+    pub(crate) fn set(&self, view: Option<ContainerView>) {
+        *self.lock() = view;
+    }
+
+    fn get(&self) -> Option<ContainerView> {
+        self.lock().clone().map(|view| ContainerView { is_stale: true, ..view })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ContainerView>> {
+        // It is whole after any panic: each change to it is a single assignment.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How the containers are. All are asked at once; those that have not answered by the deadline are
+/// shown as they were last known. One that is starting, or has just ended, is not there.
+pub(crate) async fn see(handles: &[ContainerHandle], deadline: Instant) -> Vec<ContainerView> {
+    let asked: Vec<_> = handles.iter().map(|handle| (handle, handle.send(Request::View))).collect();
+    let mut too_late = pin!(sleep_until(deadline));
+    let mut seen = Vec::with_capacity(asked.len());
+    for (handle, sent) in asked {
+        let last_known = || handle.last_known.get();
+        let answer = match sent {
+            Ok(answer) => answer,
+            // So many requests wait for it that not even this one can.
+            Err(SupervisorError::Overloaded) => {
+                seen.extend(last_known());
+                continue;
+            }
+            Err(_) => continue,
+        };
+        seen.extend(tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(view) => view.ok(),
+                Err(_) => None,
+            },
+            () = &mut too_late => last_known(),
+        });
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::actor::Message;
+    use gantry_domain::{ContainerId, ContainerKey, Namespace, Phase};
+    use tokio::sync::mpsc;
+
+    fn view(id: &str, phase: Phase) -> ContainerView {
+        ContainerView {
+            id: ContainerId::parse(id).unwrap(),
+            bundle: "/b".into(),
+            runtime: String::new(),
+            labels: Arc::default(),
+            phase,
+            processes: Vec::new(),
+            cgroup: None,
+            is_stale: false,
+        }
+    }
+
+    fn container(id: &str) -> (ContainerHandle, mpsc::Receiver<Message>) {
+        let (mailbox, messages) = mpsc::channel(1);
+        let key = ContainerKey { namespace: Namespace::Types, id: ContainerId::parse(id).unwrap() };
+        let last_known = LastKnown::default();
+        last_known.set(Some(view(id, Phase::Paused)));
+        (ContainerHandle { key, mailbox, half_made: false, last_known }, messages)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_answer_is_shown_as_last_known() {
+        let (silent, _unread) = container("silent");
+        let (full, _full) = container("full");
+        let _waiting = full.send(Request::View).unwrap();
+        let (gone, messages) = container("gone");
+        drop(messages);
+        let (quick, mut messages) = container("quick");
+        tokio::spawn(async move {
+            while let Some(Message::Request(Request::View(reply))) = messages.recv().await {
+                let _ = reply.send(Ok(view("quick", Phase::Running)));
+            }
+        });
+        let begin = Instant::now();
+        let deadline = begin + Duration::from_secs(2);
+        let seen = see(&[silent.clone(), full, gone, silent, quick], deadline).await;
+        assert_eq!(begin.elapsed(), Duration::from_secs(2));
+        let seen: Vec<_> = seen.iter().map(|view| (view.id.as_str(), view.is_stale)).collect();
+        let expected = [("silent", true), ("full", true), ("silent", true), ("quick", false)];
+        assert_eq!(seen, expected);
+    }
+}

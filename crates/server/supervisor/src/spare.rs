@@ -1,0 +1,158 @@
+//! Shims, one of which is started ahead: the next process need not wait for it.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+};
+
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{Reaper, cgroup::ShimCgroup};
+use tokio::runtime::Handle;
+
+use crate::{
+    SupervisorError,
+    shim_link::{ShimProgram, StartedShim},
+    state_dir::{NewProcessDirs, ProcessDir, ProcessRecord},
+};
+
+/// Starts shims.
+pub struct Shims {
+    program: ShimProgram,
+    reaper: Reaper,
+    dirs: NewProcessDirs,
+    cgroup: ShimCgroup,
+    spare: Mutex<Option<SpareShim>>,
+    /// Asks the thread that starts them for a spare one.
+    wanted: SyncSender<()>,
+}
+
+/// A shim that waits for its orders, in a directory that has yet to find its place. It leaves when
+/// the server does.
+struct SpareShim {
+    shim: StartedShim,
+    dir: ProcessDir,
+}
+
+impl Shims {
+    /// Shims are started in `dirs`, and counted in `cgroup`.
+    ///
+    /// Also starts the thread that starts shims ahead, which then needs no thread when there may be
+    /// none: neither a fork nor an exec is for one that other tasks wait for. To be called inside the
+    /// runtime.
+    pub fn new(
+        program: ShimProgram,
+        reaper: Reaper,
+        dirs: NewProcessDirs,
+        cgroup: ShimCgroup,
+    ) -> io::Result<Arc<Self>> {
+        let (wanted, wants) = sync_channel(1);
+        let shims =
+            Arc::new(Self { program, reaper, dirs, cgroup, spare: Mutex::default(), wanted });
+        let (runtime, this) = (Handle::current(), Arc::downgrade(&shims));
+        let thread = thread::Builder::new().name("shims".to_owned());
+        // Ends with `Shims`. A panic in it ends the server.
+        thread.spawn(move || {
+            let _inside = runtime.enter();
+            start_ahead(&this, &wants);
+        })?;
+        Ok(shims)
+    }
+
+    pub(crate) fn program(&self) -> &ShimProgram {
+        &self.program
+    }
+
+    /// Makes the directory of a process, with a shim at work in it.
+    pub(crate) async fn place(
+        &self,
+        dir: &ProcessDir,
+        record: &ProcessRecord,
+    ) -> Result<StartedShim, SupervisorError> {
+        let SpareShim { shim, dir: new } = match self.take_spare().await {
+            Some(spare) => spare,
+            None => self.start()?,
+        };
+        let placed = new.write(record).and_then(|()| {
+            reach(Point::ServerProcessRecorded);
+            new.move_to(dir)
+        });
+        match placed {
+            Ok(()) => Ok(shim),
+            Err(error) => {
+                SpareShim { shim, dir: new }.discard().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Has a spare one started, unless there is one.
+    pub(crate) fn start_spare(&self) {
+        // If it is full, one is on its way.
+        let _ = self.wanted.try_send(());
+    }
+
+    fn fill(&self) {
+        if self.lock().is_none() {
+            match self.start() {
+                Ok(spare) => *self.lock() = Some(spare),
+                Err(error) => tracing::debug!(%error, "no shim is started ahead"),
+            }
+        }
+    }
+
+    /// One that is well: it has nothing to say before it has orders.
+    async fn take_spare(&self) -> Option<SpareShim> {
+        let spare = self.lock().take()?;
+        if spare.shim.link.is_silent() {
+            return Some(spare);
+        }
+        spare.discard().await;
+        None
+    }
+
+    fn start(&self) -> Result<SpareShim, SupervisorError> {
+        let dir = self.dirs.create()?;
+        match self.program.start(&self.reaper, dir.path()) {
+            Ok(shim) => {
+                if let Err(error) = self.cgroup.take_in(shim.pid) {
+                    tracing::warn!(shim = shim.pid, %error, "the server's limits hold for a shim");
+                }
+                Ok(SpareShim { shim, dir })
+            }
+            Err(source) => {
+                remove(&dir);
+                Err(SupervisorError::StartShim { path: self.program.path.clone(), source })
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<SpareShim>> {
+        // It is whole after any panic: each change to it is a single call.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn start_ahead(shims: &Weak<Shims>, wants: &Receiver<()>) {
+    while wants.recv().is_ok()
+        && let Some(shims) = shims.upgrade()
+    {
+        shims.fill();
+    }
+}
+
+impl SpareShim {
+    async fn discard(self) {
+        self.shim.dismiss().await;
+        remove(&self.dir);
+    }
+}
+
+fn remove(dir: &ProcessDir) {
+    if let Err(error) = dir.remove() {
+        tracing::error!(%error, "leaves files behind");
+    }
+}

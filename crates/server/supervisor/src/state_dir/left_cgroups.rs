@@ -1,0 +1,30 @@
+//! Cgroups of containers that have ended, in which others still are.
+
+use gantry_domain::Life;
+use gantry_kernel::cgroup::Cgroup;
+
+use super::{
+    StateDir, StateError,
+    file::{read_json, write_json},
+};
+
+const FILE: &str = "left_cgroups.json";
+
+impl StateDir {
+    /// Those that the last server has noted. A damaged file is put away, and said so.
+    pub fn left_cgroups(&self) -> Result<Vec<Cgroup>, StateError> {
+        let path = self.root.join(FILE);
+        match read_json(&path) {
+            Err(error) if error.is_missing() => Ok(Vec::new()),
+            Err(error @ StateError::Damaged { .. }) => {
+                tracing::error!(%error, "cgroups that others were in are forgotten");
+                self.quarantine(&path, Life(0)).map(|_| Vec::new())
+            }
+            other => other,
+        }
+    }
+
+    pub fn note_left_cgroups(&self, cgroups: &[Cgroup]) -> Result<(), StateError> {
+        write_json(&self.root.join(FILE), &cgroups, self.sync)
+    }
+}

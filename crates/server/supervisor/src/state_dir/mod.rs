@@ -1,0 +1,383 @@
+//! What the service must know after a restart, as files.
+//!
+//! ```text
+//! <root>/lock                                  held by the server
+//! <root>/containers/<namespace>/<id>/
+//!     container.json                           ContainerRecord
+//!     processes/<process>/process.json         ProcessRecord, "init" and the execs
+//!     processes/<process>/journalled           its start is in the journal
+//!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
+//! <root>/new/<number>/                         a process's directory that is not in its place yet
+//! <root>/removed/<life>/                       a container whose exit is about to be journalled
+//! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
+//! <root>/left_cgroups.json                     of ended containers, with others in them
+//! <root>/trash/                                what is being removed
+//! <root>/quarantine/                           files that could not be read
+//! ```
+//!
+//! Every file is written under another name and renamed, so that it is there whole or not at all;
+//! and a directory that goes is renamed first, so that it goes whole.
+
+mod error;
+mod file;
+mod left_cgroups;
+mod lock;
+mod record;
+mod trash;
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+pub use error::StateError;
+use error::failed;
+use file::{create_private_dir, create_private_dirs, list, read_json, write_json};
+use gantry_domain::{ContainerId, ContainerKey, ExitStatus, Life, Namespace, ProcessId};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::if_there;
+use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE};
+use nix::{
+    fcntl::Flock,
+    sys::statfs::{TMPFS_MAGIC, fstatfs},
+};
+pub use record::{ContainerRecord, ProcessRecord};
+use serde::Serialize;
+use trash::Trash;
+
+/// Of directories that are not in their place yet.
+const NEW: &str = "new";
+/// Of containers that are over and not gone.
+const REMAINS: &str = "remains";
+const PROCESSES: &str = "processes";
+const CONTAINER_FILE: &str = "container.json";
+const PROCESS_FILE: &str = "process.json";
+const JOURNALLED_FILE: &str = "journalled";
+
+/// The state directory, locked against a second server.
+#[derive(Debug)]
+pub struct StateDir {
+    root: PathBuf,
+    /// Where the containers are, as the kernel names it.
+    canonical: Option<PathBuf>,
+    trash: Trash,
+    /// On a disk, a rename must not reach it before the content does.
+    sync: bool,
+    _lock: Flock<File>,
+}
+
+/// The directory of one container.
+#[derive(Debug, Clone)]
+pub struct ContainerDir {
+    path: PathBuf,
+    is_aside: bool,
+    trash: Trash,
+    sync: bool,
+}
+
+/// Makes directories for processes.
+#[derive(Debug)]
+pub struct NewProcessDirs {
+    parent: PathBuf,
+    trash: Trash,
+    sync: bool,
+    count: AtomicU64,
+}
+
+/// The directory of one process; the working directory of its shim.
+#[derive(Debug, Clone)]
+pub struct ProcessDir {
+    path: PathBuf,
+    trash: Trash,
+    sync: bool,
+}
+
+impl StateDir {
+    pub fn open(root: &Path) -> Result<Self, StateError> {
+        let trash = root.join("trash");
+        create_private_dirs(root)?;
+        require_own(root)?;
+        for dir in [&root.join("containers"), &root.join("removed"), &root.join(REMAINS), &trash] {
+            create_private_dirs(dir)?;
+        }
+        let path = root.join("lock");
+        let mut options = OpenOptions::new();
+        // A pipe in its place would have the server wait for somebody who reads it.
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.custom_flags(nix::libc::O_NONBLOCK).open(&path);
+        let file = match file {
+            // Then nothing can be created, but what runs can be watched.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                tracing::error!(%error, path = %path.display(), "the state cannot be written");
+                File::open(&path)
+            }
+            other => other,
+        };
+        let file = file.map_err(failed("open", &path))?;
+        let lock = lock::lock(file).map_err(failed("lock", &path))?;
+        let lock = lock.ok_or_else(|| StateError::Locked(root.to_owned()))?;
+        let sync = fstatfs(&*lock).map_or(true, |fs| fs.filesystem_type() != TMPFS_MAGIC);
+        let trash = Trash::new(trash);
+        let new = root.join(NEW);
+        // Later this server's shims have directories there, too.
+        let taken = trash.take(&new).or_else(|_| trash.take_all_in(&new));
+        for swept in [trash.sweep(), taken] {
+            if let Err(error) = swept {
+                tracing::error!(%error, "files of an earlier server cannot be removed yet");
+            }
+        }
+        let canonical = fs::canonicalize(root.join("containers")).ok();
+        Ok(Self { root: root.to_owned(), canonical, trash, sync, _lock: lock })
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn container(&self, key: &ContainerKey) -> ContainerDir {
+        let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
+        self.container_dir(path)
+    }
+
+    /// The container whose directory a path is in.
+    pub fn container_of(&self, path: &Path) -> Option<ContainerKey> {
+        let root = self.canonical.as_deref()?;
+        let mut names = path.strip_prefix(root).ok()?.iter().filter_map(|name| name.to_str());
+        let namespace = Namespace::parse(names.next()?)?;
+        let id = ContainerId::parse(names.next()?).ok()?;
+        Some(ContainerKey { namespace, id })
+    }
+
+    fn container_dir(&self, path: PathBuf) -> ContainerDir {
+        ContainerDir { path, is_aside: false, trash: self.trash.clone(), sync: self.sync }
+    }
+
+    fn aside_dir(&self, path: PathBuf) -> ContainerDir {
+        ContainerDir { is_aside: true, ..self.container_dir(path) }
+    }
+
+    pub fn new_process_dirs(&self) -> NewProcessDirs {
+        NewProcessDirs {
+            parent: self.root.join(NEW),
+            trash: self.trash.clone(),
+            sync: self.sync,
+            count: AtomicU64::new(0),
+        }
+    }
+
+    /// The containers that were there when the last server ended.
+    pub fn containers(&self) -> Result<Vec<(ContainerKey, ContainerDir)>, StateError> {
+        let mut found = Vec::new();
+        for namespace in list(&self.root.join("containers"))? {
+            let Some(namespace) = Namespace::parse(&namespace) else { continue };
+            for id in list(&self.root.join("containers").join(namespace.as_str()))? {
+                if let Ok(id) = ContainerId::parse(&id) {
+                    let key = ContainerKey { namespace, id };
+                    let dir = self.container(&key);
+                    found.push((key, dir));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The containers whose id was free already, but whose exit may not be journalled.
+    pub fn removed(&self) -> Result<Vec<ContainerDir>, StateError> {
+        let path = self.root.join("removed");
+        let dirs = list(&path)?;
+        Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
+    }
+
+    /// Frees the container's id at once, and keeps what is known until its exit is journalled.
+    pub fn set_aside(&self, dir: &ContainerDir, life: Life) -> Result<ContainerDir, StateError> {
+        let path = self.root.join("removed").join(life.0.to_string());
+        fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
+        Ok(self.aside_dir(path))
+    }
+
+    /// The containers whose end was told, and of which something is left.
+    pub fn remains(&self) -> Result<Vec<ContainerDir>, StateError> {
+        let path = self.root.join(REMAINS);
+        let dirs = list(&path)?;
+        Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
+    }
+
+    /// Notes that the end of a container that was set aside was told. It may be noted already.
+    pub fn keep_remains(&self, dir: &ContainerDir, life: Life) -> Result<ContainerDir, StateError> {
+        let path = self.root.join(REMAINS).join(life.0.to_string());
+        if dir.path != path {
+            fs::rename(&dir.path, &path).map_err(failed("keep", &dir.path))?;
+        }
+        Ok(self.aside_dir(path))
+    }
+
+    /// Removes what is in the trash whenever a removal has failed, until it is gone.
+    pub async fn keep_trash_empty(&self) {
+        self.trash.keep_empty().await;
+    }
+
+    /// Puts a file that cannot be read out of the way, for a person to look at.
+    pub fn quarantine(&self, file: &Path, life: Life) -> Result<PathBuf, StateError> {
+        let quarantine = self.root.join("quarantine");
+        create_private_dirs(&quarantine)?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let path = quarantine.join(format!("{}-{name}", life.0));
+        fs::rename(file, &path).map_err(failed("quarantine", file))?;
+        Ok(path)
+    }
+}
+
+/// What others could write, they could have the server act upon.
+fn require_own(root: &Path) -> Result<(), StateError> {
+    let metadata = fs::metadata(root).map_err(failed("look at", root))?;
+    let own = nix::unistd::geteuid().as_raw();
+    let why = if metadata.uid() != own {
+        format!("it belongs to user {}, and this is user {own}", metadata.uid())
+    } else if metadata.mode() & 0o002 != 0 {
+        format!("everybody can write to it (mode {:o})", metadata.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    Err(StateError::Unsafe { path: root.to_owned(), why })
+}
+
+impl NewProcessDirs {
+    pub fn create(&self) -> Result<ProcessDir, StateError> {
+        create_private_dirs(&self.parent)?;
+        loop {
+            let count = self.count.fetch_add(1, Ordering::Relaxed);
+            let path = self.parent.join(count.to_string());
+            match create_private_dir(&path) {
+                // Of an earlier server, which could not be removed.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => {
+                    other.map_err(failed("create directory", &path))?;
+                    return Ok(ProcessDir { path, trash: self.trash.clone(), sync: self.sync });
+                }
+            }
+        }
+    }
+}
+
+impl ContainerDir {
+    pub fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
+        create_private_dirs(&self.path)?;
+        reach(Point::ServerDirectoryMade);
+        self.write(record)
+    }
+
+    pub fn write(&self, record: &ContainerRecord) -> Result<(), StateError> {
+        write_json(&self.path.join(CONTAINER_FILE), record, self.sync)
+    }
+
+    pub fn read(&self) -> Result<ContainerRecord, StateError> {
+        read_json(&self.path.join(CONTAINER_FILE))
+    }
+
+    pub fn process(&self, process: &ProcessId) -> ProcessDir {
+        self.process_dir(self.path.join(PROCESSES).join(process.as_str()))
+    }
+
+    fn process_dir(&self, path: PathBuf) -> ProcessDir {
+        ProcessDir { path, trash: self.trash.clone(), sync: self.sync }
+    }
+
+    pub fn processes(&self) -> Result<Vec<ProcessDir>, StateError> {
+        let mut found = Vec::new();
+        let parent = self.path.join(PROCESSES);
+        for name in list(&parent)? {
+            found.push(self.process_dir(parent.join(name)));
+        }
+        Ok(found)
+    }
+
+    /// If the directory was set aside, so that nobody uses its name again, what cannot be removed now
+    /// is removed later.
+    pub fn remove(&self) -> Result<(), StateError> {
+        if self.is_aside {
+            self.trash.take_at_last(&self.path)
+        } else {
+            self.trash.take(&self.path)
+        }
+    }
+}
+
+impl ProcessDir {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives a new directory its place, together with all that is in it and works there.
+    pub fn move_to(&self, place: &Self) -> Result<(), StateError> {
+        // What an earlier process of this id left while its exit could not be journalled.
+        place.remove()?;
+        if let Some(parent) = place.path.parent() {
+            create_private_dirs(parent)?;
+        }
+        fs::rename(&self.path, &place.path).map_err(failed("move", &self.path))
+    }
+
+    /// The id that the directory was made for.
+    pub fn id(&self) -> Option<ProcessId> {
+        ProcessId::parse(self.path.file_name()?.to_str()?).ok()
+    }
+
+    pub fn write(&self, record: &ProcessRecord) -> Result<(), StateError> {
+        write_json(&self.path.join(PROCESS_FILE), record, self.sync)
+    }
+
+    pub fn read(&self) -> Result<ProcessRecord, StateError> {
+        read_json(&self.path.join(PROCESS_FILE))
+    }
+
+    /// The end of a file that the runtime or the shim wrote, if it is there and a regular file, as
+    /// [`file::read_tail`] gives.
+    pub fn text(&self, file: &str) -> Result<Option<String>, StateError> {
+        let path = self.path.join(file);
+        match if_there(file::read_tail(&path)) {
+            // Not a file, today or tomorrow.
+            Err(error) if matches!(error.raw_os_error(), None | Some(nix::libc::ELOOP)) => Ok(None),
+            other => other.map_err(failed("read", &path)),
+        }
+    }
+
+    /// Who the process is, as its shim wrote down; `None` if it did not, or the file is damaged.
+    pub fn started(&self) -> Result<Option<ProcessIdentity>, StateError> {
+        Ok(self.text(STARTED_FILE)?.as_deref().and_then(ProcessIdentity::from_json))
+    }
+
+    /// How the process ended, as its shim wrote down; `None` if it did not, or the file is damaged.
+    pub fn exit(&self) -> Result<Option<ExitStatus>, StateError> {
+        let exit = self.text(EXIT_FILE)?.as_deref().and_then(ExitFile::from_json);
+        Ok(exit.map(|exit| exit.status.into()))
+    }
+
+    /// Writes a file that the runtime reads.
+    pub fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
+        write_json(&self.path.join(file), value, false)
+    }
+
+    /// Writes a text that somebody else reads.
+    pub fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
+        let path = self.path.join(file);
+        fs::write(&path, text).map_err(failed("write", &path))
+    }
+
+    /// Notes that the start of the process is in the journal.
+    pub fn set_journalled(&self) -> Result<(), StateError> {
+        let path = self.path.join(JOURNALLED_FILE);
+        File::create(&path).map_err(failed("create", &path)).map(drop)
+    }
+
+    pub fn is_journalled(&self) -> Result<bool, StateError> {
+        let path = self.path.join(JOURNALLED_FILE);
+        path.try_exists().map_err(failed("look for", &path))
+    }
+
+    pub fn remove(&self) -> Result<(), StateError> {
+        self.trash.take(&self.path)
+    }
+}

@@ -1,0 +1,78 @@
+//! What is kept of containers and processes.
+
+use std::{path::PathBuf, sync::Arc};
+
+use gantry_domain::{ContainerId, Life, ProcessSpec};
+use gantry_kernel::cgroup::Cgroup;
+use gantry_runtime::RuntimeRecord;
+use serde::{Deserialize, Serialize};
+
+const VERSION: u32 = 1;
+
+/// A container as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    version: u32,
+    pub id: ContainerId,
+    pub life: Life,
+    pub bundle: PathBuf,
+    /// As the caller named it; empty for the server's default.
+    pub runtime: String,
+    pub runtime_args: Vec<String>,
+    /// The runtime that these meant when the container was made: it belongs to that one, whatever the
+    /// server's defaults are by now. Earlier versions did not write it down.
+    #[serde(default)]
+    pub made_with: Option<RuntimeRecord>,
+    pub labels: Arc<[String]>,
+    /// Unknown until the runtime has made it, where it cannot be told from the spec.
+    pub cgroup: Option<Cgroup>,
+    /// It has a pid namespace of its own, with whose first process the kernel ends all others.
+    #[serde(default)]
+    pub pid_namespace: bool,
+    /// The bundle's capabilities are a plain list, and so are those of execs to be.
+    #[serde(default)]
+    pub capability_list: bool,
+    /// As the spec has it.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+    /// Whether `pause` was the last of the journalled pause and resume events.
+    pub paused: bool,
+    /// Out-of-memory kills that were reported.
+    #[serde(default)]
+    pub oom_kills: u64,
+}
+
+/// A process as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProcessRecord {
+    version: u32,
+    pub life: Life,
+    pub spec: ProcessSpec,
+}
+
+impl ContainerRecord {
+    pub fn new(id: ContainerId, life: Life, bundle: PathBuf) -> Self {
+        Self {
+            version: VERSION,
+            id,
+            life,
+            bundle,
+            runtime: String::new(),
+            runtime_args: Vec::new(),
+            made_with: None,
+            labels: Arc::default(),
+            cgroup: None,
+            pid_namespace: false,
+            capability_list: false,
+            oom_score_adj: None,
+            paused: false,
+            oom_kills: 0,
+        }
+    }
+}
+
+impl ProcessRecord {
+    pub fn new(life: Life, spec: ProcessSpec) -> Self {
+        Self { version: VERSION, life, spec }
+    }
+}
