@@ -10,6 +10,7 @@ use crate::lane::Refused;
 
 /// Work that was not done, or whose end nobody waits for.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum DiskError {
     #[error("cannot {what} {path}: its file system did not answer within {after:?}", path = .path.display())]
     Deadline { what: &'static str, path: PathBuf, after: Duration },

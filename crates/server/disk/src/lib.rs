@@ -7,6 +7,10 @@
 //! touching it: the mount table says so for every prefix of the path, and each symbolic link is
 //! read by a thread of the file system that the link is on.
 
+// A write to standard output or error can fail, or wait for ever, and these macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
+
 mod error;
 mod lane;
 mod mounts;
@@ -29,7 +33,7 @@ use tokio::{sync::oneshot, time::Instant};
 use walk::{Step, Walk};
 
 /// How long a call may take, from its start to its end.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long the kernel may take to tell the mounts; then those that it told before count.
 const MOUNTS_DEADLINE: Duration = Duration::from_secs(2);

@@ -14,6 +14,7 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK, O_PATH};
 
 /// Why a file is not read. The path is for the caller to name.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum ReadError {
     #[error(transparent)]
     Io(#[from] io::Error),

@@ -19,26 +19,39 @@ pub struct Life(pub u64);
 pub struct Event {
     /// Unique and strictly increasing over the life of the state directory.
     pub at: Timestamp,
+    /// Whose it is.
     pub container: ContainerKey,
+    /// Which of the containers that have had this id.
     pub life: Life,
+    /// What has happened.
     pub kind: EventKind,
 }
 
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
+    /// Its first process runs.
     ContainerStarted,
+    /// A further process runs.
     ProcessStarted {
+        /// Its id.
         process: ProcessId,
+        /// Which of the processes that have had this id.
         life: Life,
     },
     /// `life` is the process's own, as an exec's id can be used again in the same container.
     Exited {
+        /// Its id, or that of the first process.
         process: ProcessId,
+        /// Which of the processes that have had this id.
         life: Life,
+        /// How it has ended.
         status: ExitStatus,
     },
+    /// All its processes are frozen.
     Paused,
+    /// They run again.
     Resumed,
+    /// The kernel has killed a process of it for its limit of memory.
     OutOfMemory,
 }

@@ -10,6 +10,7 @@ const MAX_LENGTH: usize = 128;
 
 /// Why a string is not an id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum InvalidId {
     #[error("must not be empty")]
     Empty,
@@ -54,16 +55,21 @@ pub struct ContainerId(String);
 pub struct ProcessId(String);
 
 impl ContainerId {
+    /// # Errors
+    /// If it cannot be the name of a directory, or is too long; see [`InvalidId`].
     pub fn parse(id: &str) -> Result<Self, InvalidId> {
         check(id).map(|()| Self(id.to_owned()))
     }
 
+    /// As it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
 impl ProcessId {
+    /// # Errors
+    /// If it cannot be the name of a directory, or is too long; see [`InvalidId`].
     pub fn parse(id: &str) -> Result<Self, InvalidId> {
         check(id).map(|()| Self(id.to_owned()))
     }
@@ -73,10 +79,12 @@ impl ProcessId {
         Self("init".to_owned())
     }
 
+    /// Whether it is the first process.
     pub fn is_init(&self) -> bool {
         self.0 == "init"
     }
 
+    /// As it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -118,12 +126,14 @@ pub enum Namespace {
 }
 
 impl Namespace {
+    /// Its name, also in paths and in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Types => "types",
         }
     }
 
+    /// The namespace of this name.
     pub fn parse(name: &str) -> Option<Self> {
         (name == "types").then_some(Self::Types)
     }
@@ -132,7 +142,9 @@ impl Namespace {
 /// What identifies a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerKey {
+    /// The namespace.
     pub namespace: Namespace,
+    /// The id in it.
     pub id: ContainerId,
 }
 

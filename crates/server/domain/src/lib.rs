@@ -1,6 +1,10 @@
 //! What the service is about, without IO, tasks or clocks: ids, exit statuses, events, and the
 //! rules by which a container lives.
 
+// A write to standard output or error can fail, or wait for ever, and these macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
+
 mod error_chain;
 mod event;
 mod exit_status;

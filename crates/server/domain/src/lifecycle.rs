@@ -19,6 +19,7 @@ pub enum Phase {
 
 /// Why something is not allowed now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum Refusal {
     #[error("the container is {}", .0.name())]
     Phase(Phase),
@@ -27,6 +28,7 @@ pub enum Refusal {
 }
 
 impl Phase {
+    /// As users know it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -56,10 +58,12 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
+    /// A container whose first process has not started yet.
     pub fn new(init: Life) -> Self {
         Self { phase: Phase::Starting, init, reported: false, execs: BTreeMap::new() }
     }
 
+    /// Where it is in its life.
     pub fn phase(&self) -> Phase {
         self.phase
     }
@@ -107,6 +111,7 @@ impl Lifecycle {
         self.execs.insert(process, Exec { life, started: true });
     }
 
+    /// The event of a start; none if the container is over.
     pub fn exec_started(&mut self, process: &ProcessId) -> Option<EventKind> {
         let exec = self.execs.get_mut(process).filter(|exec| !exec.started)?;
         exec.started = true;
@@ -152,6 +157,8 @@ impl Lifecycle {
         }
     }
 
+    /// # Errors
+    /// Unless the first process lives and is not frozen.
     pub fn require_running(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Running => Ok(()),
@@ -159,6 +166,8 @@ impl Lifecycle {
         }
     }
 
+    /// # Errors
+    /// Unless the container is frozen.
     pub fn require_paused(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Paused => Ok(()),

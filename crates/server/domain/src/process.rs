@@ -9,18 +9,31 @@ use crate::ProcessId;
 /// A process as its caller described it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessSpec {
+    /// Unique in its container.
     pub id: ProcessId,
+    /// Its streams are a terminal, which is copied to and from `stdio`.
     pub terminal: bool,
+    /// Of its terminal, from the first byte.
     pub console_size: Option<ConsoleSize>,
+    /// Whom it runs as.
     pub user: User,
+    /// Program and arguments.
     pub args: Vec<String>,
+    /// `NAME=VALUE`.
     pub env: Vec<String>,
+    /// In the container; empty for `/`.
     pub cwd: String,
+    /// The ends of the caller's pipes.
     pub stdio: Stdio,
+    /// Names such as `CAP_KILL`.
     pub capabilities: Vec<String>,
+    /// Empty for that of the runtime's default.
     pub apparmor_profile: String,
+    /// Empty for none.
     pub selinux_label: String,
+    /// See prctl(2), PR_SET_NO_NEW_PRIVS.
     pub no_new_privileges: bool,
+    /// See setrlimit(2).
     pub rlimits: Vec<Rlimit>,
 }
 
@@ -60,8 +73,11 @@ const ITEM: usize = 64;
 /// Where a process's streams go; `None` is /dev/null.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stdio {
+    /// A FIFO that it reads.
     pub stdin: Option<PathBuf>,
+    /// A FIFO that it writes to.
     pub stdout: Option<PathBuf>,
+    /// A FIFO that it writes to; not with a terminal.
     pub stderr: Option<PathBuf>,
 }
 
@@ -75,9 +91,13 @@ impl Stdio {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whom a process runs as, in the container's user namespace.
 pub struct User {
+    /// User id.
     pub uid: u32,
+    /// Group id.
     pub gid: u32,
+    /// Supplementary groups.
     pub additional_gids: Vec<u32>,
 }
 
@@ -86,13 +106,17 @@ pub struct User {
 pub struct Rlimit {
     /// RLIMIT_NOFILE and so on.
     pub kind: String,
+    /// What is enforced.
     pub soft: u64,
+    /// The ceiling of the soft limit.
     pub hard: u64,
 }
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsoleSize {
+    /// Columns.
     pub width: u16,
+    /// Rows.
     pub height: u16,
 }

@@ -1,5 +1,9 @@
 //! The event log: journalled first, then published to every subscriber, without gap or repeat.
 
+// A write to standard output or error can fail, or wait for ever, and these macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
+
 mod cursor;
 mod journal;
 mod older;
@@ -78,14 +82,18 @@ pub enum From {
 /// An event that is to be added.
 #[derive(Debug)]
 pub struct NewEvent<'a> {
+    /// Whose it is.
     pub container: &'a ContainerKey,
+    /// Which of the containers that have had this id.
     pub life: Life,
+    /// What has happened.
     pub kind: EventKind,
 }
 
 /// An event that is in the log now.
 #[derive(Debug)]
 pub struct Appended {
+    /// As it is in the journal.
     pub event: Arc<Event>,
     /// Whether a restarted server will know of it. If not, the disk is full, say, and it is
     /// written before the next event for which there is room, or by [`EventLog::flush`].

@@ -21,11 +21,13 @@ pub struct Damage {
     pub offset: usize,
     /// Its length, with the end of the line if there is one.
     pub length: usize,
+    /// What is wrong with it.
     pub fault: Fault,
 }
 
 /// What is wrong with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum Fault {
     /// The last line was not written to its end.
     #[error("torn")]

@@ -25,12 +25,12 @@ pub struct Recovery {
     /// a torn last line is cut off with the next event.
     pub damage: Vec<Damage>,
     /// The file, if nothing in it could be read.
-    pub quarantined: Option<Quarantined>,
+    pub(crate) quarantined: Option<Quarantined>,
 }
 
 /// A file that was moved out of the way.
 #[derive(Debug)]
-pub struct Quarantined {
+pub(crate) struct Quarantined {
     /// What it is called now.
     pub path: PathBuf,
     pub reason: Unreadable,
@@ -38,7 +38,8 @@ pub struct Quarantined {
 
 /// Why nothing of a journal is of use.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+#[allow(missing_docs, reason = "the messages say it")]
+pub(crate) enum Unreadable {
     #[error("it cannot be read: {0}")]
     Io(io::Error),
     #[error("it is not a file")]
@@ -49,6 +50,7 @@ pub enum Unreadable {
 
 /// The journal can be neither used nor replaced.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum JournalError {
     #[error("cannot open the event journal {path}", path = path.display())]
     Open { path: PathBuf, source: io::Error },

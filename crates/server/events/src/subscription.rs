@@ -19,6 +19,7 @@ pub struct Subscription {
 /// The subscriber did not read for so long that events were let go of. It gets this once, where
 /// the missing events would have been, and can then read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 #[error("too far behind: events were missed, the next is the first after {} ns", resume_after.0)]
 pub struct Lagged {
     /// The last event that was missed.

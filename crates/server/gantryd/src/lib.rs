@@ -22,7 +22,7 @@ use std::{io, process::ExitCode};
 use config::{Command, Config};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{keep_memory_small, raise_file_limit, reset_signals};
-use gantry_supervisor::state_dir::StateDir;
+use gantry_supervisor::StateDir;
 use logging::{Log, say};
 use serve::{ServeError, serve};
 use tokio::runtime::Builder;

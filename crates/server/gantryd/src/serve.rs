@@ -3,17 +3,8 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use gantry_api::types::api_server::ApiServer;
-use gantry_disk::Disks;
-use gantry_events::EventLog;
-use gantry_kernel::{
-    Reaper,
-    cgroup::{self, Hierarchies, Moves, ShimCgroup},
-};
-use gantry_runtime::{Environment, Runtimes};
-use gantry_supervisor::{
-    LeftCgroups, Lives, Registry, Remains, Services, Settings, Shims, Supervisor, Turns,
-    shim_link::ShimProgram, state_dir::StateDir,
-};
+use gantry_runtime::Environment;
+use gantry_supervisor::{Settings, ShimProgram, StateDir, Supervisor};
 use sd_notify::NotifyState;
 use tokio::{
     net::UnixListener,
@@ -87,12 +78,11 @@ pub(crate) async fn serve(
     let accepting = tokio::spawn(server);
 
     let listen = config.listen.clone();
-    let starting = supervisors.spawn(async move {
-        Ok::<_, ServeError>(Supervisor::start(services(&config, state)?).await)
-    });
+    let starting =
+        supervisors.spawn(async move { Supervisor::start(settings(&config), state).await });
     let supervisor = tokio::select! {
         started = starting => {
-            let started = started.map_err(ServeError::from).and_then(|started| started);
+            let started = started.map_err(ServeError::from).and_then(|started| started.map_err(ServeError::from));
             Some(started.inspect_err(|_| connections.cut())?)
         }
         () = stop.wait() => None,
@@ -150,52 +140,19 @@ impl StopSignals {
     }
 }
 
-fn services(config: &Config, state: StateDir) -> Result<Services, ServeError> {
-    let (events, recovery) = EventLog::open(state.root(), config.retain_count)?;
-    if !recovery.is_clean() {
-        tracing::error!(?recovery, "the event journal was damaged");
+fn settings(config: &Config) -> Settings {
+    Settings {
+        default_runtime: config.runtime.clone(),
+        default_runtime_args: config.runtime_args.clone(),
+        environment: Environment::of_server(&config.runtime_env),
+        start_timeout: config.start_timeout,
+        runtime_timeout: config.runtime_timeout,
+        linger: config.linger,
+        on_shim_death: config.on_shim_death,
+        shim: ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() },
+        retain_count: config.retain_count,
+        memory: config.memory,
     }
-    let reaper = Reaper::start()?;
-    let shim = ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() };
-    let shim_cgroup = limit_memory(config)?;
-    let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
-    // The server may have moved by now.
-    let hierarchies = Arc::new(Hierarchies::discover()?);
-    Ok(Services {
-        settings: Settings {
-            default_runtime: config.runtime.clone(),
-            default_runtime_args: config.runtime_args.clone(),
-            start_timeout: config.start_timeout,
-            linger: config.linger,
-            on_shim_death: config.on_shim_death,
-        },
-        state,
-        disks: Disks::new()?,
-        events,
-        runtimes: Runtimes {
-            reaper,
-            deadline: config.runtime_timeout,
-            environment: Environment::of_server(&config.runtime_env),
-        },
-        shims,
-        moves: Moves::new(Arc::clone(&hierarchies)),
-        hierarchies,
-        lives: Lives::default(),
-        left_cgroups: LeftCgroups::default(),
-        turns: Turns::default(),
-        calls: Turns::default(),
-        registry: Registry::default(),
-        remains: Remains::default(),
-    })
-}
-
-/// A server without limits is better than none.
-fn limit_memory(config: &Config) -> Result<ShimCgroup, ServeError> {
-    let limited = cgroup::limit_own(&Hierarchies::discover()?, config.memory);
-    Ok(limited.unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn Error, "the server's memory is not limited");
-        ShimCgroup::default()
-    }))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {

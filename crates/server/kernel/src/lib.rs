@@ -1,6 +1,10 @@
 //! What the kernel offers and the standard library does not: pidfds, child reaping, sockets that
 //! pass descriptors, and what the error of a system call means. The only home of `unsafe` in the server.
 
+// A write to standard output or error can fail, or wait for ever, and these macros panic.
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
+
 mod allocator;
 mod async_fd;
 pub mod cgroup;

@@ -48,6 +48,8 @@ impl MortalCommand {
         Ok(Self { argv, env: Vec::new(), streams, hidden: Vec::new() })
     }
 
+    /// # Errors
+    /// If an argument has a NUL byte.
     pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> io::Result<()> {
         for arg in args {
             self.argv.push(c_string(arg.as_ref().to_owned())?);

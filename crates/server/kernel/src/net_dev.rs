@@ -9,13 +9,21 @@ use crate::cgroup::{CgroupError, Reader};
 pub struct Interface {
     /// As it is called in the namespace.
     pub name: String,
+    /// Received.
     pub rx_bytes: u64,
+    /// Received.
     pub rx_packets: u64,
+    /// Received, and faulty.
     pub rx_errors: u64,
+    /// Received, and dropped.
     pub rx_dropped: u64,
+    /// Sent.
     pub tx_bytes: u64,
+    /// Sent.
     pub tx_packets: u64,
+    /// Not sent for an error.
     pub tx_errors: u64,
+    /// Dropped instead of sent.
     pub tx_dropped: u64,
 }
 
@@ -24,7 +32,7 @@ pub struct Interface {
 pub fn interfaces(pid: u32) -> Result<Vec<Interface>, CgroupError> {
     let path = format!("/proc/{pid}/net/dev");
     let path = Path::new(&path);
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     // Two lines of headings come first.
     let lines = reader.read(path)?.lines().skip(2);
     lines.map(|line| parse(line).ok_or_else(|| CgroupError::malformed(path, line))).collect()

@@ -22,6 +22,7 @@ pub enum Trouble {
 }
 
 impl Trouble {
+    /// What the error says of the thing that was asked about.
     pub fn of(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ENOENT | libc::ECONNREFUSED | libc::ESRCH) => Self::Gone,
@@ -56,15 +57,18 @@ pub struct Backoff {
     longest: Duration,
 }
 
+/// Up to 5 s.
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::up_to(Self::LONGEST)
+    }
+}
+
 impl Backoff {
     const FIRST: Duration = Duration::from_millis(50);
     const LONGEST: Duration = Duration::from_secs(5);
 
-    /// Up to 5 s.
-    pub fn new() -> Self {
-        Self::up_to(Self::LONGEST)
-    }
-
+    /// Up to a longest pause.
     pub fn up_to(longest: Duration) -> Self {
         Self { next: Self::FIRST, longest }
     }
@@ -82,7 +86,7 @@ pub async fn until_answered<T, E: Display, F: Future<Output = Result<T, E>>>(
     what: impl Display,
     mut ask: impl FnMut() -> F,
 ) -> T {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     let mut failures = 0_u32;
     loop {
         match ask().await {

@@ -32,13 +32,18 @@ pub const CRIU_CONFIG_FILE: &str = "criu.conf";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CheckpointConfig {
+    /// Of its directory.
     pub name: String,
     /// Stop the container after it.
     pub exit: bool,
+    /// Open TCP connections are part of it.
     pub tcp: bool,
+    /// Unix sockets with an end outside of the container are part of it.
     pub unix_sockets: bool,
+    /// The first process may be the leader of a session of a terminal outside.
     pub shell: bool,
     #[serde(rename = "emptyNS")]
+    /// Namespaces whose content is not part of it: `network`.
     pub empty_ns: Vec<String>,
     /// Pipes of the caller that the first process writes to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -81,23 +86,28 @@ fn pipe_key(pid: u32, fd: u32) -> Option<String> {
 /// A checkpoint that is to be made.
 #[derive(Debug, Clone)]
 pub struct CheckpointRequest {
+    /// Whose it is.
     pub container: ContainerId,
     /// Host pid of its first process.
     pub init: u32,
     /// Where the container's checkpoints live.
     pub dir: PathBuf,
+    /// How it is to be made.
     pub config: CheckpointConfig,
 }
 
 /// A checkpoint that is there.
 #[derive(Debug, Clone)]
 pub struct CheckpointImage {
+    /// Its directory.
     pub path: PathBuf,
+    /// How it was made.
     pub config: CheckpointConfig,
 }
 
 /// What can go wrong with a checkpoint's directory.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum CheckpointError {
     #[error("checkpoint not found: {0}")]
     NotFound(PathBuf),

@@ -13,8 +13,7 @@ use gantry_kernel::{PidFd, cgroup::Cgroup};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    PreparedContainer,
-    Caller, LaunchPermit, OnShimDeath, Services, SupervisorError,
+    Caller, LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
     clear::Users,
     create::{Created, Identity, bring_up},
     ended::EndedExecs,

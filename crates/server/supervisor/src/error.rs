@@ -11,6 +11,7 @@ use crate::{Kind, NotOurs, kind, state_dir::StateError};
 
 /// Why the supervisor did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum SupervisorError {
     #[error("container not found: {0}")]
     ContainerNotFound(ContainerId),
@@ -77,6 +78,17 @@ impl SupervisorError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         kind::kind(self)
+    }
+
+    /// Whether too many others ask for the same at the moment, so that a later attempt may succeed.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        matches!(
+            self,
+            Self::Overloaded
+                | Self::Disk(DiskError::Full { .. })
+                | Self::Checkpoint(CheckpointError::Disk(DiskError::Full { .. }))
+        )
     }
 
     /// The stream of the process (stdin, stdout, stderr) that is to blame.

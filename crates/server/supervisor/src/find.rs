@@ -98,7 +98,7 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
 /// wait in its line that there is no room.
 async fn connect(dir: &ProcessDir) -> io::Result<Option<ShimLink>> {
     let connecting = async {
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             match ShimLink::connect(dir.path()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => backoff.pause().await,

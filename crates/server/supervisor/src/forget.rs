@@ -31,6 +31,7 @@ const ASK_AGAIN: [Duration; 4] = [
 
 /// Why a container is left alone.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum NotOurs {
     #[error(
         "container {id} exists already in the runtime and is not this server's: bundle {}, pid {pid}",

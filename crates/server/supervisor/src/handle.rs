@@ -74,14 +74,19 @@ pub struct NewLimits {
 /// A container as it is at the moment.
 #[derive(Debug, Clone)]
 pub struct ContainerView {
+    /// Of its namespace.
     pub id: ContainerId,
+    /// As its caller gave it.
     pub bundle: PathBuf,
+    /// The name or path that it was asked for by.
     pub runtime: String,
     /// Shared, as there can be a quarter of a megabyte of them.
     pub labels: Arc<[String]>,
+    /// Where it is in its life.
     pub phase: Phase,
     /// Living processes and their host pids, init first.
     pub processes: Vec<(Arc<ProcessSpec>, u32)>,
+    /// None before the runtime has made one.
     pub cgroup: Option<Arc<Cgroup>>,
     /// It does not answer, or what became of it while no server was there is not known yet.
     pub is_stale: bool,
@@ -104,6 +109,8 @@ impl ContainerHandle {
         (Self { key, mailbox, half_made: false, last_known: LastKnown::default() }, messages)
     }
 
+    /// # Errors
+    /// If it is not there yet, or not any more.
     pub async fn view(&self) -> Result<ContainerView, SupervisorError> {
         self.ask(Request::View).await
     }
@@ -113,10 +120,18 @@ impl ContainerHandle {
         self.ask(|reply| Request::Exec(Box::new(spec), caller, reply)).await
     }
 
+    /// Sends a signal to one process.
+    ///
+    /// # Errors
+    /// If the process is not there, or has ended.
     pub async fn signal(&self, process: ProcessId, signal: i32) -> Result<(), SupervisorError> {
         self.ask(|reply| Request::Signal { process, signal, reply }).await
     }
 
+    /// Gives a terminal a new size; without effect on a process that has none.
+    ///
+    /// # Errors
+    /// If the process is not there, or has ended.
     pub async fn resize(
         &self,
         process: ProcessId,
@@ -125,22 +140,42 @@ impl ContainerHandle {
         self.ask(|reply| Request::Resize { process, size, reply }).await
     }
 
+    /// Ends the stdin of a process; without effect on one that has ended.
+    ///
+    /// # Errors
+    /// If there has been no such process.
     pub async fn close_stdin(&self, process: ProcessId) -> Result<(), SupervisorError> {
         self.ask(|reply| Request::CloseStdin { process, reply }).await
     }
 
+    /// Freezes all processes.
+    ///
+    /// # Errors
+    /// If it does not run, or the runtime cannot do it.
     pub async fn pause(&self) -> Result<(), SupervisorError> {
         self.ask(Request::Pause).await
     }
 
+    /// Thaws all processes.
+    ///
+    /// # Errors
+    /// If it is not paused, or the runtime cannot do it.
     pub async fn resume(&self) -> Result<(), SupervisorError> {
         self.ask(Request::Resume).await
     }
 
+    /// Changes limits.
+    ///
+    /// # Errors
+    /// If the kernel or the runtime refuses one.
     pub async fn update(&self, limits: NewLimits) -> Result<(), SupervisorError> {
         self.ask(|reply| Request::Update(Box::new(limits), reply)).await
     }
 
+    /// Makes a checkpoint in a directory.
+    ///
+    /// # Errors
+    /// If the runtime or CRIU cannot do it.
     pub async fn checkpoint(
         &self,
         dir: PathBuf,

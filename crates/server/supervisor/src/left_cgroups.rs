@@ -9,7 +9,7 @@ use crate::state_dir::{StateDir, StateError};
 
 /// The cgroups that are left, in memory and in the state directory.
 #[derive(Debug, Default)]
-pub struct LeftCgroups(Mutex<Left>);
+pub(crate) struct LeftCgroups(Mutex<Left>);
 
 #[derive(Debug, Default)]
 struct Left {

@@ -86,7 +86,7 @@ async fn armed(
     later: LaterWatch,
     looks: &mut mpsc::Receiver<Look>,
 ) -> Option<(OomWatch, Option<Look>)> {
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::default();
     loop {
         let mut look = None;
         tokio::select! {

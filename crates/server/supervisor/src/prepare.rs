@@ -72,7 +72,8 @@ impl Supervisor {
         let bundle = Bundle::open(&services.disks, place, dialect).await??;
         let image = match &new.checkpoint {
             Some(NamedCheckpoint { dir, name }) => {
-                let dir = dir.clone().unwrap_or_else(|| bundle.path().join(checkpoint::DEFAULT_DIR));
+                let dir =
+                    dir.clone().unwrap_or_else(|| bundle.path().join(checkpoint::DEFAULT_DIR));
                 Some(CheckpointImage::find(&services.disks, &dir, name).await?)
             }
             None => None,

@@ -51,7 +51,7 @@ impl RunningProcess {
     /// The status as the shim reports it; `None` if it will not.
     async fn reported(&self, link: &ShimLink) -> Option<ExitStatus> {
         let mut deadline: Option<Instant> = None;
-        let mut backoff = Backoff::new();
+        let mut backoff = Backoff::default();
         loop {
             let grace = async {
                 match deadline {

@@ -67,7 +67,7 @@ type Hurry = mpsc::Sender<oneshot::Sender<()>>;
 
 /// Containers of which something remains.
 #[derive(Default)]
-pub struct Remains(Mutex<BTreeMap<(ContainerKey, Life), Hurry>>);
+pub(crate) struct Remains(Mutex<BTreeMap<(ContainerKey, Life), Hurry>>);
 
 impl Remains {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<(ContainerKey, Life), Hurry>> {

@@ -25,7 +25,9 @@ const LEAVE_GRACE: Duration = Duration::from_secs(2);
 /// The program to start, and the name that its processes go by.
 #[derive(Debug, Clone)]
 pub struct ShimProgram {
+    /// The program.
     pub path: PathBuf,
+    /// What the process list shows.
     pub name: OsString,
 }
 
@@ -64,7 +66,7 @@ pub enum Report {
 
 impl ShimProgram {
     /// What the process list shows of the shim of a process: whose it is.
-    pub fn title(&self, owner: &[String; 3]) -> Vec<String> {
+    pub(crate) fn title(&self, owner: &[String; 3]) -> Vec<String> {
         let name = self.name.to_string_lossy().into_owned();
         [name].into_iter().chain(owner.iter().cloned()).collect()
     }
@@ -98,7 +100,7 @@ impl ShimProgram {
 
 impl StartedShim {
     /// Has it leave, and waits until it has: it would make files where they are being removed.
-    pub async fn dismiss(self) {
+    pub(crate) async fn dismiss(self) {
         drop(self.link);
         let _ = timeout(LEAVE_GRACE, self.ended).await;
     }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Starts shims.
-pub struct Shims {
+pub(crate) struct Shims {
     program: ShimProgram,
     reaper: Reaper,
     dirs: NewProcessDirs,
@@ -43,7 +43,7 @@ impl Shims {
     /// Also starts the thread that starts shims ahead, which then needs no thread when there may be
     /// none: neither a fork nor an exec is for one that other tasks wait for. To be called inside the
     /// runtime.
-    pub fn new(
+    pub(crate) fn new(
         program: ShimProgram,
         reaper: Reaper,
         dirs: NewProcessDirs,

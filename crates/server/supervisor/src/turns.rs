@@ -48,7 +48,7 @@ pub(crate) struct Closed;
 
 /// Who waits for a turn, and who has one.
 #[derive(Clone)]
-pub struct Turns(Arc<Shared>);
+pub(crate) struct Turns(Arc<Shared>);
 
 struct Shared {
     bound: usize,

@@ -11,6 +11,7 @@ use crate::Trouble;
 
 /// An operation on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum CgroupError {
     /// The kernel refused.
     #[error("cannot {operation} {}", path.display())]
@@ -58,6 +59,7 @@ impl CgroupError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
+    /// A file of the kernel has a line that cannot be understood.
     pub fn malformed(path: &Path, line: &str) -> Self {
         Self::Malformed { path: path.to_owned(), line: line.to_owned() }
     }

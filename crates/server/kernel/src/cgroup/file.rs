@@ -14,12 +14,14 @@ pub struct Reader {
     buffer: Vec<u8>,
 }
 
-impl Reader {
-    pub fn new() -> Self {
+impl Default for Reader {
+    fn default() -> Self {
         // Nearly all of the files fit in a page; memory.stat of v1 is the largest common one.
         Self { buffer: vec![0; 4096] }
     }
+}
 
+impl Reader {
     /// The whole file.
     pub fn read(&mut self, path: &Path) -> Result<&str, CgroupError> {
         let mut file = File::open(path).map_err(|error| CgroupError::io("open", path, error))?;
@@ -98,7 +100,7 @@ mod tests {
         let path = dir.path().join("cgroup.procs");
         let text = "4194303\n".repeat(5000);
         std::fs::write(&path, &text).unwrap();
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         assert_eq!(reader.read(&path).unwrap(), text);
         std::fs::write(&path, "7\n").unwrap();
         assert_eq!(reader.number(&path).unwrap(), Some(7));
@@ -110,9 +112,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pids.max");
         std::fs::write(&path, "max\n").unwrap();
-        assert_eq!(Reader::new().number(&path).unwrap(), None);
+        assert_eq!(Reader::default().number(&path).unwrap(), None);
         std::fs::write(&path, "many\n").unwrap();
-        let error = Reader::new().number(&path).unwrap_err();
+        let error = Reader::default().number(&path).unwrap_err();
         assert!(matches!(&error, CgroupError::Malformed { line, .. } if line == "many"), "{error}");
         assert!(error.to_string().contains("pids.max"), "{error}");
     }

@@ -12,7 +12,7 @@ use super::{
 impl Cgroup {
     /// Whether the container is frozen, or was told to freeze.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let frozen = match self.freezer()? {
             Dir::V1(dir) => reader
                 .read_present(&dir.join("freezer.state"))?
@@ -24,7 +24,7 @@ impl Cgroup {
 
     /// Whether the container was told to freeze and does not stand still yet.
     pub fn is_freezing(&self) -> Result<bool, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         match self.freezer()? {
             Dir::V1(dir) => {
                 let state = reader.read_present(&dir.join("freezer.state"))?;
@@ -39,7 +39,7 @@ impl Cgroup {
     }
 
     /// Tells the container to freeze; the kernel does it as soon as the processes let it.
-    pub fn freeze(&self) -> Result<(), CgroupError> {
+    pub(crate) fn freeze(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         check_is_a_containers(dir.path())?;
         match dir {
@@ -55,7 +55,7 @@ impl Cgroup {
     }
 
     /// Lets the container go on, and whatever is frozen inside it on its own.
-    pub fn thaw_all(&self) -> Result<(), CgroupError> {
+    pub(crate) fn thaw_all(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         for nested in walk(dir.path())? {
             present(thaw_one(dir, &nested))?;

@@ -28,7 +28,7 @@ struct Hierarchy {
 impl Hierarchies {
     /// The hierarchies that the server can see.
     pub fn discover() -> Result<Self, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let own = reader.read(Path::new(OWN))?.to_owned();
         Ok(Self::parse(reader.read(Path::new(MOUNTS))?, &own))
     }
@@ -164,7 +164,7 @@ fn cgroup_lines(text: &str) -> impl Iterator<Item = (&str, &str)> {
 impl Cgroup {
     /// The cgroup that a living process is in.
     pub fn of_process(hierarchies: &Hierarchies, pid: u32) -> Result<Self, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let text = match reader.read_present(Path::new(&format!("/proc/{pid}/cgroup")))? {
             Some(text) => text.to_owned(),
             None => return Err(CgroupError::Gone { pid }),

@@ -132,7 +132,7 @@ async fn wait_until_empty(dir: &Path) -> Result<(), CgroupError> {
     let Some(events) = present(EventFile::open(&dir.join("cgroup.events")))? else {
         return Ok(());
     };
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     loop {
         let populated =
             present(events.read(&mut reader))?.and_then(|text| keyed(text, "populated"));

@@ -13,38 +13,49 @@ use super::{
 pub struct DirectLimits {
     /// Bytes.
     pub kernel_memory: Option<u64>,
+    /// Bytes.
     pub kernel_tcp_memory: Option<u64>,
     /// 10 to 1000.
     pub leaf_weight: Option<u16>,
     /// Realtime scheduling is limited, which runtimes do in v1 and pass over in v2.
     pub realtime: bool,
+    /// Of single block devices.
     pub devices: Vec<DeviceLimit>,
 }
 
 /// A limit of one block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLimit {
+    /// Of the device's number.
     pub major: i64,
+    /// Of the device's number.
     pub minor: i64,
+    /// What is limited.
     pub kind: DeviceLimitKind,
+    /// In the unit of the kind.
     pub value: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What of a block device is limited.
 pub enum DeviceLimitKind {
     /// 10 to 1000.
     Weight,
+    /// 10 to 1000, against the cgroups below.
     LeafWeight,
     /// Bytes a second.
     ReadBps,
+    /// Bytes a second.
     WriteBps,
     /// Operations a second.
     ReadIops,
+    /// Operations a second.
     WriteIops,
 }
 
 /// A limit that could not be set.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum LimitError {
     #[error("{limit} is not supported by this kernel: there is no {}", .file.display())]
     Unsupported { limit: &'static str, file: PathBuf },
@@ -57,6 +68,7 @@ pub enum LimitError {
 }
 
 impl DirectLimits {
+    /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -166,7 +178,7 @@ fn no_controller(limit: &'static str, controller: &'static str) -> LimitError {
 
 /// Some kernels take a limit and do nothing with it; others round it to pages.
 fn check(limit: &'static str, file: PathBuf, value: u64) -> Result<(), LimitError> {
-    let is = Reader::new().number(&file);
+    let is = Reader::default().number(&file);
     match is.map_err(|source| LimitError::Refused { limit, source })? {
         Some(is) if is.abs_diff(value) >= LARGEST_PAGE => {
             Err(LimitError::Ignored { limit, file, is })

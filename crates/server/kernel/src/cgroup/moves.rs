@@ -48,6 +48,7 @@ enum Kernel {
 }
 
 impl Moves {
+    /// For the cgroups of these hierarchies.
     pub fn new(hierarchies: Arc<Hierarchies>) -> Self {
         Self { hierarchies, kernel: Arc::new(Mutex::new(Kernel::Unknown)) }
     }
@@ -85,7 +86,7 @@ impl Moves {
 /// that out once it has the lock. The thread and not the server, as somebody may move the server to
 /// another cgroup in between, and that must not be undone.
 fn move_nowhere(hierarchies: &Hierarchies) -> Result<(), CgroupError> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let own = reader.read(Path::new(OWN))?;
     let Some(dir) = hierarchies.own_v1(own) else {
         let source = io::Error::from(io::ErrorKind::Unsupported);

@@ -83,7 +83,7 @@ impl OomWatch {
             // In this order, as the kernel announces before it counts.
             Source::V1(events) => (events.take()?, self.cgroup.oom_kills()?),
             Source::V2(events) => {
-                let text = present(events.read(&mut Reader::new()).map(str::to_owned))?;
+                let text = present(events.read(&mut Reader::default()).map(str::to_owned))?;
                 (false, text.and_then(|text| keyed(&text, "oom_kill")).unwrap_or(0))
             }
         };
@@ -150,7 +150,7 @@ impl LimitEvents {
     /// Whether usage was ever so near a limit that a charge can have failed. Not memory.failcnt:
     /// on new kernels it does not count everything.
     fn reached(&self, prefix: &str) -> Result<bool, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let mut bytes = |name| reader.number(&self.dir.join(format!("{prefix}.{name}")));
         let (most, limit) = (bytes("max_usage_in_bytes")?, bytes("limit_in_bytes")?);
         Ok(most.zip(limit).is_some_and(|(most, limit)| most + LARGEST_CHARGE >= limit))

@@ -39,6 +39,7 @@ impl OwnLimits {
 
 /// Why the server's memory is not limited.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum OwnLimitError {
     #[error("the server has no memory cgroup that it can see")]
     NoMemory,

@@ -47,7 +47,7 @@ impl Cgroup {
 
 /// Whether a cgroup is frozen, on its own or with one around it.
 fn is_frozen(dir: &Path) -> Result<bool, CgroupError> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     // The root of the hierarchy has no such file and cannot be frozen.
     let state = reader.read_present(&dir.join("freezer.state"))?;
     Ok(state.is_some_and(|state| state.trim_ascii_end() != "THAWED"))
@@ -63,7 +63,7 @@ fn frozen_around(dir: &Path) -> Result<Option<PathBuf>, CgroupError> {
 
 /// The same, or this one itself.
 fn frozen_at_or_around(dir: &Path) -> Result<Option<PathBuf>, CgroupError> {
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     for dir in dir.ancestors() {
         match reader.number(&dir.join("freezer.self_freezing"))? {
             Some(0) => {}

@@ -1,16 +1,8 @@
 //! Real cgroups for tests, removed when they end, whatever is still in them.
 
-#![cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        unused_imports,
-        clippy::unwrap_used,
-        clippy::expect_used,
-        reason = "other crates' tests use a part"
-    )
-)]
 #![allow(clippy::disallowed_methods, reason = "tests start processes of their own")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "for tests only")]
+#![cfg_attr(not(test), allow(dead_code, unused_imports, reason = "other crates use a part"))]
 
 use std::{
     fs,
@@ -25,6 +17,7 @@ use super::{Cgroup, Hierarchies, file::Reader, tree::walk};
 
 /// A cgroup below a directory of this test process.
 pub struct TestCgroup {
+    /// Its directories.
     pub cgroup: Cgroup,
     /// A nested one is removed with the one that it is in.
     nested: bool,
@@ -182,7 +175,7 @@ pub(super) fn files(files: &[(&str, &str)]) -> (tempfile::TempDir, Reader) {
     for (name, text) in files {
         fs::write(dir.path().join(name), text).unwrap();
     }
-    (dir, Reader::new())
+    (dir, Reader::default())
 }
 
 /// The cgroups that exist now, from the top.

@@ -30,7 +30,7 @@ impl Cgroup {
 
     /// As [`Self::pids`], but `None` as soon as there are more than `few` nested cgroups.
     pub fn pids_of_few(&self, few: usize) -> Result<Option<Vec<u32>>, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         for dir in self.member_dirs() {
             match members(&mut reader, dir.path(), few) {
                 Ok(None) => {}
@@ -44,7 +44,7 @@ impl Cgroup {
     /// How many processes in the container the kernel has killed for want of memory. Zero
     /// without a memory controller, and on v1 before Linux 4.13, which does not count.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         match self.controller("memory") {
             None => Ok(0),
             Some(super::Dir::V2(dir)) => oom_kills_in(&mut reader, &dir.join("memory.events")),
@@ -158,7 +158,7 @@ fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
 /// Refuses a cgroup that the server, or the host's first process, is in: whatever is done to all
 /// members of a container must never be done to these.
 pub(super) fn check_is_a_containers(dir: &Path) -> Result<(), CgroupError> {
-    let pids = members(&mut Reader::new(), dir, MAX_NESTED)?.unwrap_or_default();
+    let pids = members(&mut Reader::default(), dir, MAX_NESTED)?.unwrap_or_default();
     match pids.into_iter().find(|&pid| pid == 1 || pid == process::id()) {
         Some(pid) => Err(CgroupError::NotAContainer { path: dir.to_owned(), pid }),
         None => Ok(()),

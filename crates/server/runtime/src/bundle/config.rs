@@ -12,6 +12,7 @@ const MAX_ITEMS: usize = 1 << 20;
 /// cannot be read here is as if it were not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The first process.
     pub init: ProcessSpec,
     pub(super) cgroups_path: Option<String>,
     pub(super) capability_list: bool,

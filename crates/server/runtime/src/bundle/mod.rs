@@ -27,6 +27,7 @@ pub struct Bundle {
 
 /// Why a path is not a bundle.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BundleError {
     #[error("must be an absolute path, is {0:?}")]
     Relative(PathBuf),
@@ -79,10 +80,12 @@ impl Bundle {
         Ok(Self { path: path.to_owned(), config: Config::read(&text, stdio, dialect) })
     }
 
+    /// An absolute path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
+    /// Its first process.
     pub fn init(&self) -> &ProcessSpec {
         &self.config.init
     }

@@ -48,6 +48,7 @@ pub struct Variable {
 
 /// Why something cannot be a variable of a runtime's environment.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum BadVariable {
     #[error("{0:?} is not NAME or NAME=VALUE")]
     Malformed(String),
@@ -130,7 +131,7 @@ impl Environment {
     }
 
     /// What a container is to be known by that is made now.
-    pub fn root_variables(&self) -> RootVariables {
+    pub(crate) fn root_variables(&self) -> RootVariables {
         let of_root = self.0.iter().filter(|(name, _)| OF_ROOT.contains(&name.as_str()));
         RootVariables(of_root.cloned().collect())
     }

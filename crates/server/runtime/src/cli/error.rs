@@ -12,6 +12,7 @@ use super::{
 
 /// A runtime call that failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum OciError {
     /// There is no program of this name on PATH.
     #[error("oci runtime error: exec: {runtime:?}: executable file not found in $PATH")]
@@ -149,7 +150,7 @@ impl OciError {
 
     /// Whether the runtime says that it has no container of this id, or has a directory for one and
     /// nothing in there.
-    pub fn is_unknown_container(&self) -> bool {
+    pub(crate) fn is_unknown_container(&self) -> bool {
         matches!(self, Self::Refused { reason: Reason::Unknown, .. })
     }
 }

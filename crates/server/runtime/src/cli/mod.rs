@@ -31,6 +31,7 @@ pub use verb::Verb;
 /// Calls runtimes. One for the whole server.
 #[derive(Clone)]
 pub struct Runtimes {
+    /// Waits for runtimes.
     pub reaper: Reaper,
     /// For every call but those that start a process, which the shim makes.
     pub deadline: Duration,
@@ -53,6 +54,7 @@ pub struct OciRuntime {
 /// Where a runtime call leaves and finds its files: the process's directory.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
+    /// The directory.
     pub dir: &'a Path,
     /// Where the runtime is to hand over the terminal, if there is one.
     pub console: Option<&'a Path>,
@@ -66,10 +68,14 @@ pub enum Start {
     /// Create it; [`Runtimes::start`] follows.
     Create,
     /// From a checkpoint's image.
-    Restore { options: Vec<String> },
+    Restore {
+        /// Of the runtime's `restore`.
+        options: Vec<String>,
+    },
 }
 
 impl Start {
+    /// The sub-command.
     pub fn verb(&self) -> Verb {
         match self {
             Self::Run => Verb::Run,
@@ -82,9 +88,13 @@ impl Start {
 /// What makes a container.
 #[derive(Debug, Clone, Copy)]
 pub struct Creation<'a> {
+    /// Its name for the runtime.
     pub id: &'a ContainerId,
+    /// Its bundle.
     pub bundle: &'a Path,
+    /// With `--no-pivot`.
     pub no_pivot_root: bool,
+    /// How its first process comes to be.
     pub start: &'a Start,
 }
 
@@ -124,6 +134,7 @@ impl OciRuntime {
         &self.variables
     }
 
+    /// Its absolute path.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -203,10 +214,12 @@ impl Runtimes {
         result.map(drop)
     }
 
+    /// Freezes all processes of a container.
     pub async fn pause(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
         self.call(runtime, Call::new(Verb::Pause, &[id.as_str()])).await.map(drop)
     }
 
+    /// Thaws them.
     pub async fn resume(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
         self.call(runtime, Call::new(Verb::Resume, &[id.as_str()])).await.map(drop)
     }

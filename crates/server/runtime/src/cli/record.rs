@@ -11,7 +11,9 @@ use super::RootVariables;
 pub struct RuntimeRecord {
     /// As it is told by State.
     pub name: String,
+    /// Its absolute path.
     pub program: PathBuf,
+    /// Go before every sub-command.
     pub args: Vec<String>,
     /// What its root depends on where the arguments name none. Earlier versions did not write it down.
     #[serde(default)]

@@ -15,6 +15,7 @@ use super::{Call, OciError, OciRuntime, Runtimes, Verb};
 /// A container as its runtime knows it: the `state` of the OCI runtime specification.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RuntimeState {
+    /// As the runtime was given it.
     pub bundle: PathBuf,
     /// Of its first process; zero or missing once that has ended.
     #[serde(default)]

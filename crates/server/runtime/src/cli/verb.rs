@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A sub-command of a runtime, see runc(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the command line")]
 pub enum Verb {
     Run,
     Create,

@@ -10,6 +10,7 @@ use gantry_kernel::Trouble;
 
 /// An operation on the state directory that failed.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say it")]
 pub enum StateError {
     #[error("cannot {what} {path}: {source}", path = .path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
@@ -25,7 +26,7 @@ pub enum StateError {
 
 impl StateError {
     /// The file is not there.
-    pub fn is_missing(&self) -> bool {
+    pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
@@ -35,13 +36,13 @@ impl StateError {
     }
 
     /// There is no room for it.
-    pub fn is_out_of_space(&self) -> bool {
+    pub(crate) fn is_out_of_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if [StorageFull, QuotaExceeded].contains(&source.kind()))
     }
 
     /// The file whose content is damaged.
-    pub fn damaged_file(&self) -> Option<&Path> {
+    pub(crate) fn damaged_file(&self) -> Option<&Path> {
         match self {
             Self::Damaged { path, .. } | Self::NoState { path, .. } => Some(path),
             _ => None,

@@ -24,7 +24,7 @@ impl StateDir {
         }
     }
 
-    pub fn note_left_cgroups(&self, cgroups: &[Cgroup]) -> Result<(), StateError> {
+    pub(crate) fn note_left_cgroups(&self, cgroups: &[Cgroup]) -> Result<(), StateError> {
         write_json(&self.root.join(FILE), &cgroups, self.sync)
     }
 }

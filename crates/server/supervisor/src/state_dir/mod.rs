@@ -44,7 +44,7 @@ use nix::{
     fcntl::Flock,
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
-pub use record::{ContainerRecord, ProcessRecord};
+pub(crate) use record::{ContainerRecord, ProcessRecord};
 use serde::Serialize;
 use trash::Trash;
 
@@ -80,7 +80,7 @@ pub struct ContainerDir {
 
 /// Makes directories for processes.
 #[derive(Debug)]
-pub struct NewProcessDirs {
+pub(crate) struct NewProcessDirs {
     parent: PathBuf,
     trash: Trash,
     sync: bool,
@@ -96,6 +96,10 @@ pub struct ProcessDir {
 }
 
 impl StateDir {
+    /// Makes the directory if it is not there, and takes its lock.
+    ///
+    /// # Errors
+    /// If another server has it, or it cannot be written.
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let trash = root.join("trash");
         create_private_dirs(root)?;
@@ -133,17 +137,18 @@ impl StateDir {
         Ok(Self { root: root.to_owned(), canonical, trash, sync, _lock: lock })
     }
 
+    /// The directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    pub fn container(&self, key: &ContainerKey) -> ContainerDir {
+    pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
         let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
         self.container_dir(path)
     }
 
     /// The container whose directory a path is in.
-    pub fn container_of(&self, path: &Path) -> Option<ContainerKey> {
+    pub(crate) fn container_of(&self, path: &Path) -> Option<ContainerKey> {
         let root = self.canonical.as_deref()?;
         let mut names = path.strip_prefix(root).ok()?.iter().filter_map(|name| name.to_str());
         let namespace = Namespace::parse(names.next()?)?;
@@ -159,7 +164,7 @@ impl StateDir {
         ContainerDir { is_aside: true, ..self.container_dir(path) }
     }
 
-    pub fn new_process_dirs(&self) -> NewProcessDirs {
+    pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
         NewProcessDirs {
             parent: self.root.join(NEW),
             trash: self.trash.clone(),
@@ -192,7 +197,11 @@ impl StateDir {
     }
 
     /// Frees the container's id at once, and keeps what is known until its exit is journalled.
-    pub fn set_aside(&self, dir: &ContainerDir, life: Life) -> Result<ContainerDir, StateError> {
+    pub(crate) fn set_aside(
+        &self,
+        dir: &ContainerDir,
+        life: Life,
+    ) -> Result<ContainerDir, StateError> {
         let path = self.root.join("removed").join(life.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
         Ok(self.aside_dir(path))
@@ -206,7 +215,11 @@ impl StateDir {
     }
 
     /// Notes that the end of a container that was set aside was told. It may be noted already.
-    pub fn keep_remains(&self, dir: &ContainerDir, life: Life) -> Result<ContainerDir, StateError> {
+    pub(crate) fn keep_remains(
+        &self,
+        dir: &ContainerDir,
+        life: Life,
+    ) -> Result<ContainerDir, StateError> {
         let path = self.root.join(REMAINS).join(life.0.to_string());
         if dir.path != path {
             fs::rename(&dir.path, &path).map_err(failed("keep", &dir.path))?;
@@ -215,7 +228,7 @@ impl StateDir {
     }
 
     /// Removes what is in the trash whenever a removal has failed, until it is gone.
-    pub async fn keep_trash_empty(&self) {
+    pub(crate) async fn keep_trash_empty(&self) {
         self.trash.keep_empty().await;
     }
 
@@ -245,7 +258,7 @@ fn require_own(root: &Path) -> Result<(), StateError> {
 }
 
 impl NewProcessDirs {
-    pub fn create(&self) -> Result<ProcessDir, StateError> {
+    pub(crate) fn create(&self) -> Result<ProcessDir, StateError> {
         create_private_dirs(&self.parent)?;
         loop {
             let count = self.count.fetch_add(1, Ordering::Relaxed);
@@ -311,7 +324,7 @@ impl ProcessDir {
     }
 
     /// Gives a new directory its place, together with all that is in it and works there.
-    pub fn move_to(&self, place: &Self) -> Result<(), StateError> {
+    pub(crate) fn move_to(&self, place: &Self) -> Result<(), StateError> {
         // What an earlier process of this id left while its exit could not be journalled.
         place.remove()?;
         if let Some(parent) = place.path.parent() {
@@ -356,23 +369,23 @@ impl ProcessDir {
     }
 
     /// Writes a file that the runtime reads.
-    pub fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
+    pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
         write_json(&self.path.join(file), value, false)
     }
 
     /// Writes a text that somebody else reads.
-    pub fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
+    pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
         let path = self.path.join(file);
         fs::write(&path, text).map_err(failed("write", &path))
     }
 
     /// Notes that the start of the process is in the journal.
-    pub fn set_journalled(&self) -> Result<(), StateError> {
+    pub(crate) fn set_journalled(&self) -> Result<(), StateError> {
         let path = self.path.join(JOURNALLED_FILE);
         File::create(&path).map_err(failed("create", &path)).map(drop)
     }
 
-    pub fn is_journalled(&self) -> Result<bool, StateError> {
+    pub(crate) fn is_journalled(&self) -> Result<bool, StateError> {
         let path = self.path.join(JOURNALLED_FILE);
         path.try_exists().map_err(failed("look for", &path))
     }

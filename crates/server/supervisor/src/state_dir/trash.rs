@@ -107,7 +107,7 @@ impl Trash {
     pub(super) async fn keep_empty(&self) {
         loop {
             self.0.full.notified().await;
-            let mut backoff = Backoff::new();
+            let mut backoff = Backoff::default();
             while let Err(error) = self.sweep() {
                 tracing::debug!(%error, "the trash cannot be emptied yet");
                 backoff.pause().await;

@@ -170,13 +170,13 @@ fn exit_status(status: ExitStatus) -> u32 {
     }
 }
 
-pub(super) fn timestamp(at: domain::Timestamp) -> Timestamp {
+pub(super) fn timestamp(at: gantry_domain::Timestamp) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0))
 }
 
 /// A moment before the epoch is the epoch: nothing is stored from before. But year 1 is what Go
 /// makes of a time that was not given, and clients of old send it for that.
-pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<domain::Timestamp>, BadField> {
+pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Timestamp>, BadField> {
     if !(0..1_000_000_000).contains(&at.nanos) {
         return Err(BadField::new("timestamp", "nanos must be 0 to 999999999"));
     }
@@ -222,12 +222,13 @@ mod tests {
     #[test]
     fn only_starts_and_exits_of_processes_name_one() {
         let pid = |kind| {
-            let id = domain::ContainerId::parse("c").unwrap();
-            let container = domain::ContainerKey { namespace: domain::Namespace::Types, id };
+            let id = gantry_domain::ContainerId::parse("c").unwrap();
+            let container =
+                gantry_domain::ContainerKey { namespace: gantry_domain::Namespace::Types, id };
             let at = gantry_domain::Timestamp(1);
-            event(&Event { at, container, life: domain::Life(1), kind }).pid
+            event(&Event { at, container, life: gantry_domain::Life(1), kind }).pid
         };
-        let (process, life) = (domain::ProcessId::init(), domain::Life(1));
+        let (process, life) = (gantry_domain::ProcessId::init(), gantry_domain::Life(1));
         let status = ExitStatus::Code(0);
         for kind in [
             EventKind::ContainerStarted,

@@ -9,10 +9,11 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::rpc::BadField;
 
-/// After which time an overloaded container may be asked again.
+/// After which time what was full may be asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// What a caller of `types.API` is told of an error; the log has it too.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn status(error: SupervisorError) -> Status {
     let code = code(error.kind());
     let message = chain(&error);
@@ -22,9 +23,7 @@ pub(super) fn status(error: SupervisorError) -> Status {
     }
     let details = match error.stream() {
         Some(stream) => ErrorDetails::with_bad_request_violation(stream, message.clone()),
-        None if matches!(error, SupervisorError::Overloaded) => {
-            ErrorDetails::with_retry_info(Some(RETRY_AFTER))
-        }
+        None if error.is_crowded() => ErrorDetails::with_retry_info(Some(RETRY_AFTER)),
         None => return Status::new(code, message),
     };
     Status::with_error_details(code, message, details)

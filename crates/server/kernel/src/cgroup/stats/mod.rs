@@ -17,42 +17,60 @@ use super::{
 /// Everything about one container. What its kernel or its cgroup does not tell is zero or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupStats {
+    /// Processor time.
     pub cpu: CpuStats,
+    /// Memory.
     pub memory: MemoryStats,
+    /// Block devices.
     pub blkio: BlkioStats,
     /// By page size: "2MB", "1GB".
     pub hugetlb: HashMap<String, HugetlbStats>,
+    /// Tasks: processes and their threads.
     pub pids: PidsStats,
 }
 
 /// Times in nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuStats {
+    /// Of all processors.
     pub total_usage: u64,
+    /// By processor.
     pub percpu_usage: Vec<u64>,
+    /// In system calls.
     pub usage_in_kernelmode: u64,
+    /// Outside of system calls.
     pub usage_in_usermode: u64,
+    /// Enforcement periods of the quota that have passed.
     pub periods: u64,
+    /// Those in which the quota was used up.
     pub throttled_periods: u64,
+    /// How long tasks waited for their quota.
     pub throttled_time: u64,
 }
 
 /// Bytes, and counts of failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemoryData {
+    /// Now.
     pub usage: u64,
+    /// The most so far.
     pub max_usage: u64,
+    /// How often the limit was hit.
     pub failcnt: u64,
+    /// The limit; the largest number there is for none.
     pub limit: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Memory of a container.
 pub struct MemoryStats {
     /// Page cache, in bytes.
     pub cache: u64,
+    /// Memory.
     pub usage: MemoryData,
     /// Memory and swap together.
     pub swap_usage: MemoryData,
+    /// Of the kernel, on the container's behalf.
     pub kernel_usage: MemoryData,
     /// memory.stat.
     pub stats: HashMap<String, u64>,
@@ -61,10 +79,13 @@ pub struct MemoryStats {
 /// A value of one block device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlkioEntry {
+    /// Of the device's number.
     pub major: u64,
+    /// Of the device's number.
     pub minor: u64,
     /// "Read", "Write", "Sync", "Async", "Discard" or "Total"; empty where there is one value.
     pub op: String,
+    /// In the unit of the list that it is in.
     pub value: u64,
 }
 
@@ -73,31 +94,41 @@ pub struct BlkioEntry {
 pub struct BlkioStats {
     /// Bytes.
     pub service_bytes: Vec<BlkioEntry>,
+    /// Operations.
     pub serviced: Vec<BlkioEntry>,
+    /// Operations that wait.
     pub queued: Vec<BlkioEntry>,
     /// Nanoseconds.
     pub service_time: Vec<BlkioEntry>,
     /// Nanoseconds.
     pub wait_time: Vec<BlkioEntry>,
+    /// Operations.
     pub merged: Vec<BlkioEntry>,
     /// Milliseconds.
     pub time: Vec<BlkioEntry>,
+    /// Of 512 bytes.
     pub sectors: Vec<BlkioEntry>,
 }
 
 /// Bytes, and a count of failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HugetlbStats {
+    /// Now.
     pub usage: u64,
+    /// The most so far.
     pub max_usage: u64,
+    /// How often the limit was hit.
     pub failcnt: u64,
+    /// The limit.
     pub limit: u64,
 }
 
 /// Tasks; a limit of zero is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PidsStats {
+    /// Now.
     pub current: u64,
+    /// The limit.
     pub limit: u64,
 }
 
@@ -105,7 +136,7 @@ impl Cgroup {
     /// What the container uses now.
     pub fn stats(&self) -> Result<CgroupStats, CgroupError> {
         self.member_dir().ok_or(CgroupError::Removed)?;
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         let mut stats = CgroupStats::default();
         match self.controller("cpu") {
             Some(Dir::V1(dir)) => v1::throttling(&mut reader, dir, &mut stats.cpu)?,
@@ -152,7 +183,7 @@ const TICK_NANOSECONDS: u64 = 1_000_000_000 / 100;
 /// softirq, idle included) of `cpu` in /proc/stat.
 pub fn system_usage() -> Result<u64, CgroupError> {
     let path = Path::new("/proc/stat");
-    let mut reader = Reader::new();
+    let mut reader = Reader::default();
     let text = reader.read(path)?;
     system_ticks(text)
         .map(|ticks| ticks * TICK_NANOSECONDS)
