@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs Gantry: deploy/install.sh [BINARIES], from target/release by default.
-# PREFIX is /usr/local by default, DESTDIR is put before every path (for packaging).
+# PREFIX is /usr/local by default; DESTDIR is prepended to every path (for packaging).
 set -eu
 
 here=$(dirname "$(realpath "$0")")
@@ -13,7 +13,7 @@ install -D -m 644 -t "$prefix/lib/systemd/system" "$here/gantryd.service" "$here
 install -D -m 644 "$here/tmpfiles.conf" "$prefix/lib/tmpfiles.d/gantry.conf"
 install -D -m 644 -t "$prefix/share/doc/gantry" "$here/gantryd.toml" "$here/docker-gantry.conf"
 
-# A configuration that is there already is the administrator's.
+# Keep an existing configuration.
 [ -e "$root/etc/gantry/gantryd.toml" ] ||
   install -D -m 644 -t "$root/etc/gantry" "$here/gantryd.toml"
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs into an empty root and has systemd read the result: deploy/verify.sh [BINARIES]
+# Installs into an empty root and checks the units with systemd: deploy/verify.sh [BINARIES]
 set -eu
 
 here=$(dirname "$(realpath "$0")")
@@ -8,7 +8,7 @@ trap 'rm -rf "$root"' EXIT
 
 DESTDIR=$root "$here/install.sh" "$@"
 
-# What the units stand on: the machine's own targets, and a docker.service for the drop-in.
+# Dependencies of the units: the machine's own targets, and a docker.service for the drop-in.
 mkdir -p "$root/usr/lib/systemd" "$root/etc/systemd/system/docker.service.d" "$root/usr/bin"
 cp -r /usr/lib/systemd/system "$root/usr/lib/systemd/"
 cp "$here/docker-gantry.conf" "$root/etc/systemd/system/docker.service.d/gantry.conf"
@@ -16,12 +16,12 @@ printf '[Service]\nExecStart=/usr/bin/dockerd -H fd://\n' >"$root/etc/systemd/sy
 install -m 755 /bin/true "$root/usr/bin/kill"
 install -m 755 /bin/true "$root/usr/bin/dockerd"
 
-# An unknown key is only a warning to systemd-analyze; to us it is an error.
-# DelegateSubgroup= is of systemd 254, and older ones pass it over.
+# systemd-analyze only warns about an unknown key; here that is an error.
+# DelegateSubgroup= exists since systemd 254; older versions ignore it.
 complaints=$(systemd-analyze verify --root="$root" gantryd.socket gantryd.service docker.service 2>&1 |
   grep -v "Unknown key.* 'DelegateSubgroup'" || :)
-# docs/unit.md has the score, and a word on each line that is missed: as systemd 252 rates it, since later
-# ones ask for more.
+# docs/unit.md has the score of systemd 252 and names each recommended line; later versions recommend
+# more lines.
 rated() { systemd-analyze security --offline=true --no-pager "$@" "$here/gantryd.service" 2>/dev/null; }
 if systemd-analyze --version | grep -q '^systemd 252 '; then
   score=$(rated | sed -n 's/.*Overall exposure level[^:]*: \([0-9.]*\).*/\1/p')
