@@ -330,7 +330,7 @@ impl Setup {
             self.runtime_path.clone(),
             "--log-level".to_owned(),
             // Of Gantry's own; its libraries would log every frame.
-            if programs::is_incumbent() { "debug" } else { "info,gantryd=debug" }.to_owned(),
+            if programs::is_incumbent() { "debug" } else { "info,gantry=debug" }.to_owned(),
         ];
         for argument in self.runtime.arguments(&work.join(self.runtime.name())) {
             arguments.extend(["--runtime-args".to_owned(), argument]);

@@ -10,10 +10,10 @@
 //!
 //! `VERSION` is raised when a record is added, so that a peer can tell what the other understands.
 //!
-//! A shim's working directory is the process's directory in the state directory. In it the shim
-//! listens on [`SOCKET_FILE`] for a restarted server and writes the two files that outlive it,
-//! [`STARTED_FILE`] and [`EXIT_FILE`], both by rename. Whoever connects is told at once how far the
-//! process has come: nothing, `Launched`, or `Launched` and then `Exited`.
+//! A shim's working directory is the process's directory in the state directory. In it the shim listens on
+//! [`SOCKET_FILE`] for a restarted server and writes the two files that outlive it, [`STARTED_FILE`] and
+//! [`EXIT_FILE`], both by rename. A server that connects gets the records so far: none, `Launched`, or
+//! `Launched` and then `Exited`.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Keeps output that nobody has read yet readable after the process's exit.
 //!
-//! Nothing of the kernel's tells that somebody opens a pipe for reading but inotify, of which a user
-//! has 128 instances by default, fewer than containers can end at once. So the shim looks from time to
-//! time, for as long as it lingers: a reader finds the output at once, and its end a moment later.
+//! Only inotify reports that somebody opens a pipe for reading, and a user has 128 instances by default,
+//! fewer than containers can end at once. So a lingering shim polls: a reader finds the output at once, and
+//! end of file a moment later.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};

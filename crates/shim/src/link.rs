@@ -54,8 +54,8 @@ impl Link {
         Ok(())
     }
 
-    /// Takes the next server in line. Where that fails, for want of descriptors, say, the line waits
-    /// for a while: it would be reported again and again otherwise.
+    /// Accepts the next server. After an error (no free descriptor, say) stops listening for a while, since
+    /// epoll would report it endlessly.
     pub(crate) fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let listener = self.listener.as_ref()?;
         let peer = match accept_with(listener, SocketFlags::CLOEXEC) {
@@ -103,8 +103,8 @@ impl Link {
         records
     }
 
-    /// Tells every server. One that cannot be told is hung up on, so that it looks for itself instead
-    /// of waiting for the word.
+    /// Sends to every server. If a send fails, closes that connection, so that the server looks at the files
+    /// instead.
     pub(crate) fn send(&mut self, record: &FromShim, fd: Option<BorrowedFd<'_>>) {
         self.peers.retain(|peer| send(peer.as_fd(), record, fd).is_ok());
     }

@@ -174,8 +174,7 @@ impl Shim {
         }
     }
 
-    /// The caller of a server that is gone is gone with it: nobody waits for a process that has
-    /// not come to be yet.
+    /// The server and its caller are gone: nobody waits for an unfinished launch.
     fn abandoned(&mut self) {
         if let Phase::Launching(..) = self.phase {
             self.children_ended();
@@ -358,7 +357,7 @@ impl Shim {
         }
     }
 
-    /// On disk first: an exit that was told to nobody is found there.
+    /// Writes exit.json first, for a server that comes later.
     fn report_exit(&mut self) {
         let Phase::Draining(exit) = self.phase else { return };
         self.exit.write(exit);

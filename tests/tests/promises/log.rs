@@ -145,7 +145,7 @@ async fn nobody_else_writes_lines() {
     create.create().await.unwrap_err();
     eventually("it is logged", || server.log().contains("forged")).await;
     let log = server.log();
-    let own = |line: &str| line.contains(" gantryd::") && !line.contains('\u{1b}');
+    let own = |line: &str| line.contains(" gantry") && !line.contains('\u{1b}');
     assert!(log.lines().all(own), "{log}");
     server.finish().await;
 }

@@ -117,7 +117,7 @@ async fn what_can_change_changes_at_sighup() {
 /// The server, without the level that the harness asks for.
 fn without_level(directory: &Path) -> std::path::PathBuf {
     let script = "for argument; do shift; case $argument in\n\
-         --log-level|info,gantryd=debug) ;; *) set -- \"$@\" \"$argument\";; esac; done\n\
+         --log-level|info,gantry=debug) ;; *) set -- \"$@\" \"$argument\";; esac; done\n\
          exec \"$gantryd\" \"$@\"";
     programs::wrapped_server(directory, script)
 }

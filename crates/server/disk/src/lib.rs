@@ -67,8 +67,8 @@ impl Disks {
         })))
     }
 
-    /// Does something with a path, `what`, where nobody else waits. What is done after the deadline
-    /// all the same is done for nobody.
+    /// Runs work on a path, named `what`, on threads that block nobody else. A result after the deadline is
+    /// dropped.
     pub async fn run<T, W>(&self, what: &'static str, path: &Path, work: W) -> Result<T, DiskError>
     where
         T: Send + 'static,

@@ -8,9 +8,8 @@ use crate::{ContainerKey, ExitStatus, ProcessId};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
-/// Tells one life of an id from the next: chosen when the container is created, never used twice
-/// in a state directory. Not on the wire; it lets a restarted server know whether an event of
-/// *this* process was journalled before.
+/// Generation number: distinguishes successive uses of an id, unique in a state directory. Not on the wire; a
+/// restarted server uses it to find whether an event of *this* process was journalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Life(pub u64);
 

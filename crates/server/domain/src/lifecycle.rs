@@ -68,12 +68,12 @@ impl Lifecycle {
         self.phase
     }
 
-    /// Whether anyone was told of the container. If not, it is known to nobody.
+    /// Whether the container's start was published. Until then nobody sees it.
     pub fn is_reported(&self) -> bool {
         self.reported
     }
 
-    /// Whether anyone was told of the process. One whose caller has gone is killed without a word.
+    /// Whether its start was published. A process without a caller is killed without an event.
     pub fn is_process_reported(&self, process: &ProcessId) -> bool {
         match self.execs.get(process) {
             Some(exec) => exec.started,

@@ -1,4 +1,4 @@
-//! How far a subscription has read, and what of that its subscriber has had for sure.
+//! How far a subscription has read, and what its subscriber has surely received.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -16,17 +16,17 @@ const GROUP: usize = 256;
 pub(crate) struct Cursor {
     /// Place of the next event.
     pub(crate) next: u64,
-    /// From this place on it reads everything, before that exits that nobody else has had.
+    /// Before this place it reads only exits that nobody else has received.
     pub(crate) dense: u64,
     /// Where the log ended when it began.
     pub(crate) stored_end: u64,
     /// The container that its subscriber asks for.
     pub(crate) only: Option<ContainerId>,
-    /// What it should have read was let go of.
+    /// Events it had to read were dropped.
     pub(crate) missed: bool,
-    /// It was told so, and has read nothing since.
+    /// It got `Lagged` and read nothing since.
     pub(crate) lagged: bool,
-    /// Its subscriber has had the stored events before this place, and this is noted.
+    /// Stored events before this place are recorded as received.
     stored_told: u64,
     /// The same of live ones.
     live_told: u64,
@@ -70,9 +70,9 @@ impl Cursor {
         }
     }
 
-    /// The places of what its subscriber has had, and that was not noted yet. To be asked when it
-    /// comes for more: it has taken what it was handed. Live events it has had then; of a replay,
-    /// which can be handed out much faster than it is read, those that cannot be on their way.
+    /// Places of received events that are not recorded yet. To be called when the subscriber asks for more:
+    /// live events handed out before are received then. A replay can be handed out much faster than it is
+    /// read; its events count once they can no longer be in flight.
     pub(crate) fn take_told(&mut self) -> [Range<u64>; 2] {
         let stored = self.stored_told;
         while let Some((end, group)) = self.in_flight.front().copied()

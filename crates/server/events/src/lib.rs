@@ -48,9 +48,9 @@ const REMEMBERED: usize = 1000;
 /// subscriber has not read is kept in memory too, up to 65,536 events more: one further behind gets
 /// [`Lagged`].
 ///
-/// A subscriber has had a live event when it comes for more, a stored one when it has read all stored
-/// ones and leaves, or thousands after. One that breaks off in the middle of a replay has had none of
-/// what it was handed last, and whoever asks again gets that again.
+/// A live event counts as received when its subscriber asks for more; a stored one when the subscriber has
+/// read all stored ones and leaves, or thousands more. If a replay breaks off, the events handed out last do
+/// not count as received and are replayed again.
 #[derive(Clone)]
 pub struct EventLog(Arc<Shared>);
 
@@ -95,8 +95,8 @@ pub struct NewEvent<'a> {
 pub struct Appended {
     /// As it is in the journal.
     pub event: Arc<Event>,
-    /// Whether a restarted server will know of it. If not, the disk is full, say, and it is
-    /// written before the next event for which there is room, or by [`EventLog::flush`].
+    /// Whether it is in the journal. If not (full disk, say), it is written before the next event for which
+    /// there is room, or by [`EventLog::flush`].
     pub durable: bool,
 }
 
@@ -127,8 +127,8 @@ impl EventLog {
         self.append_within(NewEvent { container, life, kind }, |show| show())
     }
 
-    /// As [`Self::append`], for one who has more to change when the event is shown. What it is given
-    /// shows the event, which is in the journal by then: no disk is waited for any more.
+    /// As [`Self::append`]; `change` gets a function that publishes the event, which is journalled by then,
+    /// so that `change` waits for no disk.
     pub fn append_within(
         &self,
         NewEvent { container, life, kind }: NewEvent<'_>,
@@ -158,8 +158,7 @@ impl EventLog {
         self.0.writer().journal.flush()
     }
 
-    /// Whether there was such an event in this life of the container, among those remembered.
-    /// `what` is asked under a lock of the log.
+    /// Whether a remembered event of this generation satisfies `what`, which runs under a lock of the log.
     pub fn recorded(
         &self,
         container: &ContainerKey,

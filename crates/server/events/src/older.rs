@@ -57,8 +57,8 @@ impl Older {
         self.exits.range_mut(first..).for_each(Slot::untell);
     }
 
-    /// Takes out what somebody has had and no reader waits for, which are those before a place; the
-    /// time of the last one. Rarely, as all are looked at.
+    /// Removes received exits before `before`, which no reader still needs; returns the time of the last one.
+    /// Acts rarely, as it scans all.
     pub(crate) fn prune(&mut self, before: u64) -> Option<Timestamp> {
         if self.told <= self.most_told.max(TOLD) {
             return None;

@@ -77,12 +77,12 @@ struct Record<'a> {
     gone: Option<u64>,
 }
 
-/// How things stand with other events, told on the line of one where that is news.
+/// State of earlier events, written on the line of a later one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Exits that subscribers have had.
     pub(crate) had: Option<Had>,
-    /// An event as late as this was let go of, and no later one.
+    /// The time of the latest dropped event.
     pub(crate) gone: Option<Timestamp>,
 }
 
@@ -229,7 +229,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Marks of a time to come are none.
+    /// Ignores marks from the future.
     fn marks(&self) -> Marks {
         Marks {
             had: self.had.filter(|had| had.0 < had.1 && had.1 <= self.at),

@@ -37,9 +37,9 @@ pub(crate) struct Ring {
     backlog: usize,
     cursors: HashMap<SubscriptionId, Cursor>,
     subscribed: SubscriptionId,
-    /// Who has had what of the events before this place is noted already, as far as it is.
+    /// Receipts of events before this place are recorded already.
     noted: u64,
-    /// No exit from there up to this place is one that nobody has had.
+    /// From `noted` to here, every exit has been received.
     untold_from: u64,
     /// The latest place of which somebody had the event.
     told: u64,
@@ -118,15 +118,14 @@ impl Ring {
         lasting
     }
 
-    /// What is told by [`Self::lasting`] need not be told by [`Self::had`].
+    /// [`Self::lasting`] was written: [`Self::had`] need not repeat it.
     pub(crate) fn is_noted(&mut self) {
         self.noted = self.end();
         self.untold_from = self.noted;
     }
 
-    /// What is to be noted with the next event: since when there is no exit that nobody has had. Those
-    /// that nobody may ever have, since it is not known whether a replay of them arrived, are passed
-    /// over.
+    /// What to record with the next event: the range of time without an unreceived exit. Skips exits that may
+    /// never count as received, because it is unknown whether their replay arrived.
     pub(crate) fn had(&mut self) -> Option<Had> {
         let recent = self.slots.range(self.index(self.untold_from)..);
         let later = self.older.from(self.untold_from).chain(recent);
@@ -179,8 +178,7 @@ impl Ring {
         Some(latest.max(self.dropped)).filter(|latest| *latest > after)
     }
 
-    /// Ends a subscription. What it was too late for, and no longer asks for here, its subscriber
-    /// can still ask for.
+    /// Ends a subscription. Its subscriber can ask again for exits that it missed by lagging.
     pub(crate) fn unsubscribe(&mut self, id: SubscriptionId) {
         if let Some(cursor) = self.cursors.remove(&id).filter(|cursor| cursor.lagged) {
             self.older.untell(cursor.next);
@@ -266,8 +264,7 @@ impl Ring {
         self.first + index as u64
     }
 
-    /// Lets go of events that are neither among the last ones nor still to be read by anybody, nor
-    /// exits that nobody has had.
+    /// Drops events that are not among the newest, not still to be read, and not unreceived exits.
     fn trim(&mut self) {
         let read = self.cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
         let surplus = self.slots.len().saturating_sub(self.kept);
@@ -305,7 +302,7 @@ impl Ring {
         }
     }
 
-    /// Without a subscriber there is no end to exits, but there is to memory.
+    /// Bounds the unreceived exits, which grow without a subscriber.
     fn limit_older(&mut self) {
         while let Some(slot) = self.older.pop_above(self.backlog) {
             self.dropped = self.dropped.max(slot.event.at);

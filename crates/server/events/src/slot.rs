@@ -13,7 +13,7 @@ const UNTOLD: SubscriptionId = SubscriptionId::MAX;
 pub(crate) struct Slot {
     pub(crate) place: u64,
     pub(crate) event: Arc<Event>,
-    /// The latest subscription there was when some subscriber had had the event.
+    /// The latest subscription at the time of the first receipt.
     told: SubscriptionId,
 }
 

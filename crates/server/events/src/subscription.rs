@@ -16,8 +16,8 @@ pub struct Subscription {
     pub(crate) missing: Option<Timestamp>,
 }
 
-/// The subscriber did not read for so long that events were let go of. It gets this once, where
-/// the missing events would have been, and can then read on.
+/// The subscriber was so slow that events were dropped. It gets this error once in place of the missing
+/// events, and can then read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 #[error("too far behind: events were missed, the next is the first after {} ns", resume_after.0)]

@@ -72,7 +72,7 @@ pub(crate) struct Config {
     pub(crate) memory: OwnLimits,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    /// What was given and is not known; only in place of a service of old.
+    /// Unknown flags, tolerated only under a name of containerd's.
     pub(crate) ignored: Vec<String>,
 }
 
@@ -271,7 +271,7 @@ impl Given {
         }
     }
 
-    /// Under one of the names of old, the shim's is as it was then.
+    /// Invoked as containerd, shims get containerd's shim name.
     fn config(self, drop_in: Option<&str>) -> Result<Config, ConfigError> {
         let listen = socket(self.listen.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
         let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
@@ -337,7 +337,7 @@ fn socket(listen: &Path) -> Result<&Path, ConfigError> {
     Ok(Path::new(OsStr::from_bytes(path)))
 }
 
-/// A runtime's path would be another's in the directory of a shim, and of a container later.
+/// Makes the path absolute: shims run in other directories.
 fn located(runtime: String) -> Result<String, ConfigError> {
     if !runtime.contains('/') {
         return Ok(runtime);
@@ -356,7 +356,7 @@ fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
     std::path::absolute(path).map_err(|error| value(key, format!("{path:?}: {error}")))
 }
 
-/// Also when it was started through a link of another name, as a service of old is replaced.
+/// Beside the real executable, even if started through a link named containerd.
 fn beside_this_program() -> Result<PathBuf, ConfigError> {
     let program = std::env::current_exe().map_err(|source| ConfigError::Environment {
         what: "where this program is, to find the shim",

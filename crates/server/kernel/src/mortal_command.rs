@@ -71,8 +71,8 @@ impl MortalCommand {
         Ok(())
     }
 
-    /// It counts as the server's death when the calling thread ends, see PR_SET_PDEATHSIG in
-    /// prctl(2): to be called on threads that last, as tokio's workers do.
+    /// PR_SET_PDEATHSIG fires when the forking *thread* exits, see prctl(2): call this on tokio's workers,
+    /// never from spawn_blocking.
     pub fn spawn(&self) -> io::Result<u32> {
         let (argv, env) = (pointers(&self.argv), pointers(&self.env));
         let server = getpid();

@@ -41,7 +41,7 @@ impl Trouble {
     }
 }
 
-/// Makes "it is not there" a value, and leaves every other error one.
+/// Turns "not there" into `None`; other errors stay errors.
 pub fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),

@@ -28,12 +28,12 @@ use crate::{
     state_dir::ContainerRecord,
 };
 
-/// What a container's task is told.
+/// Messages to a container's actor.
 pub(crate) enum Message {
     Request(Request),
-    /// What became of a container of an earlier server is known now.
+    /// The look at an earlier server's container is done.
     TakenUp(Box<TakenUp>),
-    /// What became of it should be known by now.
+    /// That look takes longer than it should.
     Delayed,
     /// The first process was started, or was not.
     Created {
@@ -60,9 +60,9 @@ pub(crate) enum Message {
         result: Result<(), SupervisorError>,
         reply: Reply<()>,
     },
-    /// Nothing lives in the container any more; who else is in its cgroup, as far as that is known.
+    /// No process of the container is left; who else is in its cgroup, if known.
     Cleared(Option<Users>),
-    /// Neither the runtime nor the kernel knows of the container any more; or what is left of it.
+    /// Runtime and kernel have nothing of the container, or this is left.
     Removed(Result<(), Remaining>),
 }
 
@@ -92,7 +92,7 @@ impl Operation {
     }
 }
 
-/// A process that was reported as started and not yet as ended.
+/// A process between its start event and its exit event.
 pub(crate) struct Member {
     pub(crate) spec: Arc<ProcessSpec>,
     pub(crate) pid: u32,
@@ -123,7 +123,7 @@ pub(crate) struct Actor {
     pub(crate) oom: Option<OomTask>,
     /// Tells launches of further processes that the first one has ended.
     pub(crate) init_ended: watch::Sender<bool>,
-    /// As long as it is not known what became of it while no server was there.
+    /// Set until the actor has reattached to the container.
     pub(crate) taking_up: Option<TakingUp>,
     pub(crate) operation: Option<Operation>,
     pub(crate) cleared: bool,
@@ -228,7 +228,7 @@ impl Actor {
         self.publish_within(event, |show| show())
     }
 
-    /// The same with more to change at the moment when the event is published.
+    /// As `publish`; `change` publishes the event with changes of its own.
     pub(crate) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
         let Identity { key, life, .. } = &self.identity;
         let new = NewEvent { container: key, life: *life, kind: event };
@@ -255,7 +255,7 @@ impl Actor {
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.record = Some(record);
         if reply.is_closed() {
-            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            // The caller cancelled before the start was journalled: kill it, no event.
             self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
         } else {
             let event = self.lifecycle.started();
@@ -277,7 +277,7 @@ impl Actor {
         }
     }
 
-    /// Takes a living process in, and waits for its end.
+    /// Adds a running process and waits for its exit.
     pub(crate) fn watch(&mut self, spec: Arc<ProcessSpec>, process: RunningProcess) {
         let member = Member {
             spec: Arc::clone(&spec),
@@ -352,7 +352,7 @@ impl Actor {
         };
         let pid = process.pid;
         if reply.is_closed() {
-            // Nobody knows of it, and nobody shall: it is killed and goes without a word.
+            // The caller cancelled before the start was journalled: kill it, no event.
             self.freezer(&spec.id).kill(pid, &process.pidfd);
         } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
             reach(Point::ServerExecToBeJournalled);
@@ -365,7 +365,7 @@ impl Actor {
         let _ = reply.send(Ok(pid));
     }
 
-    /// A runtime stumbles over a container that ends meanwhile; that is what the caller is told.
+    /// If the container ended during a runtime call, that is the error for the caller.
     fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.members.get(&ProcessId::init());
         match error {

@@ -1,8 +1,8 @@
 //! Calls of runtimes for containers that are there: few are at work at once.
 //!
-//! Five hundred containers that end together would start as many runtimes, and everybody else's calls
-//! would wait behind them. A single one finds a turn free. Launches have turns of their own, so that
-//! an end waits for no start, nor a start for an end.
+//! Without a bound, five hundred containers that end together would start as many runtimes and delay all
+//! other calls. A single end finds a free turn. Launches have turns of their own, so that ends and starts do
+//! not wait for each other.
 
 use gantry_domain::ContainerId;
 use gantry_runtime::{OciError, OciRuntime, RuntimeState};

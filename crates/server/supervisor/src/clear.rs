@@ -1,4 +1,4 @@
-//! The end of a container: what is left in it is killed, and nothing of it stays.
+//! Teardown of a container: kills what is left and removes the rest.
 
 use std::{path::Path, sync::Arc};
 
@@ -11,13 +11,13 @@ use crate::{
     Services, actor::Message, create::Identity, forget::Claim, oom::OomTask, remains::Remaining,
 };
 
-/// A runtime that is killed in the middle, by somebody or at its deadline, leaves its own state
-/// behind; `delete --force` can be repeated.
+/// A runtime killed during `delete`, by somebody or at its deadline, leaves its state; `delete --force` can
+/// be repeated.
 const DELETE_ATTEMPTS: u32 = 3;
 
 impl Services {
-    /// Kills what is left in a container whose first process has ended. What cannot be killed now is
-    /// once the container is to be removed.
+    /// Kills what is left after init's exit. What cannot be killed now is killed when the container is
+    /// removed.
     async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) -> Option<Users> {
         let killed = self.kill_left(identity, cgroup).await;
         let warn = |error: &CgroupError| {
@@ -43,8 +43,8 @@ impl Services {
         }
     }
 
-    /// Removes the container from the runtime, and its cgroup, unless the id is another's there. An
-    /// error tells what is left of it.
+    /// Deletes the container in the runtime, unless the id is another's there, and its cgroup. The error says
+    /// what is left.
     pub(crate) async fn delete(
         &self,
         identity: &Identity,
@@ -137,7 +137,7 @@ impl Services {
     }
 }
 
-/// Who is in the cgroup of a container that has ended, and whose own processes have been killed.
+/// Who is still in the cgroup after the container's own processes were killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Users {
     /// Nobody, or there is no cgroup.
@@ -146,8 +146,8 @@ pub(crate) enum Users {
     Others,
 }
 
-/// What the end of a container's first process sets off, step by step: [`Message::Cleared`], then,
-/// once every further process was reported, [`remove`].
+/// First step of teardown after init's exit, up to [`Message::Cleared`]; [`remove`] follows once every exec's
+/// exit is reported.
 pub(crate) async fn clear(
     services: Arc<Services>,
     identity: Identity,

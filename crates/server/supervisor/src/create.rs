@@ -89,8 +89,8 @@ impl Supervisor {
     }
 }
 
-/// Makes the container, unless its caller goes away meanwhile. What an earlier server or a killed
-/// runtime left of this very container is removed first, if it turns out to be in the way.
+/// Makes the container, unless its caller disconnects. Leftovers of the same container, from an earlier
+/// server or a killed runtime, are removed first if they are in the way.
 pub(crate) async fn bring_up(
     services: &Arc<Services>,
     identity: &Identity,
@@ -227,8 +227,8 @@ fn is_taken(error: &SupervisorError) -> bool {
     matches!(error, SupervisorError::Oci(error) if error.is_taken())
 }
 
-/// Leaves nothing of a container that did not come to be, nor of an earlier life that was in its way.
-/// Another's container, of which the runtime was told without this server, is left alone.
+/// Removes everything of a container that failed to start, and of an earlier generation in its way. A
+/// container that was made without this server is left alone.
 async fn undo(
     services: &Arc<Services>,
     identity: &Identity,

@@ -1,5 +1,4 @@
-//! Which further processes of a container have ended, so that one that was is told from one that
-//! never was.
+//! Remembers ended execs, to tell them from ids that never existed.
 
 use std::{
     collections::VecDeque,

@@ -45,7 +45,7 @@ impl Actor {
         self.remove_if_done(None);
     }
 
-    /// A shim whose word is on disk need not wait for the journal.
+    /// Lets a shim exit early if its exit.json is on disk.
     fn dismiss_early(&self, process: &ProcessId) {
         let dir = self.identity.dir.process(process);
         // One that cannot be read waits for the journal.
@@ -85,8 +85,8 @@ impl Actor {
         self.remove_if_done(users);
     }
 
-    /// Removes the container once everything before its last event was reported. `users` of its cgroup
-    /// are those of this moment: where there is something to wait for, they are looked for again.
+    /// Removes the container once every exec's exit is reported. `users` of its cgroup are current only if
+    /// nothing is waited for; otherwise they are looked up again.
     pub(crate) fn remove_if_done(&mut self, users: Option<Users>) {
         if !self.cleared || self.removing || !self.lifecycle.may_be_removed() {
             return;
@@ -98,7 +98,7 @@ impl Actor {
         self.work(clear::remove(services, identity, cgroup, users));
     }
 
-    /// Frees the id, and reports the exit. What the disk says goes last, and not before all else has.
+    /// Frees the id and reports the exit, then removes the state directory, last of all.
     pub(crate) fn removed(&mut self, result: Result<(), Remaining>) {
         let key = &self.identity.key;
         let result = result.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });

@@ -17,7 +17,7 @@ pub enum SupervisorError {
     ContainerNotFound(ContainerId),
     #[error("container {0} exists already")]
     ContainerTaken(ContainerId),
-    /// Its runtime has one of this id that is another's, or may be.
+    /// The runtime's container of this id is, or may be, another's.
     #[error(transparent)]
     NotOurs(#[from] NotOurs),
     /// Somebody has deleted it in its runtime, and made another one.

@@ -17,8 +17,8 @@ use crate::{
     turns::Lane,
 };
 
-/// How long a launch may go on once the container's first process has ended: that of a process which
-/// has just come to be, and ended the container, is told.
+/// How long a launch may continue after init's exit, so that an exec that has just started, and ended the
+/// container, is reported.
 const LAST_CHANCE: Duration = Duration::from_millis(200);
 
 /// What the runtime reads of the process, in the process's directory.
@@ -94,8 +94,8 @@ async fn start(
     services.launch((shim, dir, spec), call, (turn, given_up)).await
 }
 
-/// Until there is no container any more to start a process in. Its end waits for what is being started
-/// in it, and a runtime that hangs must not hold that back.
+/// Resolves when the container's end makes the launch pointless. Teardown waits for launches, and a hanging
+/// runtime must not delay it.
 async fn become_hopeless(mut ended: watch::Receiver<bool>) {
     // An error means that the container's task is gone.
     let _ = ended.wait_for(|ended| *ended).await;

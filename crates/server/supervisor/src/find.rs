@@ -14,8 +14,7 @@ use crate::{
     state_dir::{ProcessDir, StateError},
 };
 
-/// How long a shim may take to say how far its process has come. Later it still can; until then
-/// the kernel is asked.
+/// How long to wait for a shim's report before the kernel is asked. A later report still counts.
 pub(crate) const SHIM_ANSWER: Duration = Duration::from_secs(2);
 
 /// How a process of an earlier server is found.
@@ -57,8 +56,7 @@ enum Said {
     Bye,
 }
 
-/// Looks until it is known. A process that cannot be looked for, for want of descriptors, say, is not
-/// gone.
+/// Retries until it is known. A process that cannot be examined (no descriptor left, say) is not gone.
 pub(crate) async fn find(dir: &ProcessDir) -> Found {
     let what = format!("tell what became of the process of {}", dir.path().display());
     until_answered(what, || look(dir)).await
@@ -94,8 +92,7 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
     }
 }
 
-/// Connects to the shim; `None` if there is none any more, or it hangs and so many earlier servers
-/// wait in its line that there is no room.
+/// Connects to the shim; `None` if it is gone, or if it hangs and the backlog of its socket is full.
 async fn connect(dir: &ProcessDir) -> io::Result<Option<ShimLink>> {
     let connecting = async {
         let mut backoff = Backoff::default();
@@ -124,7 +121,7 @@ async fn ask(link: ShimLink) -> io::Result<Said> {
     }
 }
 
-/// The process, if its pid still means it.
+/// A pidfd, unless the pid was recycled.
 fn open(identity: &ProcessIdentity) -> io::Result<Option<PidFd>> {
     let Some(pidfd) = if_there(PidFd::open(identity.pid))? else { return Ok(None) };
     let same = pidfd.inode()? == identity.pidfd_inode

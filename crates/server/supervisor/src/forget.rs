@@ -1,9 +1,7 @@
-//! What a runtime may be asked to forget: what this server made, and what is left over of a container
-//! in which nothing lives any more.
+//! What a runtime may be asked to delete: this server's containers, and leftovers without living processes.
 //!
-//! A runtime deletes by id, and kills what lives. The id may be another's by now, or ever since:
-//! of somebody who called the runtime by hand, or of a server with a state directory of its own. A
-//! container is not this server's until that is proven.
+//! `delete` goes by id and kills what runs. In the runtime, the id may belong to somebody else: a person who
+//! called the runtime by hand, or another server. A container is not this server's until that is proven.
 
 use std::{
     io,
@@ -20,8 +18,8 @@ use tokio::time::sleep;
 
 use crate::{Services, SupervisorError, create::Identity};
 
-/// How long a runtime that calls an id taken, and yet does not know it, is asked again: somebody may
-/// be making that container just now. What a killed runtime left stays like that.
+/// Pauses before asking again a runtime that calls an id taken and yet unknown: another create may be in
+/// progress. Leftovers of a killed runtime stay in that state.
 const ASK_AGAIN: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -55,12 +53,12 @@ pub(crate) enum Claim<'a> {
     },
 }
 
-/// How the runtime keeps this server's container, once that was seen while the first process lived.
+/// The runtime's directory of this container, once seen while init was alive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen(Arc<OnceLock<Option<Keeping>>>);
 
 impl Identity {
-    /// Takes a look while the first process lives: what the runtime knows by the id is this container.
+    /// To be called while init lives: the id is then this container's in the runtime.
     pub(crate) fn note_keeping(&self) {
         self.seen.0.get_or_init(|| self.runtime.keeping(&self.key.id));
     }
@@ -82,7 +80,7 @@ impl Identity {
         }
     }
 
-    /// The first process, as far as one came to be, and if it still lives. An error is no answer.
+    /// Init's pid, if it was started and still lives. An error says neither.
     fn init(&self) -> Result<Option<u32>, OciError> {
         let dir = self.dir.process(&ProcessId::init());
         let unknown = |source| OciError::System {

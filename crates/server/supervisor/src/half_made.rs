@@ -1,4 +1,4 @@
-//! What an earlier server left half made: nobody was told of it, so it is ended and removed.
+//! Removes what an earlier server left half made: its start was never published.
 
 use std::time::Duration;
 

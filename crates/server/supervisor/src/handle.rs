@@ -88,7 +88,7 @@ pub struct ContainerView {
     pub processes: Vec<(Arc<ProcessSpec>, u32)>,
     /// None before the runtime has made one.
     pub cgroup: Option<Arc<Cgroup>>,
-    /// It does not answer, or what became of it while no server was there is not known yet.
+    /// The actor does not answer, or has not reattached yet.
     pub is_stale: bool,
 }
 
@@ -97,7 +97,7 @@ pub struct ContainerView {
 pub struct ContainerHandle {
     pub(crate) key: ContainerKey,
     pub(crate) mailbox: mpsc::Sender<crate::actor::Message>,
-    /// Nobody was told of it, and it is being removed.
+    /// Its start is unpublished; it is removed.
     pub(crate) half_made: bool,
     pub(crate) last_known: LastKnown,
 }

@@ -1,4 +1,4 @@
-//! SIGKILL ends a process in any state, frozen or not, and by whoever it was frozen.
+//! Makes SIGKILL end a process even if frozen, whoever froze it.
 
 use std::sync::Arc;
 
@@ -26,8 +26,7 @@ pub(crate) struct Freezer {
 }
 
 impl Freezer {
-    /// Lets a process that was sent SIGKILL die. No event tells of this: nobody has resumed the
-    /// container.
+    /// Lets a frozen process die of SIGKILL, without a `resume` event: nobody resumed it.
     pub(crate) fn release(&self, pid: u32) -> Result<(), CgroupError> {
         let Some(cgroup) = &self.cgroup else { return Ok(()) };
         if self.init { cgroup.release_all() } else { cgroup.release(&self.hierarchies, pid) }
@@ -96,7 +95,7 @@ impl Actor {
         }
     }
 
-    /// A pause that came between SIGKILL and its effect has frozen what is to die.
+    /// Releases killed processes that a later pause has frozen.
     pub(crate) fn release_killed(&self) {
         let killed = |(id, member): (&ProcessId, &Member)| member.killed.then(|| self.release(id));
         for release in self.members.iter().filter_map(killed) {

@@ -41,7 +41,7 @@ pub(crate) struct RuntimeCall {
 pub(crate) struct LaunchTurn {
     /// Others wait until it is over.
     _turn: Turn,
-    /// When `start_timeout` is over, of which the wait for the turn was a part.
+    /// End of `start_timeout`, which includes the wait for the turn.
     deadline: Instant,
 }
 
@@ -67,8 +67,8 @@ impl Services {
         }
     }
 
-    /// Has a shim start a process. The runtime's command line is asked for, and its input written,
-    /// once its files are known. The second of `until` resolves when nobody wants it any more.
+    /// Starts a process through a shim. `call` makes the command line and writes its input once the files are
+    /// known. The second of `until` resolves when the launch is to be aborted.
     pub(crate) async fn launch(
         &self,
         (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
@@ -213,8 +213,8 @@ struct Launched {
     pidfd: gantry_kernel::PidFd,
 }
 
-/// Until the launch has failed or the shim is gone. A process that came to be all the same, just
-/// before the shim heard of it, is killed.
+/// Waits until the launch has failed or the shim is gone. Kills a process that started just before the shim
+/// got the abort.
 async fn failed(shim: &StartedShim) {
     while let Ok(Some(report)) = shim.link.receive().await {
         match report {

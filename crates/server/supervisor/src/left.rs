@@ -26,12 +26,11 @@ pub(crate) struct LeftExec {
     pub(crate) reported: bool,
 }
 
-/// Errors are those of the moment, as there may be no descriptor left: what is missing or damaged is
-/// an answer.
+/// Returned errors are transient (no free descriptor, say); a missing or damaged file is not an error.
 impl Services {
-    /// Reads what is left of a container and its first process; `None` if the server ended before
-    /// there was a process. A damaged file is put away, and said so, and its content is as if empty:
-    /// what runs goes on, and its exit is told.
+    /// Reads the records of a container and its init; `None` if the server died before there was a process. A
+    /// corrupt file is moved to quarantine/, logged and replaced by a default record; the container keeps
+    /// running.
     pub(crate) fn read_container(
         &self,
         key: &ContainerKey,
@@ -85,8 +84,8 @@ impl Services {
         Ok(Some(LeftExec { life: record.life, spec: record.spec, reported }))
     }
 
-    /// Reads what is left of a container that was set aside, and its exit, unless that was told or
-    /// nobody was told of its start; `None` if its record is gone, which is removed with all else.
+    /// Reads the record of a container that was set aside, and its exit if the start was published and the
+    /// exit was not; `None` if the record is already removed.
     pub(crate) fn read_removed(
         &self,
         dir: &ContainerDir,
@@ -153,7 +152,7 @@ impl Services {
     }
 }
 
-/// Tells what is missing or damaged, and will be so the next time, from what cannot be read now.
+/// Separates files that are missing or damaged from transient read errors.
 fn readable<T>(read: Result<T, StateError>) -> Result<Result<T, StateError>, StateError> {
     match read {
         Err(error) if !error.is_missing() && error.damaged_file().is_none() => Err(error),

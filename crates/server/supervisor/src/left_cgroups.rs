@@ -1,5 +1,5 @@
-//! Cgroups of containers that have ended, in which others still were: the last to leave removes them,
-//! also under a later server.
+//! Cgroups of ended containers that others still use. The last user's teardown removes them, also under a
+//! later server.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -55,7 +55,7 @@ impl LeftCgroups {
 }
 
 impl Left {
-    /// What cannot be written now is with the next change or sweep.
+    /// A failed write is repeated at the next change or sweep.
     fn write(&mut self, state: &StateDir) {
         if self.unwritten {
             match state.note_left_cgroups(&self.cgroups) {

@@ -62,7 +62,7 @@ pub use state_dir::{StateDir, StateError};
 pub use stats::ContainerStats;
 use tokio::sync::Notify;
 
-/// Who asks: connections, for which launches take turns.
+/// The connection of a request, for fair queueing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub u64);
 
@@ -126,7 +126,7 @@ impl Supervisor {
         found.filter(|handle| !handle.half_made).ok_or(SupervisorError::ContainerNotFound(key.id))
     }
 
-    /// Takes the lock that every call needs, for as long as others hold it.
+    /// Waits for the lock that every call needs.
     pub fn take_pulse(&self) {
         drop(self.0.services.registry.lock());
     }
@@ -146,8 +146,7 @@ impl Supervisor {
         found
     }
 
-    /// Takes no more containers and processes, and waits for those that are being started.
-    /// Whatever runs stays.
+    /// Refuses new containers and execs, and waits for launches in flight. Running containers stay.
     pub async fn drain(&self) {
         self.0.draining.store(true, Ordering::SeqCst);
         self.0.services.turns.close();

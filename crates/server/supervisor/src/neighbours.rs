@@ -1,9 +1,8 @@
 //! Who else is in a container's cgroup: another container can have the same one, or one inside it.
 //!
-//! What a container leaves behind is killed by its cgroup, and whose a process is decided then and
-//! not when the container is made. With a pid namespace of its own the kernel has killed what was the
-//! container's. Without one, a process is known by what it descends from: a shim works in the
-//! directory of its container, and what has lost its shim comes to the server.
+//! Teardown kills by cgroup, and decides only then which processes are the container's. With a pid namespace
+//! of its own, the kernel has already killed them. Without one, ancestry decides: a shim's working directory
+//! is in its container's directory, and a process without its shim is a child of the server.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -32,7 +31,7 @@ enum Kin {
     Container(ContainerKey),
     /// The server itself: its shim is gone.
     Server,
-    /// Nothing that lives, but the host's first process or another that takes orphans.
+    /// No living container: the host's init or another subreaper.
     Orphan,
     /// A process that is no container's, such as a runtime that somebody has called.
     Stranger,
@@ -47,9 +46,9 @@ struct Others {
     namespaces: HashSet<u64>,
     /// The processes in cgroups that are inside.
     inside: HashSet<u32>,
-    /// One of them has no pid namespace, and its orphans go where others do.
+    /// One of them has no pid namespace: its orphans look like this one's.
     may_have_orphans: bool,
-    /// Not all of them could be asked for: any process may be another's.
+    /// Some could not be looked up: any process may be theirs.
     are_unknown: bool,
 }
 
@@ -77,8 +76,8 @@ impl Others {
 }
 
 impl Services {
-    /// Kills what is left in a container whose first process has ended, and nothing of others in its
-    /// cgroup. Whether there are others: then the cgroup is theirs to remove.
+    /// Kills what is left in a container after init's exit, but no others in its cgroup. Returns whether
+    /// there are others; the last of them removes the cgroup.
     pub(crate) async fn kill_own(
         &self,
         identity: &Identity,

@@ -69,8 +69,7 @@ impl ArmedOomWatch {
 }
 
 impl OomTask {
-    /// Looks now. A kill that was not told is, before this returns: whoever reports an exit after
-    /// it has the events in the right order.
+    /// Re-reads the counter and queues any unreported OOM before returning, so that `oom` precedes `exit`.
     pub(crate) async fn look(&self) {
         let (done, looked) = oneshot::channel();
         if self.looks.send(done).await.is_ok() {

@@ -1,4 +1,4 @@
-//! A process that lives, and how its end is learned, whoever else has died meanwhile.
+//! A running process, and how its exit status is learned even without its shim.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub(crate) struct RunningProcess {
     pub(crate) pidfd: Arc<PidFd>,
     /// None once its shim was found dead.
     pub(crate) link: Option<Arc<ShimLink>>,
-    /// Its status should come to gantryd, if its shim was gantryd's child.
+    /// Set if the shim is gantryd's child: gantryd then inherits orphans.
     pub(crate) adoption: Option<Adoption>,
 }
 
@@ -82,8 +82,8 @@ impl RunningProcess {
         }
     }
 
-    /// The shim's word if it left one, else what the kernel knows: the status of an orphan that
-    /// came to gantryd, of a process that somebody else has reaped, or of one that nobody has.
+    /// The status from exit.json, else from the kernel: of an orphan that became gantryd's child, of a
+    /// process that somebody else reaped, or of a zombie.
     async fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
         let pid = self.pid;
         let left = until_answered(format!("read how process {pid} ended"), || async { dir.exit() });

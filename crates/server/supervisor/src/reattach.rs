@@ -1,10 +1,10 @@
-//! Takes up the containers of an earlier server: those that live go on as if nothing had been,
-//! those that ended meanwhile are reported, and what was only half made is removed.
+//! Reattaches to the containers of an earlier server: running ones continue, exits of ended ones are
+//! reported, and half-made ones are removed.
 //!
-//! The registry knows every container before the first request is served. Each is then taken up by
-//! its own task, so that one whose shim hangs delays nobody; its requests wait for it. What cannot be
-//! found out now, for want of descriptors, say, is asked again until it can: no container is taken for
-//! gone because of an error, and meanwhile it is shown as it was last known.
+//! The registry lists every container before the first request is served. Each actor then reattaches by
+//! itself, so that a hanging shim delays only requests for its own container. Transient errors (no free
+//! descriptor, for example) are retried: no container counts as gone because of an error; State meanwhile
+//! shows its last known state.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ use crate::{
 /// A container of an earlier server, as it is found.
 pub(crate) struct TakenUp {
     record: ContainerRecord,
-    /// Whether it stands still, as far as that can be seen.
+    /// Whether it is frozen, if that can be read.
     frozen: Option<bool>,
     oom: Option<ArmedOomWatch>,
     init: Found,
@@ -53,7 +53,7 @@ enum Told {
 /// What waits until a container is taken up.
 #[derive(Default)]
 pub(crate) struct TakingUp {
-    /// It takes so long that the container is shown as it was last known.
+    /// Past the deadline: the last known state is shown.
     delayed: bool,
     requests: Vec<Request>,
 }
@@ -139,7 +139,7 @@ fn remove(key: &ContainerKey, dir: &ContainerDir) {
 }
 
 impl Services {
-    /// Tells the end of a container that an earlier server was about to tell; what may remain of it.
+    /// Publishes an exit that an earlier server did not; returns what may remain of it.
     async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
         let read = || async {
             match self.read_removed(&dir) {
@@ -182,8 +182,7 @@ impl Services {
         Some(Over { identity, record, ended, told, deleted: false })
     }
 
-    /// The runtime that a container was made with. Without one its processes can be watched, and it
-    /// may come back.
+    /// The container's runtime. While the binary is missing, processes are still watched; it may return.
     fn runtime_or_missing(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
         self.runtime_of(record).unwrap_or_else(|error| {
             tracing::error!(container = %key, %error, "its runtime is missing");
@@ -200,7 +199,7 @@ impl Services {
         }
     }
 
-    /// Fills in what the state could not tell, from what still runs.
+    /// Completes the record from what still runs.
     async fn complete(&self, identity: &Identity, record: &mut ContainerRecord, found: &Found) {
         let Found::Running(process) = found else { return };
         identity.note_keeping();
@@ -221,8 +220,8 @@ impl Services {
         }
     }
 
-    /// Finds out how a container and its processes are. An error if there is no descriptor left to
-    /// watch its memory with: what was found is let go of again, so that another has room.
+    /// Examines a container and its processes. Fails if no descriptor is left for its OOM watch; what was
+    /// opened is closed again, so that others have room.
     async fn look_at(
         self: Arc<Self>,
         identity: &Identity,
@@ -260,7 +259,7 @@ impl Services {
         looks.join_all().await.into_iter().flatten().collect()
     }
 
-    /// `None` if nobody was told of it, or of its end too; it is removed then.
+    /// `None`, and removed, if its start is unpublished or its exit published.
     async fn look_at_exec(
         &self,
         identity: &Identity,
@@ -328,7 +327,7 @@ impl Actor {
         self.run().await;
     }
 
-    /// Keeps a request until the container is taken up; only how it was last known is answered before.
+    /// Queues a request until reattached; only the last known state is answered before.
     pub(crate) fn wait(&mut self, request: Request) {
         let Some(taking_up) = &mut self.taking_up else { return self.request(request) };
         if taking_up.delayed && matches!(request, Request::View(_)) {
@@ -340,7 +339,7 @@ impl Actor {
         }
     }
 
-    /// The time is up in which the container was to be taken up.
+    /// Reattaching has missed its deadline.
     pub(crate) fn delayed(&mut self) {
         if let Some(taking_up) = &mut self.taking_up {
             taking_up.delayed = true;
@@ -369,7 +368,7 @@ impl Actor {
         }
     }
 
-    /// A process that ended while no server was there is known until its exit was told.
+    /// A process that ended without a server is known until its exit is published.
     fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
         match found {
             Found::Running(process) => self.watch(spec, process),

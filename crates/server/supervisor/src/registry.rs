@@ -34,7 +34,7 @@ impl Registry {
         self.hold(handle).map_err(|_| SupervisorError::ContainerTaken(handle.key.id.clone()))
     }
 
-    /// Takes an id, unless it is taken. What is on its way out does not hold it and is waited for.
+    /// Takes an id that is free. Waits for a half-made container that is being removed.
     pub(crate) async fn take(&self, handle: &ContainerHandle) -> Result<(), SupervisorError> {
         loop {
             match self.hold(handle) {
@@ -50,8 +50,8 @@ impl Registry {
         self.release_after(key, || ());
     }
 
-    /// Frees an id once the last word of its container was said, before anyone can ask for it. That
-    /// must be a word in memory: whoever looks for any container waits for it.
+    /// Frees an id in one step with `last_word`, which publishes its last event. `last_word` must not block:
+    /// the registry is locked.
     pub(crate) fn release_after(&self, key: &ContainerKey, last_word: impl FnOnce()) {
         let mut containers = self.lock();
         last_word();

@@ -1,10 +1,10 @@
 //! What remains of a container whose end was told, or that never came to be: the runtime's state, a
 //! cgroup, processes in it, files.
 //!
-//! Nothing of it stays because a call failed once. The container's directory is set aside and names all
-//! that is left; what it names is removed again and again, also by a later server, until it is gone, and
-//! the directory goes last. Nobody waits for that: the end is told, and the id is free. Should the id be
-//! used again, the new container comes first: while it holds the id, nothing is done by that name.
+//! The container's directory is in `remains/` and names what is left. Each removal is retried, also by a
+//! later server, until it succeeds; the directory is removed last. Nobody waits for this: the exit is
+//! published and the id is free. If a new container uses the id, nothing is removed by that id until the
+//! container is gone.
 
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ pub(crate) enum Remaining {
 }
 
 impl Remaining {
-    /// There is nothing to wait for: what the runtime knows by the id is another container.
+    /// No retry: the id is another container's in the runtime.
     pub(crate) fn is_anothers(&self) -> bool {
         matches!(self, Self::NotOurs(NotOurs::Another { .. }))
     }
@@ -56,13 +56,13 @@ pub(crate) struct Over {
     pub(crate) record: ContainerRecord,
     /// Its start was told, and its first process has ended.
     pub(crate) ended: bool,
-    /// A restarted server knows of its exit, or has none to know of.
+    /// Its exit is in the journal, or it has none.
     pub(crate) told: bool,
     /// Neither the runtime nor the kernel has anything of it any more.
     pub(crate) deleted: bool,
 }
 
-/// Asks for an attempt at once. It is made when the sender that is sent here is dropped.
+/// Requests an attempt at once; it is over when the inner sender is dropped.
 type Hurry = mpsc::Sender<oneshot::Sender<()>>;
 
 /// Containers of which something remains.
@@ -75,7 +75,7 @@ impl Remains {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has what remains of earlier containers of this id removed now, if that is possible.
+    /// Tries at once to remove what remains of earlier containers of this id.
     pub(crate) async fn hurry(&self, key: &ContainerKey) {
         let of_key = |(of, _): &(ContainerKey, Life)| of == key;
         let hurries: Vec<Hurry> = {
@@ -108,7 +108,7 @@ impl Services {
         });
     }
 
-    /// Removes a container that nobody was told of. What is not deleted yet is when it can be.
+    /// Removes a container whose start was not published; retries what fails.
     pub(crate) fn abandon(
         self: &Arc<Self>,
         identity: &Identity,
@@ -158,7 +158,7 @@ impl Services {
         over.remove_files();
     }
 
-    /// Does what is not done yet. It may be called again after it has succeeded.
+    /// Does the remaining steps; may be repeated after success.
     async fn attempt(&self, over: &mut Over) -> Result<(), Remaining> {
         if !over.told {
             over.told = self.events.flush();
@@ -176,7 +176,7 @@ impl Services {
         if over.told { Ok(()) } else { Err(Remaining::Exit) }
     }
 
-    /// Holds the id meanwhile, so that no new container comes to be: one that is to be waits.
+    /// Holds the id meanwhile, so that a create with this id waits.
     async fn delete_remains(&self, over: &Over) -> Result<(), Remaining> {
         let (mut holder, _messages) = ContainerHandle::new(over.identity.key.clone());
         holder.half_made = true;

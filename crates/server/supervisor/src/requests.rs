@@ -113,8 +113,8 @@ impl Actor {
         self.tell_shim(process, &ToShim::Resize { width: size.width, height: size.height })
     }
 
-    /// What has ended reads no more, and needs no end: a daemon closes the stdin of every process
-    /// whose stdin it has copied, and the process is often quicker.
+    /// OK for an ended process: a daemon closes stdin of every process whose stdin it has copied, often after
+    /// the exit.
     fn close_stdin(&self, process: &ProcessId) -> Result<(), SupervisorError> {
         match self.member(process) {
             Ok(member) if !member.has_ended() => match self.tell_shim(process, &ToShim::CloseStdin)
@@ -215,7 +215,7 @@ impl Actor {
         let _ = reply.send(result);
     }
 
-    /// Tells that the container is paused, or runs again, if that is news.
+    /// Publishes `pause` or `resume` if the state has changed.
     pub(crate) fn tell_pause(&mut self, paused: bool) {
         let event = if paused { self.lifecycle.paused() } else { self.lifecycle.resumed() };
         if let Some(event) = event {
@@ -235,9 +235,8 @@ impl Actor {
     }
 }
 
-/// A pause that was killed halfway may have left what will never stand still, as a process that
-/// executes a program waits in the kernel for its frozen threads to die. runc waits for it all the
-/// same, whatever it is told to do.
+/// A pause killed halfway may leave a container that never freezes completely: a process in execve waits in
+/// the kernel for its frozen threads to die. runc waits for it in every command.
 async fn resume(
     services: &Services,
     identity: &Identity,
@@ -253,7 +252,7 @@ async fn resume(
     Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
 }
 
-/// First what may be refused as a whole, so that a refused update is less often half of one.
+/// Sets first the limits that may be refused, so that a refused update is rarely half done.
 async fn update(
     services: &Services,
     identity: &Identity,

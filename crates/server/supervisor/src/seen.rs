@@ -31,8 +31,8 @@ impl LastKnown {
     }
 }
 
-/// How the containers are. All are asked at once; those that have not answered by the deadline are
-/// shown as they were last known. One that is starting, or has just ended, is not there.
+/// Views of all containers. All actors are asked at once; for those that miss the deadline the last known
+/// view is used. Starting and ended containers are omitted.
 pub(crate) async fn see(handles: &[ContainerHandle], deadline: Instant) -> Vec<ContainerView> {
     let asked: Vec<_> = handles.iter().map(|handle| (handle, handle.send(Request::View))).collect();
     let mut too_late = pin!(sleep_until(deadline));

@@ -30,8 +30,7 @@ pub(crate) struct Shims {
     wanted: SyncSender<()>,
 }
 
-/// A shim that waits for its orders, in a directory that has yet to find its place. It leaves when
-/// the server does.
+/// An idle shim in `new/<n>/`. A launch renames that directory into place. The shim exits with the server.
 struct SpareShim {
     shim: StartedShim,
     dir: ProcessDir,
@@ -40,9 +39,8 @@ struct SpareShim {
 impl Shims {
     /// Shims are started in `dirs`, and counted in `cgroup`.
     ///
-    /// Also starts the thread that starts shims ahead, which then needs no thread when there may be
-    /// none: neither a fork nor an exec is for one that other tasks wait for. To be called inside the
-    /// runtime.
+    /// Also starts the thread that starts shims ahead (later there may be no thread left): fork and exec must
+    /// not run on a worker that other tasks wait for. To be called inside the runtime.
     pub(crate) fn new(
         program: ShimProgram,
         reaper: Reaper,

@@ -1,9 +1,9 @@
 //! Turns of runtimes: few are at work at once, and nobody's launches hold up another's.
 //!
-//! A launch is work for a processor, and calls of others wait behind it. So those beyond a bound
-//! wait their turn; and so do, in a queue of their own, all other calls of runtimes. Callers come in turn; of one caller, the lanes do ([`Lane`]); of one lane, whoever
-//! has waited longest. A launch that takes long is one that waits itself, for a hook or for a file
-//! system that hangs: others stop waiting for it after [`LONG`].
+//! Launches keep processors busy and delay other calls. So their number is bounded, and so is, in a queue of
+//! its own, that of all other runtime calls. The queue serves callers round-robin; within a caller the lanes
+//! ([`Lane`]); within a lane the oldest. A launch that takes longer than [`LONG`] is blocked itself, by a
+//! hook or a file system that hangs, and no longer counts.
 
 use std::{
     collections::{BTreeMap, HashMap},

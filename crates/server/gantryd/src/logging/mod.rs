@@ -97,9 +97,9 @@ impl Log {
         }
     }
 
-    /// Ends the server when anything in it panics, whoever might have looked at that: a task that is gone
-    /// is a message that is lost, and perhaps an exit that is never told. A restart loses nothing, since
-    /// containers live on and all that is known of them is on disk; the service manager makes one.
+    /// Ends the server on any panic, even a caught one: a dead task could lose a message, and so an exit
+    /// event. A restart by the service manager loses nothing, since containers keep running and all state is
+    /// on disk.
     fn take_panics(&self) {
         let log = self.clone();
         std::panic::set_hook(Box::new(move |panic| {

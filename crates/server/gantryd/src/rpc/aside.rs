@@ -1,6 +1,6 @@
 //! Runs a service's calls on a runtime of their own.
 //!
-//! The threads that drive connections, and health on them, are never those that a handler holds up.
+//! A handler never blocks the threads that drive connections and answer health.
 
 use std::{
     convert::Infallible,

@@ -1,5 +1,5 @@
-//! Limits that runtimes leave alone when they update a container: those of single block devices,
-//! of tasks without a group, and of the kernel's own memory. They go straight to their files.
+//! Limits that `update` of runtimes does not set: of single block devices, of tasks without a group, and of
+//! kernel memory. gantryd writes them to their files.
 
 use std::path::{Path, PathBuf};
 

@@ -42,9 +42,8 @@ pub use self::{
 /// The directories of one container, at least one. On a hybrid host the v1 controllers, and the v2
 /// directory too if the runtime made one.
 ///
-/// None of them holds the server itself: a process that shares its cgroups with the server has
-/// none of its own. What is done to all members of a cgroup makes sure of that again, as a cgroup
-/// also comes from a file of an earlier server.
+/// None of them contains the server: a process in the server's cgroup has none of its own. Operations on all
+/// members check this again, because a cgroup can come from a file of an earlier server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     /// By controller ("memory") or name of the hierarchy ("name=systemd"). Controllers that are
@@ -100,8 +99,8 @@ impl Cgroup {
         self.v1.iter().any(pair) || unified.is_some_and(|(dir, other)| dir.starts_with(other))
     }
 
-    /// Where the runtime looks for the cgroup: what to hide from it there, so that it does not find
-    /// the cgroup. The directory around it, unless that is the root of a hierarchy.
+    /// The parent directories to hide from the runtime so that it does not find the cgroup. Never the root of
+    /// a hierarchy.
     pub fn around(&self) -> impl Iterator<Item = &Path> {
         let dirs: BTreeSet<&PathBuf> = self.v1.values().chain(&self.unified).collect();
         dirs.into_iter().filter(|dir| dir.is_dir()).map(|dir| {

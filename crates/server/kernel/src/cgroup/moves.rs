@@ -1,4 +1,4 @@
-//! Has the kernel get ready for a move between cgroups while the runtime that will make it starts.
+//! Hides the RCU grace period of a runtime's first cgroup move behind the runtime's start.
 //!
 //! Every fork and exit takes a lock (`cgroup_threadgroup_rwsem`, kernel/cgroup/cgroup.c) that costs
 //! it next to nothing as long as nobody moves a process to another cgroup. The first move after a
@@ -28,8 +28,7 @@ use super::{
     hierarchy::OWN,
 };
 
-/// How long the kernel is ready for another move after one, with something to spare, as the time is
-/// that of a grace period.
+/// How long after a move the next need not wait: a grace period, less a margin.
 const READY: Duration = Duration::from_millis(8);
 
 /// Moves that runtimes are about to make.
@@ -82,9 +81,8 @@ impl Moves {
     }
 }
 
-/// Moves the calling thread to the cgroup that it is in: nothing changes, but the kernel only finds
-/// that out once it has the lock. The thread and not the server, as somebody may move the server to
-/// another cgroup in between, and that must not be undone.
+/// Moves the calling thread to its own cgroup: a no-op, but the kernel takes the lock before it sees that.
+/// Not the whole server: that could undo a concurrent move of the server to another cgroup.
 fn move_nowhere(hierarchies: &Hierarchies) -> Result<(), CgroupError> {
     let mut reader = Reader::default();
     let own = reader.read(Path::new(OWN))?;

@@ -27,11 +27,10 @@ use super::{
 /// lost between arming, waiting and the container's end, when [`Self::check`] looks for the last
 /// time. On v2 the count covers nested cgroups, and its file tells when it changes.
 ///
-/// On v1 an eventfd announces that the container is at its limit, shortly before the kernel kills
-/// and counts. The first announcement is told at once, as an exit may follow soon. The kill is no
-/// news then, nor are more announcements until it is counted: there can be dozens for one kill. A
-/// kill in a nested cgroup, or for a limit further up, is not announced; it is told at the next
-/// look.
+/// On v1 an eventfd announces that the container is at its limit, shortly before the kernel kills and counts.
+/// The first announcement is reported at once, as an exit may follow soon; the kill itself, and dozens of
+/// further announcements before it is counted, are not. A kill in a nested cgroup, or for a limit further up,
+/// is not announced; the next look reports it.
 #[derive(Debug)]
 pub struct OomWatch {
     cgroup: Cgroup,

@@ -3,10 +3,9 @@
 //! A limit of the server's memory is put there and not on the manager's group, as shims, and
 //! containers whose cgroup path is relative, are below that one as well.
 //!
-//! On v1 the memory hierarchy alone is concerned, and the server moves itself. On v2 a group that
-//! gives controllers to those below it cannot hold processes. systemd would not be able to start the
-//! server again after a death, so that it must have put the server into the group itself
-//! (`DelegateSubgroup=server`, since 254).
+//! On v1 only the memory hierarchy matters, and the server moves itself. On v2 a group that delegates
+//! controllers cannot hold processes, and systemd could not restart the server in it. So systemd itself must
+//! put the server into the group (`DelegateSubgroup=server`, since 254).
 
 use std::{
     fs, io,

@@ -1,8 +1,7 @@
 //! Lets die what was sent SIGKILL while it was frozen.
 //!
-//! On v2 such a signal takes effect in a frozen cgroup. On v1 the process dies once it goes on, and
-//! not before, whoever froze it. A cgroup around the container's is never thawed: it is not the
-//! container's.
+//! On v2 SIGKILL takes effect in a frozen cgroup. On v1 the process dies only once it is thawed, whoever
+//! froze it. A parent of the container's cgroup is never thawed: it is not ours.
 
 use std::path::{Path, PathBuf};
 

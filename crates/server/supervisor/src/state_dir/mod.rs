@@ -243,7 +243,7 @@ impl StateDir {
     }
 }
 
-/// What others could write, they could have the server act upon.
+/// Refuses a directory that others could manipulate.
 fn require_own(root: &Path) -> Result<(), StateError> {
     let metadata = fs::metadata(root).map_err(failed("look at", root))?;
     let own = nix::unistd::geteuid().as_raw();
@@ -307,8 +307,7 @@ impl ContainerDir {
         Ok(found)
     }
 
-    /// If the directory was set aside, so that nobody uses its name again, what cannot be removed now
-    /// is removed later.
+    /// What cannot be removed now is removed later, if the directory is set aside: its name is not reused.
     pub fn remove(&self) -> Result<(), StateError> {
         if self.is_aside {
             self.trash.take_at_last(&self.path)
@@ -323,7 +322,7 @@ impl ProcessDir {
         &self.path
     }
 
-    /// Gives a new directory its place, together with all that is in it and works there.
+    /// Renames a new directory into place, with the shim that runs in it.
     pub(crate) fn move_to(&self, place: &Self) -> Result<(), StateError> {
         // What an earlier process of this id left while its exit could not be journalled.
         place.remove()?;

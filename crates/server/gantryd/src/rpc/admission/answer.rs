@@ -1,8 +1,7 @@
 //! The body of an answer, counted until its bytes are with the kernel.
 //!
-//! A client that does not read has its answers wait here: the transport takes a part of each from its
-//! handler, whether there is room to send it or not. So whatever is in a part's bytes goes with them,
-//! to where the last of them is written or given up.
+//! Answers that a client does not read wait here: the transport takes a chunk of each from its handler even
+//! if it cannot send. So each chunk carries its charge until its last byte is written or dropped.
 
 use std::{
     pin::Pin,
@@ -22,8 +21,8 @@ use super::account::Charge;
 
 type Part = Option<Result<Frame<Bytes>, Status>>;
 
-/// Has an answer charged to its connection; one that does not fit is another one, which says so. What
-/// is there of it is made now, where no other connection waits for that.
+/// Charges an answer to its connection; one that does not fit becomes an error. Its first chunk is encoded
+/// here, where no other connection waits.
 pub(super) fn charged(
     response: http::Response<Body>,
     charge: Arc<Charge>,

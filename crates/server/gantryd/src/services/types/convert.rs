@@ -174,8 +174,8 @@ pub(super) fn timestamp(at: gantry_domain::Timestamp) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0))
 }
 
-/// A moment before the epoch is the epoch: nothing is stored from before. But year 1 is what Go
-/// makes of a time that was not given, and clients of old send it for that.
+/// Clamps to the epoch, since no stored event is earlier. Go's zero time (year 1), which old clients send,
+/// means no timestamp.
 pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Timestamp>, BadField> {
     if !(0..1_000_000_000).contains(&at.nanos) {
         return Err(BadField::new("timestamp", "nanos must be 0 to 999999999"));
