@@ -11,7 +11,7 @@ pub struct Timestamp(pub u64);
 /// Generation number: distinguishes successive uses of an id, unique in a state directory. Not on the wire; a
 /// restarted server uses it to find whether an event of *this* process was journalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Life(pub u64);
+pub struct Generation(pub u64);
 
 /// An event as it is journalled and delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub struct Event {
     /// Whose it is.
     pub container: ContainerKey,
     /// Which of the containers that have had this id.
-    pub life: Life,
+    pub generation: Generation,
     /// What has happened.
     pub kind: EventKind,
 }
@@ -36,14 +36,14 @@ pub enum EventKind {
         /// Its id.
         process: ProcessId,
         /// Which of the processes that have had this id.
-        life: Life,
+        generation: Generation,
     },
-    /// `life` is the process's own, as an exec's id can be used again in the same container.
+    /// `generation` is the process's own, as an exec's id can be used again in the same container.
     Exited {
         /// Its id, or that of the first process.
         process: ProcessId,
         /// Which of the processes that have had this id.
-        life: Life,
+        generation: Generation,
         /// How it has ended.
         status: ExitStatus,
     },

@@ -15,7 +15,7 @@ mod lifecycle_properties;
 mod process;
 
 pub use error_chain::chain;
-pub use event::{Event, EventKind, Life, Timestamp};
+pub use event::{Event, EventKind, Generation, Timestamp};
 pub use exit_status::ExitStatus;
 pub use id::{ContainerId, ContainerKey, Namespace, ProcessId};
 pub use lifecycle::{Lifecycle, Phase, Refusal};

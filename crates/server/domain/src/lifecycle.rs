@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EventKind, ExitStatus, Life, ProcessId};
+use crate::{EventKind, ExitStatus, Generation, ProcessId};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Phase {
 
 #[derive(Debug, Clone)]
 struct Exec {
-    life: Life,
+    generation: Generation,
     started: bool,
 }
 
@@ -51,7 +51,7 @@ struct Exec {
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     phase: Phase,
-    init: Life,
+    init: Generation,
     /// Whether the start of init was reported; if it was not, nothing else is.
     reported: bool,
     execs: BTreeMap<ProcessId, Exec>,
@@ -59,7 +59,7 @@ pub struct Lifecycle {
 
 impl Lifecycle {
     /// A container whose first process has not started yet.
-    pub fn new(init: Life) -> Self {
+    pub fn new(init: Generation) -> Self {
         Self { phase: Phase::Starting, init, reported: false, execs: BTreeMap::new() }
     }
 
@@ -97,25 +97,29 @@ impl Lifecycle {
     }
 
     /// Reserves the id of a further process.
-    pub fn admit_exec(&mut self, process: &ProcessId, life: Life) -> Result<(), Refusal> {
+    pub fn admit_exec(
+        &mut self,
+        process: &ProcessId,
+        generation: Generation,
+    ) -> Result<(), Refusal> {
         if process.is_init() || self.execs.contains_key(process) {
             return Err(Refusal::ProcessTaken(process.clone()));
         }
         self.require_running()?;
-        self.execs.insert(process.clone(), Exec { life, started: false });
+        self.execs.insert(process.clone(), Exec { generation, started: false });
         Ok(())
     }
 
     /// A further process was found after a restart.
-    pub fn exec_reattached(&mut self, process: ProcessId, life: Life) {
-        self.execs.insert(process, Exec { life, started: true });
+    pub fn exec_reattached(&mut self, process: ProcessId, generation: Generation) {
+        self.execs.insert(process, Exec { generation, started: true });
     }
 
     /// The event of a start; none if the container is over.
     pub fn exec_started(&mut self, process: &ProcessId) -> Option<EventKind> {
         let exec = self.execs.get_mut(process).filter(|exec| !exec.started)?;
         exec.started = true;
-        Some(EventKind::ProcessStarted { process: process.clone(), life: exec.life })
+        Some(EventKind::ProcessStarted { process: process.clone(), generation: exec.generation })
     }
 
     /// The process did not come to be; its id is free.
@@ -130,7 +134,7 @@ impl Lifecycle {
         let exec = self.execs.remove(process)?;
         exec.started.then(|| EventKind::Exited {
             process: process.clone(),
-            life: exec.life,
+            generation: exec.generation,
             status,
         })
     }
@@ -151,7 +155,11 @@ impl Lifecycle {
     pub fn removed(&self) -> Option<EventKind> {
         match self.phase {
             Phase::Stopped(status) if self.reported && self.execs.is_empty() => {
-                Some(EventKind::Exited { process: ProcessId::init(), life: self.init, status })
+                Some(EventKind::Exited {
+                    process: ProcessId::init(),
+                    generation: self.init,
+                    status,
+                })
             }
             _ => None,
         }

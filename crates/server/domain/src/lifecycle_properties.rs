@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::{EventKind, ExitStatus, Life, Lifecycle, ProcessId};
+use crate::{EventKind, ExitStatus, Generation, Lifecycle, ProcessId};
 
 /// What the outside can do to a container; a process is one of a few, so that ids meet.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ fn exec_id(number: u8) -> ProcessId {
 /// The events of a run. As the actor does, `Started` comes once and first of what needs it, and
 /// nothing comes after the removal.
 fn run(steps: &[Step]) -> Vec<EventKind> {
-    let mut container = Lifecycle::new(Life(1));
+    let mut container = Lifecycle::new(Generation(1));
     let mut next_life = 2;
     let mut events = Vec::new();
     let mut started = false;
@@ -59,7 +59,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
             _ if !started => {}
             Step::Started => {}
             Step::Admit(n) => {
-                if container.admit_exec(&exec_id(*n), Life(next_life)).is_ok() {
+                if container.admit_exec(&exec_id(*n), Generation(next_life)).is_ok() {
                     next_life += 1;
                 }
             }
@@ -95,8 +95,8 @@ fn after_restart(journal: &[EventKind], init_status: Option<ExitStatus>) -> Life
         match event {
             EventKind::Paused => paused = true,
             EventKind::Resumed => paused = false,
-            EventKind::ProcessStarted { process, life } => {
-                living.insert(process.clone(), *life);
+            EventKind::ProcessStarted { process, generation } => {
+                living.insert(process.clone(), *generation);
             }
             EventKind::Exited { process, .. } => {
                 living.remove(process);
@@ -104,10 +104,10 @@ fn after_restart(journal: &[EventKind], init_status: Option<ExitStatus>) -> Life
             EventKind::ContainerStarted | EventKind::OutOfMemory => {}
         }
     }
-    let mut container = Lifecycle::new(Life(1));
+    let mut container = Lifecycle::new(Generation(1));
     container.reattached(paused);
-    for (process, life) in living {
-        container.exec_reattached(process, life);
+    for (process, generation) in living {
+        container.exec_reattached(process, generation);
     }
     if let Some(status) = init_status {
         container.init_exited(status);
@@ -135,11 +135,11 @@ proptest! {
         let mut living = std::collections::BTreeMap::new();
         for event in run(&steps) {
             match event {
-                EventKind::ProcessStarted { process, life } => {
-                    prop_assert!(living.insert(process, life).is_none());
+                EventKind::ProcessStarted { process, generation } => {
+                    prop_assert!(living.insert(process, generation).is_none());
                 }
-                EventKind::Exited { process, life, .. } if !process.is_init() => {
-                    prop_assert_eq!(living.remove(&process), Some(life));
+                EventKind::Exited { process, generation, .. } if !process.is_init() => {
+                    prop_assert_eq!(living.remove(&process), Some(generation));
                 }
                 _ => {}
             }
@@ -177,7 +177,7 @@ proptest! {
 
 #[test]
 fn the_first_exit_status_of_init_is_the_one_reported() {
-    let mut container = Lifecycle::new(Life(1));
+    let mut container = Lifecycle::new(Generation(1));
     container.started();
     container.init_exited(ExitStatus::Code(3));
     container.init_exited(ExitStatus::Unknown);
@@ -185,7 +185,7 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
         container.removed(),
         Some(EventKind::Exited {
             process: ProcessId::init(),
-            life: Life(1),
+            generation: Generation(1),
             status: ExitStatus::Code(3)
         })
     );
@@ -194,11 +194,11 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
 #[test]
 fn a_process_is_reported_from_its_start_to_its_exit() {
     let (init, exec) = (ProcessId::init(), ProcessId::parse("e").unwrap());
-    let mut container = Lifecycle::new(Life(1));
+    let mut container = Lifecycle::new(Generation(1));
     assert!(!container.is_process_reported(&init));
     container.started();
     assert!(container.is_process_reported(&init));
-    container.admit_exec(&exec, Life(2)).unwrap();
+    container.admit_exec(&exec, Generation(2)).unwrap();
     assert!(!container.is_process_reported(&exec));
     container.exec_started(&exec);
     assert!(container.is_process_reported(&exec));

@@ -28,7 +28,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gantry_domain::{ContainerId, ContainerKey, Event, EventKind, Life, Timestamp};
+use gantry_domain::{ContainerId, ContainerKey, Event, EventKind, Generation, Timestamp};
 use tokio::sync::Notify;
 
 use self::journal::Journal;
@@ -85,7 +85,7 @@ pub struct NewEvent<'a> {
     /// Whose it is.
     pub container: &'a ContainerKey,
     /// Which of the containers that have had this id.
-    pub life: Life,
+    pub generation: Generation,
     /// What has happened.
     pub kind: EventKind,
 }
@@ -123,20 +123,25 @@ impl EventLog {
     }
 
     /// Adds an event: stamps it, writes it to the journal, then shows it to the subscribers.
-    pub fn append(&self, container: &ContainerKey, life: Life, kind: EventKind) -> Appended {
-        self.append_within(NewEvent { container, life, kind }, |show| show())
+    pub fn append(
+        &self,
+        container: &ContainerKey,
+        generation: Generation,
+        kind: EventKind,
+    ) -> Appended {
+        self.append_within(NewEvent { container, generation, kind }, |show| show())
     }
 
     /// As [`Self::append`]; `change` gets a function that publishes the event, which is journalled by then,
     /// so that `change` waits for no disk.
     pub fn append_within(
         &self,
-        NewEvent { container, life, kind }: NewEvent<'_>,
+        NewEvent { container, generation, kind }: NewEvent<'_>,
         change: impl FnOnce(&dyn Fn()),
     ) -> Appended {
         let mut writer = self.0.writer();
         let at = writer.stamp();
-        let event = Arc::new(Event { at, container: container.clone(), life, kind });
+        let event = Arc::new(Event { at, container: container.clone(), generation, kind });
         let had = self.0.ring().had();
         let durable = writer.journal.append(&event, had);
         change(&|| {
@@ -162,23 +167,23 @@ impl EventLog {
     pub fn recorded(
         &self,
         container: &ContainerKey,
-        life: Life,
+        generation: Generation,
         what: impl Fn(&EventKind) -> bool,
     ) -> bool {
-        self.latest(container, life, |kind| what(kind).then_some(())).is_some()
+        self.latest(container, generation, |kind| what(kind).then_some(())).is_some()
     }
 
     /// What the latest such event says. As [`Self::recorded`].
     pub fn latest<T>(
         &self,
         container: &ContainerKey,
-        life: Life,
+        generation: Generation,
         what: impl Fn(&EventKind) -> Option<T>,
     ) -> Option<T> {
         let ring = self.0.ring();
         let newest_first = ring.iter();
         newest_first
-            .filter(|event| event.life == life && event.container == *container)
+            .filter(|event| event.generation == generation && event.container == *container)
             .find_map(|event| what(&event.kind))
     }
 

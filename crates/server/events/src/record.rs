@@ -3,7 +3,8 @@
 use std::io;
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Event, EventKind, ExitStatus, Life, Namespace, ProcessId, Timestamp,
+    ContainerId, ContainerKey, Event, EventKind, ExitStatus, Generation, Namespace, ProcessId,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,13 +59,15 @@ struct Record<'a> {
     at: u64,
     ns: &'a str,
     id: &'a str,
-    life: u64,
+    #[serde(rename = "life")]
+    generation: u64,
     #[serde(rename = "type")]
     kind: Type,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    plife: Option<u64>,
+    #[serde(rename = "plife")]
+    process_generation: Option<u64>,
     /// An exit with neither `code` nor `signal` is one that nobody saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u8>,
@@ -199,11 +202,11 @@ impl<'a> Record<'a> {
     fn of(event: &'a Event) -> Self {
         let (kind, process, status) = match &event.kind {
             EventKind::ContainerStarted => (Type::StartContainer, None, None),
-            EventKind::ProcessStarted { process, life } => {
-                (Type::StartProcess, Some((process, life)), None)
+            EventKind::ProcessStarted { process, generation } => {
+                (Type::StartProcess, Some((process, generation)), None)
             }
-            EventKind::Exited { process, life, status } => {
-                (Type::Exit, Some((process, life)), Some(*status))
+            EventKind::Exited { process, generation, status } => {
+                (Type::Exit, Some((process, generation)), Some(*status))
             }
             EventKind::Paused => (Type::Pause, None, None),
             EventKind::Resumed => (Type::Resume, None, None),
@@ -218,10 +221,10 @@ impl<'a> Record<'a> {
             at: event.at.0,
             ns: event.container.namespace.as_str(),
             id: event.container.id.as_str(),
-            life: event.life.0,
+            generation: event.generation.0,
             kind,
             pid: process.map(|(process, _)| process.as_str()),
-            plife: process.map(|(_, life)| life.0),
+            process_generation: process.map(|(_, generation)| generation.0),
             code,
             signal,
             had: None,
@@ -241,12 +244,12 @@ impl<'a> Record<'a> {
         let kind = match self.kind {
             Type::StartContainer => EventKind::ContainerStarted,
             Type::StartProcess => {
-                let (process, life) = self.process()?;
-                EventKind::ProcessStarted { process, life }
+                let (process, generation) = self.process()?;
+                EventKind::ProcessStarted { process, generation }
             }
             Type::Exit => {
-                let (process, life) = self.process()?;
-                EventKind::Exited { process, life, status: self.status()? }
+                let (process, generation) = self.process()?;
+                EventKind::Exited { process, generation, status: self.status()? }
             }
             Type::Pause => EventKind::Paused,
             Type::Resume => EventKind::Resumed,
@@ -257,11 +260,16 @@ impl<'a> Record<'a> {
             namespace: Namespace::parse(self.ns)?,
             id: ContainerId::parse(self.id).ok()?,
         };
-        (at < LAST_TIMESTAMP).then_some(Event { at, container, life: Life(self.life), kind })
+        (at < LAST_TIMESTAMP).then_some(Event {
+            at,
+            container,
+            generation: Generation(self.generation),
+            kind,
+        })
     }
 
-    fn process(&self) -> Option<(ProcessId, Life)> {
-        Some((ProcessId::parse(self.pid?).ok()?, Life(self.plife?)))
+    fn process(&self) -> Option<(ProcessId, Generation)> {
+        Some((ProcessId::parse(self.pid?).ok()?, Generation(self.process_generation?)))
     }
 
     fn status(&self) -> Option<ExitStatus> {
@@ -281,11 +289,20 @@ mod tests {
     fn event(kind: EventKind) -> Event {
         let id = ContainerId::parse("web-1").unwrap();
         let container = ContainerKey { namespace: Namespace::Types, id };
-        Event { at: Timestamp(1_500_000_000_000_000_001), container, life: Life(7), kind }
+        Event {
+            at: Timestamp(1_500_000_000_000_000_001),
+            container,
+            generation: Generation(7),
+            kind,
+        }
     }
 
     fn exited(status: ExitStatus) -> EventKind {
-        EventKind::Exited { process: ProcessId::parse("sh.2").unwrap(), life: Life(9), status }
+        EventKind::Exited {
+            process: ProcessId::parse("sh.2").unwrap(),
+            generation: Generation(9),
+            status,
+        }
     }
 
     /// A line of this JSON.
@@ -300,7 +317,7 @@ mod tests {
         for (kind, text) in [
             (EventKind::ContainerStarted, r#""type":"start-container""#),
             (
-                EventKind::ProcessStarted { process, life: Life(u64::MAX) },
+                EventKind::ProcessStarted { process, generation: Generation(u64::MAX) },
                 r#""type":"start-process","pid":"init","plife":18446744073709551615"#,
             ),
             (exited(ExitStatus::Code(0)), r#""type":"exit","pid":"sh.2","plife":9,"code":0"#),

@@ -13,7 +13,7 @@ pub(crate) fn container(id: &str) -> ContainerKey {
 
 pub(crate) fn exited(code: u8) -> EventKind {
     let process = ProcessId::init();
-    EventKind::Exited { process, life: Life(1), status: ExitStatus::Code(code) }
+    EventKind::Exited { process, generation: Generation(1), status: ExitStatus::Code(code) }
 }
 
 /// A log of a state directory where nothing has gone wrong.
@@ -29,7 +29,7 @@ pub(crate) fn times(events: &[Event]) -> Vec<u64> {
 }
 
 pub(crate) fn append(log: &EventLog, count: usize) -> Vec<Event> {
-    let appended = |_| log.append(&container("a"), Life(1), EventKind::Paused);
+    let appended = |_| log.append(&container("a"), Generation(1), EventKind::Paused);
     (0..count).map(appended).map(|a| (*a.event).clone()).collect()
 }
 
@@ -90,17 +90,21 @@ async fn without_replay_there_are_live_events_only() {
     let events = append(&log, 2);
     assert_eq!(read(&mut subscription, 2).await, events);
     assert_eq!(stored(&log, Timestamp(0)), []);
-    assert!(open(dir.path(), 0).recorded(&container("a"), Life(1), |k| *k == EventKind::Paused));
+    assert!(
+        open(dir.path(), 0).recorded(&container("a"), Generation(1), |k| *k == EventKind::Paused)
+    );
 }
 
 #[test]
 fn knows_what_it_recorded() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    log.append(&container("a"), Life(1), EventKind::ContainerStarted);
-    log.append(&container("a"), Life(2), exited(3));
+    log.append(&container("a"), Generation(1), EventKind::ContainerStarted);
+    log.append(&container("a"), Generation(2), exited(3));
     for log in [log, open(dir.path(), 500)] {
-        let recorded = |id, life, kind| log.recorded(&container(id), Life(life), |k| *k == kind);
+        let recorded = |id, generation, kind| {
+            log.recorded(&container(id), Generation(generation), |k| *k == kind)
+        };
         assert!(recorded("a", 1, EventKind::ContainerStarted));
         assert!(recorded("a", 2, exited(3)));
         assert!(!recorded("a", 1, exited(3)));
@@ -160,7 +164,7 @@ fn a_panic_elsewhere_does_not_end_the_log() {
     let mut events = append(&log, 1);
     let other = log.clone();
     let panicked = std::thread::spawn(move || {
-        other.recorded(&container("a"), Life(1), |_| panic!("under the lock"))
+        other.recorded(&container("a"), Generation(1), |_| panic!("under the lock"))
     });
     assert!(panicked.join().is_err());
     assert!(log.0.ring.is_poisoned());
@@ -220,9 +224,9 @@ async fn stored_and_live_events_have_no_gap_and_no_repeat() {
 fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    let is_there = || log.recorded(&container("a"), Life(1), |kind| *kind == exited(3));
+    let is_there = || log.recorded(&container("a"), Generation(1), |kind| *kind == exited(3));
     let mut steps = Vec::new();
-    let new = NewEvent { container: &container("a"), life: Life(1), kind: exited(3) };
+    let new = NewEvent { container: &container("a"), generation: Generation(1), kind: exited(3) };
     log.append_within(new, |show| {
         let lines = std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
         steps.push((lines.lines().count(), is_there()));

@@ -41,7 +41,7 @@ fn fill(dir: &Path) -> PathBuf {
 
 fn append_one(log: &EventLog) -> (Event, bool) {
     let container = crate::tests::container("a");
-    let Appended { event, durable } = log.append(&container, Life(1), EventKind::Paused);
+    let Appended { event, durable } = log.append(&container, Generation(1), EventKind::Paused);
     ((*event).clone(), durable)
 }
 

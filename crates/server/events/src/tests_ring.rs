@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ContainerId, ContainerKey, Event, EventKind, Life, Namespace, Timestamp};
+use gantry_domain::{
+    ContainerId, ContainerKey, Event, EventKind, Generation, Namespace, Timestamp,
+};
 
 use crate::{
     From,
@@ -13,7 +15,12 @@ use crate::{
 fn event(at: u64) -> Arc<Event> {
     let id = ContainerId::parse("a").unwrap();
     let container = ContainerKey { namespace: Namespace::Types, id };
-    Arc::new(Event { at: Timestamp(at), container, life: Life(1), kind: EventKind::Paused })
+    Arc::new(Event {
+        at: Timestamp(at),
+        container,
+        generation: Generation(1),
+        kind: EventKind::Paused,
+    })
 }
 
 /// A ring that keeps ten, and another ten for somebody slow, with the events 1 to `count`.

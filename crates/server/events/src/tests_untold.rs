@@ -13,8 +13,8 @@ use crate::{
 
 fn exits(log: &EventLog, count: usize) -> Vec<Event> {
     let exit = |n: usize| {
-        log.append(&container(&format!("c{n}")), Life(1), EventKind::ContainerStarted);
-        (*log.append(&container(&format!("c{n}")), Life(1), exited(0)).event).clone()
+        log.append(&container(&format!("c{n}")), Generation(1), EventKind::ContainerStarted);
+        (*log.append(&container(&format!("c{n}")), Generation(1), exited(0)).event).clone()
     };
     (0..count).map(exit).collect()
 }
@@ -161,7 +161,7 @@ fn exits_without_end_are_let_go_of_and_that_is_told() {
         Arc::new(Event {
             at: Timestamp(at),
             container: container("a"),
-            life: Life(1),
+            generation: Generation(1),
             kind: exited(0),
         })
     };

@@ -14,25 +14,25 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Caller, LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
-    clear::Users,
     create::{Created, Identity, bring_up},
-    ended::EndedExecs,
+    ended_execs::EndedExecs,
     exec::{NewExec, start_exec},
     handle::{ContainerHandle, ContainerView, Reply, Request},
+    last_known::LastKnown,
     oom::OomTask,
-    process::{RunningProcess, WithoutShim},
-    reattach::{TakenUp, TakingUp},
+    reattach::{Reattached, Reattaching},
     remains::Remaining,
-    seen::LastKnown,
+    running_process::{RunningProcess, WithoutShim},
     shim_link::ShimLink,
     state_dir::ContainerRecord,
+    teardown::Users,
 };
 
 /// Messages to a container's actor.
 pub(crate) enum Message {
     Request(Request),
     /// The look at an earlier server's container is done.
-    TakenUp(Box<TakenUp>),
+    Reattached(Box<Reattached>),
     /// That look takes longer than it should.
     Delayed,
     /// The first process was started, or was not.
@@ -124,7 +124,7 @@ pub(crate) struct Actor {
     /// Tells launches of further processes that the first one has ended.
     pub(crate) init_ended: watch::Sender<bool>,
     /// Set until the actor has reattached to the container.
-    pub(crate) taking_up: Option<TakingUp>,
+    pub(crate) reattaching: Option<Reattaching>,
     pub(crate) operation: Option<Operation>,
     pub(crate) cleared: bool,
     pub(crate) removing: bool,
@@ -143,7 +143,7 @@ impl Actor {
     ) -> Self {
         Self {
             services,
-            lifecycle: Lifecycle::new(identity.life),
+            lifecycle: Lifecycle::new(identity.generation),
             identity,
             init: Arc::new(init.clone()),
             record: None,
@@ -152,7 +152,7 @@ impl Actor {
             ended: EndedExecs::default(),
             oom: None,
             init_ended: watch::Sender::new(false),
-            taking_up: None,
+            reattaching: None,
             operation: None,
             cleared: false,
             removing: false,
@@ -195,7 +195,7 @@ impl Actor {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Request(request) => self.wait(request),
-            Message::TakenUp(taken_up) => self.taken_up(*taken_up),
+            Message::Reattached(taken_up) => self.taken_up(*taken_up),
             Message::Delayed => self.delayed(),
             Message::Created { result, reply, permit } => {
                 self.created(result, reply);
@@ -230,8 +230,8 @@ impl Actor {
 
     /// As `publish`; `change` publishes the event with changes of its own.
     pub(crate) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
-        let Identity { key, life, .. } = &self.identity;
-        let new = NewEvent { container: key, life: *life, kind: event };
+        let Identity { key, generation, .. } = &self.identity;
+        let new = NewEvent { container: key, generation: *generation, kind: event };
         let appended = self.services.events.append_within(new, change);
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
@@ -308,12 +308,12 @@ impl Actor {
         caller: Caller,
         mut reply: Reply<u32>,
     ) {
-        let life = self.services.lives.next();
+        let generation = self.services.generations.next();
         if let Err(replaced) = self.identity.require_same() {
             let _ = reply.send(Err(replaced));
             return;
         }
-        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, life) {
+        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, generation) {
             let _ = reply.send(Err(self.refused(refusal)));
             return;
         }
@@ -321,7 +321,7 @@ impl Actor {
         let init_ended = self.init_ended.subscribe();
         let new = NewExec {
             caller,
-            life,
+            generation,
             spec: Arc::new(*spec),
             capability_list: record.is_some_and(|record| record.capability_list),
             bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_domain::{ContainerKey, Life, Namespace, ProcessId};
+use gantry_domain::{ContainerKey, Generation, Namespace, ProcessId};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init};
 use gantry_runtime::{
@@ -14,13 +14,13 @@ use tokio::sync::oneshot;
 use crate::{
     Services, Supervisor, SupervisorError,
     actor::Actor,
-    forget::{Claim, Seen},
     handle::{ContainerHandle, ContainerView, Reply},
     launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
+    ownership::{Claim, Seen},
     prepare::{NewContainer, PreparedContainer},
-    process::RunningProcess,
     remains::Remaining,
+    running_process::RunningProcess,
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
     turns::Lane,
 };
@@ -29,7 +29,7 @@ use crate::{
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) key: ContainerKey,
-    pub(crate) life: Life,
+    pub(crate) generation: Generation,
     pub(crate) dir: ContainerDir,
     pub(crate) runtime: OciRuntime,
     pub(crate) seen: Seen,
@@ -68,8 +68,13 @@ impl Supervisor {
         services.remains.hurry(&key).await;
         let (handle, messages) = ContainerHandle::new(key.clone());
         services.registry.take(&handle).await?;
-        let identity =
-            Identity { key, life: services.lives.next(), dir, runtime, seen: Seen::default() };
+        let identity = Identity {
+            key,
+            generation: services.generations.next(),
+            dir,
+            runtime,
+            seen: Seen::default(),
+        };
         let init = prepared.bundle.init();
         let actor = Actor::new(Arc::clone(services), identity, init, (handle, messages));
         let (reply, answer) = oneshot::channel();
@@ -122,7 +127,7 @@ fn new_record(
 ) -> ContainerRecord {
     let mut record = ContainerRecord::new(
         identity.key.id.clone(),
-        identity.life,
+        identity.generation,
         prepared.bundle.path().to_owned(),
     );
     record.runtime.clone_from(&prepared.new.runtime);
@@ -151,7 +156,7 @@ async fn start(
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;
     reach(Point::ServerContainerRecorded);
-    let record_of_init = ProcessRecord::new(identity.life, prepared.bundle.init().clone());
+    let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
     let shim = services.shims.place(&init, &record_of_init).await?;
     reach(Point::ServerInitPlaced);
 

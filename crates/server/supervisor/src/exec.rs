@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use gantry_domain::{Life, ProcessSpec};
+use gantry_domain::{Generation, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::{Files, Verb, process_json};
 use tokio::{sync::watch, time::sleep};
@@ -12,7 +12,7 @@ use crate::{
     create::Identity,
     handle::Reply,
     launch::{LaunchTurn, RuntimeCall},
-    process::RunningProcess,
+    running_process::RunningProcess,
     state_dir::{ProcessDir, ProcessRecord},
     turns::Lane,
 };
@@ -28,7 +28,7 @@ const SPEC_FILE: &str = "spec.json";
 pub(crate) struct NewExec {
     /// Who wants it.
     pub(crate) caller: Caller,
-    pub(crate) life: Life,
+    pub(crate) generation: Generation,
     pub(crate) spec: Arc<ProcessSpec>,
     /// The container's runtime takes capabilities as a plain list.
     pub(crate) capability_list: bool,
@@ -69,7 +69,7 @@ async fn start(
     (turn, reply): (&LaunchTurn, &mut Reply<u32>),
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
-    let record = ProcessRecord::new(new.life, spec.clone());
+    let record = ProcessRecord::new(new.generation, spec.clone());
     let shim = services.shims.place(dir, &record).await?;
     reach(Point::ServerExecPlaced);
     let call = |files: Files<'_>| {

@@ -9,7 +9,7 @@ use gantry_shim_proto::Identity as ProcessIdentity;
 use tokio::time::timeout;
 
 use crate::{
-    process::RunningProcess,
+    running_process::RunningProcess,
     shim_link::{Report, ShimLink},
     state_dir::{ProcessDir, StateError},
 };

@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use crate::{
     actor::Actor,
     find::{Found, find},
-    forget::Claim,
     kill::Freezer,
+    ownership::Claim,
     state_dir::{ContainerRecord, ProcessDir},
 };
 

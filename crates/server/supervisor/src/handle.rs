@@ -11,7 +11,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use crate::{Caller, SupervisorError, seen::LastKnown};
+use crate::{Caller, SupervisorError, last_known::LastKnown};
 
 /// Requests that may wait for one container; the next one is refused.
 pub(crate) const MAILBOX: usize = 1024;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::{
     Caller, Services, SupervisorError,
     handle::Reply,
-    process::RunningProcess,
+    running_process::RunningProcess,
     shim_link::{Report, StartedShim},
     state_dir::{ProcessDir, StateError},
     turns::{Lane, Turn},
@@ -75,7 +75,7 @@ impl Services {
         call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
         until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<RunningProcess, SupervisorError> {
-        self.moves.prepare();
+        self.rcu_warmup.prepare();
         // The shim's working directory, since a socket's address is shorter than a path may be.
         let console =
             spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));

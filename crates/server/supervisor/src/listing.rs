@@ -6,7 +6,7 @@ use gantry_disk::Disks;
 use gantry_kernel::cgroup::Cgroup;
 use tokio::time::{Instant, timeout_at};
 
-use crate::{ContainerHandle, ContainerView, Supervisor, seen::see};
+use crate::{ContainerHandle, ContainerView, Supervisor, last_known::see};
 
 /// How long containers may take to answer; those that do not are told as they were last known.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);

@@ -22,18 +22,18 @@ use crate::{
     actor::{Actor, Member, Message},
     create::Identity,
     find::{Found, SHIM_ANSWER, find},
-    forget::Seen,
     half_made::discard_exec,
     handle::{ContainerHandle, MAILBOX, Request},
     kill::Freezer,
-    left::{Left, LeftExec},
     oom::ArmedOomWatch,
+    ownership::Seen,
+    recovered_state::{Left, LeftExec},
     remains::Over,
     state_dir::{ContainerDir, ContainerRecord, ProcessDir},
 };
 
 /// A container of an earlier server, as it is found.
-pub(crate) struct TakenUp {
+pub(crate) struct Reattached {
     record: ContainerRecord,
     /// Whether it is frozen, if that can be read.
     frozen: Option<bool>,
@@ -52,7 +52,7 @@ enum Told {
 
 /// What waits until a container is taken up.
 #[derive(Default)]
-pub(crate) struct TakingUp {
+pub(crate) struct Reattaching {
     /// Past the deadline: the last known state is shown.
     delayed: bool,
     requests: Vec<Request>,
@@ -164,18 +164,18 @@ impl Services {
             }
         };
         let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
-        let (process, life) = (ProcessId::init(), record.life);
+        let (process, generation) = (ProcessId::init(), record.generation);
         let told = match untold {
             Some(status) if told == Told::Unknown => {
-                let event = EventKind::Exited { process, life, status };
-                let durable = self.events.append(&key, life, event).durable;
+                let event = EventKind::Exited { process, generation, status };
+                let durable = self.events.append(&key, generation, event).durable;
                 reach(Point::ServerMissedExitJournalled);
                 durable
             }
             _ => true,
         };
         let runtime = self.runtime_or_missing(&key, &record);
-        let identity = Identity { key, life, dir, runtime, seen: Seen::default() };
+        let identity = Identity { key, generation, dir, runtime, seen: Seen::default() };
         let init = identity.dir.process(&ProcessId::init());
         // Unless it is known that nobody was told of it, it has ended.
         let ended = init.is_journalled().unwrap_or(true);
@@ -226,7 +226,7 @@ impl Services {
         self: Arc<Self>,
         identity: &Identity,
         mut record: ContainerRecord,
-    ) -> Result<TakenUp, CgroupError> {
+    ) -> Result<Reattached, CgroupError> {
         let init = identity.dir.process(&ProcessId::init());
         let freezer = self.freezer(&record);
         let execs = Arc::clone(&self).look_at_execs(identity, &freezer);
@@ -237,7 +237,7 @@ impl Services {
             None => None,
         };
         let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
-        Ok(TakenUp { record, frozen, oom, init, execs })
+        Ok(Reattached { record, frozen, oom, init, execs })
     }
 
     /// All at once, as each of their shims may hang.
@@ -266,7 +266,7 @@ impl Services {
         dir: &ProcessDir,
         freezer: Freezer,
     ) -> Option<(LeftExec, Found)> {
-        let read = || async { self.read_exec((&identity.key, identity.life), dir) };
+        let read = || async { self.read_exec((&identity.key, identity.generation), dir) };
         let what = format!("read {}", dir.path().display());
         let left = until_answered(what, read).await;
         let found = find(dir).await;
@@ -290,7 +290,8 @@ impl Actor {
         (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
-        let identity = Identity { key, life: record.life, dir, runtime, seen: Seen::default() };
+        let identity =
+            Identity { key, generation: record.generation, dir, runtime, seen: Seen::default() };
         Self::new(Arc::clone(services), identity, &init.spec, (handle, messages))
     }
 
@@ -300,7 +301,7 @@ impl Actor {
             return self.discard(left.record).await;
         }
         let key = &self.identity.key;
-        let told = self.services.events.latest(key, left.record.life, |event| match event {
+        let told = self.services.events.latest(key, left.record.generation, |event| match event {
             EventKind::Paused => Some(true),
             EventKind::Resumed => Some(false),
             _ => None,
@@ -311,14 +312,14 @@ impl Actor {
         let init = Member { spec, pid, pidfd: None, link: None, killed: false };
         self.members.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
-        self.taking_up = Some(TakingUp::default());
+        self.reattaching = Some(Reattaching::default());
         self.show();
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let look = || Arc::clone(&services).look_at(&identity, left.record.clone());
             let taken_up = until_answered(format!("take {} up", identity.key), look).await;
-            Message::TakenUp(Box::new(taken_up))
+            Message::Reattached(Box::new(taken_up))
         });
         self.work(async {
             sleep(SHIM_ANSWER).await;
@@ -329,11 +330,11 @@ impl Actor {
 
     /// Queues a request until reattached; only the last known state is answered before.
     pub(crate) fn wait(&mut self, request: Request) {
-        let Some(taking_up) = &mut self.taking_up else { return self.request(request) };
-        if taking_up.delayed && matches!(request, Request::View(_)) {
+        let Some(reattaching) = &mut self.reattaching else { return self.request(request) };
+        if reattaching.delayed && matches!(request, Request::View(_)) {
             self.request(request);
-        } else if taking_up.requests.len() < MAILBOX {
-            taking_up.requests.push(request);
+        } else if reattaching.requests.len() < MAILBOX {
+            reattaching.requests.push(request);
         } else {
             request.refuse(SupervisorError::Overloaded);
         }
@@ -341,28 +342,28 @@ impl Actor {
 
     /// Reattaching has missed its deadline.
     pub(crate) fn delayed(&mut self) {
-        if let Some(taking_up) = &mut self.taking_up {
-            taking_up.delayed = true;
-            for request in std::mem::take(&mut taking_up.requests) {
+        if let Some(reattaching) = &mut self.reattaching {
+            reattaching.delayed = true;
+            for request in std::mem::take(&mut reattaching.requests) {
                 self.wait(request);
             }
         }
     }
 
-    pub(crate) fn taken_up(&mut self, taken_up: TakenUp) {
-        let TakenUp { record, frozen, oom, init, execs } = taken_up;
+    pub(crate) fn taken_up(&mut self, taken_up: Reattached) {
+        let Reattached { record, frozen, oom, init, execs } = taken_up;
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
         if let Some(frozen) = frozen {
             self.tell_pause(frozen);
         }
-        for (LeftExec { life, spec, .. }, found) in execs {
-            self.lifecycle.exec_reattached(spec.id.clone(), life);
+        for (LeftExec { generation, spec, .. }, found) in execs {
+            self.lifecycle.exec_reattached(spec.id.clone(), generation);
             self.process_found(Arc::new(spec), found);
         }
         self.process_found(Arc::clone(&self.init), init);
-        let waiting = self.taking_up.take().map(|taking_up| taking_up.requests);
+        let waiting = self.reattaching.take().map(|reattaching| reattaching.requests);
         for request in waiting.unwrap_or_default() {
             self.request(request);
         }

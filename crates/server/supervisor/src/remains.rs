@@ -12,13 +12,13 @@ use std::{
     time::Duration,
 };
 
-use gantry_domain::{ContainerKey, Life};
+use gantry_domain::{ContainerKey, Generation};
 use gantry_kernel::{Backoff, cgroup::CgroupError};
 use gantry_runtime::OciError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    NotOurs, Services, create::Identity, forget::Claim, handle::ContainerHandle,
+    NotOurs, Services, create::Identity, handle::ContainerHandle, ownership::Claim,
     state_dir::ContainerRecord,
 };
 
@@ -67,17 +67,17 @@ type Hurry = mpsc::Sender<oneshot::Sender<()>>;
 
 /// Containers of which something remains.
 #[derive(Default)]
-pub(crate) struct Remains(Mutex<BTreeMap<(ContainerKey, Life), Hurry>>);
+pub(crate) struct Remains(Mutex<BTreeMap<(ContainerKey, Generation), Hurry>>);
 
 impl Remains {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ContainerKey, Life), Hurry>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ContainerKey, Generation), Hurry>> {
         // The map is whole after any panic: each change to it is a single call.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tries at once to remove what remains of earlier containers of this id.
     pub(crate) async fn hurry(&self, key: &ContainerKey) {
-        let of_key = |(of, _): &(ContainerKey, Life)| of == key;
+        let of_key = |(of, _): &(ContainerKey, Generation)| of == key;
         let hurries: Vec<Hurry> = {
             let remains = self.lock();
             remains.iter().filter(|(of, _)| of_key(of)).map(|(_, hurry)| hurry.clone()).collect()
@@ -98,7 +98,7 @@ impl Services {
         if over.told && over.deleted {
             return over.remove_files();
         }
-        let of = (over.identity.key.clone(), over.identity.life);
+        let of = (over.identity.key.clone(), over.identity.generation);
         let (hurry, hurried) = mpsc::channel(1);
         self.remains.lock().insert(of.clone(), hurry);
         let services = Arc::clone(self);
@@ -118,7 +118,7 @@ impl Services {
         let (identity, record) = (identity.clone(), record.clone());
         let mut over = Over { identity, record, ended: false, told: true, deleted };
         if !deleted {
-            match self.state.set_aside(&over.identity.dir, over.identity.life) {
+            match self.state.set_aside(&over.identity.dir, over.identity.generation) {
                 Ok(dir) => over.identity.dir = dir,
                 Err(error) => {
                     let container = &over.identity.key;
@@ -165,7 +165,7 @@ impl Services {
         }
         if over.told
             && !over.deleted
-            && let Ok(dir) = self.state.keep_remains(&over.identity.dir, over.identity.life)
+            && let Ok(dir) = self.state.keep_remains(&over.identity.dir, over.identity.generation)
         {
             over.identity.dir = dir;
         }

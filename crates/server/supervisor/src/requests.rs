@@ -70,7 +70,7 @@ impl Actor {
             phase: self.lifecycle.phase(),
             processes,
             cgroup: self.cgroup.clone(),
-            is_stale: self.taking_up.is_some(),
+            is_stale: self.reattaching.is_some(),
         }
     }
 

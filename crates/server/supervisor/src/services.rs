@@ -11,11 +11,11 @@ use std::{
 };
 
 use gantry_disk::Disks;
-use gantry_domain::Life;
+use gantry_domain::Generation;
 use gantry_events::{EventLog, JournalError};
 use gantry_kernel::{
     Reaper,
-    cgroup::{self, CgroupError, Hierarchies, Moves, OwnLimits, ShimCgroup},
+    cgroup::{self, CgroupError, Hierarchies, OwnLimits, RcuWarmup, ShimCgroup},
 };
 use gantry_runtime::{Environment, OciError, OciRuntime, Runtimes};
 
@@ -24,7 +24,7 @@ use crate::{
     registry::Registry,
     remains::Remains,
     shim_link::ShimProgram,
-    spare::Shims,
+    shim_pool::ShimPool,
     state_dir::{ContainerRecord, StateDir},
     turns::Turns,
 };
@@ -82,10 +82,10 @@ pub(crate) struct Services {
     pub(crate) disks: Disks,
     pub(crate) events: EventLog,
     pub(crate) runtimes: Runtimes,
-    pub(crate) shims: Arc<Shims>,
+    pub(crate) shims: Arc<ShimPool>,
     pub(crate) hierarchies: Arc<Hierarchies>,
-    pub(crate) moves: Moves,
-    pub(crate) lives: Lives,
+    pub(crate) rcu_warmup: RcuWarmup,
+    pub(crate) generations: Generations,
     pub(crate) registry: Registry,
     pub(crate) remains: Remains,
     pub(crate) left_cgroups: LeftCgroups,
@@ -105,7 +105,7 @@ impl Services {
         let reaper = Reaper::start()?;
         let shim_cgroup = limit_memory(settings.memory)?;
         let shim = settings.shim.clone();
-        let shims = Shims::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
+        let shims = ShimPool::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
         // The server may have moved by now.
         let hierarchies = Arc::new(Hierarchies::discover()?);
         Ok(Self {
@@ -119,9 +119,9 @@ impl Services {
             },
             settings,
             shims,
-            moves: Moves::new(Arc::clone(&hierarchies)),
+            rcu_warmup: RcuWarmup::new(Arc::clone(&hierarchies)),
             hierarchies,
-            lives: Lives::default(),
+            generations: Generations::default(),
             left_cgroups: LeftCgroups::default(),
             turns: Turns::default(),
             calls: Turns::default(),
@@ -157,16 +157,16 @@ impl Services {
 
 /// Numbers for lives: the time, and larger than every one before.
 #[derive(Debug, Default)]
-pub(crate) struct Lives(AtomicU64);
+pub(crate) struct Generations(AtomicU64);
 
-impl Lives {
-    pub(crate) fn next(&self) -> Life {
+impl Generations {
+    pub(crate) fn next(&self) -> Generation {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         let next = |last: u64| Some(now.max(last.saturating_add(1)));
         let previous = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
         let previous = previous.unwrap_or_else(|last| last);
-        Life(now.max(previous.saturating_add(1)))
+        Generation(now.max(previous.saturating_add(1)))
     }
 }
 

@@ -8,9 +8,9 @@ mod freezer;
 mod hierarchy;
 mod kill;
 mod limits;
-mod moves;
 mod oom;
 mod own;
+mod rcu_warmup;
 mod release;
 mod stats;
 mod tree;
@@ -30,9 +30,9 @@ pub use self::{
     file::Reader,
     hierarchy::Hierarchies,
     limits::{DeviceLimit, DeviceLimitKind, DirectLimits, LimitError},
-    moves::Moves,
     oom::OomWatch,
     own::{OwnLimits, ShimCgroup, limit_own},
+    rcu_warmup::RcuWarmup,
     stats::{
         BlkioEntry, BlkioStats, CgroupStats, CpuStats, HugetlbStats, MemoryData, MemoryStats,
         PidsStats, system_usage,

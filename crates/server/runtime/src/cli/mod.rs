@@ -4,10 +4,10 @@ mod call;
 mod environment;
 mod error;
 mod output;
-mod own_mount;
 mod program;
 mod record;
 mod root;
+mod stale_mount;
 mod state;
 mod verb;
 mod words;
@@ -208,7 +208,7 @@ impl Runtimes {
         let args = ["--force", id.as_str()];
         let call = Call { hidden, ..Call::new(Verb::Delete, &args) };
         let mut result = self.call(runtime, call).await;
-        if own_mount::remove(&runtime.root().join(id.as_str())) {
+        if stale_mount::remove(&runtime.root().join(id.as_str())) {
             result = self.call(runtime, call).await;
         }
         result.map(drop)

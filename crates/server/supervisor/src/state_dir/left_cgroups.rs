@@ -1,6 +1,6 @@
 //! Cgroups of containers that have ended, in which others still are.
 
-use gantry_domain::Life;
+use gantry_domain::Generation;
 use gantry_kernel::cgroup::Cgroup;
 
 use super::{
@@ -18,7 +18,7 @@ impl StateDir {
             Err(error) if error.is_missing() => Ok(Vec::new()),
             Err(error @ StateError::Damaged { .. }) => {
                 tracing::error!(%error, "cgroups that others were in are forgotten");
-                self.quarantine(&path, Life(0)).map(|_| Vec::new())
+                self.quarantine(&path, Generation(0)).map(|_| Vec::new())
             }
             other => other,
         }

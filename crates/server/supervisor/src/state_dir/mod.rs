@@ -36,7 +36,7 @@ use std::{
 pub use error::StateError;
 use error::failed;
 use file::{create_private_dir, create_private_dirs, list, read_json, write_json};
-use gantry_domain::{ContainerId, ContainerKey, ExitStatus, Life, Namespace, ProcessId};
+use gantry_domain::{ContainerId, ContainerKey, ExitStatus, Generation, Namespace, ProcessId};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::if_there;
 use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE};
@@ -200,9 +200,9 @@ impl StateDir {
     pub(crate) fn set_aside(
         &self,
         dir: &ContainerDir,
-        life: Life,
+        generation: Generation,
     ) -> Result<ContainerDir, StateError> {
-        let path = self.root.join("removed").join(life.0.to_string());
+        let path = self.root.join("removed").join(generation.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
         Ok(self.aside_dir(path))
     }
@@ -218,9 +218,9 @@ impl StateDir {
     pub(crate) fn keep_remains(
         &self,
         dir: &ContainerDir,
-        life: Life,
+        generation: Generation,
     ) -> Result<ContainerDir, StateError> {
-        let path = self.root.join(REMAINS).join(life.0.to_string());
+        let path = self.root.join(REMAINS).join(generation.0.to_string());
         if dir.path != path {
             fs::rename(&dir.path, &path).map_err(failed("keep", &dir.path))?;
         }
@@ -233,11 +233,11 @@ impl StateDir {
     }
 
     /// Puts a file that cannot be read out of the way, for a person to look at.
-    pub fn quarantine(&self, file: &Path, life: Life) -> Result<PathBuf, StateError> {
+    pub fn quarantine(&self, file: &Path, generation: Generation) -> Result<PathBuf, StateError> {
         let quarantine = self.root.join("quarantine");
         create_private_dirs(&quarantine)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let path = quarantine.join(format!("{}-{name}", life.0));
+        let path = quarantine.join(format!("{}-{name}", generation.0));
         fs::rename(file, &path).map_err(failed("quarantine", file))?;
         Ok(path)
     }

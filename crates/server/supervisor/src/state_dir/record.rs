@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ContainerId, Life, ProcessSpec};
+use gantry_domain::{ContainerId, Generation, ProcessSpec};
 use gantry_kernel::cgroup::Cgroup;
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,8 @@ const VERSION: u32 = 1;
 pub struct ContainerRecord {
     version: u32,
     pub id: ContainerId,
-    pub life: Life,
+    #[serde(rename = "life")]
+    pub generation: Generation,
     pub bundle: PathBuf,
     /// As the caller named it; empty for the server's default.
     pub runtime: String,
@@ -46,16 +47,17 @@ pub struct ContainerRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProcessRecord {
     version: u32,
-    pub life: Life,
+    #[serde(rename = "life")]
+    pub generation: Generation,
     pub spec: ProcessSpec,
 }
 
 impl ContainerRecord {
-    pub fn new(id: ContainerId, life: Life, bundle: PathBuf) -> Self {
+    pub fn new(id: ContainerId, generation: Generation, bundle: PathBuf) -> Self {
         Self {
             version: VERSION,
             id,
-            life,
+            generation,
             bundle,
             runtime: String::new(),
             runtime_args: Vec::new(),
@@ -72,7 +74,7 @@ impl ContainerRecord {
 }
 
 impl ProcessRecord {
-    pub fn new(life: Life, spec: ProcessSpec) -> Self {
-        Self { version: VERSION, life, spec }
+    pub fn new(generation: Generation, spec: ProcessSpec) -> Self {
+        Self { version: VERSION, generation, spec }
     }
 }

@@ -226,9 +226,10 @@ mod tests {
             let container =
                 gantry_domain::ContainerKey { namespace: gantry_domain::Namespace::Types, id };
             let at = gantry_domain::Timestamp(1);
-            event(&Event { at, container, life: gantry_domain::Life(1), kind }).pid
+            event(&Event { at, container, generation: gantry_domain::Generation(1), kind }).pid
         };
-        let (process, life) = (gantry_domain::ProcessId::init(), gantry_domain::Life(1));
+        let (process, generation) =
+            (gantry_domain::ProcessId::init(), gantry_domain::Generation(1));
         let status = ExitStatus::Code(0);
         for kind in [
             EventKind::ContainerStarted,
@@ -238,8 +239,8 @@ mod tests {
         ] {
             assert_eq!(pid(kind.clone()), "", "{kind:?}");
         }
-        assert_eq!(pid(EventKind::ProcessStarted { process: process.clone(), life }), "init");
-        assert_eq!(pid(EventKind::Exited { process, life, status }), "init");
+        assert_eq!(pid(EventKind::ProcessStarted { process: process.clone(), generation }), "init");
+        assert_eq!(pid(EventKind::Exited { process, generation, status }), "init");
     }
 
     #[test]

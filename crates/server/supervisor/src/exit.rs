@@ -11,9 +11,9 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use crate::{
     actor::{Actor, Member, Operation},
-    clear::{self, Users},
     create::Identity,
     remains::{Over, Remaining},
+    teardown::{self, Users},
     turns::Lane,
 };
 
@@ -77,7 +77,7 @@ impl Actor {
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
         let oom = self.oom.take();
-        self.work(clear::clear(services, identity, cgroup, oom));
+        self.work(teardown::clear(services, identity, cgroup, oom));
     }
 
     pub(crate) fn cleared(&mut self, users: Option<Users>) {
@@ -95,7 +95,7 @@ impl Actor {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
-        self.work(clear::remove(services, identity, cgroup, users));
+        self.work(teardown::remove(services, identity, cgroup, users));
     }
 
     /// Frees the id and reports the exit, then removes the state directory, last of all.
@@ -105,7 +105,7 @@ impl Actor {
         if let Err(error) = &result {
             tracing::warn!(container = %key, %error, "it is over, but not gone yet");
         }
-        let aside = self.services.state.set_aside(&self.identity.dir, self.identity.life);
+        let aside = self.services.state.set_aside(&self.identity.dir, self.identity.generation);
         let is_aside = aside.is_ok();
         let dir = aside.unwrap_or_else(|error| {
             tracing::error!(container = %key, %error, "cannot set its state aside");

@@ -33,7 +33,7 @@ const READY: Duration = Duration::from_millis(8);
 
 /// Moves that runtimes are about to make.
 #[derive(Debug, Clone)]
-pub struct Moves {
+pub struct RcuWarmup {
     hierarchies: Arc<Hierarchies>,
     kernel: Arc<Mutex<Kernel>>,
 }
@@ -46,7 +46,7 @@ enum Kernel {
     ReadyAt(Instant),
 }
 
-impl Moves {
+impl RcuWarmup {
     /// For the cgroups of these hierarchies.
     pub fn new(hierarchies: Arc<Hierarchies>) -> Self {
         Self { hierarchies, kernel: Arc::new(Mutex::new(Kernel::Unknown)) }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_kernel_is_not_asked_twice() {
-        let moves = Moves::new(Arc::default());
+        let moves = RcuWarmup::new(Arc::default());
         *moves.kernel() = Kernel::GettingReady;
         moves.prepare();
         assert!(matches!(*moves.kernel(), Kernel::GettingReady));

@@ -20,23 +20,23 @@ use crate::{
 };
 
 /// Starts shims.
-pub(crate) struct Shims {
+pub(crate) struct ShimPool {
     program: ShimProgram,
     reaper: Reaper,
     dirs: NewProcessDirs,
     cgroup: ShimCgroup,
-    spare: Mutex<Option<SpareShim>>,
+    spare: Mutex<Option<IdleShim>>,
     /// Asks the thread that starts them for a spare one.
     wanted: SyncSender<()>,
 }
 
 /// An idle shim in `new/<n>/`. A launch renames that directory into place. The shim exits with the server.
-struct SpareShim {
+struct IdleShim {
     shim: StartedShim,
     dir: ProcessDir,
 }
 
-impl Shims {
+impl ShimPool {
     /// Shims are started in `dirs`, and counted in `cgroup`.
     ///
     /// Also starts the thread that starts shims ahead (later there may be no thread left): fork and exec must
@@ -70,7 +70,7 @@ impl Shims {
         dir: &ProcessDir,
         record: &ProcessRecord,
     ) -> Result<StartedShim, SupervisorError> {
-        let SpareShim { shim, dir: new } = match self.take_spare().await {
+        let IdleShim { shim, dir: new } = match self.take_spare().await {
             Some(spare) => spare,
             None => self.start()?,
         };
@@ -81,7 +81,7 @@ impl Shims {
         match placed {
             Ok(()) => Ok(shim),
             Err(error) => {
-                SpareShim { shim, dir: new }.discard().await;
+                IdleShim { shim, dir: new }.discard().await;
                 Err(error.into())
             }
         }
@@ -103,7 +103,7 @@ impl Shims {
     }
 
     /// One that is well: it has nothing to say before it has orders.
-    async fn take_spare(&self) -> Option<SpareShim> {
+    async fn take_spare(&self) -> Option<IdleShim> {
         let spare = self.lock().take()?;
         if spare.shim.link.is_silent() {
             return Some(spare);
@@ -112,14 +112,14 @@ impl Shims {
         None
     }
 
-    fn start(&self) -> Result<SpareShim, SupervisorError> {
+    fn start(&self) -> Result<IdleShim, SupervisorError> {
         let dir = self.dirs.create()?;
         match self.program.start(&self.reaper, dir.path()) {
             Ok(shim) => {
                 if let Err(error) = self.cgroup.take_in(shim.pid) {
                     tracing::warn!(shim = shim.pid, %error, "the server's limits hold for a shim");
                 }
-                Ok(SpareShim { shim, dir })
+                Ok(IdleShim { shim, dir })
             }
             Err(source) => {
                 remove(&dir);
@@ -128,13 +128,13 @@ impl Shims {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<SpareShim>> {
+    fn lock(&self) -> MutexGuard<'_, Option<IdleShim>> {
         // It is whole after any panic: each change to it is a single call.
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn start_ahead(shims: &Weak<Shims>, wants: &Receiver<()>) {
+fn start_ahead(shims: &Weak<ShimPool>, wants: &Receiver<()>) {
     while wants.recv().is_ok()
         && let Some(shims) = shims.upgrade()
     {
@@ -142,7 +142,7 @@ fn start_ahead(shims: &Weak<Shims>, wants: &Receiver<()>) {
     }
 }
 
-impl SpareShim {
+impl IdleShim {
     async fn discard(self) {
         self.shim.dismiss().await;
         remove(&self.dir);

@@ -8,7 +8,7 @@ use gantry_kernel::cgroup::{Cgroup, CgroupError};
 use gantry_runtime::OciError;
 
 use crate::{
-    Services, actor::Message, create::Identity, forget::Claim, oom::OomTask, remains::Remaining,
+    Services, actor::Message, create::Identity, oom::OomTask, ownership::Claim, remains::Remaining,
 };
 
 /// A runtime killed during `delete`, by somebody or at its deadline, leaves its state; `delete --force` can

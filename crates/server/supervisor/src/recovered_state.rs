@@ -1,6 +1,8 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
-use gantry_domain::{ContainerKey, EventKind, ExitStatus, Life, Namespace, ProcessId, ProcessSpec};
+use gantry_domain::{
+    ContainerKey, EventKind, ExitStatus, Generation, Namespace, ProcessId, ProcessSpec,
+};
 use gantry_failpoints::{Point, reach};
 
 use crate::{
@@ -20,7 +22,7 @@ pub(crate) struct Left {
 
 /// A further process as it was left.
 pub(crate) struct LeftExec {
-    pub(crate) life: Life,
+    pub(crate) generation: Generation,
     pub(crate) spec: ProcessSpec,
     /// Its start was told, and its end was not.
     pub(crate) reported: bool,
@@ -43,17 +45,17 @@ impl Services {
             return Ok(None);
         }
         let process = process.unwrap_or_else(|error| {
-            let life = match &record {
-                Ok(record) => record.life,
-                Err(_) => self.lives.next(),
+            let generation = match &record {
+                Ok(record) => record.generation,
+                Err(_) => self.generations.next(),
             };
             let spec = ProcessSpec::unknown(ProcessId::init());
-            self.replace(&init, &error, ProcessRecord::new(life, spec))
+            self.replace(&init, &error, ProcessRecord::new(generation, spec))
         });
         let record = record.unwrap_or_else(|error| {
             self.put_away(&error);
             let record =
-                ContainerRecord::new(key.id.clone(), process.life, std::path::PathBuf::new());
+                ContainerRecord::new(key.id.clone(), process.generation, std::path::PathBuf::new());
             if let Err(error) = dir.write(&record) {
                 tracing::error!(container = %key, %error, "cannot write its state anew");
             }
@@ -61,14 +63,14 @@ impl Services {
         });
         let pid = init.started()?.map_or(0, |identity| identity.pid);
         // Its end can be in the journal where its files could not be removed.
-        let reported = self.is_untold(key, (record.life, process.life), &init)?;
+        let reported = self.is_untold(key, (record.generation, process.generation), &init)?;
         Ok(Some(Left { record, init: process, pid, reported }))
     }
 
     /// Reads what is left of a further process; `None` if nobody was told of it.
     pub(crate) fn read_exec(
         &self,
-        (key, container): (&ContainerKey, Life),
+        (key, container): (&ContainerKey, Generation),
         dir: &ProcessDir,
     ) -> Result<Option<LeftExec>, StateError> {
         let record = match readable(dir.read())? {
@@ -76,12 +78,12 @@ impl Services {
             Err(_) if !dir.is_journalled()? => return Ok(None),
             Err(error) => {
                 let Some(id) = dir.id() else { return Ok(None) };
-                let record = ProcessRecord::new(self.lives.next(), ProcessSpec::unknown(id));
+                let record = ProcessRecord::new(self.generations.next(), ProcessSpec::unknown(id));
                 self.replace(dir, &error, record)
             }
         };
-        let reported = self.is_untold(key, (container, record.life), dir)?;
-        Ok(Some(LeftExec { life: record.life, spec: record.spec, reported }))
+        let reported = self.is_untold(key, (container, record.generation), dir)?;
+        Ok(Some(LeftExec { generation: record.generation, spec: record.spec, reported }))
     }
 
     /// Reads the record of a container that was set aside, and its exit if the start was published and the
@@ -97,7 +99,7 @@ impl Services {
         };
         let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
         let init = dir.process(&ProcessId::init());
-        let untold = match self.is_untold(&key, (record.life, record.life), &init)? {
+        let untold = match self.is_untold(&key, (record.generation, record.generation), &init)? {
             true => Some(init.exit()?.unwrap_or(ExitStatus::Unknown)),
             false => None,
         };
@@ -108,21 +110,21 @@ impl Services {
     fn is_untold(
         &self,
         key: &ContainerKey,
-        (life, process_life): (Life, Life),
+        (generation, process_life): (Generation, Generation),
         dir: &ProcessDir,
     ) -> Result<bool, StateError> {
         let started = || {
-            self.events.recorded(key, life, |event| match event {
-                EventKind::ContainerStarted => process_life == life,
-                EventKind::ProcessStarted { life, .. } => *life == process_life,
+            self.events.recorded(key, generation, |event| match event {
+                EventKind::ContainerStarted => process_life == generation,
+                EventKind::ProcessStarted { generation, .. } => *generation == process_life,
                 _ => false,
             })
         };
         let ended = || {
             self.events.recorded(
                 key,
-                life,
-                |event| matches!(event, EventKind::Exited { life, .. } if *life == process_life),
+                generation,
+                |event| matches!(event, EventKind::Exited { generation, .. } if *generation == process_life),
             )
         };
         Ok((dir.is_journalled()? || started()) && !ended())
@@ -143,7 +145,7 @@ impl Services {
 
     fn put_away(&self, error: &StateError) {
         let moved_to =
-            error.damaged_file().map(|file| self.state.quarantine(file, self.lives.next()));
+            error.damaged_file().map(|file| self.state.quarantine(file, self.generations.next()));
         tracing::error!(
             %error, ?moved_to,
             "state cannot be read; what runs goes on, and is known by its id only",
