@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Namespace;
+
 /// Longest id in bytes. It becomes a directory name, of which NAME_MAX is 255, and part of the
 /// runtime's own file names.
 const MAX_LENGTH: usize = 128;
@@ -118,27 +120,6 @@ impl From<ProcessId> for String {
     }
 }
 
-/// Containers of one API do not see those of another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Namespace {
-    /// Where `types.API` lives.
-    Types,
-}
-
-impl Namespace {
-    /// Its name, also in paths and in the journal.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Types => "types",
-        }
-    }
-
-    /// The namespace of this name.
-    pub fn parse(name: &str) -> Option<Self> {
-        (name == "types").then_some(Self::Types)
-    }
-}
-
 /// What identifies a container.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContainerKey {
@@ -162,7 +143,7 @@ impl fmt::Display for ProcessId {
 
 impl fmt::Display for ContainerKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace.as_str(), self.id)
+        write!(f, "{}/{}", self.namespace, self.id)
     }
 }
 

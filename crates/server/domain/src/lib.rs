@@ -12,11 +12,13 @@ mod id;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_properties;
+mod namespace;
 mod process;
 
 pub use error_chain::chain;
 pub use event::{Event, EventKind, Generation, Timestamp};
 pub use exit_status::ExitStatus;
-pub use id::{ContainerId, ContainerKey, Namespace, ProcessId};
+pub use id::{ContainerId, ContainerKey, ProcessId};
 pub use lifecycle::{Lifecycle, Phase, Refusal};
+pub use namespace::{InvalidNamespace, Namespace};
 pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use gantry_domain::ContainerId;
+use crate::Filter;
 
 /// How many events of a replay may be on their way: in the buffers of the connection, or handed to
 /// a subscriber that dies before it looks at them. A client of 2017 takes 64 KiB before it reads,
@@ -20,8 +20,8 @@ pub(crate) struct Cursor {
     pub(crate) dense: u64,
     /// Where the log ended when it began.
     pub(crate) stored_end: u64,
-    /// The container that its subscriber asks for.
-    pub(crate) only: Option<ContainerId>,
+    /// What its subscriber asks for.
+    pub(crate) filter: Filter,
     /// Events it had to read were dropped.
     pub(crate) missed: bool,
     /// It got `Lagged` and read nothing since.
@@ -37,12 +37,12 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// One that begins to read at `next`, and everything from `dense` on.
-    pub(crate) fn new(next: u64, dense: u64, stored_end: u64, only: Option<ContainerId>) -> Self {
+    pub(crate) fn new(next: u64, dense: u64, stored_end: u64, filter: Filter) -> Self {
         Self {
             next,
             dense,
             stored_end,
-            only,
+            filter,
             missed: false,
             lagged: false,
             stored_told: next,

@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod cursor;
+mod filter;
 mod journal;
 mod older;
 pub mod record;
@@ -28,7 +29,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gantry_domain::{ContainerId, ContainerKey, Event, EventKind, Generation, Timestamp};
+use gantry_domain::{ContainerKey, Event, EventKind, Generation, Timestamp};
 use tokio::sync::Notify;
 
 use self::journal::Journal;
@@ -36,6 +37,7 @@ use self::recovery::Recovered;
 pub use self::recovery::{JournalError, Recovery};
 use self::ring::Ring;
 pub use self::subscription::{Lagged, Subscription};
+pub use filter::Filter;
 
 /// How many events are remembered at least, however few are replayed: a restarted server asks
 /// whether it journalled those of the moment before it died.
@@ -187,11 +189,10 @@ impl EventLog {
             .find_map(|event| what(&event.kind))
     }
 
-    /// Begins to read, for a subscriber that asks for all events, or for those of one container: it
-    /// reads them all.
-    pub fn subscribe(&self, from: From, only: Option<ContainerId>) -> Subscription {
+    /// Begins to read, for a subscriber that wants those events that match: it reads all events.
+    pub fn subscribe(&self, from: From, filter: Filter) -> Subscription {
         let mut ring = self.0.ring();
-        let (id, missing) = ring.subscribe(from, self.0.retain, only);
+        let (id, missing) = ring.subscribe(from, self.0.retain, filter);
         Subscription { log: Arc::clone(&self.0), id, stored_end: ring.end(), missing }
     }
 }

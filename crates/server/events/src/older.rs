@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use gantry_domain::{ContainerId, Timestamp};
+use gantry_domain::Timestamp;
 
-use crate::{ring::SubscriptionId, slot::Slot};
+use crate::{Filter, ring::SubscriptionId, slot::Slot};
 
 /// How many exits that somebody has had by now are left in between before they are taken out.
 const TOLD: usize = 64;
@@ -40,15 +40,10 @@ impl Older {
         self.exits.get(index).map(|slot| slot.place)
     }
 
-    pub(crate) fn tell(
-        &mut self,
-        places: &Range<u64>,
-        only: Option<&ContainerId>,
-        latest: SubscriptionId,
-    ) {
+    pub(crate) fn tell(&mut self, places: &Range<u64>, filter: &Filter, latest: SubscriptionId) {
         let indexes = self.index(places.start)..self.index(places.end);
         for slot in self.exits.range_mut(indexes) {
-            self.told += usize::from(slot.tell(only, latest));
+            self.told += usize::from(slot.tell(filter, latest));
         }
     }
 

@@ -257,7 +257,7 @@ impl<'a> Record<'a> {
         };
         let at = Timestamp(self.at);
         let container = ContainerKey {
-            namespace: Namespace::parse(self.ns)?,
+            namespace: Namespace::from_record(self.ns)?,
             id: ContainerId::parse(self.id).ok()?,
         };
         (at < LAST_TIMESTAMP).then_some(Event {
@@ -288,7 +288,7 @@ mod tests {
 
     fn event(kind: EventKind) -> Event {
         let id = ContainerId::parse("web-1").unwrap();
-        let container = ContainerKey { namespace: Namespace::Types, id };
+        let container = ContainerKey { namespace: Namespace::TYPES_API, id };
         Event {
             at: Timestamp(1_500_000_000_000_000_001),
             container,

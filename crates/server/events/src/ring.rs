@@ -4,10 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use gantry_domain::{ContainerId, Event, Timestamp};
+use gantry_domain::{Event, Timestamp};
 
 use crate::{
-    From,
+    Filter, From,
     cursor::Cursor,
     older::Older,
     record::{Had, Lines, Marks},
@@ -154,7 +154,7 @@ impl Ring {
         &mut self,
         from: From,
         retain: usize,
-        only: Option<ContainerId>,
+        filter: Filter,
     ) -> (SubscriptionId, Option<Timestamp>) {
         self.subscribed += 1;
         let (id, end) = (self.subscribed, self.end());
@@ -167,7 +167,7 @@ impl Ring {
                 (next, self.place(dense), self.missing(after, dense, id))
             }
         };
-        self.cursors.insert(id, Cursor::new(next, dense, end, only));
+        self.cursors.insert(id, Cursor::new(next, dense, end, filter));
         (id, missing)
     }
 
@@ -246,11 +246,11 @@ impl Ring {
             return;
         }
         self.told = self.told.max(places.end - 1);
-        let only = cursor.only.as_ref();
-        self.older.tell(places, only, self.subscribed);
+        let filter = &cursor.filter;
+        self.older.tell(places, filter, self.subscribed);
         let indexes = self.index(places.start)..self.index(places.end);
         for slot in self.slots.range_mut(indexes) {
-            slot.tell(only, self.subscribed);
+            slot.tell(filter, self.subscribed);
         }
     }
 
@@ -315,8 +315,7 @@ impl Ring {
 
 fn hand_out<'a>(cursor: &mut Cursor, slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Event>> {
     let events: Vec<_> = slots.map(|slot| Arc::clone(&slot.event)).collect();
-    let only = cursor.only.as_ref();
-    let own = events.iter().filter(|e| only.is_none_or(|only| e.container.id == *only)).count();
+    let own = events.iter().filter(|event| cursor.filter.matches(&event.container)).count();
     cursor.handed(own);
     events
 }

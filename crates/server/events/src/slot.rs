@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ContainerId, Event, EventKind};
+use gantry_domain::{Event, EventKind};
 
-use crate::ring::SubscriptionId;
+use crate::{Filter, ring::SubscriptionId};
 
 /// Later than every subscription.
 const UNTOLD: SubscriptionId = SubscriptionId::MAX;
@@ -43,9 +43,8 @@ impl Slot {
     }
 
     /// Notes that a subscriber has had the event: whether that is news.
-    pub(crate) fn tell(&mut self, only: Option<&ContainerId>, latest: SubscriptionId) -> bool {
-        let is_news =
-            self.told == UNTOLD && only.is_none_or(|only| self.event.container.id == *only);
+    pub(crate) fn tell(&mut self, filter: &Filter, latest: SubscriptionId) -> bool {
+        let is_news = self.told == UNTOLD && filter.matches(&self.event.container);
         if is_news {
             self.told = latest;
         }

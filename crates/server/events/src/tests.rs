@@ -8,7 +8,11 @@ use tempfile::TempDir;
 use crate::*;
 
 pub(crate) fn container(id: &str) -> ContainerKey {
-    ContainerKey { namespace: Namespace::Types, id: ContainerId::parse(id).unwrap() }
+    ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() }
+}
+
+pub(crate) fn all() -> Filter {
+    Filter::all(Namespace::TYPES_API)
 }
 
 pub(crate) fn exited(code: u8) -> EventKind {
@@ -35,7 +39,7 @@ pub(crate) fn append(log: &EventLog, count: usize) -> Vec<Event> {
 
 /// All stored events after that one.
 pub(crate) fn stored(log: &EventLog, after: Timestamp) -> Vec<Event> {
-    let mut subscription = log.subscribe(From::After(after), None);
+    let mut subscription = log.subscribe(From::After(after), all());
     let mut events = Vec::new();
     loop {
         match subscription.stored().unwrap() {
@@ -86,7 +90,7 @@ async fn without_replay_there_are_live_events_only() {
     let log = open(dir.path(), 0);
     append(&log, 3);
     assert_eq!(stored(&log, Timestamp(0)), []);
-    let mut subscription = log.subscribe(From::After(Timestamp(0)), None);
+    let mut subscription = log.subscribe(From::After(Timestamp(0)), all());
     let events = append(&log, 2);
     assert_eq!(read(&mut subscription, 2).await, events);
     assert_eq!(stored(&log, Timestamp(0)), []);
@@ -118,7 +122,7 @@ async fn a_subscriber_waits_for_what_comes() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     append(&log, 1);
-    let mut subscription = log.subscribe(From::Now, None);
+    let mut subscription = log.subscribe(From::Now, all());
     let reader = tokio::spawn(async move { read(&mut subscription, 1).await });
     tokio::task::yield_now().await;
     assert!(!reader.is_finished());
@@ -176,7 +180,7 @@ fn a_panic_elsewhere_does_not_end_the_log() {
 async fn one_that_does_not_read_is_told() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    let mut subscription = log.subscribe(From::Now, None);
+    let mut subscription = log.subscribe(From::Now, all());
     let events = append(&log, 70_000);
     let Lagged { resume_after, in_replay: false } = subscription.next().await.unwrap_err() else {
         panic!("it had nothing to read when it began");
@@ -197,7 +201,7 @@ async fn stored_and_live_events_have_no_gap_and_no_repeat() {
         let mut events: Vec<Arc<Event>> = Vec::new();
         for part in [first, EVENTS] {
             let seen = events.last().map_or(Timestamp(0), |event| event.at);
-            let mut subscription = log.subscribe(From::After(seen), None);
+            let mut subscription = log.subscribe(From::After(seen), all());
             while events.len() < part {
                 events.extend(subscription.next().await.unwrap());
             }

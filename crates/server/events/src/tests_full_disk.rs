@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
 use crate::{
-    tests::{append, open, stored, times},
+    tests::{all, append, open, stored, times},
     *,
 };
 
@@ -49,7 +49,7 @@ fn append_one(log: &EventLog) -> (Event, bool) {
 fn the_reserve_is_used_then_events_wait() {
     with_small_disk("512k", |dir| {
         let log = open(dir, 500);
-        let mut live = log.subscribe(From::Now, None);
+        let mut live = log.subscribe(From::Now, all());
         let mut events = append(&log, 1);
         let filler = fill(dir);
         let reserve = dir.join("events.reserve");

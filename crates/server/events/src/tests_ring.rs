@@ -10,11 +10,12 @@ use crate::{
     From,
     ring::{Ring, SubscriptionId},
     subscription::Lagged,
+    tests::all,
 };
 
 fn event(at: u64) -> Arc<Event> {
     let id = ContainerId::parse("a").unwrap();
-    let container = ContainerKey { namespace: Namespace::Types, id };
+    let container = ContainerKey { namespace: Namespace::TYPES_API, id };
     Arc::new(Event {
         at: Timestamp(at),
         container,
@@ -47,15 +48,15 @@ fn held(ring: &Ring) -> Vec<u64> {
 fn keeps_the_newest() {
     let mut ring = ring(25);
     assert_eq!(held(&ring), (16..=25).collect::<Vec<_>>());
-    let old = ring.subscribe(From::After(Timestamp(3)), 10, None).0;
+    let old = ring.subscribe(From::After(Timestamp(3)), 10, all()).0;
     assert_eq!(read(&mut ring, old), Ok((16..=25).collect()));
-    let few = ring.subscribe(From::After(Timestamp(3)), 2, None).0;
+    let few = ring.subscribe(From::After(Timestamp(3)), 2, all()).0;
     assert_eq!(read(&mut ring, few), Ok(vec![24, 25]));
-    let exact = ring.subscribe(From::After(Timestamp(22)), 10, None).0;
+    let exact = ring.subscribe(From::After(Timestamp(22)), 10, all()).0;
     assert_eq!(read(&mut ring, exact), Ok(vec![23, 24, 25]));
-    let none = ring.subscribe(From::After(Timestamp(25)), 10, None).0;
+    let none = ring.subscribe(From::After(Timestamp(25)), 10, all()).0;
     assert_eq!(read(&mut ring, none), Ok(vec![]));
-    let live = ring.subscribe(From::Now, 10, None).0;
+    let live = ring.subscribe(From::Now, 10, all()).0;
     assert_eq!(read(&mut ring, live), Ok(vec![]));
     ring.push(event(26));
     for id in [old, few, exact, none, live] {
@@ -66,8 +67,8 @@ fn keeps_the_newest() {
 #[test]
 fn holds_what_the_slowest_has_not_read_and_no_longer() {
     let mut ring = ring(20);
-    let slow = ring.subscribe(From::After(Timestamp(0)), 10, None).0;
-    let slower = ring.subscribe(From::After(Timestamp(0)), 10, None).0;
+    let slow = ring.subscribe(From::After(Timestamp(0)), 10, all()).0;
+    let slower = ring.subscribe(From::After(Timestamp(0)), 10, all()).0;
     (21..=27).for_each(|at| ring.push(event(at)));
     assert_eq!(held(&ring), (11..=27).collect::<Vec<_>>());
     assert_eq!(read(&mut ring, slow), Ok((11..=27).collect()));
@@ -79,11 +80,11 @@ fn holds_what_the_slowest_has_not_read_and_no_longer() {
 #[test]
 fn one_too_far_behind_is_told_once_and_goes_on() {
     let mut ring = ring(5);
-    let slow = ring.subscribe(From::Now, 10, None).0;
+    let slow = ring.subscribe(From::Now, 10, all()).0;
     (6..=25).for_each(|at| ring.push(event(at)));
-    let mut just_in_time = ring.subscribe(From::After(Timestamp(0)), 20, None).0;
+    let mut just_in_time = ring.subscribe(From::After(Timestamp(0)), 20, all()).0;
     assert_eq!(read(&mut ring, just_in_time), Ok((6..=25).collect()));
-    just_in_time = ring.subscribe(From::After(Timestamp(0)), 20, None).0;
+    just_in_time = ring.subscribe(From::After(Timestamp(0)), 20, all()).0;
     ring.push(event(26));
     for (late, in_replay) in [(slow, false), (just_in_time, true)] {
         let lagged = Lagged { resume_after: Timestamp(6), in_replay };
@@ -98,7 +99,7 @@ fn one_too_far_behind_is_told_once_and_goes_on() {
 fn hands_out_batches_up_to_an_end() {
     let mut ring = Ring::new(1000);
     (1..=600).for_each(|at| ring.push(event(at)));
-    let id = ring.subscribe(From::After(Timestamp(0)), 1000, None).0;
+    let id = ring.subscribe(From::After(Timestamp(0)), 1000, all()).0;
     let end = ring.end();
     (601..=700).for_each(|at| ring.push(event(at)));
     let batches: Vec<_> = (0..4).map(|_| ring.read(id, end).unwrap().len()).collect();
@@ -109,7 +110,7 @@ fn hands_out_batches_up_to_an_end() {
 #[test]
 fn memory_goes_back_when_all_have_read() {
     let mut ring = Ring::new(10);
-    let slow = ring.subscribe(From::Now, 10, None).0;
+    let slow = ring.subscribe(From::Now, 10, all()).0;
     (1..=20_000).for_each(|at| ring.push(event(at)));
     assert!(ring.capacity() >= 20_000);
     while !read(&mut ring, slow).unwrap().is_empty() {}

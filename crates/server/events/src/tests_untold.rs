@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use crate::{
     record::recover,
     ring::{BACKLOG, Ring},
-    tests::{append, container, exited, open, stored, times},
+    tests::{all, append, container, exited, open, stored, times},
     *,
 };
 
@@ -26,7 +26,7 @@ fn only_exits(events: &[Event]) -> Vec<u64> {
 
 /// A replay for a subscriber that dies before it has looked at all of it.
 fn broken_off(log: &EventLog, after: Timestamp) -> Vec<Event> {
-    let mut subscription = log.subscribe(From::After(after), None);
+    let mut subscription = log.subscribe(From::After(after), all());
     let mut handed = Vec::new();
     loop {
         match subscription.stored_part().unwrap() {
@@ -71,7 +71,7 @@ fn exits_wait_for_a_subscriber_also_across_restarts() {
 async fn a_live_event_is_had_when_its_subscriber_comes_for_more() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 2);
-    let mut live = log.subscribe(From::Now, None);
+    let mut live = log.subscribe(From::Now, all());
     let exits = exits(&log, 10);
     assert_eq!(live.next().await.unwrap().len(), 20);
     assert_eq!(only_exits(&broken_off(&log, exits[3].at)), times(&exits[4..]));
@@ -89,8 +89,11 @@ fn one_who_listens_from_now_on_has_had_nothing_of_before() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 2);
     let before = exits(&log, 10);
-    let mut live = log.subscribe(From::Now, None);
-    let mut other = log.subscribe(From::After(Timestamp(0)), ContainerId::parse("c3").ok());
+    let mut live = log.subscribe(From::Now, all());
+    let mut other = log.subscribe(
+        From::After(Timestamp(0)),
+        Filter { id: ContainerId::parse("c3").ok(), ..all() },
+    );
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for _ in 0..3 {
         append(&log, 1);
@@ -109,7 +112,7 @@ fn a_replay_has_arrived_when_thousands_came_after() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 2);
     let before = exits(&log, 10);
-    let mut daemon = log.subscribe(From::After(Timestamp(0)), None);
+    let mut daemon = log.subscribe(From::After(Timestamp(0)), all());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut read = |count: usize| {
         let mut seen = 0;
@@ -137,7 +140,7 @@ fn log_exits(log: &EventLog) -> Vec<Event> {
 fn what_is_missing_is_told() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 4);
-    let missing = |log: &EventLog, at| log.subscribe(From::After(at), None).missing();
+    let missing = |log: &EventLog, at| log.subscribe(From::After(at), all()).missing();
     assert_eq!(missing(&log, Timestamp(0)), None);
     let untold = exits(&log, 1);
     let others = append(&log, 5);
@@ -150,7 +153,7 @@ fn what_is_missing_is_told() {
         let told = missing(&log, end).unwrap();
         assert!(told > others[4].at);
         assert_eq!(missing(&log, told), None);
-        assert_eq!(log.subscribe(From::Now, None).missing(), None);
+        assert_eq!(log.subscribe(From::Now, all()).missing(), None);
     }
 }
 
@@ -166,10 +169,10 @@ fn exits_without_end_are_let_go_of_and_that_is_told() {
         })
     };
     (1..=110).for_each(|at| ring.push(event(at)));
-    assert_eq!(ring.subscribe(From::After(Timestamp(0)), 5, None).1, None);
-    let (slow, _) = ring.subscribe(From::After(Timestamp(0)), 5, None);
+    assert_eq!(ring.subscribe(From::After(Timestamp(0)), 5, all()).1, None);
+    let (slow, _) = ring.subscribe(From::After(Timestamp(0)), 5, all());
     (111..=200).for_each(|at| ring.push(event(at)));
-    let (_, missing) = ring.subscribe(From::After(Timestamp(0)), 5, None);
+    let (_, missing) = ring.subscribe(From::After(Timestamp(0)), 5, all());
     assert_eq!(missing, Some(Timestamp(5)));
     let lagged = Lagged { resume_after: Timestamp(5), in_replay: true };
     assert_eq!(ring.read(slow, u64::MAX).unwrap_err(), lagged);
@@ -188,8 +191,8 @@ fn exits_without_end_are_let_go_of_and_that_is_told() {
 async fn one_too_far_behind_asks_again() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 4);
-    let mut slow = log.subscribe(From::Now, None);
-    let mut quick = log.subscribe(From::Now, None);
+    let mut slow = log.subscribe(From::Now, all());
+    let mut quick = log.subscribe(From::Now, all());
     let exits = exits(&log, 1000);
     let mut read = 0;
     while read < BACKLOG + 2000 {
@@ -219,7 +222,7 @@ fn restarts_do_not_add_up() {
     for _ in 0..10 {
         let log = open(dir.path(), 2);
         exits(&log, 3);
-        let mut daemon = log.subscribe(From::After(at), None);
+        let mut daemon = log.subscribe(From::After(at), all());
         for _ in 0..200 {
             exits(&log, 1);
             let batch = runtime.block_on(daemon.next()).unwrap();

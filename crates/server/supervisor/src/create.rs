@@ -125,11 +125,8 @@ fn new_record(
     identity: &Identity,
     prepared: &PreparedContainer,
 ) -> ContainerRecord {
-    let mut record = ContainerRecord::new(
-        identity.key.id.clone(),
-        identity.generation,
-        prepared.bundle.path().to_owned(),
-    );
+    let mut record =
+        ContainerRecord::new(&identity.key, identity.generation, prepared.bundle.path().to_owned());
     record.runtime.clone_from(&prepared.new.runtime);
     record.runtime_args.clone_from(&prepared.new.runtime_args);
     record.made_with = Some(identity.runtime.to_record());

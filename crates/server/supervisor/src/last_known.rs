@@ -84,7 +84,8 @@ mod tests {
 
     fn container(id: &str) -> (ContainerHandle, mpsc::Receiver<Message>) {
         let (mailbox, messages) = mpsc::channel(1);
-        let key = ContainerKey { namespace: Namespace::Types, id: ContainerId::parse(id).unwrap() };
+        let key =
+            ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() };
         let last_known = LastKnown::default();
         last_known.set(Some(view(id, Phase::Paused)));
         (ContainerHandle { key, mailbox, half_made: false, last_known }, messages)

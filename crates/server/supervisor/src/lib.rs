@@ -132,14 +132,14 @@ impl Supervisor {
     }
 
     /// All containers, in the order of their ids.
-    pub fn containers(&self, namespace: Namespace) -> Vec<ContainerHandle> {
+    pub fn containers(&self, namespace: &Namespace) -> Vec<ContainerHandle> {
         let mut found: Vec<ContainerHandle> = self
             .0
             .services
             .registry
             .lock()
             .values()
-            .filter(|handle| handle.key.namespace == namespace && !handle.half_made)
+            .filter(|handle| handle.key.namespace == *namespace && !handle.half_made)
             .cloned()
             .collect();
         found.sort_by(|a, b| a.key.cmp(&b.key));

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ContainerKey, EventKind, Namespace, ProcessId, ProcessSpec};
+use gantry_domain::{ContainerKey, EventKind, ProcessId, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{
     cgroup::{Cgroup, CgroupError},
@@ -163,7 +163,7 @@ impl Services {
                 return None;
             }
         };
-        let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
+        let key = record.key();
         let (process, generation) = (ProcessId::init(), record.generation);
         let told = match untold {
             Some(status) if told == Told::Unknown => {

@@ -1,8 +1,6 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
-use gantry_domain::{
-    ContainerKey, EventKind, ExitStatus, Generation, Namespace, ProcessId, ProcessSpec,
-};
+use gantry_domain::{ContainerKey, EventKind, ExitStatus, Generation, ProcessId, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 
 use crate::{
@@ -54,8 +52,7 @@ impl Services {
         });
         let record = record.unwrap_or_else(|error| {
             self.put_away(&error);
-            let record =
-                ContainerRecord::new(key.id.clone(), process.generation, std::path::PathBuf::new());
+            let record = ContainerRecord::new(key, process.generation, std::path::PathBuf::new());
             if let Err(error) = dir.write(&record) {
                 tracing::error!(container = %key, %error, "cannot write its state anew");
             }
@@ -97,7 +94,7 @@ impl Services {
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error),
         };
-        let key = ContainerKey { namespace: Namespace::Types, id: record.id.clone() };
+        let key = record.key();
         let init = dir.process(&ProcessId::init());
         let untold = match self.is_untold(&key, (record.generation, record.generation), &init)? {
             true => Some(init.exit()?.unwrap_or(ExitStatus::Unknown)),

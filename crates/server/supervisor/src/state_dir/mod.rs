@@ -151,7 +151,7 @@ impl StateDir {
     pub(crate) fn container_of(&self, path: &Path) -> Option<ContainerKey> {
         let root = self.canonical.as_deref()?;
         let mut names = path.strip_prefix(root).ok()?.iter().filter_map(|name| name.to_str());
-        let namespace = Namespace::parse(names.next()?)?;
+        let namespace = Namespace::from_record(names.next()?)?;
         let id = ContainerId::parse(names.next()?).ok()?;
         Some(ContainerKey { namespace, id })
     }
@@ -177,10 +177,10 @@ impl StateDir {
     pub fn containers(&self) -> Result<Vec<(ContainerKey, ContainerDir)>, StateError> {
         let mut found = Vec::new();
         for namespace in list(&self.root.join("containers"))? {
-            let Some(namespace) = Namespace::parse(&namespace) else { continue };
+            let Some(namespace) = Namespace::from_record(&namespace) else { continue };
             for id in list(&self.root.join("containers").join(namespace.as_str()))? {
                 if let Ok(id) = ContainerId::parse(&id) {
-                    let key = ContainerKey { namespace, id };
+                    let key = ContainerKey { namespace: namespace.clone(), id };
                     let dir = self.container(&key);
                     found.push((key, dir));
                 }

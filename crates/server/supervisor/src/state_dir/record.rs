@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ContainerId, Generation, ProcessSpec};
+use gantry_domain::{ContainerId, ContainerKey, Generation, Namespace, ProcessSpec};
 use gantry_kernel::cgroup::Cgroup;
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerRecord {
     version: u32,
+    /// Missing for that of `types.API`, which earlier versions alone knew.
+    #[serde(default = "types_api", skip_serializing_if = "Namespace::is_types_api")]
+    namespace: Namespace,
     pub id: ContainerId,
     #[serde(rename = "life")]
     pub generation: Generation,
@@ -52,11 +55,21 @@ pub struct ProcessRecord {
     pub spec: ProcessSpec,
 }
 
+fn types_api() -> Namespace {
+    Namespace::TYPES_API
+}
+
 impl ContainerRecord {
-    pub fn new(id: ContainerId, generation: Generation, bundle: PathBuf) -> Self {
+    /// Whose record it is.
+    pub(crate) fn key(&self) -> ContainerKey {
+        ContainerKey { namespace: self.namespace.clone(), id: self.id.clone() }
+    }
+
+    pub fn new(key: &ContainerKey, generation: Generation, bundle: PathBuf) -> Self {
         Self {
             version: VERSION,
-            id,
+            namespace: key.namespace.clone(),
+            id: key.id.clone(),
             generation,
             bundle,
             runtime: String::new(),

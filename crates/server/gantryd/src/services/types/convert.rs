@@ -224,7 +224,7 @@ mod tests {
         let pid = |kind| {
             let id = gantry_domain::ContainerId::parse("c").unwrap();
             let container =
-                gantry_domain::ContainerKey { namespace: gantry_domain::Namespace::Types, id };
+                gantry_domain::ContainerKey { namespace: gantry_domain::Namespace::TYPES_API, id };
             let at = gantry_domain::Timestamp(1);
             event(&Event { at, container, generation: gantry_domain::Generation(1), kind }).pid
         };

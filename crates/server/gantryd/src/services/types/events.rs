@@ -3,8 +3,8 @@
 use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use gantry_api::types;
-use gantry_domain::{ContainerId, Event, Timestamp};
-use gantry_events::{EventLog, From, Lagged, Subscription};
+use gantry_domain::{Event, Timestamp};
+use gantry_events::{EventLog, Filter, From, Lagged, Subscription};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Stream;
 use tonic::{
@@ -12,7 +12,7 @@ use tonic::{
     metadata::{AsciiMetadataValue, MetadataMap},
 };
 
-use super::{convert, parse};
+use super::{NAMESPACE, convert, parse};
 use crate::connection::{Connections, Follower};
 use crate::rpc::BadField;
 
@@ -21,7 +21,7 @@ pub(super) type EventStream = Pin<Box<dyn Stream<Item = Result<types::Event, Sta
 /// What one subscriber reads.
 struct Reader {
     subscription: Subscription,
-    only: Option<ContainerId>,
+    filter: Filter,
     stored_only: bool,
     /// Live events never end by themselves, so that a server that stops does not wait for them.
     _follower: Option<Follower>,
@@ -37,7 +37,8 @@ pub(super) fn stream(
     request: &types::EventsRequest,
     (connections, counted): (&Connections, Option<OwnedSemaphorePermit>),
 ) -> Result<Response<EventStream>, BadField> {
-    let only = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
+    let id = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
+    let filter = Filter { namespace: NAMESPACE, id };
     let timestamp = request.timestamp.map(convert::from_timestamp).transpose()?.flatten();
     let from = match timestamp {
         Some(timestamp) => From::After(timestamp),
@@ -46,11 +47,11 @@ pub(super) fn stream(
         }
         None => From::Now,
     };
-    let subscription = log.subscribe(from, only.clone());
+    let subscription = log.subscribe(from, filter.clone());
     let missing = subscription.missing();
     let reader = Reader {
         subscription,
-        only,
+        filter,
         stored_only: request.stored_only,
         _follower: (!request.stored_only).then(|| connections.follower()),
         _counted: counted,
@@ -82,7 +83,7 @@ impl Reader {
     async fn next(&mut self) -> Option<Result<types::Event, Status>> {
         loop {
             while let Some(event) = self.batch.pop_front() {
-                if self.only.as_ref().is_none_or(|only| event.container.id == *only) {
+                if self.filter.matches(&event.container) {
                     return Some(Ok(convert::event(&event)));
                 }
             }

@@ -10,4 +10,8 @@ mod state;
 mod stats;
 mod status;
 
+use gantry_domain::Namespace;
 pub(crate) use service::Api;
+
+/// Its containers live in one namespace.
+const NAMESPACE: Namespace = Namespace::TYPES_API;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gantry_api::types::{self, api_server};
-use gantry_domain::{ConsoleSize, Namespace};
+use gantry_domain::ConsoleSize;
 use gantry_supervisor::{
     Caller, CheckpointConfig, ContainerHandle, NamedCheckpoint, NewContainer, Supervisor,
 };
@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
 
 use super::{
-    convert,
+    NAMESPACE, convert,
     events::{self, EventStream},
     parse, resources, state, stats,
     status::status,
@@ -20,9 +20,6 @@ use crate::connection::Connections;
 use crate::rpc::BadField;
 use crate::rpc::{Charge, Peer};
 use crate::services::PendingSupervisor;
-
-/// Its containers live in one namespace.
-const NAMESPACE: Namespace = Namespace::Types;
 
 /// What is read of config.json is held by who makes the container and by the container's task.
 const COPIES_OF_A_BUNDLE: usize = 2;
@@ -255,7 +252,7 @@ impl api_server::Api for Api {
         let _listing = if all { listing(&request).await } else { None };
         let request = request.into_inner();
         let handles = if all {
-            supervisor.containers(NAMESPACE)
+            supervisor.containers(&NAMESPACE)
         } else {
             vec![self.container(&request.id).await?]
         };
