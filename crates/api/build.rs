@@ -1,21 +1,70 @@
-//! Compiles a file of the package's `proto/` into Rust and a descriptor set, for the crates that name
+//! Compiles files of the package's `proto/` into Rust and descriptor sets, for the crates that name
 //! this file as their build script. protox parses the files, so no protoc has to be installed.
 
-use std::{env, error::Error, fs, path::PathBuf};
+use std::{
+    env,
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use tonic_prost_build::Config;
+
+/// What the feature `containerd` is made of, below `proto/containerd`: the files of the services, and of
+/// messages that travel in an `Any`, which no service imports.
+const CONTAINERD: &[&str] = &[
+    "services/containers/v1/containers.proto",
+    "services/events/v1/events.proto",
+    "services/introspection/v1/introspection.proto",
+    "services/leases/v1/leases.proto",
+    "services/namespaces/v1/namespace.proto",
+    "services/tasks/v1/tasks.proto",
+    "services/version/v1/version.proto",
+    "events/container.proto",
+    "events/namespace.proto",
+    "events/task.proto",
+    "github.com/containerd/cgroups/cgroup1/stats/metrics.proto",
+    "github.com/containerd/cgroups/cgroup2/stats/metrics.proto",
+    "types/introspection.proto",
+    "types/runc/options/oci.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let file = match env::var("CARGO_PKG_NAME")?.as_str() {
-        "gantry-api" => "types/api.proto",
-        "gantry-daemon" => "gantry/daemon/v1/daemon.proto",
-        other => return Err(format!("no file of proto/ is known to be {other}'s").into()),
-    };
     let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("proto");
-    println!("cargo:rerun-if-changed={}", proto.join(file).display());
+    match env::var("CARGO_PKG_NAME")?.as_str() {
+        "gantry-api" => {
+            compile(&proto, &["types/api.proto"], "descriptors.bin", Config::new())?;
+            if env::var_os("CARGO_FEATURE_CONTAINERD").is_some() {
+                let mut config = Config::new();
+                // The code of a package refers to others by the tree of modules that this file makes.
+                config.include_file("containerd.rs");
+                // What is kept and what is answered has the same bytes every time.
+                config.btree_map(["."]);
+                // For `Any`.
+                config.enable_type_names();
+                compile(&proto.join("containerd"), CONTAINERD, "containerd.bin", config)?;
+            }
+        }
+        "gantry-daemon" => {
+            compile(&proto, &["gantry/daemon/v1/daemon.proto"], "descriptors.bin", Config::new())?;
+        }
+        other => return Err(format!("no file of proto/ is known to be {other}'s").into()),
+    }
+    Ok(())
+}
 
-    let descriptors = protox::compile([file], [&proto])?;
+/// Compiles `files` of the directory `root`, and writes their descriptors to the file `set`.
+fn compile(root: &Path, files: &[&str], set: &str, config: Config) -> Result<(), Box<dyn Error>> {
+    let descriptors = protox::compile(files, [root])?;
+    for file in &descriptors.file {
+        let path = root.join(file.name());
+        // protox has those of google.protobuf itself.
+        if path.exists() {
+            println!("cargo:rerun-if-changed={}", path.display());
+        }
+    }
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), prost::Message::encode_to_vec(&descriptors))?;
-
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    fs::write(out.join(set), prost::Message::encode_to_vec(&descriptors))?;
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

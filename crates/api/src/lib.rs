@@ -1,7 +1,11 @@
-//! The contract as Rust: the messages and stubs generated from `proto/`, its descriptor set, and
-//! the words that the contract fixes but a `.proto` cannot say.
+//! The contracts as Rust: the messages and stubs generated from `proto/`, their descriptor sets, and
+//! the words that a contract fixes but a `.proto` cannot say. `types.API` is here; with the feature
+//! `containerd`, the services of containerd that run containers are in the module of that name.
 
 pub use prost_types::Timestamp;
+
+#[cfg(feature = "containerd")]
+pub mod containerd;
 
 /// Package `types`: the messages, `api_client` and `api_server`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
@@ -9,7 +13,7 @@ pub mod types {
     tonic::include_proto!("types");
 }
 
-/// The encoded `google.protobuf.FileDescriptorSet` of `proto/`, for server reflection.
+/// The encoded `google.protobuf.FileDescriptorSet` of `proto/types`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// The id of a container's first process.
