@@ -1,12 +1,22 @@
 //! What happened to a container.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerKey, ExitStatus, ProcessId};
+use crate::{ContainerKey, Exit, ProcessId};
 
 /// Nanoseconds since the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
+
+impl From<SystemTime> for Timestamp {
+    /// Clamped to the epoch, and to the year 2554.
+    fn from(time: SystemTime) -> Self {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
 
 /// Generation number: distinguishes successive uses of an id, unique in a state directory. Not on the wire; a
 /// restarted server uses it to find whether an event of *this* process was journalled.
@@ -44,8 +54,8 @@ pub enum EventKind {
         process: ProcessId,
         /// Which of the processes that have had this id.
         generation: Generation,
-        /// How it has ended.
-        status: ExitStatus,
+        /// How and when it has ended.
+        exit: Exit,
     },
     /// All its processes are frozen.
     Paused,

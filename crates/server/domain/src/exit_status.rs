@@ -1,5 +1,7 @@
 //! How a process ended.
 
+use crate::Timestamp;
+
 /// How a process ended. What the wire makes of it is for the API to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitStatus {
@@ -20,6 +22,15 @@ impl ExitStatus {
             signal => Self::Signal(signal),
         }
     }
+}
+
+/// The end of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// How it has ended.
+    pub status: ExitStatus,
+    /// When, by the shim's clock; if the shim could not tell, when the server found it out.
+    pub at: Timestamp,
 }
 
 impl From<gantry_shim_proto::WaitStatus> for ExitStatus {

@@ -17,7 +17,7 @@ mod process;
 
 pub use error_chain::chain;
 pub use event::{Event, EventKind, Generation, Timestamp};
-pub use exit_status::ExitStatus;
+pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, ProcessId};
 pub use lifecycle::{Lifecycle, Phase, Refusal};
 pub use namespace::{InvalidNamespace, Namespace};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{EventKind, ExitStatus, Generation, ProcessId};
+use crate::{EventKind, Exit, ExitStatus, Generation, ProcessId, Timestamp};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum Phase {
     /// Its processes are frozen.
     Paused,
     /// Its first process has ended; the rest is being cleared away.
-    Stopped(ExitStatus),
+    Stopped(Exit),
 }
 
 /// Why something is not allowed now.
@@ -25,6 +25,12 @@ pub enum Refusal {
     Phase(Phase),
     #[error("process {0} exists already")]
     ProcessTaken(ProcessId),
+}
+
+impl Refusal {
+    /// For a caller that is told before it is known how the container has ended.
+    pub const STOPPED: Self =
+        Self::Phase(Phase::Stopped(Exit { status: ExitStatus::Unknown, at: Timestamp(0) }));
 }
 
 impl Phase {
@@ -130,19 +136,19 @@ impl Lifecycle {
     }
 
     /// The process has ended; its id is free. No event for one that was never reported as started.
-    pub fn exec_exited(&mut self, process: &ProcessId, status: ExitStatus) -> Option<EventKind> {
+    pub fn exec_exited(&mut self, process: &ProcessId, exit: Exit) -> Option<EventKind> {
         let exec = self.execs.remove(process)?;
         exec.started.then(|| EventKind::Exited {
             process: process.clone(),
             generation: exec.generation,
-            status,
+            exit,
         })
     }
 
     /// The first process has ended. Its event comes from [`Self::removed`].
-    pub fn init_exited(&mut self, status: ExitStatus) {
+    pub fn init_exited(&mut self, exit: Exit) {
         if !matches!(self.phase, Phase::Stopped(_)) {
-            self.phase = Phase::Stopped(status);
+            self.phase = Phase::Stopped(exit);
         }
     }
 
@@ -154,12 +160,8 @@ impl Lifecycle {
     /// The container is gone; the last event of its life, if it had any.
     pub fn removed(&self) -> Option<EventKind> {
         match self.phase {
-            Phase::Stopped(status) if self.reported && self.execs.is_empty() => {
-                Some(EventKind::Exited {
-                    process: ProcessId::init(),
-                    generation: self.init,
-                    status,
-                })
+            Phase::Stopped(exit) if self.reported && self.execs.is_empty() => {
+                Some(EventKind::Exited { process: ProcessId::init(), generation: self.init, exit })
             }
             _ => None,
         }

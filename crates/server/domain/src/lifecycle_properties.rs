@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
-use crate::{EventKind, ExitStatus, Generation, Lifecycle, ProcessId};
+use crate::{EventKind, Exit, ExitStatus, Generation, Lifecycle, ProcessId, Timestamp};
+
+fn ended(status: ExitStatus) -> Exit {
+    Exit { status, at: Timestamp(7) }
+}
 
 /// What the outside can do to a container; a process is one of a few, so that ids meet.
 #[derive(Debug, Clone)]
@@ -66,10 +70,10 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
             Step::ExecStarted(n) => events.extend(container.exec_started(&exec_id(*n))),
             Step::ExecFailed(n) => container.exec_failed(&exec_id(*n)),
             Step::ExecExited(n, code) => {
-                events.extend(container.exec_exited(&exec_id(*n), ExitStatus::Code(*code)));
+                events.extend(container.exec_exited(&exec_id(*n), ended(ExitStatus::Code(*code))));
             }
             Step::InitExited(code) => {
-                let status = *init_status.get_or_insert(ExitStatus::Code(*code));
+                let status = *init_status.get_or_insert(ended(ExitStatus::Code(*code)));
                 container.init_exited(status);
             }
             Step::Paused => events.extend(container.paused()),
@@ -88,7 +92,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
 }
 
 /// The container as a restarted server takes it up.
-fn after_restart(journal: &[EventKind], init_status: Option<ExitStatus>) -> Lifecycle {
+fn after_restart(journal: &[EventKind], init_status: Option<Exit>) -> Lifecycle {
     let mut paused = false;
     let mut living = std::collections::BTreeMap::new();
     for event in journal {
@@ -179,14 +183,14 @@ proptest! {
 fn the_first_exit_status_of_init_is_the_one_reported() {
     let mut container = Lifecycle::new(Generation(1));
     container.started();
-    container.init_exited(ExitStatus::Code(3));
-    container.init_exited(ExitStatus::Unknown);
+    container.init_exited(ended(ExitStatus::Code(3)));
+    container.init_exited(ended(ExitStatus::Unknown));
     assert_eq!(
         container.removed(),
         Some(EventKind::Exited {
             process: ProcessId::init(),
             generation: Generation(1),
-            status: ExitStatus::Code(3)
+            exit: ended(ExitStatus::Code(3))
         })
     );
 }
@@ -202,6 +206,6 @@ fn a_process_is_reported_from_its_start_to_its_exit() {
     assert!(!container.is_process_reported(&exec));
     container.exec_started(&exec);
     assert!(container.is_process_reported(&exec));
-    container.exec_exited(&exec, ExitStatus::Code(0));
+    container.exec_exited(&exec, ended(ExitStatus::Code(0)));
     assert!(!container.is_process_reported(&exec));
 }

@@ -27,7 +27,7 @@ mod tests_untold;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use gantry_domain::{ContainerKey, Event, EventKind, Generation, Timestamp};
 use tokio::sync::Notify;
@@ -216,11 +216,5 @@ impl Writer {
 }
 
 fn now() -> Timestamp {
-    since_epoch(SystemTime::now())
-}
-
-/// A time before the epoch counts as the epoch.
-fn since_epoch(time: SystemTime) -> Timestamp {
-    let nanos = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    Timestamp(u64::try_from(nanos).unwrap_or(u64::MAX))
+    SystemTime::now().into()
 }

@@ -3,8 +3,8 @@
 use std::io;
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Event, EventKind, ExitStatus, Generation, Namespace, ProcessId,
-    Timestamp,
+    ContainerId, ContainerKey, Event, EventKind, Exit, ExitStatus, Generation, Namespace,
+    ProcessId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,9 @@ struct Record<'a> {
     code: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signal: Option<u8>,
+    /// When the process ended; missing if that is `at`, and in lines of earlier servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exited: Option<u64>,
     /// See [`Marks`].
     #[serde(skip_serializing_if = "Option::is_none")]
     had: Option<Had>,
@@ -200,19 +203,19 @@ fn checksum(json: &[u8]) -> [u8; 8] {
 
 impl<'a> Record<'a> {
     fn of(event: &'a Event) -> Self {
-        let (kind, process, status) = match &event.kind {
+        let (kind, process, exit) = match &event.kind {
             EventKind::ContainerStarted => (Type::StartContainer, None, None),
             EventKind::ProcessStarted { process, generation } => {
                 (Type::StartProcess, Some((process, generation)), None)
             }
-            EventKind::Exited { process, generation, status } => {
-                (Type::Exit, Some((process, generation)), Some(*status))
+            EventKind::Exited { process, generation, exit } => {
+                (Type::Exit, Some((process, generation)), Some(*exit))
             }
             EventKind::Paused => (Type::Pause, None, None),
             EventKind::Resumed => (Type::Resume, None, None),
             EventKind::OutOfMemory => (Type::Oom, None, None),
         };
-        let (code, signal) = match status {
+        let (code, signal) = match exit.map(|exit| exit.status) {
             Some(ExitStatus::Code(code)) => (Some(code), None),
             Some(ExitStatus::Signal(signal)) => (None, Some(signal)),
             Some(ExitStatus::Unknown) | None => (None, None),
@@ -227,6 +230,7 @@ impl<'a> Record<'a> {
             process_generation: process.map(|(_, generation)| generation.0),
             code,
             signal,
+            exited: exit.map(|exit| exit.at.0).filter(|at| *at != event.at.0),
             had: None,
             gone: None,
         }
@@ -249,7 +253,8 @@ impl<'a> Record<'a> {
             }
             Type::Exit => {
                 let (process, generation) = self.process()?;
-                EventKind::Exited { process, generation, status: self.status()? }
+                let at = Timestamp(self.exited.unwrap_or(self.at));
+                EventKind::Exited { process, generation, exit: Exit { status: self.status()?, at } }
             }
             Type::Pause => EventKind::Paused,
             Type::Resume => EventKind::Resumed,
@@ -301,7 +306,7 @@ mod tests {
         EventKind::Exited {
             process: ProcessId::parse("sh.2").unwrap(),
             generation: Generation(9),
-            status,
+            exit: Exit { status, at: Timestamp(1_500_000_000_000_000_000) },
         }
     }
 
@@ -320,9 +325,18 @@ mod tests {
                 EventKind::ProcessStarted { process, generation: Generation(u64::MAX) },
                 r#""type":"start-process","pid":"init","plife":18446744073709551615"#,
             ),
-            (exited(ExitStatus::Code(0)), r#""type":"exit","pid":"sh.2","plife":9,"code":0"#),
-            (exited(ExitStatus::Signal(9)), r#""type":"exit","pid":"sh.2","plife":9,"signal":9"#),
-            (exited(ExitStatus::Unknown), r#""type":"exit","pid":"sh.2","plife":9"#),
+            (
+                exited(ExitStatus::Code(0)),
+                r#""type":"exit","pid":"sh.2","plife":9,"code":0,"exited":1500000000000000000"#,
+            ),
+            (
+                exited(ExitStatus::Signal(9)),
+                r#""type":"exit","pid":"sh.2","plife":9,"signal":9,"exited":1500000000000000000"#,
+            ),
+            (
+                exited(ExitStatus::Unknown),
+                r#""type":"exit","pid":"sh.2","plife":9,"exited":1500000000000000000"#,
+            ),
             (EventKind::Paused, r#""type":"pause""#),
             (EventKind::Resumed, r#""type":"resume""#),
             (EventKind::OutOfMemory, r#""type":"oom""#),

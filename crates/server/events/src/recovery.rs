@@ -9,7 +9,6 @@ use gantry_domain::{Event, Timestamp};
 use crate::{
     journal::{FILE, Journal},
     record::{Damage, Fault, LAST_TIMESTAMP, Lines, recover},
-    since_epoch,
 };
 
 /// How much earlier a file can seem to have been written than it was: file times are those of the
@@ -137,7 +136,7 @@ fn last(events: &[Event], modified: Timestamp, sound: bool) -> Timestamp {
 /// When the file was last written; at the epoch if that is not known, or nonsense.
 fn modified(path: &Path) -> Timestamp {
     let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-    modified.map(since_epoch).ok().filter(|at| *at < LAST_TIMESTAMP).unwrap_or(Timestamp(0))
+    modified.map(Timestamp::from).ok().filter(|at| *at < LAST_TIMESTAMP).unwrap_or(Timestamp(0))
 }
 
 /// Moves the file to the first free name.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gantry_domain::{ContainerId, ExitStatus, Namespace, ProcessId};
+use gantry_domain::{ContainerId, Exit, ExitStatus, Namespace, ProcessId};
 use tempfile::TempDir;
 
 use crate::*;
@@ -17,7 +17,11 @@ pub(crate) fn all() -> Filter {
 
 pub(crate) fn exited(code: u8) -> EventKind {
     let process = ProcessId::init();
-    EventKind::Exited { process, generation: Generation(1), status: ExitStatus::Code(code) }
+    EventKind::Exited {
+        process,
+        generation: Generation(1),
+        exit: Exit { status: ExitStatus::Code(code), at: Timestamp(1) },
+    }
 }
 
 /// A log of a state directory where nothing has gone wrong.

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gantry_domain::{EventKind, ExitStatus, Lifecycle, Phase, ProcessId, ProcessSpec, Refusal};
+use gantry_domain::{EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Refusal};
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, cgroup::Cgroup};
@@ -49,7 +49,7 @@ pub(crate) enum Message {
     },
     Exited {
         process: ProcessId,
-        status: ExitStatus,
+        exit: Exit,
     },
     OutOfMemory {
         kills: u64,
@@ -204,7 +204,7 @@ impl Actor {
             Message::ExecStarted { spec, result, reply } => {
                 self.exec_started(spec, result, reply);
             }
-            Message::Exited { process, status } => self.exited(&process, status),
+            Message::Exited { process, exit } => self.exited(&process, exit),
             Message::OutOfMemory { kills } => self.out_of_memory(kills),
             Message::Operated { operation, result, reply } => {
                 self.operated(operation, result, reply);
@@ -294,11 +294,11 @@ impl Actor {
         };
         let oom = self.oom.clone();
         self.work(async move {
-            let status = process.exit(&dir, without_shim).await;
-            if let (ExitStatus::Signal(9), Some(oom)) = (status, oom) {
+            let exit = process.exit(&dir, without_shim).await;
+            if let (ExitStatus::Signal(9), Some(oom)) = (exit.status, oom) {
                 oom.look().await;
             }
-            Message::Exited { process: spec.id.clone(), status }
+            Message::Exited { process: spec.id.clone(), exit }
         });
     }
 
@@ -372,7 +372,7 @@ impl Actor {
             SupervisorError::Oci(_) | SupervisorError::CallerGone
                 if init.is_none_or(Member::has_ended) =>
             {
-                Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()
+                Refusal::STOPPED.into()
             }
             other => other,
         }

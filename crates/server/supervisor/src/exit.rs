@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ExitStatus, ProcessId};
+use gantry_domain::{Exit, ProcessId};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::cgroup::Cgroup;
 use gantry_shim_proto::{EXIT_FILE, ToShim};
@@ -19,13 +19,13 @@ use crate::{
 
 impl Actor {
     /// A process has ended.
-    pub(crate) fn exited(&mut self, process: &ProcessId, status: ExitStatus) {
+    pub(crate) fn exited(&mut self, process: &ProcessId, exit: Exit) {
         if process.is_init() {
             if self.operation == Some(Operation::Resume) {
                 // It could only end because it goes on, which is told first.
                 self.tell_pause(false);
             }
-            self.lifecycle.init_exited(status);
+            self.lifecycle.init_exited(exit);
             self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
             self.init_ended.send_replace(true);
             reach(Point::ServerInitExited);
@@ -35,7 +35,7 @@ impl Actor {
             return;
         }
         reach(Point::ServerExecExited);
-        let durable = match self.lifecycle.exec_exited(process, status) {
+        let durable = match self.lifecycle.exec_exited(process, exit) {
             Some(event) => self.publish(event),
             None => true,
         };

@@ -3,13 +3,13 @@
 
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
-use gantry_domain::ExitStatus;
+use gantry_domain::{Exit, ExitStatus};
 use gantry_kernel::{Backoff, PidFd, if_there, leaves_room, process_start_time, until_answered};
 use gantry_shim_proto::Identity as ProcessIdentity;
 use tokio::time::timeout;
 
 use crate::{
-    running_process::RunningProcess,
+    running_process::{RunningProcess, now},
     shim_link::{Report, ShimLink},
     state_dir::{ProcessDir, StateError},
 };
@@ -20,7 +20,7 @@ pub(crate) const SHIM_ANSWER: Duration = Duration::from_secs(2);
 /// How a process of an earlier server is found.
 pub(crate) enum Found {
     Running(RunningProcess),
-    Ended { pid: u32, status: ExitStatus },
+    Ended { pid: u32, exit: Exit },
 }
 
 impl Found {
@@ -76,8 +76,8 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
     };
     let identity = dir.started()?;
     let pid = identity.as_ref().map_or(0, |identity| identity.pid);
-    if let Some(status) = dir.exit()? {
-        return Ok(Found::Ended { pid, status });
+    if let Some(exit) = dir.exit()? {
+        return Ok(Found::Ended { pid, exit });
     }
     let opened = identity.as_ref().map(open).transpose();
     let opened = opened.map_err(|source| FindError::Process { pid, source })?;
@@ -88,7 +88,7 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
             link: link.map(Arc::new),
             adoption: None,
         }),
-        None => Ok(Found::Ended { pid, status: ExitStatus::Unknown }),
+        None => Ok(Found::Ended { pid, exit: Exit { status: ExitStatus::Unknown, at: now() } }),
     }
 }
 

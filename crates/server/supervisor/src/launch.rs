@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_domain::{ExitStatus, Phase, ProcessSpec, Refusal, Stdio};
+use gantry_domain::{ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::{Files, OciError, OciRuntime, Verb};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
@@ -62,7 +62,7 @@ impl Services {
         match turn {
             Ok(Ok(turn)) => Ok(LaunchTurn { _turn: turn, deadline }),
             Ok(Err(_)) if self.turns.are_closed() => Err(SupervisorError::Draining),
-            Ok(Err(_)) => Err(Refusal::Phase(Phase::Stopped(ExitStatus::Unknown)).into()),
+            Ok(Err(_)) => Err(Refusal::STOPPED.into()),
             Err(_) => Err(SupervisorError::NoTurn { after }),
         }
     }

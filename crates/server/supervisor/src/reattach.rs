@@ -166,8 +166,8 @@ impl Services {
         let key = record.key();
         let (process, generation) = (ProcessId::init(), record.generation);
         let told = match untold {
-            Some(status) if told == Told::Unknown => {
-                let event = EventKind::Exited { process, generation, status };
+            Some(exit) if told == Told::Unknown => {
+                let event = EventKind::Exited { process, generation, exit };
                 let durable = self.events.append(&key, generation, event).durable;
                 reach(Point::ServerMissedExitJournalled);
                 durable
@@ -373,13 +373,13 @@ impl Actor {
     fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
         match found {
             Found::Running(process) => self.watch(spec, process),
-            Found::Ended { pid, status } => {
+            Found::Ended { pid, exit } => {
                 let id = spec.id.clone();
                 self.members.insert(
                     id.clone(),
                     Member { spec, pid, pidfd: None, link: None, killed: false },
                 );
-                self.exited(&id, status);
+                self.exited(&id, exit);
             }
         }
     }

@@ -1,10 +1,13 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
-use gantry_domain::{ContainerKey, EventKind, ExitStatus, Generation, ProcessId, ProcessSpec};
+use gantry_domain::{
+    ContainerKey, EventKind, Exit, ExitStatus, Generation, ProcessId, ProcessSpec,
+};
 use gantry_failpoints::{Point, reach};
 
 use crate::{
     Services,
+    running_process::now,
     state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
 };
 
@@ -88,7 +91,7 @@ impl Services {
     pub(crate) fn read_removed(
         &self,
         dir: &ContainerDir,
-    ) -> Result<Option<(ContainerRecord, Option<ExitStatus>)>, StateError> {
+    ) -> Result<Option<(ContainerRecord, Option<Exit>)>, StateError> {
         let record = match dir.read() {
             Ok(record) => record,
             Err(error) if error.is_missing() => return Ok(None),
@@ -97,7 +100,9 @@ impl Services {
         let key = record.key();
         let init = dir.process(&ProcessId::init());
         let untold = match self.is_untold(&key, (record.generation, record.generation), &init)? {
-            true => Some(init.exit()?.unwrap_or(ExitStatus::Unknown)),
+            true => Some(
+                init.exit()?.unwrap_or_else(|| Exit { status: ExitStatus::Unknown, at: now() }),
+            ),
             false => None,
         };
         Ok(Some((record, untold)))
@@ -107,13 +112,13 @@ impl Services {
     fn is_untold(
         &self,
         key: &ContainerKey,
-        (generation, process_life): (Generation, Generation),
+        (generation, process_generation): (Generation, Generation),
         dir: &ProcessDir,
     ) -> Result<bool, StateError> {
         let started = || {
             self.events.recorded(key, generation, |event| match event {
-                EventKind::ContainerStarted => process_life == generation,
-                EventKind::ProcessStarted { generation, .. } => *generation == process_life,
+                EventKind::ContainerStarted => process_generation == generation,
+                EventKind::ProcessStarted { generation, .. } => *generation == process_generation,
                 _ => false,
             })
         };
@@ -121,7 +126,7 @@ impl Services {
             self.events.recorded(
                 key,
                 generation,
-                |event| matches!(event, EventKind::Exited { generation, .. } if *generation == process_life),
+                |event| matches!(event, EventKind::Exited { generation, .. } if *generation == process_generation),
             )
         };
         Ok((dir.is_journalled()? || started()) && !ended())

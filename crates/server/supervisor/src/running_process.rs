@@ -1,8 +1,11 @@
 //! A running process, and how its exit status is learned even without its shim.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use gantry_domain::ExitStatus;
+use gantry_domain::{Exit, ExitStatus, Timestamp};
 use gantry_kernel::{Adoption, Backoff, PidFd, Trouble, until_answered, zombie_status};
 use tokio::time::{Instant, sleep_until};
 
@@ -34,10 +37,10 @@ pub(crate) struct WithoutShim {
 
 impl RunningProcess {
     /// Waits for the end of the process.
-    pub(crate) async fn exit(mut self, dir: &ProcessDir, without_shim: WithoutShim) -> ExitStatus {
+    pub(crate) async fn exit(mut self, dir: &ProcessDir, without_shim: WithoutShim) -> Exit {
         if let Some(link) = self.link.take() {
-            if let Some(status) = self.reported(&link).await {
-                return status;
+            if let Some(exit) = self.reported(&link).await {
+                return exit;
             }
             tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
             if without_shim.kill {
@@ -45,11 +48,12 @@ impl RunningProcess {
             }
         }
         self.pidfd.exited().await;
-        self.status_without_shim(dir).await
+        let at = now();
+        self.exit_without_shim(dir, at).await
     }
 
-    /// The status as the shim reports it; `None` if it will not.
-    async fn reported(&self, link: &ShimLink) -> Option<ExitStatus> {
+    /// The exit as the shim reports it; `None` if it will not.
+    async fn reported(&self, link: &ShimLink) -> Option<Exit> {
         let mut deadline: Option<Instant> = None;
         let mut backoff = Backoff::default();
         loop {
@@ -62,7 +66,7 @@ impl RunningProcess {
             tokio::select! {
                 biased;
                 report = link.receive() => match report {
-                    Ok(Some(Report::Exited { status })) => return Some(status.into()),
+                    Ok(Some(Report::Exited(exit))) => return Some(exit),
                     Ok(Some(Report::Launched { .. } | Report::LaunchFailed(_))) => {}
                     Ok(None) => return None,
                     Err(error) if Trouble::of(&error) == Trouble::Scarce => {
@@ -82,20 +86,25 @@ impl RunningProcess {
         }
     }
 
-    /// The status from exit.json, else from the kernel: of an orphan that became gantryd's child, of a
+    /// The exit from exit.json, else from the kernel: of an orphan that became gantryd's child, of a
     /// process that somebody else reaped, or of a zombie.
-    async fn status_without_shim(&mut self, dir: &ProcessDir) -> ExitStatus {
+    async fn exit_without_shim(&mut self, dir: &ProcessDir, at: Timestamp) -> Exit {
         let pid = self.pid;
         let left = until_answered(format!("read how process {pid} ended"), || async { dir.exit() });
-        if let Some(status) = left.await {
-            return status;
+        if let Some(exit) = left.await {
+            return exit;
         }
         let known = self.adoption.as_mut().and_then(Adoption::status);
         if let Some(status) = known.or_else(|| self.pidfd.exit_status()) {
-            return status;
+            return Exit { status, at };
         }
         let ask = || async { zombie_status(pid) };
         let unreaped = until_answered(format!("ask how process {pid} ended"), ask).await;
-        unreaped.unwrap_or(ExitStatus::Unknown)
+        Exit { status: unreaped.unwrap_or(ExitStatus::Unknown), at }
     }
+}
+
+/// When the server has found an exit out, if the shim does not say when it was.
+pub(crate) fn now() -> Timestamp {
+    SystemTime::now().into()
 }

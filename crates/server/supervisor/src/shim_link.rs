@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
-use gantry_domain::ExitStatus;
+use gantry_domain::{Exit, ExitStatus, Timestamp};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, Reaper, SeqPacket, restore_file_limit};
-use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim, WaitStatus};
+use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim};
 use tokio::{sync::oneshot, time::timeout};
 
 /// A shim's records are short; the longest names a path.
@@ -59,9 +59,7 @@ pub enum Report {
         pidfd: io::Result<PidFd>,
     },
     LaunchFailed(LaunchError),
-    Exited {
-        status: WaitStatus,
-    },
+    Exited(Exit),
 }
 
 impl ShimProgram {
@@ -143,7 +141,9 @@ impl ShimLink {
                     Report::Launched { pid, pidfd: packet.fd.and_then(PidFd::from_fd) }
                 }
                 FromShim::LaunchFailed(error) => Report::LaunchFailed(error),
-                FromShim::Exited { status, .. } => Report::Exited { status },
+                FromShim::Exited { status, at } => {
+                    Report::Exited(Exit { status: status.into(), at: Timestamp(at) })
+                }
             }));
         }
         Ok(None)

@@ -36,7 +36,7 @@ use std::{
 pub use error::StateError;
 use error::failed;
 use file::{create_private_dir, create_private_dirs, list, read_json, write_json};
-use gantry_domain::{ContainerId, ContainerKey, ExitStatus, Generation, Namespace, ProcessId};
+use gantry_domain::{ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessId, Timestamp};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::if_there;
 use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE};
@@ -362,9 +362,9 @@ impl ProcessDir {
     }
 
     /// How the process ended, as its shim wrote down; `None` if it did not, or the file is damaged.
-    pub fn exit(&self) -> Result<Option<ExitStatus>, StateError> {
+    pub fn exit(&self) -> Result<Option<Exit>, StateError> {
         let exit = self.text(EXIT_FILE)?.as_deref().and_then(ExitFile::from_json);
-        Ok(exit.map(|exit| exit.status.into()))
+        Ok(exit.map(|exit| Exit { status: exit.status.into(), at: Timestamp(exit.at) }))
     }
 
     /// Writes a file that the runtime reads.

@@ -146,8 +146,8 @@ pub(super) fn event(event: &Event) -> types::Event {
         EventKind::ProcessStarted { process, .. } => {
             (event_type::START_PROCESS, Some(process.clone()), 0)
         }
-        EventKind::Exited { process, status, .. } => {
-            (event_type::EXIT, Some(process.clone()), exit_status(*status))
+        EventKind::Exited { process, exit, .. } => {
+            (event_type::EXIT, Some(process.clone()), exit_status(exit.status))
         }
         EventKind::Paused => (event_type::PAUSE, None, 0),
         EventKind::Resumed => (event_type::RESUME, None, 0),
@@ -193,20 +193,22 @@ pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Time
 
 #[cfg(test)]
 mod tests {
+    use gantry_domain::{ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessId};
+
     use super::*;
 
     #[test]
     fn times_survive_the_round_trip() {
         for nanos in [0, 1, 999_999_999, 1_700_000_000_123_456_789] {
-            let at = gantry_domain::Timestamp(nanos);
+            let at = Timestamp(nanos);
             assert_eq!(from_timestamp(timestamp(at)).unwrap(), Some(at));
         }
         let before = Timestamp { seconds: -1, nanos: 999_999_999 };
-        assert_eq!(from_timestamp(before).unwrap(), Some(gantry_domain::Timestamp(0)));
+        assert_eq!(from_timestamp(before).unwrap(), Some(Timestamp(0)));
         let not_given = Timestamp { seconds: YEAR_ONE, nanos: 0 };
         assert_eq!(from_timestamp(not_given).unwrap(), None);
         let late = Timestamp { seconds: YEAR_9999, nanos: 999_999_999 };
-        assert_eq!(from_timestamp(late).unwrap(), Some(gantry_domain::Timestamp(u64::MAX)));
+        assert_eq!(from_timestamp(late).unwrap(), Some(Timestamp(u64::MAX)));
         for (seconds, nanos) in [
             (1, -1),
             (1, 1_000_000_000),
@@ -221,16 +223,14 @@ mod tests {
 
     #[test]
     fn only_starts_and_exits_of_processes_name_one() {
+        let at = gantry_domain::Timestamp(1);
         let pid = |kind| {
-            let id = gantry_domain::ContainerId::parse("c").unwrap();
-            let container =
-                gantry_domain::ContainerKey { namespace: gantry_domain::Namespace::TYPES_API, id };
-            let at = gantry_domain::Timestamp(1);
-            event(&Event { at, container, generation: gantry_domain::Generation(1), kind }).pid
+            let id = ContainerId::parse("c").unwrap();
+            let container = ContainerKey { namespace: Namespace::TYPES_API, id };
+            event(&Event { at, container, generation: Generation(1), kind }).pid
         };
-        let (process, generation) =
-            (gantry_domain::ProcessId::init(), gantry_domain::Generation(1));
-        let status = ExitStatus::Code(0);
+        let (process, generation) = (ProcessId::init(), Generation(1));
+        let exit = Exit { status: ExitStatus::Code(0), at };
         for kind in [
             EventKind::ContainerStarted,
             EventKind::Paused,
@@ -240,7 +240,7 @@ mod tests {
             assert_eq!(pid(kind.clone()), "", "{kind:?}");
         }
         assert_eq!(pid(EventKind::ProcessStarted { process: process.clone(), generation }), "init");
-        assert_eq!(pid(EventKind::Exited { process, generation, status }), "init");
+        assert_eq!(pid(EventKind::Exited { process, generation, exit }), "init");
     }
 
     #[test]
