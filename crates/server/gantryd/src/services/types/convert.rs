@@ -200,15 +200,15 @@ mod tests {
     #[test]
     fn times_survive_the_round_trip() {
         for nanos in [0, 1, 999_999_999, 1_700_000_000_123_456_789] {
-            let at = Timestamp(nanos);
+            let at = gantry_domain::Timestamp(nanos);
             assert_eq!(from_timestamp(timestamp(at)).unwrap(), Some(at));
         }
         let before = Timestamp { seconds: -1, nanos: 999_999_999 };
-        assert_eq!(from_timestamp(before).unwrap(), Some(Timestamp(0)));
+        assert_eq!(from_timestamp(before).unwrap(), Some(gantry_domain::Timestamp(0)));
         let not_given = Timestamp { seconds: YEAR_ONE, nanos: 0 };
         assert_eq!(from_timestamp(not_given).unwrap(), None);
         let late = Timestamp { seconds: YEAR_9999, nanos: 999_999_999 };
-        assert_eq!(from_timestamp(late).unwrap(), Some(Timestamp(u64::MAX)));
+        assert_eq!(from_timestamp(late).unwrap(), Some(gantry_domain::Timestamp(u64::MAX)));
         for (seconds, nanos) in [
             (1, -1),
             (1, 1_000_000_000),
