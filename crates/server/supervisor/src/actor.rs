@@ -272,8 +272,7 @@ impl Actor {
 
     fn note_start(&self, process: &ProcessId) {
         if let Err(error) = self.identity.dir.process(process).set_journalled() {
-            // The journal says the same for as long as it keeps the event.
-            tracing::error!(container = %self.identity.key, %error, "cannot note a start");
+            tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
     }
 

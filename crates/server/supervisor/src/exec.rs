@@ -51,12 +51,8 @@ pub(crate) async fn start_exec(
     let turn = services.turn((new.caller, lane), reply).await?;
     let dir = identity.dir.process(&new.spec.id);
     let result = start(services, identity, (&dir, new), (&turn, reply)).await;
-    if result.is_err()
-        && let Err(error) = dir.remove()
-    {
-        tracing::error!(container = %identity.key, %error, "a failed exec leaves files behind");
-    }
     if result.is_err() {
+        dir.discard();
         reach(Point::ServerExecUndone);
     }
     result

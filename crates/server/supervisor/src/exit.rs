@@ -63,9 +63,7 @@ impl Actor {
             // What the disk says of it stays until the journal does.
             return;
         }
-        if let Err(error) = self.identity.dir.process(process).remove() {
-            tracing::error!(container = %self.identity.key, %error, "an exec leaves files behind");
-        }
+        self.identity.dir.process(process).discard();
         if let Some(member) = member {
             dismiss(&member);
         }
@@ -134,11 +132,7 @@ impl Actor {
                     deleted: result.is_ok(),
                 });
             }
-            _ if told => {
-                if let Err(error) = dir.remove() {
-                    tracing::error!(container = %self.identity.key, %error, "leaves files behind");
-                }
-            }
+            _ if told => dir.discard(),
             // What the disk says of it stays until the journal does.
             _ => {}
         }
@@ -161,7 +155,7 @@ impl Actor {
         if let Some(record) = &mut self.record {
             record.oom_kills = kills;
             if let Err(error) = self.identity.dir.write(record) {
-                tracing::error!(container = %self.identity.key, %error, "cannot note a kill");
+                tracing::error!(container = %self.identity.key, %error, "cannot record an OOM kill; a restarted gantryd reports it again");
             }
         }
         reach(Point::ServerOomNoted);

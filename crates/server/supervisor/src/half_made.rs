@@ -51,7 +51,5 @@ async fn end(found: Found, freezer: Freezer) {
 
 pub(crate) async fn discard_exec(dir: &ProcessDir, found: Found, freezer: Freezer) {
     end(found, freezer).await;
-    if let Err(error) = dir.remove() {
-        tracing::error!(%error, "leaves files behind");
-    }
+    dir.discard();
 }

@@ -84,7 +84,7 @@ impl Supervisor {
         for (key, dir, left) in left {
             match left {
                 Ok(Some(left)) => self.take_up(key, dir, left),
-                Ok(None) => remove(&key, &dir),
+                Ok(None) => dir.discard(),
                 Err(error) => {
                     tracing::warn!(container = %key, %error, "cannot be read now, and not be taken up");
                     self.take_up_later(key, dir);
@@ -124,17 +124,11 @@ impl Supervisor {
                     Actor::of_earlier(found, &left, (handle, messages)).go_on(left).await;
                 }
                 None => {
-                    remove(&key, &dir);
+                    dir.discard();
                     services.registry.release(&key);
                 }
             }
         });
-    }
-}
-
-fn remove(key: &ContainerKey, dir: &ContainerDir) {
-    if let Err(error) = dir.remove() {
-        tracing::error!(container = %key, %error, "leaves files behind");
     }
 }
 
@@ -157,9 +151,7 @@ impl Services {
                 if let Err(error) = other {
                     tracing::error!(%error, "the end of a container cannot be read");
                 }
-                if let Err(error) = dir.remove() {
-                    tracing::error!(%error, "leaves files behind");
-                }
+                dir.discard();
                 return None;
             }
         };

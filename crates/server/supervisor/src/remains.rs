@@ -96,7 +96,7 @@ impl Services {
     /// Removes what remains now, or else as soon as it can be.
     pub(crate) fn remove_remains(self: &Arc<Self>, over: Over) {
         if over.told && over.deleted {
-            return over.remove_files();
+            return over.identity.dir.discard();
         }
         let of = (over.identity.key.clone(), over.identity.generation);
         let (hurry, hurried) = mpsc::channel(1);
@@ -155,7 +155,7 @@ impl Services {
         if failures > 0 {
             tracing::info!(container = %key, failures, "nothing of it remains");
         }
-        over.remove_files();
+        over.identity.dir.discard();
     }
 
     /// Does the remaining steps; may be repeated after success.
@@ -194,14 +194,6 @@ impl Services {
         match self.delete(&over.identity, over.record.cgroup.as_ref(), claim).await {
             Err(remaining) if remaining.is_anothers() => Ok(()),
             other => other,
-        }
-    }
-}
-
-impl Over {
-    fn remove_files(&self) {
-        if let Err(error) = self.identity.dir.remove() {
-            tracing::error!(container = %self.identity.key, %error, "leaves files behind");
         }
     }
 }

@@ -230,7 +230,7 @@ impl Actor {
         let Some(record) = &mut self.record else { return };
         record.paused = paused;
         if let Err(error) = self.identity.dir.write(record) {
-            tracing::error!(container = %self.identity.key, %error, "cannot note a pause");
+            tracing::error!(container = %self.identity.key, %error, "cannot record a pause; the journal has it");
         }
     }
 }

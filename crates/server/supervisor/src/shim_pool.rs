@@ -122,7 +122,7 @@ impl ShimPool {
                 Ok(IdleShim { shim, dir })
             }
             Err(source) => {
-                remove(&dir);
+                dir.discard();
                 Err(SupervisorError::StartShim { path: self.program.path.clone(), source })
             }
         }
@@ -145,12 +145,6 @@ fn start_ahead(shims: &Weak<ShimPool>, wants: &Receiver<()>) {
 impl IdleShim {
     async fn discard(self) {
         self.shim.dismiss().await;
-        remove(&self.dir);
-    }
-}
-
-fn remove(dir: &ProcessDir) {
-    if let Err(error) = dir.remove() {
-        tracing::error!(%error, "leaves files behind");
+        self.dir.discard();
     }
 }

@@ -315,6 +315,17 @@ impl ContainerDir {
             self.trash.take(&self.path)
         }
     }
+
+    /// The same where nobody waits for the result: a failure is logged, with what happens next.
+    pub(crate) fn discard(&self) {
+        let Err(error) = self.remove() else { return };
+        let path = self.path.display();
+        if self.is_aside {
+            tracing::error!(%path, %error, "cannot remove an ended container's state; retried until it is gone");
+        } else {
+            tracing::error!(%path, %error, "cannot remove a container's state; the next start of gantryd does");
+        }
+    }
 }
 
 impl ProcessDir {
@@ -391,5 +402,13 @@ impl ProcessDir {
 
     pub fn remove(&self) -> Result<(), StateError> {
         self.trash.take(&self.path)
+    }
+
+    /// The same where nobody waits for the result: a failure is logged, with what happens next.
+    pub(crate) fn discard(&self) {
+        if let Err(error) = self.remove() {
+            let path = self.path.display();
+            tracing::error!(%path, %error, "cannot remove a process's state; it goes with the container's");
+        }
     }
 }
