@@ -100,7 +100,7 @@ fn time_goes_on_after_damage() {
     let (events, bytes, ends) = journal(3);
     let set_time = |dir: &TempDir| {
         let file = fs::File::options().append(true).open(dir.path().join(journal::FILE)).unwrap();
-        file.set_modified(UNIX_EPOCH + Duration::from_nanos(written.0)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_nanos(written.0)).unwrap();
     };
     let torn = directory(&bytes[..bytes.len() - 1]);
     set_time(&torn);
@@ -118,7 +118,7 @@ fn a_time_that_is_nonsense_does_no_harm() {
     let dir = directory(&[0; 100]);
     let file = fs::File::options().append(true).open(dir.path().join(journal::FILE)).unwrap();
     // The year 3000, where the filesystem can say it: nanoseconds since the epoch do not fit.
-    file.set_modified(UNIX_EPOCH + Duration::from_secs(32_503_680_000)).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(32_503_680_000)).unwrap();
     goes_on(&dir, &[], Timestamp(0));
 }
 

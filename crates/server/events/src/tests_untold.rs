@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use gantry_domain::ContainerId;
 use tempfile::TempDir;
 
 use crate::{

@@ -20,6 +20,7 @@ use crate::{
     handle::{ContainerHandle, ContainerView, Reply, Request},
     last_known::LastKnown,
     oom::OomTask,
+    operation::{Activity, Operation},
     reattach::{Reattached, Reattaching},
     remains::Remaining,
     running_process::{RunningProcess, WithoutShim},
@@ -56,7 +57,7 @@ pub(crate) enum Message {
     },
     /// The runtime has done what a request asked for, or has not.
     Operated {
-        operation: Operation,
+        operation: Arc<Operation>,
         result: Result<(), SupervisorError>,
         reply: Reply<()>,
     },
@@ -69,26 +70,6 @@ pub(crate) enum Message {
 impl From<Request> for Message {
     fn from(request: Request) -> Self {
         Self::Request(request)
-    }
-}
-
-/// A runtime call that changes the container as a whole; one at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Operation {
-    Pause,
-    Resume,
-    Update,
-    Checkpoint,
-}
-
-impl Operation {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Pause => "pause",
-            Self::Resume => "resume",
-            Self::Update => "update",
-            Self::Checkpoint => "checkpoint",
-        }
     }
 }
 
@@ -125,10 +106,7 @@ pub(crate) struct Actor {
     pub(crate) init_ended: watch::Sender<bool>,
     /// Set until the actor has reattached to the container.
     pub(crate) reattaching: Option<Reattaching>,
-    pub(crate) operation: Option<Operation>,
-    pub(crate) cleared: bool,
-    pub(crate) removing: bool,
-    pub(crate) gone: bool,
+    pub(crate) activity: Activity,
     pub(crate) last_known: LastKnown,
     pub(crate) mailbox: mpsc::Sender<Message>,
     messages: mpsc::Receiver<Message>,
@@ -153,10 +131,7 @@ impl Actor {
             oom: None,
             init_ended: watch::Sender::new(false),
             reattaching: None,
-            operation: None,
-            cleared: false,
-            removing: false,
-            gone: false,
+            activity: Activity::Idle,
             last_known: handle.last_known,
             mailbox: handle.mailbox,
             messages,
@@ -181,7 +156,7 @@ impl Actor {
 
     /// Handles messages until the container is gone.
     pub(crate) async fn run(mut self) {
-        while !self.gone
+        while !matches!(self.activity, Activity::Gone)
             && let Some(message) = self.messages.recv().await
         {
             let changes = !matches!(message, Message::Request(_));
@@ -207,7 +182,7 @@ impl Actor {
             Message::Exited { process, exit } => self.exited(&process, exit),
             Message::OutOfMemory { kills } => self.out_of_memory(kills),
             Message::Operated { operation, result, reply } => {
-                self.operated(operation, result, reply);
+                self.operated(&operation, result, reply);
             }
             Message::Cleared(users) => self.cleared(users),
             Message::Removed(result) => self.removed(result),
@@ -246,7 +221,7 @@ impl Actor {
             Ok(created) => *created,
             Err(error) => {
                 self.services.registry.release(&self.identity.key);
-                self.gone = true;
+                self.activity = Activity::Gone;
                 // A caller that is gone needs no answer.
                 let _ = reply.send(Err(error));
                 return;

@@ -10,8 +10,9 @@ use gantry_kernel::cgroup::Cgroup;
 use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use crate::{
-    actor::{Actor, Member, Operation},
+    actor::{Actor, Member},
     create::Identity,
+    operation::Activity,
     remains::{Over, Remaining},
     teardown::{self, Users},
     turns::Lane,
@@ -21,7 +22,7 @@ impl Actor {
     /// A process has ended.
     pub(crate) fn exited(&mut self, process: &ProcessId, exit: Exit) {
         if process.is_init() {
-            if self.operation == Some(Operation::Resume) {
+            if self.is_resuming() {
                 // It could only end because it goes on, which is told first.
                 self.tell_pause(false);
             }
@@ -71,6 +72,7 @@ impl Actor {
 
     /// The first process is gone: nothing in the container is to live on.
     pub(crate) fn clear(&mut self) {
+        self.activity = Activity::Killing;
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
@@ -79,17 +81,17 @@ impl Actor {
     }
 
     pub(crate) fn cleared(&mut self, users: Option<Users>) {
-        self.cleared = true;
+        self.activity = Activity::Killed;
         self.remove_if_done(users);
     }
 
     /// Removes the container once every exec's exit is reported. `users` of its cgroup are current only if
     /// nothing is waited for; otherwise they are looked up again.
     pub(crate) fn remove_if_done(&mut self, users: Option<Users>) {
-        if !self.cleared || self.removing || !self.lifecycle.may_be_removed() {
+        if !matches!(self.activity, Activity::Killed) || !self.lifecycle.may_be_removed() {
             return;
         }
-        self.removing = true;
+        self.activity = Activity::Removing;
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
@@ -140,7 +142,7 @@ impl Actor {
         for member in self.members.values() {
             dismiss(member);
         }
-        self.gone = true;
+        self.activity = Activity::Gone;
     }
 
     fn own_cgroup(&self) -> Option<Cgroup> {

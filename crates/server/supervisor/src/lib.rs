@@ -25,6 +25,7 @@ mod left_cgroups;
 mod listing;
 mod neighbours;
 mod oom;
+mod operation;
 mod ownership;
 mod prepare;
 mod reattach;

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use gantry_domain::{ConsoleSize, ProcessId, Refusal};
 use gantry_failpoints::{Point, reach};
-use gantry_kernel::cgroup::{Cgroup, CgroupError, LimitError};
-use gantry_runtime::checkpoint::{self, CheckpointRequest};
+use gantry_runtime::checkpoint::CheckpointRequest;
 use gantry_shim_proto::ToShim;
 
 use crate::{
-    Services, SupervisorError,
-    actor::{Actor, Member, Message, Operation},
-    create::Identity,
-    handle::{ContainerView, NewLimits, Reply, Request},
+    SupervisorError,
+    actor::{Actor, Member},
+    handle::{ContainerView, Request},
+    operation::Operation,
 };
 
 impl Actor {
@@ -32,26 +31,14 @@ impl Actor {
             Request::CloseStdin { process, reply } => {
                 let _ = reply.send(self.close_stdin(&process));
             }
-            Request::Pause(reply) => self.pause(reply),
-            Request::Resume(reply) => self.resume(reply),
-            Request::Update(limits, reply) => {
-                let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-                let cgroup = self.cgroup.clone();
-                self.operate(Operation::Update, reply, async move {
-                    update(&services, &identity, cgroup.as_deref(), *limits).await
-                });
-            }
+            Request::Pause(reply) => self.operate(Operation::Pause, reply),
+            Request::Resume(reply) => self.operate(Operation::Resume, reply),
+            Request::Update(limits, reply) => self.operate(Operation::Update(limits), reply),
             Request::Checkpoint(dir, config, reply) => {
                 let init = self.members.get(&ProcessId::init()).map_or(0, |member| member.pid);
                 let container = self.identity.key.id.clone();
                 let request = CheckpointRequest { container, init, dir, config: *config };
-                let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-                self.operate(Operation::Checkpoint, reply, async move {
-                    let disks = &services.disks;
-                    let _turn = services.turn_of_change(&identity).await;
-                    let runtime = (&services.runtimes, &identity.runtime);
-                    Ok(checkpoint::create(disks, runtime, request).await?)
-                });
+                self.operate(Operation::Checkpoint(Box::new(request)), reply);
             }
         }
     }
@@ -140,81 +127,6 @@ impl Actor {
         })
     }
 
-    fn pause(&mut self, reply: Reply<()>) {
-        if let Err(refusal) = self.lifecycle.require_running() {
-            let _ = reply.send(Err(self.refused(refusal)));
-            return;
-        }
-        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-        self.operate(Operation::Pause, reply, async move {
-            let _turn = services.turn_of_change(&identity).await;
-            Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
-        });
-    }
-
-    fn resume(&mut self, reply: Reply<()>) {
-        if let Err(refusal) = self.lifecycle.require_paused() {
-            let _ = reply.send(Err(self.refused(refusal)));
-            return;
-        }
-        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-        let cgroup = self.cgroup.clone();
-        self.operate(Operation::Resume, reply, async move {
-            resume(&services, &identity, cgroup.as_deref()).await
-        });
-    }
-
-    /// Has the runtime change the container, one change at a time.
-    fn operate(
-        &mut self,
-        operation: Operation,
-        reply: Reply<()>,
-        call: impl Future<Output = Result<(), SupervisorError>> + Send + 'static,
-    ) {
-        let allowed = match (self.lifecycle.require_alive(), self.operation) {
-            (Err(refusal), _) => Err(self.refused(refusal)),
-            (Ok(()), Some(other)) => Err(SupervisorError::Busy(other.name())),
-            (Ok(()), None) => self.identity.require_same(),
-        };
-        if let Err(error) = allowed {
-            let _ = reply.send(Err(error));
-            return;
-        }
-        self.operation = Some(operation);
-        self.work(async move {
-            let result = call.await;
-            Message::Operated { operation, result, reply }
-        });
-    }
-
-    pub(crate) fn operated(
-        &mut self,
-        operation: Operation,
-        result: Result<(), SupervisorError>,
-        reply: Reply<()>,
-    ) {
-        self.operation = None;
-        if result.is_ok() {
-            reach(Point::ServerOperated);
-        }
-        let paused = match (operation, &result) {
-            (Operation::Pause, Ok(())) => Some(true),
-            (Operation::Resume, Ok(())) => Some(false),
-            // The runtime may have been killed halfway: what it left counts.
-            (Operation::Pause | Operation::Resume, Err(_)) => {
-                self.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok())
-            }
-            (Operation::Update | Operation::Checkpoint, _) => None,
-        };
-        if let Some(paused) = paused {
-            self.tell_pause(paused);
-        }
-        if operation == Operation::Pause {
-            self.release_killed();
-        }
-        let _ = reply.send(result);
-    }
-
     /// Publishes `pause` or `resume` if the state has changed.
     pub(crate) fn tell_pause(&mut self, paused: bool) {
         let event = if paused { self.lifecycle.paused() } else { self.lifecycle.resumed() };
@@ -233,40 +145,4 @@ impl Actor {
             tracing::error!(container = %self.identity.key, %error, "cannot record a pause; the journal has it");
         }
     }
-}
-
-/// A pause killed halfway may leave a container that never freezes completely: a process in execve waits in
-/// the kernel for its frozen threads to die. runc waits for it in every command.
-async fn resume(
-    services: &Services,
-    identity: &Identity,
-    cgroup: Option<&Cgroup>,
-) -> Result<(), SupervisorError> {
-    if let Some(cgroup) = cgroup
-        && cgroup.is_freezing().unwrap_or(false)
-        && cgroup.thaw().is_ok()
-    {
-        return Ok(());
-    }
-    let _turn = services.turn_of_change(identity).await;
-    Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
-}
-
-/// Sets first the limits that may be refused, so that a refused update is rarely half done.
-async fn update(
-    services: &Services,
-    identity: &Identity,
-    cgroup: Option<&Cgroup>,
-    limits: NewLimits,
-) -> Result<(), SupervisorError> {
-    if !limits.direct.is_empty() {
-        let cgroup = cgroup.ok_or(CgroupError::Removed);
-        let cgroup = cgroup.map_err(|source| LimitError::Refused { limit: "resources", source })?;
-        cgroup.limit(&limits.direct)?;
-    }
-    if let Some(resources) = &limits.runtime {
-        let _turn = services.turn_of_change(identity).await;
-        services.runtimes.update(&identity.runtime, &identity.key.id, resources).await?;
-    }
-    Ok(())
 }

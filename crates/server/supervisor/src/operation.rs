@@ -1,0 +1,185 @@
+//! Runtime calls that change the container as a whole: pause, resume, update, checkpoint.
+//!
+//! ```text
+//! Idle -> Changing -> Idle              one change at a time; requests are served meanwhile
+//! Idle | Changing -> Killing            init has ended: whatever else lives is killed
+//! Killing -> Killed -> Removing -> Gone every exec's exit is published before the removal
+//! ```
+//!
+//! A change that is under way when init ends still reports back, and changes nothing any more.
+
+use std::sync::Arc;
+
+use gantry_domain::{Lifecycle, Refusal};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::cgroup::{Cgroup, CgroupError, LimitError};
+use gantry_runtime::checkpoint::{self, CheckpointRequest};
+
+use crate::{
+    Services, SupervisorError,
+    actor::{Actor, Message},
+    create::Identity,
+    handle::{NewLimits, Reply},
+};
+
+/// What is being done with the container as a whole.
+pub(crate) enum Activity {
+    /// Nothing.
+    Idle,
+    /// The runtime changes it.
+    Changing(Arc<Operation>),
+    /// Init has ended, and the other processes are being killed.
+    Killing,
+    /// No process is left; exits of execs may still have to be published.
+    Killed,
+    /// Runtime and kernel are being asked to forget it.
+    Removing,
+    /// Its exit is published, its id is free, and its actor ends.
+    Gone,
+}
+
+/// A change of the container as a whole.
+pub(crate) enum Operation {
+    Pause,
+    Resume,
+    Update(Box<NewLimits>),
+    Checkpoint(Box<CheckpointRequest>),
+}
+
+impl Operation {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+            Self::Update(_) => "update",
+            Self::Checkpoint(_) => "checkpoint",
+        }
+    }
+
+    fn admit(&self, lifecycle: &Lifecycle) -> Result<(), Refusal> {
+        match self {
+            Self::Pause => lifecycle.require_running(),
+            Self::Resume => lifecycle.require_paused(),
+            Self::Update(_) | Self::Checkpoint(_) => lifecycle.require_alive(),
+        }
+    }
+
+    async fn run(
+        &self,
+        services: &Services,
+        identity: &Identity,
+        cgroup: Option<&Cgroup>,
+    ) -> Result<(), SupervisorError> {
+        match self {
+            Self::Pause => {
+                let _turn = services.turn_of_change(identity).await;
+                Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
+            }
+            Self::Resume => resume(services, identity, cgroup).await,
+            Self::Update(limits) => update(services, identity, cgroup, limits).await,
+            Self::Checkpoint(request) => {
+                let _turn = services.turn_of_change(identity).await;
+                let runtime = (&services.runtimes, &identity.runtime);
+                Ok(checkpoint::create(&services.disks, runtime, (**request).clone()).await?)
+            }
+        }
+    }
+
+    /// Whether the container is paused afterwards, if the operation can have changed that.
+    fn pauses(&self, succeeded: bool, cgroup: Option<&Cgroup>) -> Option<bool> {
+        match (self, succeeded) {
+            (Self::Pause, true) => Some(true),
+            (Self::Resume, true) => Some(false),
+            // A runtime that was killed halfway: the state that it left counts.
+            (Self::Pause | Self::Resume, false) => {
+                cgroup.and_then(|cgroup| cgroup.is_frozen().ok())
+            }
+            (Self::Update(_) | Self::Checkpoint(_), _) => None,
+        }
+    }
+}
+
+impl Actor {
+    pub(crate) fn operate(&mut self, operation: Operation, reply: Reply<()>) {
+        let admitted = match (operation.admit(&self.lifecycle), &self.activity) {
+            (Err(refusal), _) => Err(self.refused(refusal)),
+            (Ok(()), Activity::Changing(other)) => Err(SupervisorError::Busy(other.name())),
+            (Ok(()), _) => self.identity.require_same(),
+        };
+        if let Err(error) = admitted {
+            // A caller that is gone needs no answer.
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let operation = Arc::new(operation);
+        self.activity = Activity::Changing(Arc::clone(&operation));
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        let cgroup = self.cgroup.clone();
+        self.work(async move {
+            let result = operation.run(&services, &identity, cgroup.as_deref()).await;
+            Message::Operated { operation, result, reply }
+        });
+    }
+
+    pub(crate) fn operated(
+        &mut self,
+        operation: &Operation,
+        result: Result<(), SupervisorError>,
+        reply: Reply<()>,
+    ) {
+        if matches!(self.activity, Activity::Changing(_)) {
+            self.activity = Activity::Idle;
+        }
+        if result.is_ok() {
+            reach(Point::ServerOperated);
+        }
+        if let Some(paused) = operation.pauses(result.is_ok(), self.cgroup.as_deref()) {
+            self.tell_pause(paused);
+        }
+        if matches!(operation, Operation::Pause) {
+            self.release_killed();
+        }
+        let _ = reply.send(result);
+    }
+
+    /// Whether the runtime thaws the container at the moment.
+    pub(crate) fn is_resuming(&self) -> bool {
+        matches!(&self.activity, Activity::Changing(operation) if matches!(**operation, Operation::Resume))
+    }
+}
+
+/// A pause killed halfway may leave a container that never freezes completely: a process in execve waits in
+/// the kernel for its frozen threads to die. runc waits for it in every command.
+async fn resume(
+    services: &Services,
+    identity: &Identity,
+    cgroup: Option<&Cgroup>,
+) -> Result<(), SupervisorError> {
+    if let Some(cgroup) = cgroup
+        && cgroup.is_freezing().unwrap_or(false)
+        && cgroup.thaw().is_ok()
+    {
+        return Ok(());
+    }
+    let _turn = services.turn_of_change(identity).await;
+    Ok(services.runtimes.resume(&identity.runtime, &identity.key.id).await?)
+}
+
+/// Sets first the limits that may be refused, so that a refused update is rarely half done.
+async fn update(
+    services: &Services,
+    identity: &Identity,
+    cgroup: Option<&Cgroup>,
+    limits: &NewLimits,
+) -> Result<(), SupervisorError> {
+    if !limits.direct.is_empty() {
+        let cgroup = cgroup.ok_or(CgroupError::Removed);
+        let cgroup = cgroup.map_err(|source| LimitError::Refused { limit: "resources", source })?;
+        cgroup.limit(&limits.direct)?;
+    }
+    if let Some(resources) = &limits.runtime {
+        let _turn = services.turn_of_change(identity).await;
+        services.runtimes.update(&identity.runtime, &identity.key.id, resources).await?;
+    }
+    Ok(())
+}
