@@ -22,7 +22,9 @@ pub const BEGINNING: Timestamp = Timestamp { seconds: 1, nanos: 0 };
 #[derive(Debug)]
 pub struct EventLog {
     seen: Arc<Seen>,
-    follower: JoinHandle<()>,
+    /// Where it began.
+    from: Timestamp,
+    follower: Mutex<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -36,13 +38,27 @@ impl EventLog {
     #[must_use]
     pub fn follow(api: Api, from: Timestamp) -> Self {
         let seen = Arc::new(Seen { events: Mutex::default(), count: watch::Sender::new(0) });
-        let follower = tokio::spawn(follow(api, from, Arc::clone(&seen)));
-        Self { seen, follower }
+        let follower = Mutex::new(tokio::spawn(follow(api, from, Arc::clone(&seen))));
+        Self { seen, from, follower }
     }
 
-    /// Follows them no more, for good: nobody subscribes to the server then.
+    /// Follows them no more: nobody subscribes to the server then.
     pub fn leave(&self) {
-        self.follower.abort();
+        self.follower.lock().expect("not poisoned").abort();
+    }
+
+    /// Forgets all that was seen, and follows from where it began.
+    pub async fn begin_again(&self, api: Api) {
+        let replace = |next| {
+            let mut follower = self.follower.lock().expect("not poisoned");
+            std::mem::replace(&mut *follower, next)
+        };
+        let former = replace(tokio::spawn(async {}));
+        former.abort();
+        let _ = former.await;
+        self.seen.events.lock().expect("not poisoned").clear();
+        self.seen.count.send_replace(0);
+        replace(tokio::spawn(follow(api, self.from, Arc::clone(&self.seen))));
     }
 
     /// What has been seen so far.
@@ -111,7 +127,7 @@ impl EventLog {
 
 impl Drop for EventLog {
     fn drop(&mut self) {
-        self.follower.abort();
+        self.leave();
     }
 }
 

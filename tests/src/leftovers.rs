@@ -121,18 +121,23 @@ fn walk(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Stands for the test's directory.
+const WORK: &str = "(work)";
+
 /// What the server has open for containers, to find what it forgets to close.
 #[derive(Debug, Default)]
 pub struct OpenFiles(BTreeMap<String, usize>);
 
 impl OpenFiles {
-    /// What `pid` has open now: how many of each kind.
+    /// What `pid` has open now: how many of each kind. A server of another test, which works in another
+    /// directory, may be compared with it.
     #[must_use]
-    pub fn of(pid: u32) -> Self {
+    pub fn of(pid: u32, work: &Path) -> Self {
+        let work = work.to_str().expect("UTF-8");
         let mut kinds = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{pid}/fd")).expect("list descriptors").flatten() {
             let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let target = target.to_string_lossy().into_owned();
+            let target = target.to_string_lossy().replacen(work, WORK, 1);
             *kinds.entry(target).or_default() += 1;
         }
         Self(kinds)
@@ -144,7 +149,6 @@ impl OpenFiles {
     /// # Panics
     /// When there are.
     pub async fn assert_unchanged(&self, pid: u32, work: &Path) {
-        let work = work.to_str().expect("UTF-8");
         // The server closes some of them behind the last event.
         let same = || self.more(pid, work).is_empty();
         if tokio::time::timeout(GRACE, eventually("descriptors are closed", same)).await.is_err() {
@@ -153,13 +157,13 @@ impl OpenFiles {
     }
 
     /// What there is more of than before.
-    fn more(&self, pid: u32, work: &str) -> BTreeMap<String, usize> {
-        let mut kinds = Self::of(pid).0;
+    fn more(&self, pid: u32, work: &Path) -> BTreeMap<String, usize> {
+        let mut kinds = Self::of(pid, work).0;
         kinds.retain(|kind, count| {
             let watched = ["[pidfd]", "[eventfd]", "inotify"].iter().any(|k| kind.contains(k))
                 || kind.starts_with("pipe:")
                 || kind.contains("/sys/fs/cgroup")
-                || kind.starts_with(work) && !kind.contains("events.");
+                || kind.starts_with(WORK) && !kind.contains("events.");
             watched && *count > self.0.get(kind).copied().unwrap_or_default()
         });
         kinds

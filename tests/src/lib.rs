@@ -27,6 +27,7 @@ pub mod server;
 pub mod service;
 pub mod status;
 pub mod terminal;
+pub mod variants;
 
 use std::{future::Future, io::Write, time::Duration};
 
@@ -34,6 +35,7 @@ pub use container::{Container, NewContainer};
 pub use process::Process;
 pub use runtime::Runtime;
 pub use server::Server;
+pub use variants::Variant;
 
 /// How long anything that must happen may take before the test fails: ample, since other tests
 /// run beside it, and never waited for in full when all is well.

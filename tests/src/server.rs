@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{
-    NewContainer, PATIENCE, Runtime, bundle,
+    NewContainer, PATIENCE, Runtime, Variant, bundle,
     events::BEGINNING,
     leftovers::{self, OpenFiles},
     processes, programs,
@@ -31,6 +31,8 @@ pub struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     binary: PathBuf,
+    /// Instead of the one that the server finds by itself.
+    shim: Option<PathBuf>,
     /// Instead of one in the test's directory.
     socket: Option<PathBuf>,
     relative: bool,
@@ -71,6 +73,7 @@ impl Server {
             arguments: Vec::new(),
             environment: Vec::new(),
             binary: programs::server(),
+            shim: programs::shim(),
             socket: None,
             relative: false,
         }
@@ -180,9 +183,19 @@ impl Server {
         ended
     }
 
-    /// Starts the server again with other arguments.
+    /// Starts the server again with more arguments.
     pub async fn start_again_with(&mut self, arguments: &[&str]) {
-        self.setup.arguments.extend(arguments.iter().map(ToString::to_string));
+        self.setup = self.setup.clone().arguments(arguments);
+        self.start_again().await;
+    }
+
+    /// Starts another build on the same state directory and socket, with more arguments.
+    pub async fn start_again_as(&mut self, variant: &Variant, arguments: &[&str]) {
+        self.setup = self.setup.clone().variant(variant).arguments(arguments);
+        // One that has nothing to take up, as another build may have more open from the start.
+        let idle = self.setup.clone().start().await.expect("this one was started too");
+        self.open_files = OpenFiles::of(idle.pid(), idle.work());
+        idle.finish().await;
         self.start_again().await;
     }
 
@@ -256,6 +269,13 @@ impl Setup {
         self
     }
 
+    /// Runs another build than the one under test.
+    pub fn variant(mut self, variant: &Variant) -> Self {
+        variant.server.clone_into(&mut self.binary);
+        self.shim = Some(variant.shim.clone());
+        self
+    }
+
     /// It listens here.
     pub fn socket(mut self, path: &Path) -> Self {
         self.socket = Some(path.to_owned());
@@ -272,7 +292,7 @@ impl Setup {
     pub async fn start(self) -> Option<Server> {
         let mut server = self.prepare()?;
         server.start_again().await;
-        server.open_files = OpenFiles::of(server.pid());
+        server.open_files = OpenFiles::of(server.pid(), server.work());
         Some(server)
     }
 
@@ -335,9 +355,9 @@ impl Setup {
         for argument in self.runtime.arguments(&work.join(self.runtime.name())) {
             arguments.extend(["--runtime-args".to_owned(), argument]);
         }
-        if let Some(shim) = programs::shim() {
+        if let Some(shim) = &self.shim {
             let flag = if programs::is_incumbent() { "--shim" } else { "--shim-binary" };
-            arguments.extend([flag.to_owned(), text(shim)]);
+            arguments.extend([flag.to_owned(), text(shim.clone())]);
         }
         arguments
     }

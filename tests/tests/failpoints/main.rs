@@ -9,13 +9,10 @@ mod journal;
 mod outcome;
 mod story;
 
-#[path = "../variants/mod.rs"]
-mod variants;
-
 use std::{env, sync::Arc};
 
 use gantry_failpoints::Point;
-use gantry_tests::{Runtime, skip};
+use gantry_tests::{Runtime, skip, variants};
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{cases::Case, story::Story};

@@ -12,7 +12,8 @@ use gantry_api::{
 };
 use gantry_failpoints::{DIRECTORY, Point};
 use gantry_tests::{
-    PATIENCE, Runtime, Server, bundle::Bundle, eventually, processes, runtime::write_script,
+    PATIENCE, Runtime, Server, Variant, bundle::Bundle, eventually, processes,
+    runtime::write_script,
 };
 use serde_json::json;
 use tonic::{Code, Status};
@@ -20,7 +21,6 @@ use tonic::{Code, Status};
 use crate::{
     cases::{Case, When},
     journal,
-    variants::Variant,
 };
 
 pub(crate) const EXEC: &str = "e";

@@ -28,6 +28,3 @@ mod stop;
 mod unit;
 mod unread;
 mod upgrade;
-
-#[path = "../variants/mod.rs"]
-mod variants;

@@ -1,43 +1,11 @@
-//! Shims and servers of two builds work with each other, in both directions.
+//! Shims and servers of two protocol versions work with each other, in both directions. An upgrade from an
+//! earlier build is `tests/tests/upgrade`.
 
-use std::fs;
-
-use gantry_tests::{Runtime, Server, programs, runtime::write_script};
-use tempfile::TempDir;
-
-use crate::variants::{self, Variant};
-
-/// A server whose program can be exchanged between two starts.
-struct Exchangeable {
-    directory: TempDir,
-}
-
-impl Exchangeable {
-    fn new(first: &Variant) -> Self {
-        let exchangeable = Self { directory: tempfile::tempdir().unwrap() };
-        exchangeable.exchange(first);
-        exchangeable
-    }
-
-    fn exchange(&self, variant: &Variant) {
-        let Variant { server, shim } = variant;
-        let (server, shim) = (server.display(), shim.display());
-        let text = format!("#!/bin/sh\nexec {server} \"$@\" --shim-binary {shim}\n");
-        write_script(&self.directory.path().join("gantryd"), &text);
-    }
-}
-
-/// The build under test.
-fn this() -> Variant {
-    let server = programs::server();
-    let shim = programs::shim().unwrap_or_else(|| server.with_file_name("gantry-shim"));
-    Variant { server, shim }
-}
+use gantry_tests::{PATIENCE, Runtime, Server, Variant, variants};
 
 /// Everything that a shim of the first build is asked by a server of the second, and back again.
 async fn upgrade(first: &Variant, second: &Variant) {
-    let program = Exchangeable::new(first);
-    let setup = Server::setup(Runtime::Runc).binary(&program.directory.path().join("gantryd"));
+    let setup = Server::setup(Runtime::Runc).variant(first);
     let Some(mut server) = setup.start().await else { return };
     let mut container = server.container("c").sh("cat; exit 7").create().await.unwrap();
     let mut exec = container.exec("e").sh("read line; exit 8").start().await.unwrap();
@@ -49,9 +17,8 @@ async fn upgrade(first: &Variant, second: &Variant) {
 
     server.kill().await;
     exec.pipes().write(b"now\n").await;
-    assert!(exec.ends_within(gantry_tests::PATIENCE).await);
-    program.exchange(second);
-    server.start_again().await;
+    assert!(exec.ends_within(PATIENCE).await);
+    server.start_again_as(second, &[]).await;
     assert_eq!(exec.exit().await, 8, "ended without a server");
     let states = [&container, &terminal, &paused].map(|container| container.state());
     let mut after: Vec<_> = futures(states).await;
@@ -69,8 +36,7 @@ async fn upgrade(first: &Variant, second: &Variant) {
     let stays = container.exec("stays").args(&["sleep", "1000000"]).start().await.unwrap();
 
     server.kill().await;
-    program.exchange(first);
-    server.start_again().await;
+    server.start_again_as(first, &[]).await;
     assert_eq!(stays.kill().await, 137, "started by a newer one");
     container.init.pipes().write(b"last words").await;
     container.init.pipes().stdin = None;
@@ -94,21 +60,11 @@ async fn futures<T, E: std::fmt::Debug>(
 #[tokio::test]
 async fn shims_of_this_version_and_a_server_of_the_next() {
     let Some(next) = variants::find("next") else { return };
-    upgrade(&this(), &next).await;
+    upgrade(&Variant::under_test(), &next).await;
 }
 
 #[tokio::test]
 async fn shims_of_the_next_version_and_a_server_of_this() {
     let Some(next) = variants::find("next") else { return };
-    upgrade(&next, &this()).await;
-}
-
-/// With a build of an earlier commit: `GANTRY_OLD_BIN` is the directory of its programs.
-#[tokio::test]
-async fn shims_of_an_old_build_and_a_server_of_this() {
-    let Some(directory) = std::env::var_os("GANTRY_OLD_BIN") else { return };
-    let old = Variant::in_directory(directory.as_ref()).expect("gantryd and gantry-shim");
-    assert!(fs::metadata(&old.server).is_ok());
-    upgrade(&old, &this()).await;
-    upgrade(&this(), &old).await;
+    upgrade(&next, &Variant::under_test()).await;
 }

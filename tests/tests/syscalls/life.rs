@@ -58,7 +58,7 @@ impl Life {
         };
         let [first, second] = SERVERS;
         life.start(first).await;
-        life.open_files = OpenFiles::of(life.server.pid());
+        life.open_files = OpenFiles::of(life.server.pid(), life.server.work());
         let mut container = life.create().await;
         container.init.pipes().stdout_until("ready").await;
         let mut reader = life.exec(&container, "reader", READER_SCRIPT).await;
