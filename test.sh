@@ -27,11 +27,13 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh crates/shim/build.sh .ci/{contract,dependencies,docs,install,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
+  shellcheck ./*.sh crates/shim/build.sh tests/*.sh .ci/{contract,dependencies,docs,install,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
 }
 
-# What demo.sh has not built: the reference daemon, and variants that only tests want.
-build() { cargo build --release --locked --bin gantry-daemon && tests/variants.sh; }
+# What demo.sh has not built: the reference daemon, and what only tests want, variants and an earlier version.
+build() {
+  cargo build --release --locked --bin gantry-daemon && tests/variants.sh && tests/old-version.sh
+}
 
 # Unit, integration and end-to-end tests, and the examples in the documentation.
 tests() {
