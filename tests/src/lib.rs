@@ -6,6 +6,7 @@
 //! - `GANTRYD`, `GANTRY_SHIM`, `GANTRY`: the binaries under test; by default those beside the test
 //!   executable's own target directory. A `GANTRYD` named `containerd` is taken for the original
 //!   containerd 0.2 and started with its flags; `GANTRY_SHIM` is its shim then.
+//! - `GANTRY_VARIANTS`: where other builds are, see [`variants`]; by default in the target directory.
 //! - `GANTRY_TEST_ADDRESS`: path of the socket of a server that already runs; tests that need to
 //!   start their own are skipped, and say so.
 //! - `GANTRY_TEST_NO_PIVOT=1`: containers are created with `noPivotRoot`.
