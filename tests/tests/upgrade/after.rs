@@ -10,7 +10,7 @@ use gantry_tests::{
     eventually, leftovers, patiently,
 };
 
-use crate::before::{Before, calculates, state};
+use crate::before::{Before, OOM_SCORE_ADJ, calculates, state};
 
 const MEMORY: u64 = 64 << 20;
 
@@ -146,7 +146,9 @@ async fn every_call_works(server: &Server, worker: &Container) {
 async fn paused_ones_go_on(paused: &Container, frozen: &Container) {
     paused.resume().await;
     assert_eq!(paused.state().await.unwrap().status, "running");
-    let exec = paused.exec("exec").sh("exit 11").start().await.unwrap();
+    let exec = paused.exec("exec").sh("cat /proc/self/oom_score_adj; exit 11");
+    let mut exec = exec.start().await.unwrap();
+    assert_eq!(exec.pipes().stdout_text().await.trim(), OOM_SCORE_ADJ.to_string());
     assert_eq!(exec.exit().await, 11);
     assert_eq!(paused.init.kill().await, 137);
     assert_eq!(frozen.init.kill().await, 137, "killed although it is paused");

@@ -7,6 +7,9 @@ use gantry_tests::{
 use rustix::process::Signal;
 use serde_json::json;
 
+/// Which the earlier version did not record.
+pub(crate) const OOM_SCORE_ADJ: i32 = 300;
+
 /// Containers and processes of the earlier version.
 pub(crate) struct Before {
     /// Runs on a runtime that its request names, and echoes its input.
@@ -55,7 +58,10 @@ impl Before {
         let mut terminal = create(server.container("terminal").terminal().args(&["sh"])).await;
         calculates(&mut terminal.init, 1).await;
 
-        let [paused, frozen] = ["paused", "frozen"].map(|id| server.container(id));
+        let [paused, frozen] = ["paused", "frozen"].map(|id| {
+            let container = server.container(id);
+            container.config(|config| config["process"]["oomScoreAdj"] = json!(OOM_SCORE_ADJ))
+        });
         let (paused, frozen) = (create(paused).await, create(frozen).await);
         paused.pause().await;
         frozen.pause().await;

@@ -68,6 +68,12 @@ pub fn oom_score_adj(of_spec: Option<i32>) -> Option<i32> {
     to_be_set(*OOM_SCORE_ADJ, of_spec)
 }
 
+/// The `oom_score_adj` that a living process was given, which is not the server's own.
+pub fn given_oom_score_adj(pid: u32) -> Option<i32> {
+    let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?;
+    score.trim().parse().ok().filter(|score| *score != *OOM_SCORE_ADJ)
+}
+
 fn to_be_set(of_server: i32, of_spec: Option<i32>) -> Option<i32> {
     Some(of_spec.unwrap_or(0)).filter(|score| *score != of_server)
 }

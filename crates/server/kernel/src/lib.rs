@@ -21,7 +21,7 @@ mod trouble;
 pub use allocator::{keep_memory_small, load_has_fallen};
 pub use async_fd::watch;
 pub use descriptors::{closed_first, leaves_room};
-pub use inherited::{oom_score_adj, raise_file_limit, restore_file_limit};
+pub use inherited::{given_oom_score_adj, oom_score_adj, raise_file_limit, restore_file_limit};
 pub use mortal_command::MortalCommand;
 pub use pidfd::{
     PidFd, is_descendant, is_living, is_namespace_init, parent, process_start_time, zombie_status,

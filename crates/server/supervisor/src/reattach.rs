@@ -12,7 +12,7 @@ use gantry_domain::{ContainerKey, EventKind, ProcessId, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{
     cgroup::{Cgroup, CgroupError},
-    until_answered,
+    given_oom_score_adj, is_namespace_init, until_answered,
 };
 use gantry_runtime::OciRuntime;
 use tokio::{sync::mpsc, task::JoinSet, time::sleep};
@@ -204,6 +204,12 @@ impl Services {
             };
             let what = format!("find the cgroup of {}", identity.key);
             record.cgroup = until_answered(what, ask).await;
+        }
+        // Servers before these fields did not record them.
+        if record.made_with.is_none() {
+            record.oom_score_adj =
+                record.oom_score_adj.or_else(|| given_oom_score_adj(process.pid));
+            record.pid_namespace |= is_namespace_init(process.pid) == Some(true);
         }
         if record.bundle.as_os_str().is_empty()
             && let Ok(Some(state)) = self.ask_runtime(&identity.runtime, &identity.key.id).await
