@@ -27,13 +27,16 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh crates/shim/build.sh tests/*.sh .ci/{contract,dependencies,docs,install,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
+  shellcheck ./*.sh crates/shim/build.sh tests/*.sh .ci/{contract,dependencies,docs,install,layers,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
 }
 
 # What demo.sh has not built: the reference daemon, and what only tests want, variants and an earlier version.
 build() {
   cargo build --release --locked --bin gantry-daemon && tests/variants.sh && tests/old-version.sh
 }
+
+# Links and code in the documentation of every crate.
+rustdoc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items; }
 
 # Unit, integration and end-to-end tests, and the examples in the documentation.
 tests() {
@@ -49,6 +52,7 @@ check format cargo fmt --all --check
 check scripts scripts
 check contract .ci/contract
 check docs .ci/docs
+check layers .ci/layers
 check dependencies .ci/dependencies
 check typos typos
 check package .ci/package
@@ -57,6 +61,7 @@ check demo ./demo.sh
 check readme .ci/readme
 check units deploy/verify.sh "$target/release"
 check build build
+check rustdoc rustdoc
 check tests tests
 check guest tests/guest/run.sh
 

@@ -243,3 +243,25 @@ fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
     });
     assert_eq!(steps, [(1, false), (1, true)]);
 }
+
+#[test]
+fn a_subscriber_reads_its_own_namespace() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let moby = Namespace::named("moby").unwrap();
+    let theirs = ContainerKey { namespace: moby.clone(), ..container("a") };
+    for key in [&container("a"), &theirs] {
+        log.append(key, Generation(1), EventKind::ContainerStarted);
+        log.append(key, Generation(1), exited(0));
+    }
+    drop(log);
+    let log = open(dir.path(), 500);
+    // Handed out is everything; what does not match counts as received by nobody.
+    for filter in [all(), Filter::all(moby)] {
+        let mut subscription = log.subscribe(From::After(Timestamp(0)), filter.clone());
+        let read = subscription.stored().unwrap();
+        let own: Vec<_> = read.iter().filter(|e| filter.matches(&e.container)).collect();
+        assert_eq!(own.len(), 2, "{filter:?}");
+        assert!(own.iter().all(|event| event.container.namespace == filter.namespace));
+    }
+}
