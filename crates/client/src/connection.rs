@@ -203,7 +203,7 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::Unavailable(_)), "{error}");
         assert!(format!("{error:#}").ends_with(": No such file or directory (os error 2)"));
         assert!(begun.elapsed() >= Duration::from_millis(20));
-        assert!(begun.elapsed() < Duration::from_secs(2));
+        assert!(begun.elapsed() < PATIENCE);
     }
 
     #[tokio::test]
@@ -212,7 +212,7 @@ mod tests {
         let path = dir.path().join("late.sock");
         let socket = path.clone();
         let connector = Arc::new(move || UnixStream::connect(socket.clone()));
-        let dialling = tokio::spawn(dial(connector, Duration::from_secs(10)));
+        let dialling = tokio::spawn(dial(connector, Duration::from_secs(60)));
         time::sleep(Duration::from_millis(50)).await;
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
         dialling.await.unwrap().unwrap();

@@ -161,7 +161,7 @@ mod tests {
         writer.write_all(b"late").await.unwrap();
         drop(writer);
         let mut all = Vec::new();
-        timeout(Duration::from_secs(5), reader.read_to_end(&mut all)).await.unwrap().unwrap();
+        timeout(Duration::from_secs(60), reader.read_to_end(&mut all)).await.unwrap().unwrap();
         assert_eq!(all, b"late");
     }
 

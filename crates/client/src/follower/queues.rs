@@ -127,7 +127,7 @@ mod tests {
         }
 
         async fn next(&mut self) -> (String, i64) {
-            timeout(Duration::from_secs(5), self.handled.recv()).await.unwrap().unwrap()
+            timeout(Duration::from_secs(60), self.handled.recv()).await.unwrap().unwrap()
         }
     }
 

@@ -8,7 +8,7 @@ use gantry_client::{
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::StreamExt;
 
-use crate::fake::Fake;
+use crate::fake::{Fake, PATIENCE};
 
 fn from_the_beginning() -> EventFilter {
     EventFilter::default().since(Timestamp::default())
@@ -91,7 +91,7 @@ async fn follow(fake: &Fake, count: usize) -> Vec<StateChange> {
     let task = tokio::spawn(follower.run(Arc::new(Recorder(sender))));
     let mut told = Vec::new();
     for _ in 0..count {
-        told.push(timeout(Duration::from_secs(5), changes.recv()).await.unwrap().unwrap());
+        told.push(timeout(PATIENCE, changes.recv()).await.unwrap().unwrap());
     }
     if let Some(last) = told.last() {
         let saved = async {
@@ -99,7 +99,7 @@ async fn follow(fake: &Fake, count: usize) -> Vec<StateChange> {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        timeout(Duration::from_secs(5), saved).await.unwrap();
+        timeout(PATIENCE, saved).await.unwrap();
     }
     task.abort();
     told

@@ -23,6 +23,9 @@ use tokio_stream::{
 use tonic::{Request, Response, Status, transport::Server};
 use types::api_server::{Api, ApiServer};
 
+/// Longer than anything takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
 type Answer<T> = Result<Response<T>, Status>;
 
 /// What happens when a container is to be created, after it was noted in the log.
@@ -80,7 +83,7 @@ impl Fake {
     }
 
     pub(crate) async fn client(&self) -> Client {
-        Client::connect(self.dir.path().join("sock"), Duration::from_secs(5)).await.unwrap()
+        Client::connect(self.dir.path().join("sock"), PATIENCE).await.unwrap()
     }
 
     pub(crate) fn bundle(&self) -> PathBuf {
@@ -92,10 +95,7 @@ impl Fake {
     pub(crate) fn stop(&mut self) {
         let runtime = self.runtime.take().unwrap();
         // Not here: a test's own runtime does not let its thread wait for another one's end.
-        thread::scope(|scope| {
-            scope.spawn(|| runtime.shutdown_timeout(Duration::from_secs(10))).join()
-        })
-        .unwrap();
+        thread::scope(|scope| scope.spawn(|| runtime.shutdown_timeout(PATIENCE)).join()).unwrap();
         std::fs::remove_file(self.dir.path().join("sock")).unwrap();
     }
 

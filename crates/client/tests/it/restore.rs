@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::fake::Fake;
+use crate::fake::{Fake, PATIENCE};
 
 /// Starts a container in an earlier life of the daemon.
 async fn earlier_life(fake: &Fake) {
@@ -54,7 +54,7 @@ async fn a_container_that_has_ended_has_its_status_and_last_words() {
     let Restored::Exited { exit, stdio, .. } = restored else { panic!("{restored:?}") };
     assert_eq!(exit.status, 7);
     let mut all = Vec::new();
-    let read = timeout(Duration::from_secs(5), stdio.stdout.unwrap().read_to_end(&mut all)).await;
+    let read = timeout(PATIENCE, stdio.stdout.unwrap().read_to_end(&mut all)).await;
     read.unwrap().unwrap();
     assert_eq!(all, b"last words");
 }
@@ -94,7 +94,7 @@ async fn stopping_gets_rougher() {
     let begun = Instant::now();
     let container = fake.client().await.container("stuck");
     assert_eq!(container.stop(Duration::from_millis(50)).await.unwrap().status, 255);
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < PATIENCE);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::fake::Fake;
+use crate::fake::{Fake, PATIENCE};
 
 #[tokio::test]
 async fn stdin_is_closed_after_the_creation_although_it_was_shut_down_before() {
@@ -29,7 +29,7 @@ async fn stdin_is_closed_after_the_creation_although_it_was_shut_down_before() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(Duration::from_secs(5), closed).await.unwrap();
+    timeout(PATIENCE, closed).await.unwrap();
     assert_eq!(fake.log(), ["create web", "created", "close true of web/init"]);
 }
 
@@ -70,7 +70,7 @@ async fn output_ends_when_its_last_writer_has_closed_it() {
     let early = timeout(Duration::from_millis(50), stdout.read(&mut read)).await;
     assert!(early.is_err(), "ended although its writer lives");
     drop(writer);
-    let end = timeout(Duration::from_secs(5), stdout.read(&mut read)).await.unwrap();
+    let end = timeout(PATIENCE, stdout.read(&mut read)).await.unwrap();
     assert_eq!(end.unwrap(), 0);
 }
 
@@ -90,6 +90,6 @@ async fn output_ends_after_the_exit_although_a_background_child_holds_it() {
     child.write_all(&[7; 5000]).unwrap();
     fake.inner.exit("web", 0);
     let mut all = Vec::new();
-    timeout(Duration::from_secs(5), stdout.read_to_end(&mut all)).await.unwrap().unwrap();
+    timeout(PATIENCE, stdout.read_to_end(&mut all)).await.unwrap().unwrap();
     assert_eq!(all, [7; 5000]);
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use gantry_client::{Container, Exit, oci_spec::runtime::Spec, types};
 use tokio::time::timeout;
 
-use crate::fake::{Creation, Fake};
+use crate::fake::{Creation, Fake, PATIENCE};
 
 async fn wait(container: &Container) -> gantry_client::Result<Exit> {
-    timeout(Duration::from_secs(10), container.wait()).await.unwrap()
+    timeout(PATIENCE, container.wait()).await.unwrap()
 }
 
 #[tokio::test]
