@@ -8,7 +8,7 @@ use gantry_shim_proto::Launch;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::Shim;
+use crate::harness::{LINGER_MS, Shim};
 
 const BUSYBOX: &str = "/bin/busybox";
 const RUNC: &str = "runc";
@@ -31,7 +31,10 @@ impl Bundle {
         for name in ["bin", "proc", "dev"] {
             std::fs::create_dir_all(dir.path().join("rootfs").join(name)).unwrap();
         }
-        std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+        // A program of its own writes it: a file that a concurrent fork of this process holds open for
+        // writing cannot be executed (ETXTBSY).
+        let copy = Command::new(BUSYBOX).args(["cp", BUSYBOX]).arg(bin.join("busybox")).status();
+        assert!(copy.unwrap().success());
         for name in ["sh", "cat", "sleep", "stty", "grep", "head", "tr", "wc"] {
             symlink("busybox", bin.join(name)).unwrap();
         }
@@ -48,7 +51,7 @@ impl Bundle {
         std::fs::write(path, spec.to_string()).unwrap();
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 
@@ -72,7 +75,7 @@ impl Bundle {
         }
         arguments.push(&self.id);
         let argv = self.runc(&arguments);
-        Launch { argv, terminal: self.terminal, linger_ms: 60_000, ..Launch::default() }
+        Launch { argv, terminal: self.terminal, linger_ms: LINGER_MS, ..Launch::default() }
     }
 
     /// The launch of one more process in the container.
@@ -80,7 +83,7 @@ impl Bundle {
         let pid_file = shim.path("pid").to_str().unwrap().to_owned();
         let arguments =
             ["exec", "--detach", "--pid-file", &pid_file, &self.id, "/bin/sh", "-c", script];
-        Launch { argv: self.runc(&arguments), linger_ms: 60_000, ..Launch::default() }
+        Launch { argv: self.runc(&arguments), linger_ms: LINGER_MS, ..Launch::default() }
     }
 }
 

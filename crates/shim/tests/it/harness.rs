@@ -23,7 +23,10 @@ use tempfile::TempDir;
 const BINARY: &str = env!("CARGO_BIN_EXE_gantry-shim");
 
 /// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a shim keeps unread output, unless a test says otherwise: longer than it is waited for.
+pub(crate) const LINGER_MS: u32 = 600_000;
 
 /// A server's connection to a shim.
 pub(crate) struct Server(OwnedFd);
@@ -304,7 +307,7 @@ pub(crate) fn pattern(length: usize) -> Vec<u8> {
 /// A launch of a shell script in place of a runtime, without stdio.
 pub(crate) fn script(text: &str) -> Launch {
     let argv = ["/bin/sh", "-c", text].map(str::to_owned).to_vec();
-    Launch { argv, linger_ms: 60_000, ..Launch::default() }
+    Launch { argv, linger_ms: LINGER_MS, ..Launch::default() }
 }
 
 /// A launch whose "runtime" detaches `command` as runc does.
