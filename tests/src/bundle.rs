@@ -19,7 +19,11 @@ pub fn make_rootfs(root: &Path) {
     for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
         fs::create_dir_all(root.join(directory)).expect("make a directory of the rootfs");
     }
-    fs::copy(BUSYBOX, root.join("bin/busybox")).expect("copy a static /bin/busybox");
+    // A program of its own writes it: a file that a concurrent fork of this process holds open for
+    // writing cannot be executed (ETXTBSY).
+    let mut copy = Command::new(BUSYBOX);
+    let copied = copy.args(["cp", BUSYBOX]).arg(root.join("bin/busybox")).status();
+    assert!(copied.expect("run a static /bin/busybox").success(), "copy busybox");
     let list = Command::new(BUSYBOX).arg("--list").output().expect("list busybox's applets");
     for applet in String::from_utf8(list.stdout).expect("UTF-8").lines() {
         if applet != "busybox" {

@@ -70,7 +70,7 @@ impl EventLog {
     /// How many have been seen: the place from where to look for later ones.
     #[must_use]
     pub fn position(&self) -> usize {
-        *self.seen.count.borrow()
+        self.seen.events.lock().expect("not poisoned").len()
     }
 
     /// Waits for the first event from `position` on that is wanted.

@@ -13,8 +13,8 @@ use gantry_api::types::StateRequest;
 use crate::{Runtime, cgroup, eventually, patiently, processes, service::Service};
 
 /// How long a shim may take to leave after its container's last event, and an aborted runtime to
-/// die: longer than unread output is kept by default, which is 10 s.
-const GRACE: Duration = Duration::from_secs(20);
+/// die: much longer than unread output is kept by default, which is 10 s, as the machine may be busy.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Checks that no container, process, mount, cgroup or runtime state is left.
 ///

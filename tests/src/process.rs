@@ -9,6 +9,7 @@ use gantry_api::{
 use tonic::{Request, Status};
 
 use crate::{
+    eventually,
     pipes::{PipePaths, Pipes},
     processes,
     service::Service,
@@ -42,6 +43,15 @@ impl Process {
     /// Waits for its exit event and returns the status.
     pub async fn exit(&self) -> u32 {
         self.service.events.wait_exit(self.position, &self.container, &self.id).await
+    }
+
+    /// Waits until it runs this program. A runtime's start ends when the process is past its last
+    /// check, an execve(2) away from that: it may still have the runtime's threads, signal handlers and
+    /// open files.
+    pub async fn runs(&self, command: &str) {
+        let what = format!("{} runs {command:?}", self.id);
+        let is_so = || processes::command(self.system_pid).as_deref() == Some(command);
+        eventually(&what, is_so).await;
     }
 
     /// Whether its exit event has been seen.

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use crate::{
     NewContainer, PATIENCE, Runtime, Variant, bundle,
     events::BEGINNING,
+    eventually,
     leftovers::{self, OpenFiles},
     processes, programs,
     service::Service,
@@ -143,6 +144,11 @@ impl Server {
     #[must_use]
     pub fn log(&self) -> String {
         fs::read_to_string(self.work().join("server.log")).unwrap_or_default()
+    }
+
+    /// Waits until the server has logged this: what logs does not wait for the log to be written.
+    pub async fn logs(&self, text: &str) {
+        eventually(&format!("{text:?} in the log"), || self.log().contains(text)).await;
     }
 
     /// Kills the server the hard way.
