@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use gantry_tests::{Runtime, Server, programs};
+use gantry_tests::{PATIENCE, Runtime, Server, programs};
 use serde_json::Value;
 
 /// Where `gantry run` keeps the bundles of root's containers.
@@ -73,7 +73,7 @@ impl Drop for Bundles {
 
 pub(crate) fn output(command: &Command) -> Output {
     let mut bounded = Command::new("timeout");
-    bounded.arg("60").arg(command.get_program()).args(command.get_args());
+    bounded.arg(PATIENCE.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
     bounded.stdin(Stdio::null()).output().unwrap()
 }
 

@@ -109,10 +109,13 @@ async fn removes_itself_at_its_end_and_after_a_failed_start() {
 }
 
 async fn gone(bed: &Bed, name: &str) {
-    while bed.inspect(name).await.is_ok() {
-        // Removed right behind its end.
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let removing = async {
+        while bed.inspect(name).await.is_ok() {
+            // Removed right behind its end.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    gantry_tests::patiently("its removal", removing).await;
 }
 
 #[tokio::test]

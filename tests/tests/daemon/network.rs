@@ -39,7 +39,7 @@ async fn neighbours_reach_each_other_by_name(#[values(Runc, Crun)] runtime: Runt
     network(&bed, "front").await;
     network(&bed, "back").await;
     let a = bed.run("a", on(&bed, &["front"], SHOW)).await;
-    bed.prints(&a, "shown").await;
+    bed.prints(&a, "shown\n").await;
     let ping = "until ping -c 1 -W 1 a; do sleep 0.05; done; ping -c 1 stranger; echo shown; ";
     let b = bed.run("b", on(&bed, &["front"], &format!("{ping}{SHOW}"))).await;
     bed.run("stranger", on(&bed, &["back"], SHOW)).await;
@@ -80,7 +80,7 @@ async fn there_is_an_interface_for_each_network() {
     };
     mode.aliases = vec!["database".into()];
     let both = bed.run("both", config).await;
-    bed.prints(&both, "shown").await;
+    bed.prints(&both, "shown\n").await;
     let container = bed.inspect("both").await.unwrap();
     let endpoints = container.endpoints.iter().map(|e| (e.network.as_str(), e.interface.as_str()));
     assert_eq!(endpoints.collect::<Vec<_>>(), [("front", "eth0"), ("back", "eth1")]);
@@ -88,7 +88,8 @@ async fn there_is_an_interface_for_each_network() {
         let line = format!("{}    inet {}/24", endpoint.interface, endpoint.address);
         assert!(bed.output(&both).contains(&line), "{}", bed.output(&both));
     }
-    let id = bed.run("one", on(&bed, &["back"], "ping -c 1 -W 5 database")).await;
+    let ping = "until ping -c 1 -W 1 database; do sleep 0.05; done";
+    let id = bed.run("one", on(&bed, &["back"], ping)).await;
     assert_eq!(bed.wait("one").await, 0, "{}", bed.output(&id));
     let remove = || proto::RemoveNetworkRequest { name: "back".into() };
     let error = bed.api().remove_network(remove()).await.unwrap_err();
@@ -160,13 +161,13 @@ async fn a_container_can_have_the_network_of_another() {
         ..on(&bed, &[], SHOW)
     };
     let target = bed.run("target", target).await;
-    bed.prints(&target, "shown").await;
+    bed.prints(&target, "shown\n").await;
     let joined = |reference: &str| {
         let mode = Mode::Container(proto::ContainerMode { reference: reference.into() });
         ContainerConfig { networking: networking(mode), ..bed.script(SHOW) }
     };
     let guest = bed.run("guest", joined("target")).await;
-    bed.prints(&guest, "shown").await;
+    bed.prints(&guest, "shown\n").await;
     assert_eq!(bed.output(&guest), bed.output(&target));
     assert!(bed.output(&guest).contains("target\ndomain example\n"), "{}", bed.output(&guest));
     for file in ["hosts", "hostname", "resolv.conf"] {
@@ -180,7 +181,7 @@ async fn a_container_can_have_the_network_of_another() {
     let friend = bed.run("friend", joined("lonely")).await;
     let third = bed.run("third", joined("friend")).await;
     for id in [&lonely, &friend, &third] {
-        bed.prints(id, "shown").await;
+        bed.prints(id, "shown\n").await;
         assert_eq!(bed.output(id), bed.output(&lonely));
     }
     bed.stop("target").await;
@@ -202,7 +203,7 @@ async fn a_container_can_have_the_hosts_network() {
     let mode = || networking(Mode::Host(proto::HostMode {}));
     let script = format!("cat /etc/hosts > /copy; {SHOW}");
     let id = bed.run("host", ContainerConfig { networking: mode(), ..bed.script(&script) }).await;
-    bed.prints(&id, "shown").await;
+    bed.prints(&id, "shown\n").await;
     let output = bed.output(&id);
     assert!(output.starts_with(&bed.sh("readlink /proc/self/ns/net").unwrap()), "{output}");
     assert!(output.contains(&format!("\n{}", bed.sh("uname -n").unwrap())), "{output}");
