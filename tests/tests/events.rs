@@ -194,7 +194,8 @@ async fn a_scribbled_journal_loses_no_more_than_the_scribbled() {
     let kept = stored(&mut server.service.api(), BEGINNING).await;
     let expected: Vec<_> = [&all[..3], &all[4..]].concat();
     assert_eq!(kept, expected, "all but the fourth");
-    assert!(server.log().contains("journal"), "the damage is told");
+    // The damage is told.
+    server.logs("journal was damaged").await;
     server.finish().await;
 }
 
@@ -250,7 +251,8 @@ async fn slow_subscribers_lose_nothing() {
         container.init.kill().await;
     }
     let expected = CONTAINERS * (2 + 2 * PAUSES);
-    let counts = patiently("all subscribers' ends", readers.join_all()).await;
+    // They have two million events to read: as long as the test runner lets them.
+    let counts = readers.join_all().await;
     assert_eq!(counts, [expected; SUBSCRIBERS]);
     let peak = processes::memory(server.pid(), "VmHWM");
     assert!(peak < 96 << 10, "{peak} KiB at the peak");

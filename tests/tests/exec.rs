@@ -13,6 +13,9 @@ use gantry_tests::{
 use rstest::rstest;
 use tonic::Code;
 
+/// No time for a runtime to be called.
+const REFUSED_WITHIN: Duration = Duration::from_millis(50);
+
 #[rstest]
 #[tokio::test]
 async fn an_exec_is_listed_until_its_exit(#[values(Runc, Crun)] runtime: Runtime) {
@@ -48,6 +51,7 @@ async fn exit_status_of_an_exec(#[values(Runc, Crun)] runtime: Runtime) {
     }
     for signal in [9, 11, 15] {
         let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
+        exec.runs("sleep 1000000").await;
         exec.signal(signal).await.unwrap();
         assert_eq!(exec.exit().await, 128 + signal);
     }
@@ -166,12 +170,12 @@ async fn an_exit_waits_for_no_child_with_stdout(#[values(Runc, Crun)] runtime: R
     if improves("the original waits for the end of stdout") {
         return;
     }
-    let Some(server) = Server::start(runtime).await else { return };
+    // Whoever waited for the output would wait longer than this test does.
+    let setup = Server::setup(runtime).arguments(&["--linger", "10m"]);
+    let Some(server) = setup.start().await else { return };
     let container = server.container("c").create().await.unwrap();
-    let begin = Instant::now();
     let mut exec = container.exec("e").sh("sleep 1000000 & echo here").start().await.unwrap();
     assert_eq!(exec.exit().await, 0);
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     assert_eq!(exec.pipes().stdout_until("here\n").await, "here\n");
     assert_eq!(container.state().await.unwrap().pids.len(), 2, "the child lives on");
     container.init.kill().await;
@@ -187,14 +191,18 @@ async fn an_exec_in_a_paused_container_is_refused(#[values(Runc, Crun)] runtime:
     let Some(server) = Server::start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     container.pause().await;
+    // A busy machine may take its time, but not each time.
     let mut quickest = Duration::MAX;
-    for _ in 0..5 {
+    for _ in 0..500 {
         let begin = Instant::now();
         let result = container.exec("e").without_pipes().sh("true").start().await;
         quickest = quickest.min(begin.elapsed());
         assert_error(result, Code::FailedPrecondition, &["paused"]);
+        if quickest < REFUSED_WITHIN {
+            break;
+        }
     }
-    assert!(quickest < Duration::from_millis(50), "{quickest:?}");
+    assert!(quickest < REFUSED_WITHIN, "{quickest:?}");
     container.resume().await;
     let exec = container.exec("e").sh("exit 4").start().await.unwrap();
     assert_eq!(exec.exit().await, 4);

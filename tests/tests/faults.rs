@@ -16,10 +16,11 @@ use gantry_tests::{
 use rstest::rstest;
 use tonic::Code;
 
-/// The server's deadlines in these tests.
-const DEADLINE: Duration = Duration::from_secs(1);
+/// The server's deadlines in these tests: more than what does not hang takes on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINES: [&str; 4] = ["--start-timeout", "5s", "--runtime-timeout", "5s"];
 /// By then a call with a deadline has ended, however busy the machine.
-const WELL_AFTER: Duration = Duration::from_secs(15);
+const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// A server with short deadlines, and a runtime that hangs the first time in the sub-commands that
 /// the pattern names, deaf to everything but SIGKILL, with a child that is no better.
@@ -27,8 +28,7 @@ async fn with_hanging_runtime(runtime: Runtime, commands: &str) -> Option<(Serve
     if improves("the original waits for ever") {
         return None;
     }
-    let arguments = ["--start-timeout", "1s", "--runtime-timeout", "1s"];
-    let server = Server::setup(runtime).arguments(&arguments).start().await?;
+    let server = Server::setup(runtime).arguments(&DEADLINES).start().await?;
     let flag = server.work().join("has-hung");
     let script = format!(
         "case $command in {commands}) if [ ! -e {0} ]; then touch {0}\n\
@@ -68,8 +68,7 @@ async fn a_create_that_hangs_at_its_end(#[values(Runc, Crun)] runtime: Runtime) 
     if improves("the original waits for ever") {
         return;
     }
-    let arguments = ["--start-timeout", "1s"];
-    let setup = Server::setup(runtime).arguments(&arguments);
+    let setup = Server::setup(runtime).arguments(&DEADLINES[..2]);
     let Some(server) = setup.start().await else { return };
     let flag = server.work().join("has-hung");
     let script = format!(

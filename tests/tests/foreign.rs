@@ -58,6 +58,7 @@ async fn a_whole_life_from_grpcurl(
     assert_eq!(created["container"]["processes"][0]["pid"], "init");
     let request = json!({ "id": "c", "pid": "e", "args": ["/bin/false"], "cwd": "/" });
     assert!(grpcurl.call("AddProcess", &request).await["systemPid"].is_u64());
+    server.service.events.wait_exit(0, "c", "e").await;
     let state = grpcurl.call("State", &json!({ "id": "c" })).await;
     assert_eq!(state["containers"][0]["labels"], json!(["a=b"]));
     let stats = grpcurl.call("Stats", &json!({ "id": "c" })).await;

@@ -8,8 +8,7 @@ use gantry_api::{
     types::{GetServerVersionRequest, StateRequest},
 };
 use gantry_tests::{
-    Runtime, Server, cgroup, eventually, improves, processes, programs, runtime,
-    status::assert_error,
+    Runtime, Server, cgroup, improves, processes, programs, runtime, status::assert_error,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -21,11 +20,7 @@ async fn create_returns_a_started_process(#[values(Runc, Crun)] runtime: Runtime
     let Some(server) = Server::start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let pid = container.init.system_pid;
-    // A runtime's start ends when the process is past its last check, an execve(2) away from this.
-    eventually("the user's program runs", || {
-        processes::command(pid).as_deref() == Some("sleep 1000000")
-    })
-    .await;
+    container.init.runs("sleep 1000000").await;
 
     let state = container.state().await.unwrap();
     assert_eq!(state.id, container.id);
@@ -63,6 +58,7 @@ async fn exit_status_of_a_signal_is_128_and_more(#[values(Runc, Crun)] runtime: 
         // The first process of a pid namespace is spared all signals but SIGKILL.
         let container = server.container(&format!("signal-{signal}"));
         let container = container.config(without_pid_namespace).create().await.unwrap();
+        container.init.runs("sleep 1000000").await;
         container.init.signal(signal).await.unwrap();
         assert_eq!(container.init.exit().await, 128 + signal);
     }

@@ -1,7 +1,7 @@
 //! Order within a container, under load: start first, execs' exits, init's exit last. Every test
 //! here has its events checked by `Server::finish`.
 
-use std::sync::Arc;
+use std::{fs, sync::Arc};
 
 use Runtime::{Crun, Runc};
 use gantry_api::event_type;
@@ -85,13 +85,16 @@ async fn execs_that_race_with_the_end(#[values(Runc, Crun)] runtime: Runtime) {
 async fn one_of_many_creates_of_an_id_wins(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     server.container("c").without_pipes().args(&["true"]).create().await.unwrap().init.exit().await;
+    // The winner lives until the last one has lost.
+    let go = server.work().join("rootfs/go");
     for round in 0..3 {
+        let script = format!("until [ -e /go ]; do sleep 0.01; done; exit {round}");
         let mut creates = JoinSet::new();
         for _ in 0..8 {
-            let container = server.container("c").without_pipes();
-            creates.spawn(container.sh(&format!("sleep 0.2; exit {round}")).create());
+            creates.spawn(server.container("c").without_pipes().sh(&script).create());
         }
         let results = creates.join_all().await;
+        fs::write(&go, "").unwrap();
         let mut winners = results.into_iter().filter_map(|result| match result {
             Ok(container) => Some(container),
             Err(error) => {
@@ -103,6 +106,7 @@ async fn one_of_many_creates_of_an_id_wins(#[values(Runc, Crun)] runtime: Runtim
         let winner = winners.next().expect("one is created");
         assert!(winners.next().is_none(), "only one is created");
         assert_eq!(winner.init.exit().await, round);
+        fs::remove_file(&go).unwrap();
     }
     server.finish().await;
 }
