@@ -40,9 +40,10 @@ async fn limits_and_numbers_are_the_cgroups_own(#[values(Runc, Crun)] runtime: R
     // Processes, not tasks: the threads of runc's own init, before it executes the shell, are tasks too.
     let processes = || cgroup::read(&container.cgroup, "cgroup.procs").unwrap_or_default();
     eventually("the shell has two children", || processes().lines().count() == 3).await;
+    let before = SystemTime::now();
     let all = stats(&server, &container).await.unwrap();
-    let age = SystemTime::now().duration_since(all.timestamp.unwrap().try_into().unwrap());
-    assert!(age.unwrap() < Duration::from_secs(10));
+    let at: SystemTime = all.timestamp.unwrap().try_into().unwrap();
+    assert!(before <= at && at <= SystemTime::now(), "{at:?}, asked at {before:?}");
     let of = all.cgroup_stats.unwrap();
     let pids = of.pids_stats.unwrap();
     assert_eq!((pids.current, pids.limit), (3, 50));
@@ -66,16 +67,22 @@ async fn processor_time_is_counted(#[values(Runc, Crun)] runtime: Runtime) {
     });
     let container = container.create().await.unwrap();
     let first = cgroup_stats(&server, &container).await.cpu_stats.unwrap();
+    // On a busy machine it may have less than its quota for a while.
     let working = async {
         loop {
             let cpu = cgroup_stats(&server, &container).await.cpu_stats.unwrap();
-            let usage = cpu.cpu_usage.clone().unwrap();
-            if usage.total_usage > 100_000_000 {
-                return (cpu, usage);
+            let usage = cpu.cpu_usage.unwrap();
+            let throttled = cpu.throttling_data.unwrap().throttled_time > 0;
+            if usage.total_usage > 100_000_000 && usage.usage_in_usermode > 0 && throttled {
+                break;
             }
         }
     };
-    let (cpu, usage) = patiently("100 ms of work", working).await;
+    patiently("100 ms of work, and more than the quota", working).await;
+    // The numbers are in several files, which are read one after the other: they agree at rest.
+    container.pause().await;
+    let cpu = cgroup_stats(&server, &container).await.cpu_stats.unwrap();
+    let usage = cpu.cpu_usage.clone().unwrap();
     assert!(usage.usage_in_usermode > 0, "{usage:?}");
     let sum = usage.usage_in_usermode + usage.usage_in_kernelmode;
     // On version 1 these are counted in ticks of 10 ms.
@@ -115,15 +122,22 @@ async fn the_network_is_the_containers_own(#[values(Runc, Crun)] runtime: Runtim
     inside(
         "ip link add eth0 type veth peer name peer0 && ip link set eth0 up && ip link set peer0 up",
     );
-    inside(
-        "ip address add 192.0.2.1/24 dev eth0 && /bin/busybox ping -c 1 -W 1 192.0.2.2 > /dev/null; true",
-    );
-    let network = stats(&server, &container).await.unwrap().network_stats;
-    let eth0 = network.iter().find(|interface| interface.name == "eth0").expect("eth0");
-    let (peer, file) = (network.iter().find(|i| i.name == "peer0").unwrap(), "/net/dev");
-    assert!(eth0.tx_packets > 0 && eth0.tx_bytes > 0, "{eth0:?}");
-    assert!(peer.rx_packets > 0 && peer.rx_bytes > 0, "{peer:?}");
-    let names = fs::read_to_string(format!("/proc/{pid}{file}")).unwrap();
+    inside("ip address add 192.0.2.1/24 dev eth0");
+    // Nobody answers; that something goes out takes until the kernel has the link up.
+    let counting = async {
+        loop {
+            inside("/bin/busybox ping -c 1 -W 1 192.0.2.2 > /dev/null; true");
+            let network = stats(&server, &container).await.unwrap().network_stats;
+            let named = |name: &str| network.iter().find(|i| i.name == name).expect("an interface");
+            let (eth0, peer) = (named("eth0"), named("peer0"));
+            let sent = eth0.tx_packets > 0 && eth0.tx_bytes > 0;
+            if sent && peer.rx_packets > 0 && peer.rx_bytes > 0 {
+                return network;
+            }
+        }
+    };
+    let network = patiently("packets are counted", counting).await;
+    let names = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap();
     let names: Vec<_> =
         names.lines().skip(2).map(|l| l.split(':').next().unwrap().trim()).collect();
     assert!(network.iter().all(|interface| names.contains(&interface.name.as_str())));
@@ -166,6 +180,7 @@ async fn block_io_is_counted(#[values(Runc, Crun)] runtime: Runtime) {
 async fn a_paused_container_has_stats_too(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
+    container.init.runs("sleep 1000000").await;
     container.pause().await;
     assert_eq!(cgroup_stats(&server, &container).await.pids_stats.unwrap().current, 1);
     container.resume().await;
@@ -187,16 +202,21 @@ async fn no_runtime_is_called_for_them() {
     let container = container.request(|r| r.runtime = wrapper.to_str().unwrap().to_owned());
     let container = container.create().await.unwrap();
     let before = fs::read_to_string(&calls).unwrap();
+    // 300 µs of it are the server's at most; the rest is the client's, which is not optimized. A busy
+    // machine may take its time, but not each time.
+    let quick = Duration::from_millis(3);
     let mut quickest = Duration::MAX;
-    for _ in 0..100 {
+    for number in 0..5000 {
         let begin = Instant::now();
         stats(&server, &container).await.unwrap();
         quickest = quickest.min(begin.elapsed());
+        if number >= 100 && quickest < quick {
+            break;
+        }
     }
     container.state().await.unwrap();
     assert_eq!(fs::read_to_string(&calls).unwrap(), before, "calls of the runtime");
-    // 300 µs of it are the server's at most; the rest is the client's, which is not optimized.
-    assert!(quickest < Duration::from_millis(3), "{quickest:?}");
+    assert!(quickest < quick, "{quickest:?}");
     container.init.kill().await;
     server.finish().await;
 }

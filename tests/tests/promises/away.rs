@@ -176,7 +176,7 @@ async fn what_is_missing_is_told() {
     // The exits are there, but not all starts.
     let (missing, events) = ask(BEGINNING).await;
     let missing = missing.expect("starts are missing");
-    assert!(server.log().contains(&missing), "{missing} is not in the log:\n{}", server.log());
+    server.logs(&missing).await;
     let newest = events.len() - RETAINED;
     let told = |event: &Event| event.timestamp.unwrap().to_string();
     assert!(missing < told(&events[newest]), "{missing}\n{}", listing(&events));

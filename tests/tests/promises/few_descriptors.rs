@@ -36,7 +36,7 @@ async fn a_restart_with_too_few_descriptors_makes_no_exit_up() {
             assert_eq!(state.status, "running");
             assert_eq!(state.processes[0].system_pid, container.init.system_pid);
         }
-        assert!(server.log().contains("it is tried again until it succeeds"), "{}", server.log());
+        server.logs("it is tried again until it succeeds").await;
     }
 
     let exits = |server: &Server| {

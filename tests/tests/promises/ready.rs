@@ -30,8 +30,8 @@ async fn a_missing_runtime_is_told_and_looked_for_again() {
     let setup = Server::setup(Runc).runtime_path(&runtime);
     let Some(server) = setup.start().await else { return };
     assert_eq!(health(&server).await, [Serving, NotServing]);
-    let log = server.log();
-    assert!(log.contains("WARN") && log.contains("late-runtime"), "{log}");
+    server.logs("late-runtime").await;
+    assert!(server.log().contains("WARN"), "{}", server.log());
     server.container("c").create().await.unwrap_err();
     write_script(&runtime, "#!/bin/sh\nexec runc \"$@\"\n");
     assert_eq!(health(&server).await, [Serving, Serving]);
@@ -50,7 +50,7 @@ async fn a_missing_shim_is_told_and_looked_for_again() {
     let setup = Server::setup(Runc).arguments(&["--shim-binary", shim.to_str().unwrap()]);
     let Some(server) = setup.start().await else { return };
     assert_eq!(health(&server).await, [Serving, NotServing]);
-    assert!(server.log().contains("late-shim"));
+    server.logs("late-shim").await;
     server.container("c").create().await.unwrap_err();
     let built = gantry_tests::programs::server().with_file_name("gantry-shim");
     symlink(gantry_tests::programs::shim().unwrap_or(built), &shim).unwrap();

@@ -121,7 +121,8 @@ async fn a_read_only_state_directory_stops_no_server() {
     assert!(server.create_fails("other").await.contains("read-only file system"));
     assert_eq!(exec.kill().await, 137);
     assert_eq!(container.init.kill().await, 137);
-    assert!(server.log().to_lowercase().contains("read-only file system"), "it says so");
+    let log = || server.log().to_lowercase();
+    eventually("it says so", || log().contains("read-only file system")).await;
 
     // What was told is journalled with the next event for which there is room, and not told again.
     disk.run("mount", &["-o", "remount,rw"]);
@@ -177,7 +178,7 @@ async fn a_damaged_record_harms_no_container() {
             server.start_again().await;
             assert_eq!(other.state().await.unwrap().status, "running");
             assert_eq!(other.init.kill().await, 137);
-            assert!(server.log().contains(path.to_str().unwrap()), "the log names {file}");
+            server.logs(path.to_str().unwrap()).await;
             for process in [&exec, &container.init] {
                 let alive = !process.ends_within(std::time::Duration::ZERO).await;
                 assert!(alive, "{file} {kind}: {} lives", process.id);
