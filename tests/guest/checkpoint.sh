@@ -20,7 +20,7 @@ grows() {
   tries=0
   while [ "$(wc -l <"$1")" -le "$2" ]; do
     tries=$((tries + 1))
-    [ $tries -lt 300 ] || fail "$1 does not grow beyond $2 lines"
+    [ $tries -lt 3000 ] || fail "$1 does not grow beyond $2 lines"
     sleep 0.1
   done
 }

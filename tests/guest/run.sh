@@ -30,7 +30,7 @@ $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramf
 # Do not believe that the timer is broken when the host is busy, and do without what costs time.
 slow="no_timer_check nowatchdog mitigations=off"
 truncate -s 16M "$cache/disk"
-timeout --foreground 900 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
+timeout --foreground 2400 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
   -drive "file=$cache/disk,format=raw,if=virtio" -nodefaults -no-reboot -display none -serial stdio \
   -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
   -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null | sed -u 's|\r$||' | tee "$log"
