@@ -5,7 +5,7 @@ use std::{
     fs,
     os::unix::{
         fs::{FileTypeExt, PermissionsExt, symlink},
-        net::UnixDatagram,
+        net::{UnixDatagram, UnixStream},
     },
     path::Path,
     process::{Command, Output},
@@ -277,15 +277,12 @@ async fn a_socket_may_be_passed() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    eventually("the socket is there", || socket.exists()).await;
+    // A socket is there before anybody listens on it.
+    let connect = || UnixStream::connect(&socket).is_ok();
+    eventually("somebody listens", connect).await;
     let channel = endpoint(&socket).connect_lazy();
-    let check = HealthClient::new(channel);
-    let check =
-        patiently(
-            "health",
-            async move { check.clone().check(HealthCheckRequest::default()).await },
-        );
-    let answer = check.await;
+    let mut client = HealthClient::new(channel);
+    let answer = patiently("health", client.check(HealthCheckRequest::default())).await;
     processes::signal(activator.id(), Signal::TERM);
     let status = activator.wait().unwrap();
     assert_eq!(answer.unwrap().into_inner().status(), ServingStatus::Serving);
