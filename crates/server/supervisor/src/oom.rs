@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_armed_by_and_by() {
         let Some((test, task, mut messages)) = later("later") else { return };
-        let told = timeout(Duration::from_secs(10), async {
+        let told = timeout(Duration::from_secs(60), async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             test.sh(HOG).wait().unwrap();
             kills(messages.recv().await.as_ref())

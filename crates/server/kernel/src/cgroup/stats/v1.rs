@@ -17,11 +17,15 @@ pub(super) fn cpu_usage(
     dir: &Path,
     stats: &mut CpuStats,
 ) -> Result<(), CgroupError> {
-    stats.total_usage = reader.number(&dir.join("cpuacct.usage"))?.unwrap_or(0);
     let path = dir.join("cpuacct.usage_percpu");
     let percpu = reader.read_present(&path)?.unwrap_or_default();
     let percpu: Result<_, _> = percpu.split_ascii_whitespace().map(str::parse).collect();
     stats.percpu_usage = percpu.map_err(|_| CgroupError::malformed(&path, "not numbers"))?;
+    // The kernel's cpuacct.usage is the same sum, but of another moment.
+    stats.total_usage = match stats.percpu_usage.iter().sum() {
+        0 => reader.number(&dir.join("cpuacct.usage"))?.unwrap_or(0),
+        sum => sum,
+    };
     let modes = reader.read_present(&dir.join("cpuacct.stat"))?.unwrap_or_default();
     let ticks = |mode| keyed(modes, mode).unwrap_or(0) * TICK_NANOSECONDS;
     stats.usage_in_usermode = ticks("user");
