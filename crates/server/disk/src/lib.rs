@@ -2,7 +2,7 @@
 //! whose server is gone, and reading there can last for ever.
 //!
 //! Such work runs on plain threads, a few for each file system, and its caller waits no longer than
-//! [`DEADLINE`]. A thread that never comes back counts for its own file system only, so that a dead
+//! 10 s. A thread that never comes back counts for its own file system only, so that a dead
 //! mount delays nothing but what is on it. Which file system a path leads to is known without
 //! touching it: the mount table says so for every prefix of the path, and each symbolic link is
 //! read by a thread of the file system that the link is on.

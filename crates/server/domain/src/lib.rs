@@ -18,7 +18,7 @@ mod process;
 pub use error_chain::chain;
 pub use event::{Event, EventKind, Generation, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
-pub use id::{ContainerId, ContainerKey, ProcessId};
+pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};
 pub use lifecycle::{Lifecycle, Phase, Refusal};
 pub use namespace::{InvalidNamespace, Namespace};
 pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};

@@ -25,7 +25,7 @@ const MAX_CONFIG: u64 = 16 << 20;
 /// CRIU's logs, inside the checkpoint's directory.
 const WORK_DIR: &str = "criu.work";
 
-/// Settings for CRIU that runtimes do not pass on, which it finds by [`CRIU_CONFIG_VARIABLE`].
+/// Settings for CRIU that runtimes do not pass on, which it finds by [`crate::CRIU_CONFIG_VARIABLE`].
 pub const CRIU_CONFIG_FILE: &str = "criu.conf";
 
 /// How a checkpoint is, or was, made; its config.json.

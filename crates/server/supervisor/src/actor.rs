@@ -1,8 +1,18 @@
 //! The task that owns one container.
 //!
-//! It never waits: what takes time runs in tasks of its own, which report back as messages, so
-//! that a signal is never stuck behind a start. Every event of the container is journalled and
-//! published here, and its requests are answered after that.
+//! ```text
+//!                 +-------- pause --------+
+//!                 |                       v
+//! Starting --> Running <--- resume --- Paused
+//!    |            |                       |
+//!  failure        +------ init exits -----+
+//!    v                        v
+//! (nothing)                Stopped --> kill the rest --> publish exits of execs --> remove --> publish init's exit
+//! ```
+//!
+//! The actor never waits: whatever takes time is a task of its own that reports back by a [`Message`], so a signal is
+//! never stuck behind a start. Every event of the container is journalled and published here, and requests are answered
+//! after that. `operation.rs` has what is being done with the container as a whole; `exit.rs` has its end.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -91,7 +91,7 @@ struct Shared {
 }
 
 impl Supervisor {
-    /// Opens the state directory, and takes over the containers that are in it; see [`reattach`].
+    /// Opens the state directory, and takes over the containers that are in it.
     ///
     /// # Errors
     /// If the journal cannot be read or written, or the system does not provide what every container

@@ -29,6 +29,13 @@ pub(crate) struct LeftExec {
     pub(crate) reported: bool,
 }
 
+/// One process among all that have had its id, in one container among all that have had that one's.
+#[derive(Clone, Copy)]
+struct Incarnation {
+    container: Generation,
+    process: Generation,
+}
+
 /// Returned errors are transient (no free descriptor, say); a missing or damaged file is not an error.
 impl Services {
     /// Reads the records of a container and its init; `None` if the server died before there was a process. A
@@ -63,7 +70,11 @@ impl Services {
         });
         let pid = init.started()?.map_or(0, |identity| identity.pid);
         // Its end can be in the journal where its files could not be removed.
-        let reported = self.is_untold(key, (record.generation, process.generation), &init)?;
+        let reported = self.is_untold(
+            key,
+            Incarnation { container: record.generation, process: process.generation },
+            &init,
+        )?;
         Ok(Some(Left { record, init: process, pid, reported }))
     }
 
@@ -82,7 +93,8 @@ impl Services {
                 self.replace(dir, &error, record)
             }
         };
-        let reported = self.is_untold(key, (container, record.generation), dir)?;
+        let reported =
+            self.is_untold(key, Incarnation { container, process: record.generation }, dir)?;
         Ok(Some(LeftExec { generation: record.generation, spec: record.spec, reported }))
     }
 
@@ -99,7 +111,8 @@ impl Services {
         };
         let key = record.key();
         let init = dir.process(&ProcessId::init());
-        let untold = match self.is_untold(&key, (record.generation, record.generation), &init)? {
+        let of_init = Incarnation { container: record.generation, process: record.generation };
+        let untold = match self.is_untold(&key, of_init, &init)? {
             true => Some(
                 init.exit()?.unwrap_or_else(|| Exit { status: ExitStatus::Unknown, at: now() }),
             ),
@@ -112,22 +125,23 @@ impl Services {
     fn is_untold(
         &self,
         key: &ContainerKey,
-        (generation, process_generation): (Generation, Generation),
+        which: Incarnation,
         dir: &ProcessDir,
     ) -> Result<bool, StateError> {
+        let recorded =
+            |what: &dyn Fn(&EventKind) -> bool| self.events.recorded(key, which.container, what);
         let started = || {
-            self.events.recorded(key, generation, |event| match event {
-                EventKind::ContainerStarted => process_generation == generation,
-                EventKind::ProcessStarted { generation, .. } => *generation == process_generation,
+            recorded(&|event| match event {
+                EventKind::ContainerStarted => which.process == which.container,
+                EventKind::ProcessStarted { generation, .. } => *generation == which.process,
                 _ => false,
             })
         };
         let ended = || {
-            self.events.recorded(
-                key,
-                generation,
-                |event| matches!(event, EventKind::Exited { generation, .. } if *generation == process_generation),
-            )
+            recorded(&|event| match event {
+                EventKind::Exited { generation, .. } => *generation == which.process,
+                _ => false,
+            })
         };
         Ok((dir.is_journalled()? || started()) && !ended())
     }
