@@ -72,7 +72,7 @@ pub(crate) enum Message {
         reply: Reply<()>,
     },
     /// No process of the container is left; who else is in its cgroup, if known.
-    Cleared(Option<Users>),
+    RestKilled(Option<Users>),
     /// Runtime and kernel have nothing of the container, or this is left.
     Removed(Result<(), Remaining>),
 }
@@ -84,7 +84,7 @@ impl From<Request> for Message {
 }
 
 /// A process between its start event and its exit event.
-pub(crate) struct Member {
+pub(crate) struct Process {
     pub(crate) spec: Arc<ProcessSpec>,
     pub(crate) pid: u32,
     /// None for one that was found ended after a restart.
@@ -94,7 +94,7 @@ pub(crate) struct Member {
     pub(crate) killed: bool,
 }
 
-impl Member {
+impl Process {
     pub(crate) fn has_ended(&self) -> bool {
         self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended())
     }
@@ -108,7 +108,7 @@ pub(crate) struct Actor {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) record: Option<ContainerRecord>,
     pub(crate) cgroup: Option<Arc<Cgroup>>,
-    pub(crate) members: BTreeMap<ProcessId, Member>,
+    pub(crate) processes: BTreeMap<ProcessId, Process>,
     /// Execs that have ended.
     pub(crate) ended: EndedExecs,
     pub(crate) oom: Option<OomTask>,
@@ -136,7 +136,7 @@ impl Actor {
             init: Arc::new(init.clone()),
             record: None,
             cgroup: None,
-            members: BTreeMap::new(),
+            processes: BTreeMap::new(),
             ended: EndedExecs::default(),
             oom: None,
             init_ended: watch::Sender::new(false),
@@ -180,7 +180,7 @@ impl Actor {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Request(request) => self.wait(request),
-            Message::Reattached(taken_up) => self.taken_up(*taken_up),
+            Message::Reattached(reattached) => self.reattached(*reattached),
             Message::Delayed => self.delayed(),
             Message::Created { result, reply, permit } => {
                 self.created(result, reply);
@@ -194,7 +194,7 @@ impl Actor {
             Message::Operated { operation, result, reply } => {
                 self.operated(&operation, result, reply);
             }
-            Message::Cleared(users) => self.cleared(users),
+            Message::RestKilled(users) => self.rest_killed(users),
             Message::Removed(result) => self.removed(result),
         }
     }
@@ -263,14 +263,14 @@ impl Actor {
 
     /// Adds a running process and waits for its exit.
     pub(crate) fn watch(&mut self, spec: Arc<ProcessSpec>, process: RunningProcess) {
-        let member = Member {
+        let known = Process {
             spec: Arc::clone(&spec),
             pid: process.pid,
             pidfd: Some(Arc::clone(&process.pidfd)),
             link: process.link.clone(),
             killed: false,
         };
-        self.members.insert(spec.id.clone(), member);
+        self.processes.insert(spec.id.clone(), known);
         let dir = self.identity.dir.process(&spec.id);
         let without_shim = WithoutShim {
             kill: self.services.settings.on_shim_death == OnShimDeath::Kill,
@@ -330,7 +330,7 @@ impl Actor {
             Err(error) => {
                 self.lifecycle.exec_failed(&spec.id);
                 let _ = reply.send(Err(self.or_stopped(error)));
-                self.remove_if_done(None);
+                self.remove_if_over(None);
                 return;
             }
         };
@@ -351,10 +351,10 @@ impl Actor {
 
     /// If the container ended during a runtime call, that is the error for the caller.
     fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
-        let init = self.members.get(&ProcessId::init());
+        let init = self.processes.get(&ProcessId::init());
         match error {
             SupervisorError::Oci(_) | SupervisorError::CallerGone
-                if init.is_none_or(Member::has_ended) =>
+                if init.is_none_or(Process::has_ended) =>
             {
                 Refusal::STOPPED.into()
             }

@@ -10,7 +10,7 @@ use gantry_kernel::cgroup::Cgroup;
 use gantry_shim_proto::{EXIT_FILE, ToShim};
 
 use crate::{
-    actor::{Actor, Member},
+    actor::{Actor, Process},
     create::Identity,
     operation::Activity,
     remains::{Over, Remaining},
@@ -32,7 +32,7 @@ impl Actor {
             reach(Point::ServerInitExited);
             self.dismiss_early(process);
             reach(Point::ServerInitDismissed);
-            self.clear();
+            self.kill_rest();
             return;
         }
         reach(Point::ServerExecExited);
@@ -43,7 +43,7 @@ impl Actor {
         reach(Point::ServerExecExitJournalled);
         self.forget_exec(process, durable);
         reach(Point::ServerExecRemoved);
-        self.remove_if_done(None);
+        self.remove_if_over(None);
     }
 
     /// Lets a shim exit early if its exit.json is on disk.
@@ -51,43 +51,43 @@ impl Actor {
         let dir = self.identity.dir.process(process);
         // One that cannot be read waits for the journal.
         if matches!(dir.text(EXIT_FILE), Ok(Some(_)))
-            && let Some(member) = self.members.get(process)
+            && let Some(known) = self.processes.get(process)
         {
-            dismiss(member);
+            dismiss(known);
         }
     }
 
     fn forget_exec(&mut self, process: &ProcessId, durable: bool) {
-        let member = self.members.remove(process);
+        let known = self.processes.remove(process);
         self.ended.insert(process);
         if !durable {
             // What the disk says of it stays until the journal does.
             return;
         }
         self.identity.dir.process(process).discard();
-        if let Some(member) = member {
-            dismiss(&member);
+        if let Some(known) = known {
+            dismiss(&known);
         }
     }
 
     /// The first process is gone: nothing in the container is to live on.
-    pub(crate) fn clear(&mut self) {
+    pub(crate) fn kill_rest(&mut self) {
         self.activity = Activity::Killing;
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let cgroup = self.own_cgroup();
         let oom = self.oom.take();
-        self.work(teardown::clear(services, identity, cgroup, oom));
+        self.work(teardown::kill_rest(services, identity, cgroup, oom));
     }
 
-    pub(crate) fn cleared(&mut self, users: Option<Users>) {
+    pub(crate) fn rest_killed(&mut self, users: Option<Users>) {
         self.activity = Activity::Killed;
-        self.remove_if_done(users);
+        self.remove_if_over(users);
     }
 
     /// Removes the container once every exec's exit is reported. `users` of its cgroup are current only if
     /// nothing is waited for; otherwise they are looked up again.
-    pub(crate) fn remove_if_done(&mut self, users: Option<Users>) {
+    pub(crate) fn remove_if_over(&mut self, users: Option<Users>) {
         if !matches!(self.activity, Activity::Killed) || !self.lifecycle.may_be_removed() {
             return;
         }
@@ -139,8 +139,8 @@ impl Actor {
             _ => {}
         }
         reach(Point::ServerStateRemoved);
-        for member in self.members.values() {
-            dismiss(member);
+        for known in self.processes.values() {
+            dismiss(known);
         }
         self.activity = Activity::Gone;
     }
@@ -165,8 +165,8 @@ impl Actor {
 }
 
 /// Lets a shim leave.
-fn dismiss(member: &Member) {
-    if let Some(link) = &member.link {
+fn dismiss(known: &Process) {
+    if let Some(link) = &known.link {
         // It may have left already.
         let _ = link.send(&ToShim::Ack);
     }

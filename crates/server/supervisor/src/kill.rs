@@ -11,7 +11,7 @@ use nix::libc;
 
 use crate::{
     SupervisorError,
-    actor::{Actor, Member},
+    actor::{Actor, Process},
     handle::Reply,
 };
 
@@ -56,13 +56,13 @@ impl Actor {
     /// Sends a signal, and answers once it can take effect.
     pub(crate) fn signal(&mut self, process: &ProcessId, signal: i32, reply: Reply<()>) {
         let sent = self.send_signal(process, signal);
-        let member = self.members.get_mut(process).filter(|_| signal == libc::SIGKILL);
-        let Some((member, Ok(()))) = member.map(|member| (member, &sent)) else {
+        let known = self.processes.get_mut(process).filter(|_| signal == libc::SIGKILL);
+        let Some((known, Ok(()))) = known.map(|known| (known, &sent)) else {
             // A caller that is gone needs no answer.
             let _ = reply.send(sent);
             return;
         };
-        member.killed = true;
+        known.killed = true;
         let release = self.release(process);
         tokio::spawn(async move {
             let _ = reply.send(release.await);
@@ -70,9 +70,9 @@ impl Actor {
     }
 
     fn send_signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
-        let member = self.member(process)?;
+        let known = self.known_process(process)?;
         // The kernel takes signals for one that has ended and was not waited for.
-        let pidfd = member.pidfd.as_ref().filter(|_| signal != 0 || !member.has_ended());
+        let pidfd = known.pidfd.as_ref().filter(|_| signal != 0 || !known.has_ended());
         let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
         pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
             Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
@@ -85,8 +85,8 @@ impl Actor {
         process: &ProcessId,
     ) -> impl Future<Output = Result<(), SupervisorError>> + use<> {
         let freezer = self.freezer(process);
-        let member = self.members.get(process);
-        let living = member.filter(|member| !member.has_ended()).map(|member| member.pid);
+        let known = self.processes.get(process);
+        let living = known.filter(|known| !known.has_ended()).map(|known| known.pid);
         let process = process.clone();
         async move {
             let Some(pid) = living else { return Ok(()) };
@@ -97,8 +97,8 @@ impl Actor {
 
     /// Releases killed processes that a later pause has frozen.
     pub(crate) fn release_killed(&self) {
-        let killed = |(id, member): (&ProcessId, &Member)| member.killed.then(|| self.release(id));
-        for release in self.members.iter().filter_map(killed) {
+        let killed = |(id, known): (&ProcessId, &Process)| known.killed.then(|| self.release(id));
+        for release in self.processes.iter().filter_map(killed) {
             let container = self.identity.key.clone();
             tokio::spawn(async move {
                 if let Err(error) = release.await {

@@ -9,17 +9,17 @@ use crate::state_dir::{StateDir, StateError};
 
 /// The cgroups that are left, in memory and in the state directory.
 #[derive(Debug, Default)]
-pub(crate) struct LeftCgroups(Mutex<Left>);
+pub(crate) struct LeftCgroups(Mutex<Inner>);
 
 #[derive(Debug, Default)]
-struct Left {
+struct Inner {
     cgroups: Vec<Cgroup>,
     /// Not all of this is on disk: there was no room, say.
     unwritten: bool,
 }
 
 impl LeftCgroups {
-    fn lock(&self) -> MutexGuard<'_, Left> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // What is left out is written with the next change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,7 +54,7 @@ impl LeftCgroups {
     }
 }
 
-impl Left {
+impl Inner {
     /// A failed write is repeated at the next change or sweep.
     fn write(&mut self, state: &StateDir) {
         if self.unwritten {

@@ -85,15 +85,15 @@ impl Services {
     ) -> Result<bool, CgroupError> {
         let killing = async {
             loop {
-                let members = cgroup.pids()?;
-                if members.is_empty() {
+                let processes = cgroup.pids()?;
+                if processes.is_empty() {
                     return Ok(false);
                 }
-                let own = self.own_of(identity, cgroup, &members).await;
+                let own = self.own_of(identity, cgroup, &processes).await;
                 if own.is_empty() {
                     return Ok(true);
                 }
-                if own.len() == members.len() {
+                if own.len() == processes.len() {
                     cgroup.kill_all(KILL_DEADLINE).await?;
                 } else {
                     cgroup.kill_some(&self.hierarchies, &own).await?;
@@ -106,10 +106,11 @@ impl Services {
         }
     }
 
-    async fn own_of(&self, identity: &Identity, cgroup: &Cgroup, members: &[u32]) -> Vec<u32> {
+    async fn own_of(&self, identity: &Identity, cgroup: &Cgroup, processes: &[u32]) -> Vec<u32> {
         let own_namespace = identity.dir.read().is_ok_and(|record| record.pid_namespace);
         let takers: BTreeSet<u32> = ancestry(std::process::id()).skip(1).collect();
-        let kin: Vec<Kin> = members.iter().map(|pid| self.kin(*pid, members, &takers)).collect();
+        let kin: Vec<Kin> =
+            processes.iter().map(|pid| self.kin(*pid, processes, &takers)).collect();
         let unclear = kin.contains(&Kin::Server) || kin.contains(&Kin::Orphan) && !own_namespace;
         let others = if unclear {
             self.others(identity, cgroup, !own_namespace).await
@@ -123,10 +124,10 @@ impl Services {
             Kin::Orphan => !own_namespace && !others.may_have_orphans && !others.have(**pid),
             Kin::Stranger => false,
         };
-        members.iter().zip(kin).filter(is_own).map(|(pid, _)| *pid).collect()
+        processes.iter().zip(kin).filter(is_own).map(|(pid, _)| *pid).collect()
     }
 
-    fn kin(&self, pid: u32, members: &[u32], takers: &BTreeSet<u32>) -> Kin {
+    fn kin(&self, pid: u32, processes: &[u32], takers: &BTreeSet<u32>) -> Kin {
         for ancestor in ancestry(pid).skip(1) {
             if let Some(key) = self.shim_of(ancestor) {
                 return Kin::Container(key);
@@ -135,7 +136,7 @@ impl Services {
                 return Kin::Server;
             }
         }
-        let outside = ancestry(pid).skip(1).find(|pid| members.binary_search(pid).is_err());
+        let outside = ancestry(pid).skip(1).find(|pid| processes.binary_search(pid).is_err());
         match outside {
             Some(outside) if !takers.contains(&outside) => Kin::Stranger,
             _ => Kin::Orphan,

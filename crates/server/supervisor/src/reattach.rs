@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet, time::sleep};
 
 use crate::{
     Services, Supervisor, SupervisorError,
-    actor::{Actor, Member, Message},
+    actor::{Actor, Message, Process},
     create::Identity,
     find::{Found, SHIM_ANSWER, find},
     half_made::discard_exec,
@@ -27,7 +27,7 @@ use crate::{
     kill::Freezer,
     oom::ArmedOomWatch,
     ownership::Seen,
-    recovered_state::{Left, LeftExec},
+    recovered_state::{Recovered, RecoveredExec},
     remains::Over,
     state_dir::{ContainerDir, ContainerRecord, ProcessDir},
 };
@@ -39,7 +39,7 @@ pub(crate) struct Reattached {
     frozen: Option<bool>,
     oom: Option<ArmedOomWatch>,
     init: Found,
-    execs: Vec<(LeftExec, Found)>,
+    execs: Vec<(RecoveredExec, Found)>,
 }
 
 /// Whether the end of a container that was set aside was told.
@@ -83,11 +83,11 @@ impl Supervisor {
         let left: Vec<_> = containers.into_iter().map(read).collect();
         for (key, dir, left) in left {
             match left {
-                Ok(Some(left)) => self.take_up(key, dir, left),
+                Ok(Some(left)) => self.reattach_to(key, dir, left),
                 Ok(None) => dir.discard(),
                 Err(error) => {
                     tracing::warn!(container = %key, %error, "cannot be read now, and not be taken up");
-                    self.take_up_later(key, dir);
+                    self.reattach_later(key, dir);
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Supervisor {
         }
     }
 
-    fn take_up(&self, key: ContainerKey, dir: ContainerDir, left: Left) {
+    fn reattach_to(&self, key: ContainerKey, dir: ContainerDir, left: Recovered) {
         let (mut handle, messages) = ContainerHandle::new(key.clone());
         handle.half_made = !left.reported;
         if let Err(error) = self.0.services.registry.reserve(&handle) {
@@ -105,11 +105,11 @@ impl Supervisor {
             return;
         }
         let actor = Actor::of_earlier((&self.0.services, key, dir), &left, (handle, messages));
-        tokio::spawn(actor.go_on(left));
+        tokio::spawn(actor.run_reattached(left));
     }
 
     /// Takes a container up once it can be read.
-    fn take_up_later(&self, key: ContainerKey, dir: ContainerDir) {
+    fn reattach_later(&self, key: ContainerKey, dir: ContainerDir) {
         let (handle, messages) = ContainerHandle::new(key.clone());
         let services = Arc::clone(&self.0.services);
         if let Err(error) = services.registry.reserve(&handle) {
@@ -121,7 +121,7 @@ impl Supervisor {
             match until_answered(format!("read the state of {key}"), read).await {
                 Some(left) => {
                     let found = (&services, key, dir);
-                    Actor::of_earlier(found, &left, (handle, messages)).go_on(left).await;
+                    Actor::of_earlier(found, &left, (handle, messages)).run_reattached(left).await;
                 }
                 None => {
                     dir.discard();
@@ -243,7 +243,7 @@ impl Services {
         self: Arc<Self>,
         identity: &Identity,
         freezer: &Freezer,
-    ) -> Vec<(LeftExec, Found)> {
+    ) -> Vec<(RecoveredExec, Found)> {
         let list = || async { identity.dir.processes() };
         let what = format!("list the processes of {}", identity.key);
         let mut looks = JoinSet::new();
@@ -263,7 +263,7 @@ impl Services {
         identity: &Identity,
         dir: &ProcessDir,
         freezer: Freezer,
-    ) -> Option<(LeftExec, Found)> {
+    ) -> Option<(RecoveredExec, Found)> {
         let read = || async { self.read_exec((&identity.key, identity.generation), dir) };
         let what = format!("read {}", dir.path().display());
         let left = until_answered(what, read).await;
@@ -284,7 +284,7 @@ impl Services {
 impl Actor {
     fn of_earlier(
         (services, key, dir): (&Arc<Services>, ContainerKey, ContainerDir),
-        Left { record, init, .. }: &Left,
+        Recovered { record, init, .. }: &Recovered,
         (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
@@ -294,7 +294,7 @@ impl Actor {
     }
 
     /// Takes the container up, then runs it.
-    async fn go_on(mut self, left: Left) {
+    async fn run_reattached(mut self, left: Recovered) {
         if !left.reported {
             return self.discard(left.record).await;
         }
@@ -307,8 +307,8 @@ impl Actor {
         self.lifecycle.reattached(told.unwrap_or(left.record.paused));
         self.cgroup = left.record.cgroup.clone().map(Arc::new);
         let (spec, pid) = (Arc::clone(&self.init), left.pid);
-        let init = Member { spec, pid, pidfd: None, link: None, killed: false };
-        self.members.insert(self.init.id.clone(), init);
+        let init = Process { spec, pid, pidfd: None, link: None, killed: false };
+        self.processes.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
         self.reattaching = Some(Reattaching::default());
         self.show();
@@ -316,8 +316,8 @@ impl Actor {
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let look = || Arc::clone(&services).look_at(&identity, left.record.clone());
-            let taken_up = until_answered(format!("take {} up", identity.key), look).await;
-            Message::Reattached(Box::new(taken_up))
+            let reattached = until_answered(format!("take {} up", identity.key), look).await;
+            Message::Reattached(Box::new(reattached))
         });
         self.work(async {
             sleep(SHIM_ANSWER).await;
@@ -348,15 +348,15 @@ impl Actor {
         }
     }
 
-    pub(crate) fn taken_up(&mut self, taken_up: Reattached) {
-        let Reattached { record, frozen, oom, init, execs } = taken_up;
+    pub(crate) fn reattached(&mut self, reattached: Reattached) {
+        let Reattached { record, frozen, oom, init, execs } = reattached;
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
         if let Some(frozen) = frozen {
             self.tell_pause(frozen);
         }
-        for (LeftExec { generation, spec, .. }, found) in execs {
+        for (RecoveredExec { generation, spec, .. }, found) in execs {
             self.lifecycle.exec_reattached(spec.id.clone(), generation);
             self.process_found(Arc::new(spec), found);
         }
@@ -373,9 +373,9 @@ impl Actor {
             Found::Running(process) => self.watch(spec, process),
             Found::Ended { pid, exit } => {
                 let id = spec.id.clone();
-                self.members.insert(
+                self.processes.insert(
                     id.clone(),
-                    Member { spec, pid, pidfd: None, link: None, killed: false },
+                    Process { spec, pid, pidfd: None, link: None, killed: false },
                 );
                 self.exited(&id, exit);
             }

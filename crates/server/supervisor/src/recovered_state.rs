@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A container as it was left.
-pub(crate) struct Left {
+pub(crate) struct Recovered {
     pub(crate) record: ContainerRecord,
     pub(crate) init: ProcessRecord,
     /// Of the first process; zero if it never came to be.
@@ -22,7 +22,7 @@ pub(crate) struct Left {
 }
 
 /// A further process as it was left.
-pub(crate) struct LeftExec {
+pub(crate) struct RecoveredExec {
     pub(crate) generation: Generation,
     pub(crate) spec: ProcessSpec,
     /// Its start was told, and its end was not.
@@ -45,7 +45,7 @@ impl Services {
         &self,
         key: &ContainerKey,
         dir: &ContainerDir,
-    ) -> Result<Option<Left>, StateError> {
+    ) -> Result<Option<Recovered>, StateError> {
         let init = dir.process(&ProcessId::init());
         let (record, process) = (readable(dir.read())?, readable(init.read())?);
         let missing = is_missing(&record) || is_missing(&process);
@@ -75,7 +75,7 @@ impl Services {
             Incarnation { container: record.generation, process: process.generation },
             &init,
         )?;
-        Ok(Some(Left { record, init: process, pid, reported }))
+        Ok(Some(Recovered { record, init: process, pid, reported }))
     }
 
     /// Reads what is left of a further process; `None` if nobody was told of it.
@@ -83,7 +83,7 @@ impl Services {
         &self,
         (key, container): (&ContainerKey, Generation),
         dir: &ProcessDir,
-    ) -> Result<Option<LeftExec>, StateError> {
+    ) -> Result<Option<RecoveredExec>, StateError> {
         let record = match readable(dir.read())? {
             Ok(record) => record,
             Err(_) if !dir.is_journalled()? => return Ok(None),
@@ -95,7 +95,7 @@ impl Services {
         };
         let reported =
             self.is_untold(key, Incarnation { container, process: record.generation }, dir)?;
-        Ok(Some(LeftExec { generation: record.generation, spec: record.spec, reported }))
+        Ok(Some(RecoveredExec { generation: record.generation, spec: record.spec, reported }))
     }
 
     /// Reads the record of a container that was set aside, and its exit if the start was published and the

@@ -9,7 +9,7 @@ use gantry_shim_proto::ToShim;
 
 use crate::{
     SupervisorError,
-    actor::{Actor, Member},
+    actor::{Actor, Process},
     handle::{ContainerView, Request},
     operation::Operation,
 };
@@ -35,7 +35,7 @@ impl Actor {
             Request::Resume(reply) => self.operate(Operation::Resume, reply),
             Request::Update(limits, reply) => self.operate(Operation::Update(limits), reply),
             Request::Checkpoint(dir, config, reply) => {
-                let init = self.members.get(&ProcessId::init()).map_or(0, |member| member.pid);
+                let init = self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid);
                 let container = self.identity.key.id.clone();
                 let request = CheckpointRequest { container, init, dir, config: *config };
                 self.operate(Operation::Checkpoint(Box::new(request)), reply);
@@ -44,9 +44,10 @@ impl Actor {
     }
 
     pub(crate) fn view(&self) -> ContainerView {
-        let reported = self.members.iter().filter(|(id, _)| self.lifecycle.is_process_reported(id));
+        let reported =
+            self.processes.iter().filter(|(id, _)| self.lifecycle.is_process_reported(id));
         let mut processes: Vec<_> =
-            reported.map(|(_, member)| (Arc::clone(&member.spec), member.pid)).collect();
+            reported.map(|(_, known)| (Arc::clone(&known.spec), known.pid)).collect();
         processes.sort_by_key(|(spec, _)| !spec.id.is_init());
         let record = self.record.as_ref();
         ContainerView {
@@ -80,13 +81,13 @@ impl Actor {
         if self.lifecycle.is_reported() { refusal.into() } else { self.not_found() }
     }
 
-    pub(crate) fn member(&self, process: &ProcessId) -> Result<&Member, SupervisorError> {
+    pub(crate) fn known_process(&self, process: &ProcessId) -> Result<&Process, SupervisorError> {
         if !self.lifecycle.is_reported() {
             return Err(self.not_found());
         }
         let reported = self.lifecycle.is_process_reported(process);
-        let member = self.members.get(process).filter(|_| reported);
-        member.ok_or_else(|| match self.ended.contains(process) {
+        let known = self.processes.get(process).filter(|_| reported);
+        known.ok_or_else(|| match self.ended.contains(process) {
             true => SupervisorError::ProcessForgotten(process.clone()),
             false => SupervisorError::ProcessNotFound(process.clone()),
         })
@@ -94,7 +95,7 @@ impl Actor {
 
     /// Without effect on a process that has no terminal: a daemon does not always know.
     fn resize(&self, process: &ProcessId, size: ConsoleSize) -> Result<(), SupervisorError> {
-        if !self.member(process)?.spec.terminal {
+        if !self.known_process(process)?.spec.terminal {
             return Ok(());
         }
         self.tell_shim(process, &ToShim::Resize { width: size.width, height: size.height })
@@ -103,9 +104,8 @@ impl Actor {
     /// OK for an ended process: a daemon closes stdin of every process whose stdin it has copied, often after
     /// the exit.
     fn close_stdin(&self, process: &ProcessId) -> Result<(), SupervisorError> {
-        match self.member(process) {
-            Ok(member) if !member.has_ended() => match self.tell_shim(process, &ToShim::CloseStdin)
-            {
+        match self.known_process(process) {
+            Ok(known) if !known.has_ended() => match self.tell_shim(process, &ToShim::CloseStdin) {
                 Err(SupervisorError::ProcessExited(_)) => Ok(()),
                 told => told,
             },
@@ -115,7 +115,7 @@ impl Actor {
     }
 
     fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
-        let Some(link) = &self.member(process)?.link else {
+        let Some(link) = &self.known_process(process)?.link else {
             let source = std::io::ErrorKind::NotConnected.into();
             return Err(SupervisorError::Shim { process: process.clone(), source });
         };

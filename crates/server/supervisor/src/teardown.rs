@@ -146,9 +146,9 @@ pub(crate) enum Users {
     Others,
 }
 
-/// First step of teardown after init's exit, up to [`Message::Cleared`]; [`remove`] follows once every exec's
+/// First step of teardown after init's exit, up to [`Message::RestKilled`]; [`remove`] follows once every exec's
 /// exit is reported.
-pub(crate) async fn clear(
+pub(crate) async fn kill_rest(
     services: Arc<Services>,
     identity: Identity,
     cgroup: Option<Cgroup>,
@@ -163,7 +163,7 @@ pub(crate) async fn clear(
         oom.look().await;
     }
     reach(Point::ServerCleared);
-    Message::Cleared(users)
+    Message::RestKilled(users)
 }
 
 /// Removes the container itself. `users` is what was found just before.
