@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 #[rstest]
 #[tokio::test]
-async fn of_many_lives_of_one_id(#[values(Runc, Crun)] runtime: Runtime) {
+async fn many_containers_of_one_id_leave_nothing(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     for _ in 0..20 {
         let container = server.container("c").sh("sleep 1000000 & sleep 1000000 & exit 0");
@@ -32,7 +32,7 @@ async fn of_many_lives_of_one_id(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_failures_of_every_kind(#[values(Runc, Crun)] runtime: Runtime) {
+async fn failures_of_every_kind_leave_nothing(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::own(runtime).await else { return };
     if improves("the original keeps a directory of some") {
         return;
@@ -73,7 +73,7 @@ async fn of_failures_of_every_kind(#[values(Runc, Crun)] runtime: Runtime) {
 /// told of, or nothing of it does.
 #[rstest]
 #[tokio::test]
-async fn of_a_caller_that_vanishes(#[values(Runc, Crun)] runtime: Runtime) {
+async fn a_caller_that_vanishes_leaves_nothing(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::own(runtime).await else { return };
     if improves("the original creates it for nobody") {
         return;
@@ -112,7 +112,7 @@ async fn of_a_caller_that_vanishes(#[values(Runc, Crun)] runtime: Runtime) {
 }
 
 #[tokio::test]
-async fn of_subscribers_that_go() {
+async fn subscribers_that_go_leave_nothing() {
     let Some(server) = Server::own(Runc).await else { return };
     let mut subscribers = JoinSet::new();
     for _ in 0..50 {
@@ -142,7 +142,7 @@ async fn of_subscribers_that_go() {
 /// Processes that leave their session, their parent and their namespace's init behind.
 #[rstest]
 #[tokio::test]
-async fn of_processes_that_hide(#[values(Runc, Crun)] runtime: Runtime) {
+async fn processes_that_hide_are_killed(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     for own_namespace in [true, false] {
         let container = server.container("c").config(|config| {
@@ -162,7 +162,7 @@ async fn of_processes_that_hide(#[values(Runc, Crun)] runtime: Runtime) {
 /// A cgroup that a container has made below its own goes with it.
 #[rstest]
 #[tokio::test]
-async fn of_nested_cgroups(#[values(Runc, Crun)] runtime: Runtime) {
+async fn nested_cgroups_are_removed(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let directories = gantry_tests::cgroup::directories(&container.cgroup);

@@ -14,7 +14,7 @@ const DEVOUR: &str = "tail /dev/zero";
 
 #[rstest]
 #[tokio::test]
-async fn of_init(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_oom_kill_of_init_is_reported(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let container = limited(server.container("c")).args(&["tail", "/dev/zero"]);
     let container = container.create().await.unwrap();
@@ -25,7 +25,7 @@ async fn of_init(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_an_exec(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_oom_kill_of_an_exec_is_reported(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let container = limited(server.container("c")).create().await.unwrap();
     let exec = container.exec("e").args(&["tail", "/dev/zero"]).start().await.unwrap();
@@ -39,7 +39,7 @@ async fn of_an_exec(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_a_child(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_oom_kill_of_a_child_is_reported(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let script = format!("{DEVOUR}; echo status $?; read line; exit 4");
     let container = limited(server.container("c")).sh(&script);
@@ -54,7 +54,7 @@ async fn of_a_child(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_a_container_that_was_there_before_the_server(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_oom_kill_is_reported_after_a_restart(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(mut server) = Server::own(runtime).await else { return };
     let script = format!("read line; {DEVOUR}; exit 4");
     let mut container = limited(server.container("c")).sh(&script).create().await.unwrap();

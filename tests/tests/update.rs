@@ -22,7 +22,7 @@ async fn start(runtime: Runtime) -> Option<Server> {
 
 #[rstest]
 #[tokio::test]
-async fn of_the_processor(#[values(Runc, Crun)] runtime: Runtime) {
+async fn update_sets_processor_limits(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let new = UpdateResource {
@@ -51,7 +51,7 @@ async fn of_the_processor(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_memory(#[values(Runc, Crun)] runtime: Runtime) {
+async fn update_sets_memory_limits(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let new = UpdateResource {
@@ -77,7 +77,7 @@ async fn of_memory(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_the_number_of_tasks(#[values(Runc, Crun)] runtime: Runtime) {
+async fn update_sets_the_limit_of_tasks(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     if improves("the original does not pass it on") {
         return;
@@ -91,7 +91,7 @@ async fn of_the_number_of_tasks(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_block_devices(#[values(Runc, Crun)] runtime: Runtime) {
+async fn update_sets_limits_of_block_devices(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original passes no device on") {
         return;
     }
@@ -206,7 +206,7 @@ async fn what_the_runtime_refuses_is_told_in_its_words(#[values(Runc, Crun)] run
 }
 
 #[tokio::test]
-async fn numbers_out_of_range() {
+async fn update_refuses_numbers_out_of_range() {
     if improves("the original passes anything on") {
         return;
     }
@@ -226,7 +226,7 @@ async fn numbers_out_of_range() {
 
 #[rstest]
 #[tokio::test]
-async fn of_a_paused_container(#[values(Runc, Crun)] runtime: Runtime) {
+async fn update_reaches_a_paused_container(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     container.pause().await;

@@ -54,7 +54,7 @@ async fn have_a_code_and_name_the_field() {
 
 /// With the code and the details that gantryd gave them.
 #[tokio::test]
-async fn of_gantryd_are_passed_on() {
+async fn errors_of_gantryd_are_passed_on() {
     let Some(bed) = Bed::make(Runc).await else { return };
     let config = proto::ContainerConfig { runtime: "./runc".into(), ..bed.script("true") };
     bed.create("relative", config).await;
@@ -156,7 +156,7 @@ except grpc.RpcError as error: print(error.code(), error.details())";
 
 /// It names the socket's path as the authority.
 #[tokio::test]
-async fn are_shown_by_a_foreign_client() {
+async fn errors_are_shown_by_a_foreign_client() {
     if !Command::new("grpcurl").arg("-version").output().await.is_ok_and(|o| o.status.success()) {
         return skip("grpcurl is not installed");
     }

@@ -31,7 +31,7 @@ async fn runs_a_program_and_keeps_its_exit_code(#[values(Runc, Crun)] runtime: R
 }
 
 #[tokio::test]
-async fn is_found_by_id_name_and_unique_prefix() {
+async fn a_container_is_found_by_id_name_and_unique_prefix() {
     let Some(bed) = Bed::make(Runc).await else { return };
     let mut ids = Vec::new();
     // Of 17 ids two begin with the same digit.

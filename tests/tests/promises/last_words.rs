@@ -26,7 +26,7 @@ fn text(path: &Path) -> String {
 
 #[rstest]
 #[tokio::test]
-async fn in_a_pipe_that_nobody_reads(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_error_has_words_from_a_pipe_that_nobody_reads(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original tells the exit status") {
         return;
     }
@@ -48,7 +48,7 @@ async fn in_a_pipe_that_nobody_reads(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn in_a_file(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_error_has_words_from_a_file(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original tells the exit status") {
         return;
     }
@@ -66,7 +66,7 @@ async fn in_a_file(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_error_has_words_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original tells the exit status") {
         return;
     }
@@ -87,7 +87,7 @@ async fn with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_an_exec_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_error_of_an_exec_has_words_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original tells the exit status") {
         return;
     }
@@ -103,7 +103,9 @@ async fn of_an_exec_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn of_a_runtime_that_can_do_nothing(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_error_has_words_of_a_runtime_that_can_do_nothing(
+    #[values(Runc, Crun)] runtime: Runtime,
+) {
     if improves("the original tells the exit status") {
         return;
     }
