@@ -4,12 +4,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
 use gantry_domain::Stdio;
 use gantry_events::record::{Fault, Lines, recover};
 use gantry_runtime::bundle::{Config, Dialect};
 use gantry_shim_proto::{ExitFile, FromShim, Identity, ToShim};
+use gantry_store::filter::{Filter, Filters};
 
 /// A journal: what is read of it is in order, and is the same without what was skipped.
 pub fn journal(data: &[u8]) {
@@ -67,5 +68,20 @@ pub fn protocol(data: &[u8]) {
 pub fn bundle(data: &[u8]) {
     for dialect in [Dialect::Go, Dialect::Yajl, Dialect::Serde] {
         assert!(Config::read(data, Stdio::default(), dialect).init.id.is_init());
+    }
+}
+
+/// A filter: what is understood is printed as what means the same, and is matched with anything.
+pub fn filter(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    // Longer ones are refused, unread.
+    let Ok(filter) = Filter::parse(&text) else { return };
+    let printed = filter.to_string();
+    assert_eq!(Filter::parse(&printed).as_ref(), Ok(&filter), "{printed}");
+    for value in [None, Some(""), Some("a"), Some(&*text)] {
+        let field = |_: &[String]| value.map(Cow::Borrowed);
+        let matches = filter.matches(&field);
+        let lists = Filters::parse(&[&*text]).map(|list| list.matches(&field));
+        assert_eq!(lists, Ok(matches), "a list of one filter differs from the filter");
     }
 }

@@ -20,6 +20,13 @@ const EXIT_FILES: &[&str] = &[
     r#"{"version":1,"pid":7,"start_time":8,"pidfd_inode":9}"#,
 ];
 
+const FILTERS: &[&str] = &[
+    "namespace==moby,topic~=|^/tasks/|",
+    "type==io.containerd.snapshotter.v1, id != overlayfs",
+    r#"labels."moby/prune.images",labels.a."b\"."c"\x41"==d"#,
+    r"event.container_id~=/[a-f0-9]{3}\d+\/x/,name",
+];
+
 /// Some of the lines, with some bytes changed.
 fn nearly(lines: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
@@ -61,5 +68,10 @@ proptest! {
     #[test]
     fn any_bundle(bytes in prop_oneof![vec(any::<u8>(), 0..256), nearly(BUNDLE)]) {
         crate::bundle(&bytes);
+    }
+
+    #[test]
+    fn any_filter(bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly(FILTERS)]) {
+        crate::filter(&bytes);
     }
 }
