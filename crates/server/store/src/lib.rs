@@ -1,7 +1,52 @@
-//! The metadata that containerd's clients keep in their daemon, and the filters by which they list.
+//! What containerd's clients keep in their daemon: namespaces, containers and leases, in a database of its
+//! own file; and the filters by which they are listed.
+//!
+//! # The database
+//! It is redb (a file of copy-on-write B-trees, as bbolt, which containerd uses), not SQLite: it is Rust alone,
+//! so that a static server is built without a C compiler, checks each page by a checksum, reads while
+//! something is written, and is put through a crash at each write by its own tests and by those here. A change
+//! is answered when it is on the disk; changes that wait meanwhile are written together, with one `fsync`.
+//!
+//! A crash leaves the last change that was committed, and no half of another. A full disk refuses a change
+//! before it has begun, as room is allocated when the file grows, and leaves everything readable. When the file
+//! is opened all pages are checked. One that is damaged is renamed to `metadata.redb.corrupt-N`, and an empty
+//! one takes its place, as with the journal of events: containers that run go on, and are to be seen by
+//! whoever looks for them, where a server that does not start would hide them all. [`Recovery`] says so, which
+//! the caller has to tell. A file of a newer version, one that cannot be read and one that another
+//! server has open are errors, and stay.
+//!
+//! # Threads
+//! Everything that touches the disk runs on three threads of the store: one writes, two read, so that no
+//! read waits for a write. A call that would have to wait behind 1024 others or 64 MiB of changes is refused.
+//!
+//! # Differences from containerd
+//! Where containerd keeps extensions that an update does not have any more, here they are gone. A lease's
+//! labels are bounded as those of all other objects, and its id to 4096 bytes. An error of a filter's
+//! regular expression is an error, see [`filter`].
 
 // A write to standard output or error can fail, or wait for ever, and these macros panic.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
+mod backing;
+mod codec;
+mod containers;
+mod engine;
+mod error;
 pub mod filter;
+mod leases;
+mod mask;
+mod namespaces;
+mod rfc3339;
+mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod types;
+mod validate;
+mod worker;
+
+pub use containers::ContainerPage;
+pub use error::{Kind, StoreError};
+pub use store::{Recovery, Store};
+pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};

@@ -1,0 +1,209 @@
+//! Operations on leases.
+
+use std::{
+    borrow::Cow,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use gantry_domain::Namespace;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use crate::{
+    Labels, Lease, Resource, StoreError, codec,
+    filter::{self, Filters},
+    tables::{self, Attempt, LEASES, Next, RESOURCES},
+};
+
+pub(crate) fn create(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    id: String,
+    mut labels: Labels,
+) -> Attempt<Lease> {
+    labels.retain(|_, value| !value.is_empty());
+    let mut table = transaction.open_table(LEASES)?;
+    let created_at = SystemTime::now();
+    let id = if id.is_empty() { free_id(&table, namespace, created_at)? } else { id };
+    let key = (namespace.as_str(), id.as_str());
+    if table.get(key)?.is_some() {
+        return Err(StoreError::AlreadyExists(shown(&id)).into());
+    }
+    tables::touch(transaction, namespace)?;
+    let lease = Lease { id: id.clone(), labels, created_at };
+    table.insert(key, &*codec::encode_lease(&lease))?;
+    Ok(lease)
+}
+
+/// An id after the time, which no other lease has.
+fn free_id(
+    table: &impl ReadableTable<tables::Key, &'static [u8]>,
+    namespace: &Namespace,
+    now: SystemTime,
+) -> Attempt<String> {
+    let mut number = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    loop {
+        let id = format!("lease-{number}");
+        if table.get((namespace.as_str(), id.as_str()))?.is_none() {
+            return Ok(id);
+        }
+        number += 1;
+    }
+}
+
+pub(crate) fn list(
+    transaction: &ReadTransaction,
+    namespace: &Namespace,
+    filters: &Filters,
+) -> Attempt<Vec<Lease>> {
+    let table = transaction.open_table(LEASES)?;
+    let mut leases = Vec::new();
+    tables::scan(&table, namespace, "", |id, record| {
+        let lease = decode(namespace, id, record)?;
+        if filters.matches(&|path| field(&lease, path)) {
+            leases.push(lease);
+        }
+        Ok(Next::Continue)
+    })?;
+    Ok(leases)
+}
+
+/// Deletes it and forgets its resources.
+pub(crate) fn delete(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    id: &str,
+) -> Attempt<()> {
+    let was_there = transaction.open_table(LEASES)?.remove((namespace.as_str(), id))?.is_some();
+    if !was_there {
+        return Err(StoreError::NotFound(shown(id)).into());
+    }
+    let mut table = transaction.open_table(RESOURCES)?;
+    for Resource { kind, id: resource } in resources_in(&table, namespace, id)? {
+        table.remove((namespace.as_str(), id, kind.as_str(), resource.as_str()))?;
+    }
+    Ok(())
+}
+
+/// Deletes all of a namespace.
+pub(crate) fn delete_all(transaction: &WriteTransaction, namespace: &Namespace) -> Attempt<()> {
+    let mut ids = Vec::new();
+    tables::scan(&transaction.open_table(LEASES)?, namespace, "", |id, _| {
+        ids.push(id.to_owned());
+        Ok(Next::Continue)
+    })?;
+    ids.iter().try_for_each(|id| delete(transaction, namespace, id))
+}
+
+/// Whether there are leases that have ended by `now`.
+pub(crate) fn have_expired(transaction: &ReadTransaction, now: SystemTime) -> Attempt<bool> {
+    Ok(!expired(&transaction.open_table(LEASES)?, now)?.is_empty())
+}
+
+/// Deletes those that have ended by `now`, in all namespaces; gives them.
+pub(crate) fn expire(
+    transaction: &WriteTransaction,
+    now: SystemTime,
+) -> Attempt<Vec<(Namespace, Lease)>> {
+    let expired = expired(&transaction.open_table(LEASES)?, now)?;
+    for (namespace, lease) in &expired {
+        delete(transaction, namespace, &lease.id)?;
+    }
+    Ok(expired)
+}
+
+fn expired(
+    table: &impl ReadableTable<tables::Key, &'static [u8]>,
+    now: SystemTime,
+) -> Attempt<Vec<(Namespace, Lease)>> {
+    let mut expired = Vec::new();
+    for entry in table.iter()? {
+        let (key, record) = entry?;
+        let (namespace, id) = key.value();
+        let what = || format!("lease {id:?}");
+        let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
+        let namespace = tables::decoded(what, namespace)?;
+        let lease = decode(&namespace, id, record.value())?;
+        if lease.expires_at().is_some_and(|end| end <= now) {
+            expired.push((namespace, lease));
+        }
+    }
+    Ok(expired)
+}
+
+pub(crate) fn add_resource(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: &str,
+    resource: &Resource,
+) -> Attempt<()> {
+    require(&transaction.open_table(LEASES)?, namespace, lease)?;
+    let key = (namespace.as_str(), lease, resource.kind.as_str(), resource.id.as_str());
+    transaction.open_table(RESOURCES)?.insert(key, ())?;
+    Ok(())
+}
+
+/// One that the lease does not have is no error.
+pub(crate) fn delete_resource(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: &str,
+    resource: &Resource,
+) -> Attempt<()> {
+    require(&transaction.open_table(LEASES)?, namespace, lease)?;
+    let key = (namespace.as_str(), lease, resource.kind.as_str(), resource.id.as_str());
+    transaction.open_table(RESOURCES)?.remove(key)?;
+    Ok(())
+}
+
+pub(crate) fn resources(
+    transaction: &ReadTransaction,
+    namespace: &Namespace,
+    lease: &str,
+) -> Attempt<Vec<Resource>> {
+    require(&transaction.open_table(LEASES)?, namespace, lease)?;
+    resources_in(&transaction.open_table(RESOURCES)?, namespace, lease)
+}
+
+fn resources_in(
+    table: &impl ReadableTable<(&'static str, &'static str, &'static str, &'static str), ()>,
+    namespace: &Namespace,
+    lease: &str,
+) -> Attempt<Vec<Resource>> {
+    let mut resources = Vec::new();
+    for entry in table.range((namespace.as_str(), lease, "", "")..)? {
+        let (key, _) = entry?;
+        let (in_namespace, of, kind, id) = key.value();
+        if (in_namespace, of) != (namespace.as_str(), lease) {
+            break;
+        }
+        resources.push(Resource { kind: kind.to_owned(), id: id.to_owned() });
+    }
+    Ok(resources)
+}
+
+fn require(
+    table: &impl ReadableTable<tables::Key, &'static [u8]>,
+    namespace: &Namespace,
+    lease: &str,
+) -> Attempt<()> {
+    let is_there = table.get((namespace.as_str(), lease))?.is_some();
+    if is_there { Ok(()) } else { Err(StoreError::NotFound(shown(lease)).into()) }
+}
+
+fn shown(id: &str) -> String {
+    format!("lease {id:?}")
+}
+
+fn decode(namespace: &Namespace, id: &str, record: &[u8]) -> Attempt<Lease> {
+    let what = || format!("lease {id:?} in namespace {:?}", namespace.name());
+    tables::decoded(what, codec::decode_lease(id, record))
+}
+
+/// The fields by which leases are listed.
+fn field<'a>(lease: &'a Lease, path: &[String]) -> Option<Cow<'a, str>> {
+    match path[0].as_str() {
+        "id" => filter::field(&lease.id),
+        "labels" => filter::label(&lease.labels, &path[1..]),
+        _ => None,
+    }
+}

@@ -1,0 +1,130 @@
+//! The tables of the database, and what they have in common.
+
+use std::path::Path;
+
+use gantry_domain::Namespace;
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    TableError, WriteTransaction,
+};
+
+use crate::{Labels, StoreError, codec, engine::failed};
+
+/// Namespace and id. A tuple is no concatenation: no pair of names is another pair's key.
+pub(crate) type Key = (&'static str, &'static str);
+
+/// The version of the tables, by the name below.
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+const FORMAT: &str = "format";
+const KNOWN_FORMAT: u64 = 1;
+
+/// Labels of namespaces: those that were created, and those that have had an object.
+pub(crate) const NAMESPACES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("namespaces");
+pub(crate) const CONTAINERS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("containers");
+pub(crate) const LEASES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("leases");
+/// Namespace, lease, kind and id of a resource.
+pub(crate) const RESOURCES: TableDefinition<'_, (&str, &str, &str, &str), ()> =
+    TableDefinition::new("lease-resources");
+
+/// Checks that the tables are of the known format.
+pub(crate) fn require_format(database: &Database, path: &Path) -> Result<(), StoreError> {
+    let found = format(database).map_err(|error| failed(path, error))?;
+    if found == KNOWN_FORMAT {
+        return Ok(());
+    }
+    Err(StoreError::Newer { path: path.to_owned(), found, known: KNOWN_FORMAT })
+}
+
+fn format(database: &Database) -> Result<u64, redb::Error> {
+    let format = database.begin_read()?.open_table(ABOUT)?.get(FORMAT)?.map(|at| at.value());
+    format.ok_or_else(|| redb::Error::Corrupted("it has no format".to_owned()))
+}
+
+/// Makes the tables.
+pub(crate) fn make(database: &Database) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    transaction.open_table(ABOUT)?.insert(FORMAT, KNOWN_FORMAT)?;
+    transaction.open_table(NAMESPACES)?;
+    transaction.open_table(CONTAINERS)?;
+    transaction.open_table(LEASES)?;
+    transaction.open_table(RESOURCES)?;
+    Ok(transaction.commit()?)
+}
+
+/// What an operation fails with: an answer to the caller, or the database.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Answer(StoreError),
+    Database(redb::Error),
+}
+
+pub(crate) type Attempt<T> = Result<T, Failure>;
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::Answer(error)
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+impl From<TableError> for Failure {
+    fn from(error: TableError) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Makes the namespace if it is not there: containerd's namespaces come with their first object.
+pub(crate) fn touch(transaction: &WriteTransaction, namespace: &Namespace) -> Attempt<()> {
+    let mut table = transaction.open_table(NAMESPACES)?;
+    if table.get(namespace.as_str())?.is_none() {
+        table.insert(namespace.as_str(), &*codec::encode_labels(&Labels::new()))?;
+    }
+    Ok(())
+}
+
+/// What a record is decoded to.
+pub(crate) fn decoded<T>(
+    what: impl FnOnce() -> String,
+    record: Result<T, codec::Fault>,
+) -> Attempt<T> {
+    record.map_err(|reason| Failure::Answer(StoreError::Damaged { what: what(), reason }))
+}
+
+/// The ids in a namespace, from `first` on, and their records, until `each` has enough.
+pub(crate) fn scan(
+    table: &impl ReadableTable<Key, &'static [u8]>,
+    namespace: &Namespace,
+    first: &str,
+    mut each: impl FnMut(&str, &[u8]) -> Attempt<Next>,
+) -> Attempt<()> {
+    for entry in table.range((namespace.as_str(), first)..)? {
+        let (key, record) = entry?;
+        let (of, id) = key.value();
+        if of != namespace.as_str() || each(id, record.value())? == Next::Stop {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a scan goes on.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Next {
+    Continue,
+    Stop,
+}
+
+/// The record of a key, as it is in the database.
+pub(crate) fn record(
+    transaction: &ReadTransaction,
+    table: TableDefinition<'_, Key, &'static [u8]>,
+    key: (&str, &str),
+) -> Attempt<Option<Vec<u8>>> {
+    let table = transaction.open_table(table)?;
+    Ok(table.get(key)?.map(|record| record.value().to_vec()))
+}
