@@ -20,7 +20,7 @@ use crate::{
 /// [`Store::close`], [`StoreError::NoRoom`] or [`StoreError::Database`] if the disk fails, and
 /// [`StoreError::Damaged`] if a record is.
 #[derive(Clone)]
-pub struct Store(Workers);
+pub struct Store(pub(crate) Workers);
 
 /// What became of the file of a former server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

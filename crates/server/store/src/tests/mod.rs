@@ -1,6 +1,12 @@
 //! The store as a whole.
 
+mod crash;
+mod damage;
+mod full_disk;
+mod measure;
 mod operations;
+mod power_cut;
+mod queue;
 
 use std::time::{Duration, SystemTime};
 

@@ -1,0 +1,99 @@
+//! Many calls at the same time.
+
+use std::sync::mpsc::sync_channel;
+
+use tempfile::TempDir;
+
+use super::{container, namespace, open};
+use crate::{AnyValue, Container, Kind, filter::Filters};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_and_refusals_do_not_wait_for_what_is_written() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ns = namespace("ns");
+    store.create_container(&ns, container("a")).await.unwrap();
+    let (begun, begins) = sync_channel(0);
+    let (end, may_end) = sync_channel::<()>(0);
+    let slow = store.clone();
+    let slow = tokio::spawn(async move {
+        let change = move |_: &redb::WriteTransaction| {
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+            Ok(())
+        };
+        slow.0.write(0, change).await
+    });
+    begins.recv().unwrap();
+    assert_eq!(store.container(&ns, "a").await.unwrap().id, "a");
+
+    // By number.
+    let (mut waiting, mut refused) = (Vec::new(), 0);
+    let abandoned = store.create_container(&ns, container("abandoned"));
+    assert!(futures_poll(abandoned).is_none());
+    for number in 0..1100 {
+        let mut create = Box::pin({
+            let (store, ns) = (store.clone(), ns.clone());
+            async move { store.create_container(&ns, container(&format!("c{number}"))).await }
+        });
+        match futures_poll(&mut create) {
+            Some(result) => {
+                assert_eq!(result.unwrap_err().kind(), Kind::ResourceExhausted);
+                refused += 1;
+            }
+            None => waiting.push(create),
+        }
+    }
+    assert_eq!((waiting.len(), refused), (1023, 77));
+    end.send(()).unwrap();
+    slow.await.unwrap().unwrap();
+    for create in waiting {
+        create.await.unwrap();
+    }
+    // Nobody waited for it any more.
+    let missing = store.container(&ns, "abandoned").await.unwrap_err();
+    assert_eq!(missing.kind(), Kind::NotFound);
+    let c1022 = Filters::parse(&["id==c1022", "id==c1023"]).unwrap();
+    let mut page = store.container_page(&ns, &c1022, None).await.unwrap();
+    while page.containers.is_empty() {
+        page = store.container_page(&ns, &c1022, page.after).await.unwrap();
+    }
+    assert_eq!(page.containers[0].id, "c1022");
+
+    // By size.
+    let spec = Some(AnyValue { type_url: String::new(), value: vec![0; 65 << 20] });
+    let huge = Container { spec, ..container("huge") };
+    let error = store.create_container(&ns, huge).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::ResourceExhausted);
+}
+
+/// What the future gives at once.
+fn futures_poll<F: Future>(future: F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::pin!(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_create_the_same_one_does() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ns = namespace("ns");
+    for round in 0..20 {
+        let create = || {
+            let (store, ns) = (store.clone(), ns.clone());
+            tokio::spawn(async move {
+                store.create_container(&ns, container(&format!("c{round}"))).await
+            })
+        };
+        let creates: Vec<_> = (0..8).map(|_| create()).collect();
+        let mut kinds = Vec::new();
+        for create in creates {
+            kinds.push(create.await.unwrap().map(drop).map_err(|error| error.kind()));
+        }
+        assert_eq!(kinds.iter().filter(|kind| kind.is_ok()).count(), 1);
+        assert!(kinds.iter().all(|kind| matches!(kind, Ok(()) | Err(Kind::AlreadyExists))));
+    }
+}
