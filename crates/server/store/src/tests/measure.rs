@@ -72,6 +72,11 @@ async fn measure() {
         eprintln!("open of {COUNT} that was {what}: {:?}", began.elapsed());
         store.close().await;
     }
+    let memory = |which| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        eprintln!("{}", status.lines().find(|line| line.starts_with(which)).unwrap());
+    };
+    memory("RssAnon");
     let store = open(dir.path());
     let began = Instant::now();
     let clients =
@@ -83,6 +88,6 @@ async fn measure() {
     let rate = times.len() as f64 / began.elapsed().as_secs_f64();
     show(&format!("a create of 32 at once ({rate:.0} per second)"), times);
     eprintln!("the file: {} KiB", length(&dir));
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    eprintln!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
+    memory("RssAnon");
+    memory("VmHWM");
 }

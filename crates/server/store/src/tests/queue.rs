@@ -1,11 +1,65 @@
 //! Many calls at the same time.
 
-use std::sync::mpsc::sync_channel;
+use std::{
+    pin::Pin,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+};
 
 use tempfile::TempDir;
 
 use super::{container, namespace, open};
-use crate::{AnyValue, Container, Kind, filter::Filters};
+use crate::{AnyValue, Container, Kind, Store, StoreError, filter::Filters};
+
+type Call = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
+
+/// A change in the queue that tells when it is being made, and goes on when told to.
+fn slow(store: &Store) -> (Call, Receiver<()>, SyncSender<()>) {
+    let (begun, begins) = sync_channel(0);
+    let (end, may_end) = sync_channel::<()>(0);
+    let store = store.clone();
+    let mut slow: Call = Box::pin(async move {
+        let change = move |_: &redb::WriteTransaction| {
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+            Ok(())
+        };
+        store.0.write(0, change).await
+    });
+    assert!(at_once(&mut slow).is_none());
+    (slow, begins, end)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_answered_before_all_that_is_written_with_it_is_committed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ns = namespace("ns");
+    let (first, begins, end) = slow(&store);
+    begins.recv().unwrap();
+    let mut creates = Vec::new();
+    for id in ["a", "b"] {
+        creates.push(Box::pin(store.create_container(&ns, container(id))));
+        assert!(at_once(creates.last_mut().unwrap()).is_none());
+    }
+    // All three in one transaction.
+    let (last, begins_last, end_last) = slow(&store);
+    let mut refused = Box::pin(store.delete_container(&ns, "none"));
+    assert!(at_once(&mut refused).is_none());
+    end.send(()).unwrap();
+    first.await.unwrap();
+    begins_last.recv().unwrap();
+    for create in &mut creates {
+        assert!(at_once(create).is_none());
+    }
+    assert_eq!(store.container(&ns, "a").await.unwrap_err().kind(), Kind::NotFound);
+    end_last.send(()).unwrap();
+    last.await.unwrap();
+    for create in creates {
+        create.await.unwrap();
+    }
+    assert_eq!(refused.await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(store.container(&ns, "b").await.unwrap().id, "b");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reads_and_refusals_do_not_wait_for_what_is_written() {
@@ -13,30 +67,20 @@ async fn reads_and_refusals_do_not_wait_for_what_is_written() {
     let store = open(dir.path());
     let ns = namespace("ns");
     store.create_container(&ns, container("a")).await.unwrap();
-    let (begun, begins) = sync_channel(0);
-    let (end, may_end) = sync_channel::<()>(0);
-    let slow = store.clone();
-    let slow = tokio::spawn(async move {
-        let change = move |_: &redb::WriteTransaction| {
-            begun.send(()).unwrap();
-            may_end.recv().unwrap();
-            Ok(())
-        };
-        slow.0.write(0, change).await
-    });
+    let (slow, begins, end) = slow(&store);
     begins.recv().unwrap();
     assert_eq!(store.container(&ns, "a").await.unwrap().id, "a");
 
     // By number.
     let (mut waiting, mut refused) = (Vec::new(), 0);
     let abandoned = store.create_container(&ns, container("abandoned"));
-    assert!(futures_poll(abandoned).is_none());
+    assert!(at_once(abandoned).is_none());
     for number in 0..1100 {
         let mut create = Box::pin({
             let (store, ns) = (store.clone(), ns.clone());
             async move { store.create_container(&ns, container(&format!("c{number}"))).await }
         });
-        match futures_poll(&mut create) {
+        match at_once(&mut create) {
             Some(result) => {
                 assert_eq!(result.unwrap_err().kind(), Kind::ResourceExhausted);
                 refused += 1;
@@ -46,7 +90,7 @@ async fn reads_and_refusals_do_not_wait_for_what_is_written() {
     }
     assert_eq!((waiting.len(), refused), (1023, 77));
     end.send(()).unwrap();
-    slow.await.unwrap().unwrap();
+    slow.await.unwrap();
     for create in waiting {
         create.await.unwrap();
     }
@@ -68,7 +112,7 @@ async fn reads_and_refusals_do_not_wait_for_what_is_written() {
 }
 
 /// What the future gives at once.
-fn futures_poll<F: Future>(future: F) -> Option<F::Output> {
+fn at_once<F: Future>(future: F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(future).poll(&mut context) {
         std::task::Poll::Ready(output) => Some(output),
