@@ -2,18 +2,23 @@
 //! own file; and the filters by which they are listed.
 //!
 //! # The database
-//! It is redb (a file of copy-on-write B-trees, as bbolt, which containerd uses), not SQLite: it is Rust alone,
-//! so that a static server is built without a C compiler, checks each page by a checksum, reads while
-//! something is written, and is put through a crash at each write by its own tests and by those here. A change
-//! is answered when it is on the disk; changes that wait meanwhile are written together, with one `fsync`.
+//! It is redb, a file of copy-on-write B-trees as bbolt, which containerd uses, and not SQLite. It is Rust alone,
+//! so that a static server is built without a C compiler; it checks each page by a checksum, and reads while
+//! something is written; its file is reached through a trait of a few calls, so that room can be allocated
+//! before something is written, and a power cut be tried in memory. A change is answered when it is on the
+//! disk; changes that wait meanwhile are written together, with one `fsync`. `tests/measure.rs` says what
+//! that costs.
 //!
 //! A crash leaves the last change that was committed, and no half of another. A full disk refuses a change
-//! before it has begun, as room is allocated when the file grows, and leaves everything readable. When the file
-//! is opened all pages are checked. One that is damaged is renamed to `metadata.redb.corrupt-N`, and an empty
-//! one takes its place, as with the journal of events: containers that run go on, and are to be seen by
-//! whoever looks for them, where a server that does not start would hide them all. [`Recovery`] says so, which
-//! the caller has to tell. A file of a newer version, one that cannot be read and one that another
-//! server has open are errors, and stay.
+//! before it has begun, as room is allocated when the file grows, and leaves everything readable. (Of a file
+//! system without `fallocate` neither is certain: a change that was refused can be there.)
+//!
+//! When the file is opened all pages are checked. One that is damaged is renamed to
+//! `metadata.redb.corrupt-N`, and an empty one takes its place, as with the journal of events: containers that
+//! run go on, and are to be seen by whoever looks for them, where a server that does not start would hide
+//! them all. [`Recovery`] says so, which the caller has to tell. A page that is damaged later can end the
+//! server, which finds it when it is started again. A file of a newer version, one that cannot be read and one
+//! that another server has open are errors, and stay.
 //!
 //! # Threads
 //! Everything that touches the disk runs on three threads of the store: one writes, two read, so that no
