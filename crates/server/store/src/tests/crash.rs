@@ -35,7 +35,7 @@ enum State {
 /// What a container has to be. Each of its fields follows from its id.
 fn expected(id: &str, state: State) -> Option<Container> {
     let number: usize = id.split('-').next_back().unwrap().parse().unwrap();
-    let value: Vec<u8> = id.bytes().cycle().take(number * 7919 % 30_000).collect();
+    let value: Vec<u8> = id.bytes().cycle().take(number * 7919 % 3_000).collect();
     let label = |value: &str| Labels::from([("state".to_owned(), value.to_owned())]);
     let labels = match state {
         State::Created => label("created"),
@@ -90,7 +90,7 @@ fn kill_one(dir: &Path, states: &mut HashMap<String, State>) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let before_the_kill = fastrand::usize(1..200);
+    let before_the_kill = fastrand::usize(1..60);
     let mut done = 0;
     let mut note = |line: String| {
         // The harness has lines of its own, and may begin one that goes on with one of ours.
