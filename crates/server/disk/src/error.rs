@@ -16,8 +16,8 @@ pub enum DiskError {
     Deadline { what: &'static str, path: PathBuf, after: Duration },
     #[error("cannot {what} {path}: too many calls wait for its file system", path = .path.display())]
     Full { what: &'static str, path: PathBuf },
-    #[error("cannot {what} {path}: no thread for it: {source}", path = .path.display())]
-    NoThread { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {what} {path}: no thread for it: {cause}", path = .path.display())]
+    NoThread { what: &'static str, path: PathBuf, cause: io::Error },
     #[error("internal error: cannot {what} {path}", path = .path.display())]
     Bug { what: &'static str, path: PathBuf },
 }
@@ -27,7 +27,7 @@ impl DiskError {
         let path = path.to_owned();
         match refused {
             Refused::Full => Self::Full { what, path },
-            Refused::NoThread(source) => Self::NoThread { what, path, source },
+            Refused::NoThread(cause) => Self::NoThread { what, path, cause },
             Refused::Lost => Self::Bug { what, path },
         }
     }

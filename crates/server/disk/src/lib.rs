@@ -75,7 +75,7 @@ impl Disks {
         W: FnOnce(&Path) -> T + Send + 'static,
     {
         let late = || DiskError::Deadline { what, path: path.to_owned(), after: DEADLINE };
-        let failed = |source| DiskError::refused(what, path, source);
+        let failed = |cause| DiskError::refused(what, path, cause);
         let deadline = Instant::now() + DEADLINE;
         let mounts = self.mounts().await;
         let mut walk = Walk::new(&mounts, path);

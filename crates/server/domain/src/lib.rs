@@ -5,7 +5,6 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
-mod error_chain;
 mod event;
 mod exit_status;
 mod id;
@@ -15,7 +14,6 @@ mod lifecycle_properties;
 mod namespace;
 mod process;
 
-pub use error_chain::chain;
 pub use event::{Event, EventKind, Generation, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};

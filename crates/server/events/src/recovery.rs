@@ -51,10 +51,10 @@ pub(crate) enum Unreadable {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum JournalError {
-    #[error("cannot open the event journal {path}", path = path.display())]
-    Open { path: PathBuf, source: io::Error },
-    #[error("cannot rename the unreadable event journal {path}", path = path.display())]
-    Quarantine { path: PathBuf, source: io::Error },
+    #[error("cannot open the event journal {path}: {cause}", path = path.display())]
+    Open { path: PathBuf, cause: io::Error },
+    #[error("cannot rename the unreadable event journal {path}: {cause}", path = path.display())]
+    Quarantine { path: PathBuf, cause: io::Error },
 }
 
 /// A journal to go on with.
@@ -93,7 +93,7 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let events = lines.events.len();
     let count = events + damage.len();
     let journal = Journal::open(dir, kept, len as u64, count)
-        .map_err(|source| JournalError::Open { path, source })?;
+        .map_err(|cause| JournalError::Open { path, cause })?;
     if quarantined.is_some() {
         // Remembered there until an event says it.
         let _ = journal.file().set_modified(UNIX_EPOCH + Duration::from_nanos(last.0));
@@ -149,7 +149,7 @@ fn quarantine(path: &Path, reason: Unreadable) -> Result<Quarantined, JournalErr
     }
     match fs::rename(path, &moved) {
         Ok(()) => Ok(Quarantined { path: moved, reason }),
-        Err(source) => Err(JournalError::Quarantine { path: path.to_owned(), source }),
+        Err(cause) => Err(JournalError::Quarantine { path: path.to_owned(), cause }),
     }
 }
 

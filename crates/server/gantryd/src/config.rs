@@ -93,16 +93,16 @@ pub(crate) enum Command {
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
-    #[error("{0}")]
+    #[error(transparent)]
     Flags(#[from] lexopt::Error),
     #[error("{key}: {problem}")]
     Value { key: &'static str, problem: String },
     #[error("cannot read {path}: {problem}", path = .path.display())]
     Read { path: PathBuf, problem: ReadError },
-    #[error("{path}: {source}", path = .path.display())]
-    Toml { path: PathBuf, source: Box<toml::de::Error> },
-    #[error("cannot tell {what}: {source}")]
-    Environment { what: &'static str, source: std::io::Error },
+    #[error("{path}: {cause}", path = .path.display())]
+    Toml { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error("cannot tell {what}: {cause}")]
+    Environment { what: &'static str, cause: std::io::Error },
 }
 
 /// What was given, by file or by flag, before defaults.
@@ -217,7 +217,7 @@ fn read(path: &Path) -> Result<Given, ConfigError> {
     let text = read_regular(path, MAX_FILE).map_err(failed)?;
     let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
     toml::from_str(&text)
-        .map_err(|source| ConfigError::Toml { path: path.to_owned(), source: Box::new(source) })
+        .map_err(|cause| ConfigError::Toml { path: path.to_owned(), cause: Box::new(cause) })
 }
 
 impl Given {
@@ -358,9 +358,9 @@ fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
 
 /// Beside the real executable, even if started through a link named containerd.
 fn beside_this_program() -> Result<PathBuf, ConfigError> {
-    let program = std::env::current_exe().map_err(|source| ConfigError::Environment {
+    let program = std::env::current_exe().map_err(|cause| ConfigError::Environment {
         what: "where this program is, to find the shim",
-        source,
+        cause,
     })?;
     Ok(program.with_file_name(SHIM))
 }

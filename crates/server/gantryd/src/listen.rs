@@ -26,8 +26,8 @@ pub(crate) enum ListenError {
     InUse(PathBuf),
     #[error("{0}: exists and is not a socket")]
     NotASocket(PathBuf),
-    #[error("cannot {what} {path}: {source}", path = .path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {what} {path}: {cause}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, cause: io::Error },
 }
 
 /// A socket that is listened on.
@@ -73,7 +73,7 @@ impl SocketFile {
 /// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
 /// 17.05 subscribes to events there, and is deaf for good if that fails.
 pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
-    let failed = |what| move |source| ListenError::Io { what, path: path.to_owned(), source };
+    let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     if let Some(fd) = passed_socket() {
         let socket = UnixListener::from(closed_first(fd));
         socket.set_nonblocking(true).map_err(failed("use the passed socket instead of"))?;
@@ -101,7 +101,7 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
 
 /// Removes the socket of a server that is no more.
 fn make_room(path: &Path) -> Result<(), ListenError> {
-    let failed = |what| move |source| ListenError::Io { what, path: path.to_owned(), source };
+    let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Ok(metadata) if metadata.file_type().is_socket() => {}

@@ -113,10 +113,10 @@ pub enum CheckpointError {
     NotFound(PathBuf),
     #[error("checkpoint {0} exists already")]
     Taken(PathBuf),
-    #[error("cannot {what} {path}: {source}", path = .path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is damaged: {source}", path = .path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("cannot {what} {path}: {cause}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{path} is damaged: {cause}", path = .path.display())]
+    Damaged { path: PathBuf, cause: serde_json::Error },
     #[error("{path} {problem}", path = .path.display())]
     Config { path: PathBuf, problem: ReadError },
     #[error(transparent)]
@@ -131,7 +131,7 @@ fn failed<'a>(
     what: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> CheckpointError + 'a {
-    move |source| CheckpointError::Io { what, path: path.to_owned(), source }
+    move |cause| CheckpointError::Io { what, path: path.to_owned(), cause }
 }
 
 impl CheckpointConfig {
@@ -289,7 +289,7 @@ fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
     let text = read_regular(&config, MAX_CONFIG)
         .map_err(|problem| CheckpointError::Config { path: config.clone(), problem })?;
     let written: Value = serde_json::from_slice(&text)
-        .map_err(|source| CheckpointError::Damaged { path: config.clone(), source })?;
+        .map_err(|cause| CheckpointError::Damaged { path: config.clone(), cause })?;
     if let Some(field) = FIELDS.into_iter().find(|field| written.get(field).is_none()) {
         return Err(refuse(format!("its {CONFIG_FILE} does not have {field:?}")));
     }
@@ -329,7 +329,7 @@ fn read_config(path: &Path) -> Result<CheckpointConfig, CheckpointError> {
         problem => CheckpointError::Config { path: path.to_owned(), problem },
     })?;
     serde_json::from_slice(&text)
-        .map_err(|source| CheckpointError::Damaged { path: path.to_owned(), source })
+        .map_err(|cause| CheckpointError::Damaged { path: path.to_owned(), cause })
 }
 
 /// With a `created` time, as every tool of the field writes.
@@ -343,7 +343,7 @@ fn write_config(checkpoint: &Path, config: &CheckpointConfig) -> Result<(), Chec
     let path = checkpoint.join(CONFIG_FILE);
     let created = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     let text = serde_json::to_vec(&File { created, config })
-        .map_err(|source| CheckpointError::Damaged { path: path.clone(), source })?;
+        .map_err(|cause| CheckpointError::Damaged { path: path.clone(), cause })?;
     fs::write(&path, text).map_err(failed("write", &path))
 }
 

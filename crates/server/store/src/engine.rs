@@ -46,7 +46,7 @@ impl Engine {
                 recovery = quarantine(&path, &error)?;
                 create(&path)
             }
-            Err(StoreError::Open { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            Err(StoreError::Open { cause, .. }) if cause.kind() == io::ErrorKind::NotFound => {
                 create(&path)
             }
             opened => opened,
@@ -158,7 +158,7 @@ enum Check {
 /// Makes the database under another name first: under its own it is whole from the beginning.
 fn create(path: &Path) -> Result<Database, StoreError> {
     let new = path.with_extension("redb.new");
-    let io_failed = |source| StoreError::Open { path: path.to_owned(), source: Arc::new(source) };
+    let io_failed = |cause| StoreError::Open { path: path.to_owned(), cause: Arc::new(cause) };
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_failed(error)),
         _ => {}
@@ -178,8 +178,8 @@ fn open(path: &Path, check: Check) -> Result<Database, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Err(StoreError::InUse { path: path.to_owned() });
         }
-        Err(source) => {
-            return Err(StoreError::Open { path: path.to_owned(), source: Arc::new(source) });
+        Err(cause) => {
+            return Err(StoreError::Open { path: path.to_owned(), cause: Arc::new(cause) });
         }
     };
     if backing.len().map_err(|error| failed(path, error))? == 0 {
@@ -199,10 +199,10 @@ fn builder(check: Check) -> Builder {
 }
 
 pub(crate) fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
-    let (path, source) = (path.to_owned(), Arc::new(error.into()));
-    match &*source {
-        redb::Error::Io(error) if is_no_room(error) => StoreError::NoRoom { path, source },
-        _ => StoreError::Database { path, source },
+    let (path, cause) = (path.to_owned(), Arc::new(error.into()));
+    match &*cause {
+        redb::Error::Io(error) if is_no_room(error) => StoreError::NoRoom { path, cause },
+        _ => StoreError::Database { path, cause },
     }
 }
 
@@ -213,8 +213,8 @@ fn is_no_room(error: &io::Error) -> bool {
 
 /// Whether the file, and not the disk, is at fault.
 fn is_damage(error: &StoreError) -> bool {
-    let StoreError::Database { source, .. } = error else { return false };
-    match &**source {
+    let StoreError::Database { cause, .. } = error else { return false };
+    match &**cause {
         redb::Error::Io(error) => {
             // Neither redb's magic number, nor as long as it says.
             matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
@@ -231,8 +231,7 @@ fn is_damage(error: &StoreError) -> bool {
 
 /// Moves the file to the first free name.
 fn quarantine(path: &Path, error: &StoreError) -> Result<Recovery, StoreError> {
-    let failed =
-        |source| StoreError::Quarantine { path: path.to_owned(), source: Arc::new(source) };
+    let failed = |cause| StoreError::Quarantine { path: path.to_owned(), cause: Arc::new(cause) };
     let mut number = 1;
     let mut moved = path.with_extension("redb.corrupt-1");
     while fs::symlink_metadata(&moved).is_ok() {

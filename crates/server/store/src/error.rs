@@ -26,20 +26,20 @@ pub enum StoreError {
     #[error("the store of metadata is closed: unavailable")]
     Closed,
     /// Nothing of what was to be written is there, and everything else still is.
-    #[error("no room for the metadata in {}: {source}: resource exhausted", .path.display())]
-    NoRoom { path: PathBuf, source: Arc<redb::Error> },
+    #[error("no room for the metadata in {}: {cause}: resource exhausted", .path.display())]
+    NoRoom { path: PathBuf, cause: Arc<redb::Error> },
     /// Whether a change is there is not known if the disk failed while it was written.
-    #[error("cannot read or write the metadata in {}: {source}", .path.display())]
-    Database { path: PathBuf, source: Arc<redb::Error> },
-    #[error("cannot open the metadata in {}: {source}", .path.display())]
-    Open { path: PathBuf, source: Arc<io::Error> },
+    #[error("cannot read or write the metadata in {}: {cause}", .path.display())]
+    Database { path: PathBuf, cause: Arc<redb::Error> },
+    #[error("cannot open the metadata in {}: {cause}", .path.display())]
+    Open { path: PathBuf, cause: Arc<io::Error> },
     #[error("the metadata in {} is in use by another server: unavailable", .path.display())]
     InUse { path: PathBuf },
     /// It is left as it is.
     #[error("the metadata in {} was written by a newer version (format {found}, known is {known})", .path.display())]
     Newer { path: PathBuf, found: u64, known: u64 },
-    #[error("cannot move the damaged metadata in {} out of the way: {source}", .path.display())]
-    Quarantine { path: PathBuf, source: Arc<io::Error> },
+    #[error("cannot move the damaged metadata in {} out of the way: {cause}", .path.display())]
+    Quarantine { path: PathBuf, cause: Arc<io::Error> },
     #[error("the record of {what} is damaged: {reason}")]
     Damaged { what: String, reason: &'static str },
     #[error("cannot start a thread for the metadata: {0}")]
@@ -83,7 +83,7 @@ impl StoreError {
             Self::Busy | Self::NoRoom { .. } | Self::NoThread(_) => Kind::ResourceExhausted,
             Self::Closed | Self::InUse { .. } => Kind::Unavailable,
             Self::Damaged { .. } | Self::Newer { .. } => Kind::DataLoss,
-            Self::Database { source, .. } if matches!(**source, redb::Error::Corrupted(_)) => {
+            Self::Database { cause, .. } if matches!(**cause, redb::Error::Corrupted(_)) => {
                 Kind::DataLoss
             }
             Self::Database { .. } | Self::Open { .. } | Self::Quarantine { .. } => Kind::Internal,

@@ -52,19 +52,19 @@ pub enum SupervisorError {
     Oci(#[from] OciError),
     #[error("the cgroup of container {0} is gone")]
     CgroupGone(ContainerId),
-    #[error("cannot read the statistics of {container}: {source}")]
-    Stats { container: ContainerId, source: CgroupError },
+    #[error("cannot read the statistics of {container}: {cause}")]
+    Stats { container: ContainerId, cause: CgroupError },
     #[error(transparent)]
     State(#[from] StateError),
-    #[error("cannot signal process {process}: {source}")]
-    Signal { process: ProcessId, source: io::Error },
+    #[error("cannot signal process {process}: {cause}")]
+    Signal { process: ProcessId, cause: io::Error },
     /// It was sent, and takes effect later.
-    #[error("process {process} was sent SIGKILL and ends once it is thawed: {source}")]
-    StillFrozen { process: ProcessId, source: CgroupError },
-    #[error("the shim of process {process} does not answer: {source}")]
-    Shim { process: ProcessId, source: io::Error },
-    #[error("cannot start the shim {path}: {source}", path = .path.display())]
-    StartShim { path: PathBuf, source: io::Error },
+    #[error("process {process} was sent SIGKILL and ends once it is thawed: {cause}")]
+    StillFrozen { process: ProcessId, cause: CgroupError },
+    #[error("the shim of process {process} does not answer: {cause}")]
+    Shim { process: ProcessId, cause: io::Error },
+    #[error("cannot start the shim {path}: {cause}", path = .path.display())]
+    StartShim { path: PathBuf, cause: io::Error },
     /// The caller, or the container itself, went away before a container or process had come to be.
     #[error("the caller gave up")]
     CallerGone,

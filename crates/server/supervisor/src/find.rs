@@ -39,8 +39,8 @@ impl Found {
 enum FindError {
     #[error("cannot reach its shim: {0}")]
     Shim(io::Error),
-    #[error("cannot open process {pid}: {source}")]
-    Process { pid: u32, source: io::Error },
+    #[error("cannot open process {pid}: {cause}")]
+    Process { pid: u32, cause: io::Error },
     #[error("it is found, but no descriptor is left to watch it with")]
     NoRoom,
     #[error(transparent)]
@@ -80,7 +80,7 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
         return Ok(Found::Ended { pid, exit });
     }
     let opened = identity.as_ref().map(open).transpose();
-    let opened = opened.map_err(|source| FindError::Process { pid, source })?;
+    let opened = opened.map_err(|cause| FindError::Process { pid, cause })?;
     match opened.flatten() {
         Some(pidfd) => Found::running(RunningProcess {
             pid,

@@ -74,9 +74,9 @@ impl Actor {
         // The kernel takes signals for one that has ended and was not waited for.
         let pidfd = known.pidfd.as_ref().filter(|_| signal != 0 || !known.has_ended());
         let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;
-        pidfd.send_signal(signal).map_err(|source| match source.raw_os_error() {
+        pidfd.send_signal(signal).map_err(|cause| match cause.raw_os_error() {
             Some(libc::ESRCH) => SupervisorError::ProcessExited(process.clone()),
-            _ => SupervisorError::Signal { process: process.clone(), source },
+            _ => SupervisorError::Signal { process: process.clone(), cause },
         })
     }
 
@@ -91,7 +91,7 @@ impl Actor {
         async move {
             let Some(pid) = living else { return Ok(()) };
             let released = freezer.release(pid);
-            released.map_err(|source| SupervisorError::StillFrozen { process, source })
+            released.map_err(|cause| SupervisorError::StillFrozen { process, cause })
         }
     }
 

@@ -109,7 +109,7 @@ impl Services {
         until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
         let record = ToShim::Launch(self.launch_record(spec, &call));
-        shim.link.send(&record).map_err(|source| system("speak to the shim", source))?;
+        shim.link.send(&record).map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();
@@ -158,7 +158,7 @@ impl Services {
         };
         match report {
             Ok(Some(Report::Launched { pid, pidfd })) => {
-                let pidfd = pidfd.map_err(|source| system("take the process over", source))?;
+                let pidfd = pidfd.map_err(|cause| system("take the process over", cause))?;
                 Ok(Launched { pid, pidfd })
             }
             Ok(Some(Report::LaunchFailed(error))) => {
@@ -176,7 +176,7 @@ impl Services {
             Ok(Some(Report::Exited { .. }) | None) => {
                 Err(system("start the process", std::io::ErrorKind::UnexpectedEof.into()))
             }
-            Err(source) => Err(system("hear from the shim", source)),
+            Err(cause) => Err(system("hear from the shim", cause)),
         }
     }
 
@@ -228,6 +228,6 @@ async fn failed(shim: &StartedShim) {
     }
 }
 
-fn system(what: &str, source: std::io::Error) -> SupervisorError {
-    OciError::System { what: what.to_owned(), source }.into()
+fn system(what: &str, cause: std::io::Error) -> SupervisorError {
+    OciError::System { what: what.to_owned(), cause }.into()
 }

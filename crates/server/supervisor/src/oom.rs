@@ -1,6 +1,6 @@
 //! The watch for out-of-memory kills of one container.
 
-use gantry_domain::{ContainerId, chain};
+use gantry_domain::ContainerId;
 use gantry_kernel::{
     Backoff,
     cgroup::{Cgroup, CgroupError, OomWatch},
@@ -46,7 +46,7 @@ impl ArmedOomWatch {
             Ok(watch) => Ok(Some(Self(Watch::Armed(watch)))),
             Err(error) if error.is_scarce() => Err(error),
             Err(error) => {
-                tracing::debug!(container = %id, error = chain(&error), "no out-of-memory watch");
+                tracing::debug!(container = %id, %error, "no out-of-memory watch");
                 Ok(None)
             }
         }
@@ -55,7 +55,7 @@ impl ArmedOomWatch {
     /// As [`Self::arm`], but later if there is no descriptor left now.
     pub(crate) fn arm_by_and_by(id: &ContainerId, cgroup: &Cgroup, seen: u64) -> Option<Self> {
         Self::arm(id, cgroup, seen).unwrap_or_else(|error| {
-            tracing::warn!(container = %id, error = chain(&error), "its memory is not watched yet");
+            tracing::warn!(container = %id, %error, "its memory is not watched yet");
             let later = LaterWatch { id: id.clone(), cgroup: cgroup.clone(), seen };
             Some(Self(Watch::Later(later)))
         })
@@ -121,7 +121,7 @@ async fn run(watch: Watch, mut looks: mpsc::Receiver<Look>, mailbox: mpsc::Sende
             result = watch.next(), if bell_works => match result {
                 Ok(()) => tell(&watch, &mailbox).await,
                 Err(error) => {
-                    tracing::debug!(error = chain(&error), "no more out-of-memory announcements");
+                    tracing::debug!(%error, "no more out-of-memory announcements");
                     bell_works = false;
                 }
             },

@@ -174,7 +174,7 @@ async fn update(
 ) -> Result<(), SupervisorError> {
     if !limits.direct.is_empty() {
         let cgroup = cgroup.ok_or(CgroupError::Removed);
-        let cgroup = cgroup.map_err(|source| LimitError::Refused { limit: "resources", source })?;
+        let cgroup = cgroup.map_err(|cause| LimitError::Refused { limit: "resources", cause })?;
         cgroup.limit(&limits.direct)?;
     }
     if let Some(resources) = &limits.runtime {

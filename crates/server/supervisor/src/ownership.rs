@@ -36,8 +36,8 @@ pub enum NotOurs {
         bundle.display()
     )]
     Another { id: ContainerId, bundle: PathBuf, pid: u32 },
-    #[error("container {id} exists already in the runtime, which cannot say whose it is: {source}")]
-    Unknown { id: ContainerId, source: OciError },
+    #[error("container {id} exists already in the runtime, which cannot say whose it is: {cause}")]
+    Unknown { id: ContainerId, cause: OciError },
 }
 
 /// What is to be forgotten.
@@ -83,9 +83,9 @@ impl Identity {
     /// Init's pid, if it was started and still lives. An error says neither.
     fn init(&self) -> Result<Option<u32>, OciError> {
         let dir = self.dir.process(&ProcessId::init());
-        let unknown = |source| OciError::System {
+        let unknown = |cause| OciError::System {
             what: "read which process is the container's".to_owned(),
-            source,
+            cause,
         };
         match dir.started().map_err(|error| unknown(io::Error::other(error)))? {
             Some(started) => {
@@ -113,7 +113,7 @@ impl Services {
         }
         let id = &identity.key.id;
         let state = self.ask(identity, claim).await;
-        let unknown = |source| NotOurs::Unknown { id: id.clone(), source };
+        let unknown = |cause| NotOurs::Unknown { id: id.clone(), cause };
         let (state, init) = (state.map_err(unknown)?, identity.init().map_err(unknown)?);
         match state.filter(|state| !is_ours(state, claim, init)) {
             None => Ok(()),

@@ -116,14 +116,14 @@ impl Actor {
 
     fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
         let Some(link) = &self.known_process(process)?.link else {
-            let source = std::io::ErrorKind::NotConnected.into();
-            return Err(SupervisorError::Shim { process: process.clone(), source });
+            let cause = std::io::ErrorKind::NotConnected.into();
+            return Err(SupervisorError::Shim { process: process.clone(), cause });
         };
-        link.send(record).map_err(|source| match source.kind() {
+        link.send(record).map_err(|cause| match cause.kind() {
             std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
                 SupervisorError::ProcessExited(process.clone())
             }
-            _ => SupervisorError::Shim { process: process.clone(), source },
+            _ => SupervisorError::Shim { process: process.clone(), cause },
         })
     }
 

@@ -1,7 +1,6 @@
 //! What the tasks of all containers share.
 
 use std::{
-    error::Error,
     io,
     sync::{
         Arc,
@@ -174,7 +173,7 @@ impl Generations {
 fn limit_memory(memory: OwnLimits) -> Result<ShimCgroup, CgroupError> {
     let limited = cgroup::limit_own(&Hierarchies::discover()?, memory);
     Ok(limited.unwrap_or_else(|error| {
-        tracing::warn!(error = &error as &dyn Error, "the server's memory is not limited");
+        tracing::warn!(%error, "the server's memory is not limited");
         ShimCgroup::default()
     }))
 }

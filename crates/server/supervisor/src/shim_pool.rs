@@ -121,9 +121,9 @@ impl ShimPool {
                 }
                 Ok(IdleShim { shim, dir })
             }
-            Err(source) => {
+            Err(cause) => {
                 dir.discard();
-                Err(SupervisorError::StartShim { path: self.program.path.clone(), source })
+                Err(SupervisorError::StartShim { path: self.program.path.clone(), cause })
             }
         }
     }

@@ -59,7 +59,7 @@ fn read_now(
     view: &ContainerView,
     cgroup: &Cgroup,
 ) -> Result<Option<ContainerStats>, SupervisorError> {
-    let failed = |source| SupervisorError::Stats { container: view.id.clone(), source };
+    let failed = |cause| SupervisorError::Stats { container: view.id.clone(), cause };
     let stats = match cgroup.stats() {
         Err(CgroupError::Removed | CgroupError::Gone { .. }) => return Ok(None),
         other => other.map_err(failed)?,

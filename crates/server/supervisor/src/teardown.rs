@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_domain::chain;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::cgroup::{Cgroup, CgroupError};
 use gantry_runtime::OciError;
@@ -21,8 +20,7 @@ impl Services {
     async fn kill_rest(&self, identity: &Identity, cgroup: Option<&Cgroup>) -> Option<Users> {
         let killed = self.kill_left(identity, cgroup).await;
         let warn = |error: &CgroupError| {
-            let error = chain(error);
-            tracing::warn!(container = %identity.key, error, "cannot kill what is left");
+            tracing::warn!(container = %identity.key, %error, "cannot kill what is left");
         };
         killed.inspect_err(warn).ok()
     }
@@ -36,7 +34,7 @@ impl Services {
         match self.kill_own(identity, cgroup).await {
             // It will never be the container's to kill in.
             Err(error @ CgroupError::NotAContainer { .. }) => {
-                tracing::warn!(error = chain(&error), "nothing is killed");
+                tracing::warn!(%error, "nothing is killed");
                 Ok(Users::Others)
             }
             other => other.map(|others| if others { Users::Others } else { Users::None }),
@@ -63,8 +61,7 @@ impl Services {
         claim: Claim<'_>,
     ) -> Result<(), Remaining> {
         if let Err(not_ours) = self.require_ours(identity, claim).await {
-            let error = chain(&not_ours);
-            tracing::warn!(container = %identity.key, error, "the runtime is not told to delete it");
+            tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not told to delete it");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
                 // What cannot be removed now is when the runtime has been asked.
                 let _ = self.leave_cgroup(identity, cgroup);

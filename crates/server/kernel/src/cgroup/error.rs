@@ -14,8 +14,8 @@ use crate::Trouble;
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum CgroupError {
     /// The kernel refused.
-    #[error("cannot {operation} {}", path.display())]
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {operation} {}: {cause}", path.display())]
+    Io { operation: &'static str, path: PathBuf, cause: io::Error },
 
     /// A file of the kernel reads unlike its documentation.
     #[error("{} has unexpected contents: {line:?}", path.display())]
@@ -55,8 +55,8 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    pub(super) fn io(operation: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { operation, path: path.to_owned(), source }
+    pub(super) fn io(operation: &'static str, path: &Path, cause: io::Error) -> Self {
+        Self::Io { operation, path: path.to_owned(), cause }
     }
 
     /// A file of the kernel has a line that cannot be understood.
@@ -66,15 +66,15 @@ impl CgroupError {
 
     /// Descriptors or memory have run out: later it can succeed.
     pub fn is_scarce(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
+        matches!(self, Self::Io { cause, .. } if Trouble::of(cause) == Trouble::Scarce)
     }
 
     /// The file is not there: removed before it was opened (ENOENT) or after (ENODEV), or a file of a
     /// process that has ended since it was opened (ESRCH).
     pub(super) fn is_absent(&self) -> bool {
-        let Self::Io { source, .. } = self else { return false };
+        let Self::Io { cause, .. } = self else { return false };
         matches!(
-            source.raw_os_error().map(Errno::from_raw),
+            cause.raw_os_error().map(Errno::from_raw),
             Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOTDIR | Errno::ESRCH)
         )
     }

@@ -118,8 +118,8 @@ impl Cgroup {
     }
 }
 
-fn process_error(operation: &'static str, pid: u32, source: std::io::Error) -> CgroupError {
-    CgroupError::io(operation, Path::new(&pid.to_string()), source)
+fn process_error(operation: &'static str, pid: u32, cause: std::io::Error) -> CgroupError {
+    CgroupError::io(operation, Path::new(&pid.to_string()), cause)
 }
 
 /// Lets the kernel kill the whole tree at once; false before Linux 5.14, which cannot.

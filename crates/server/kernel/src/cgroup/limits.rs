@@ -63,8 +63,8 @@ pub enum LimitError {
     Ignored { limit: &'static str, file: PathBuf, is: u64 },
     #[error("{limit} does not exist in cgroup v2")]
     NotInV2 { limit: &'static str },
-    #[error("{limit} cannot be set")]
-    Refused { limit: &'static str, source: CgroupError },
+    #[error("{limit} cannot be set: {cause}")]
+    Refused { limit: &'static str, cause: CgroupError },
 }
 
 impl DirectLimits {
@@ -173,13 +173,13 @@ impl Cgroup {
 }
 
 fn no_controller(limit: &'static str, controller: &'static str) -> LimitError {
-    LimitError::Refused { limit, source: CgroupError::NoController(controller) }
+    LimitError::Refused { limit, cause: CgroupError::NoController(controller) }
 }
 
 /// Some kernels take a limit and do nothing with it; others round it to pages.
 fn check(limit: &'static str, file: PathBuf, value: u64) -> Result<(), LimitError> {
     let is = Reader::default().number(&file);
-    match is.map_err(|source| LimitError::Refused { limit, source })? {
+    match is.map_err(|cause| LimitError::Refused { limit, cause })? {
         Some(is) if is.abs_diff(value) >= LARGEST_PAGE => {
             Err(LimitError::Ignored { limit, file, is })
         }
@@ -196,7 +196,7 @@ fn set(limit: &'static str, files: &[PathBuf], value: &str) -> Result<(), LimitE
         let file = files.first().map_or(Path::new(""), PathBuf::as_path).to_owned();
         return Err(LimitError::Unsupported { limit, file });
     };
-    write(file, value).map_err(|source| LimitError::Refused { limit, source })
+    write(file, value).map_err(|cause| LimitError::Refused { limit, cause })
 }
 
 #[cfg(test)]

@@ -87,8 +87,8 @@ fn move_nowhere(hierarchies: &Hierarchies) -> Result<(), CgroupError> {
     let mut reader = Reader::default();
     let own = reader.read(Path::new(OWN))?;
     let Some(dir) = hierarchies.own_v1(own) else {
-        let source = io::Error::from(io::ErrorKind::Unsupported);
-        return Err(CgroupError::io("find in v1", Path::new(OWN), source));
+        let cause = io::Error::from(io::ErrorKind::Unsupported);
+        return Err(CgroupError::io("find in v1", Path::new(OWN), cause));
     };
     file::write(&dir.join("tasks"), &gettid().to_string())
 }

@@ -100,8 +100,8 @@ fn read_members(reader: &mut Reader, dir: &Path, pids: &mut Vec<u32>) -> Result<
         Ok(Some(text)) => text,
         Ok(None) => return Ok(false),
         // In a threaded cgroup of v2: its processes are listed at the root of its domain.
-        Err(CgroupError::Io { source, .. })
-            if source.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) =>
+        Err(CgroupError::Io { cause, .. })
+            if cause.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) =>
         {
             return Ok(true);
         }
@@ -216,8 +216,8 @@ mod tests {
             let nested = test.nested("a").nested("b");
             let mut child = nested.sh("exec sleep 100");
             let error = test.cgroup.remove().unwrap_err();
-            let CgroupError::Io { path, source, .. } = error else { panic!("{error}") };
-            assert_eq!(source.raw_os_error(), Some(Errno::EBUSY as i32));
+            let CgroupError::Io { path, cause, .. } = error else { panic!("{error}") };
+            assert_eq!(cause.raw_os_error(), Some(Errno::EBUSY as i32));
             assert!(path.ends_with("a/b"), "{path:?}");
             child.kill().unwrap();
             child.wait().unwrap();

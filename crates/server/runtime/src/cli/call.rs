@@ -63,8 +63,7 @@ impl Runtimes {
         call: Call<'_>,
     ) -> Result<Vec<u8>, OciError> {
         let verb = call.verb;
-        let failed =
-            |source| OciError::System { what: format!("run the runtime's {verb}"), source };
+        let failed = |cause| OciError::System { what: format!("run the runtime's {verb}"), cause };
         let (mut output, output_writer) = Output::pipe().map_err(failed)?;
         let (mut errors, errors_writer) = Output::pipe().map_err(failed)?;
         let streams = [stdin(call.input).map_err(failed)?, output_writer, errors_writer];
@@ -72,7 +71,7 @@ impl Runtimes {
         let (pid, mut ended) = self
             .reaper
             .spawn(|| command.spawn())
-            .map_err(|source| OciError::exec(runtime, false, source))?;
+            .map_err(|cause| OciError::exec(runtime, false, cause))?;
         // With it go the writing ends.
         drop(command);
         let error = match self.end(&mut ended, [&mut output, &mut errors]).await {

@@ -18,12 +18,12 @@ pub enum OciError {
     #[error("oci runtime error: exec: {runtime:?}: executable file not found in $PATH")]
     NotOnPath { runtime: String, by_caller: bool },
     /// The program cannot be executed, or not now.
-    #[error("oci runtime error: fork/exec {path}: {}", plain(.source), path = .program.display())]
+    #[error("oci runtime error: fork/exec {path}: {}", plain(.cause), path = .program.display())]
     Exec {
         program: PathBuf,
         /// Whoever makes the container has named it, and not the server's configuration.
         by_caller: bool,
-        source: io::Error,
+        cause: io::Error,
     },
     /// It ran, and said no.
     #[error("oci runtime error: {message}")]
@@ -45,11 +45,11 @@ pub enum OciError {
     #[error("runtime {verb} wrote more than {} MiB and was killed", .limit >> 20)]
     Endless { verb: Verb, limit: u64 },
     /// A stream of the process could not be opened.
-    #[error("{stream}: {path}: {source}", path = .path.display())]
-    Stdio { stream: &'static str, path: PathBuf, source: io::Error },
+    #[error("{stream}: {path}: {cause}", path = .path.display())]
+    Stdio { stream: &'static str, path: PathBuf, cause: io::Error },
     /// The system failed the server, or the shim.
-    #[error("cannot {what}: {source}")]
-    System { what: String, source: io::Error },
+    #[error("cannot {what}: {cause}")]
+    System { what: String, cause: io::Error },
 }
 
 impl OciError {
@@ -64,10 +64,10 @@ impl OciError {
                 // Of which a shim does not know the name.
                 stream: "stdio",
                 path: PathBuf::from(path),
-                source: io::Error::from_raw_os_error(errno),
+                cause: io::Error::from_raw_os_error(errno),
             },
             LaunchError::System { what, errno } => {
-                Self::System { what, source: io::Error::from_raw_os_error(errno) }
+                Self::System { what, cause: io::Error::from_raw_os_error(errno) }
             }
             LaunchError::Exec { errno } => {
                 Self::exec(runtime, runtime.by_caller, io::Error::from_raw_os_error(errno))
@@ -118,8 +118,8 @@ impl OciError {
     }
 
     /// The program that the kernel would not execute.
-    pub(super) fn exec(runtime: &OciRuntime, by_caller: bool, source: io::Error) -> Self {
-        Self::Exec { program: runtime.program.clone(), by_caller, source }
+    pub(super) fn exec(runtime: &OciRuntime, by_caller: bool, cause: io::Error) -> Self {
+        Self::Exec { program: runtime.program.clone(), by_caller, cause }
     }
 
     /// Whether what the caller has asked for cannot be run, or names what is not there.
@@ -136,9 +136,9 @@ impl OciError {
     pub fn is_exhausted(&self) -> bool {
         match self {
             Self::Refused { reason, .. } => *reason == Reason::Exhausted,
-            Self::Exec { source, .. }
-            | Self::System { source, .. }
-            | Self::Stdio { source, .. } => is_exhausted(source),
+            Self::Exec { cause, .. } | Self::System { cause, .. } | Self::Stdio { cause, .. } => {
+                is_exhausted(cause)
+            }
             _ => false,
         }
     }
@@ -184,8 +184,8 @@ mod tests {
             (libc::ELOOP, "too many levels of symbolic links"),
             (libc::ENAMETOOLONG, "file name too long"),
         ] {
-            let source = io::Error::from_raw_os_error(errno);
-            let error = OciError::Exec { program: "/x/y".into(), by_caller: true, source };
+            let cause = io::Error::from_raw_os_error(errno);
+            let error = OciError::Exec { program: "/x/y".into(), by_caller: true, cause };
             assert_eq!(error.to_string(), format!("oci runtime error: fork/exec /x/y: {words}"));
             assert!(error.blames_the_request());
         }
@@ -193,8 +193,8 @@ mod tests {
 
     #[test]
     fn a_host_without_processes_is_nobodys_fault() {
-        let source = io::Error::from_raw_os_error(libc::EAGAIN);
-        let error = OciError::Exec { program: "/x/y".into(), by_caller: false, source };
+        let cause = io::Error::from_raw_os_error(libc::EAGAIN);
+        let error = OciError::Exec { program: "/x/y".into(), by_caller: false, cause };
         assert!(error.is_exhausted() && !error.blames_the_request());
     }
 

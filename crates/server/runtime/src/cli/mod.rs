@@ -233,7 +233,7 @@ impl Runtimes {
     ) -> Result<(), OciError> {
         let input = serde_json::to_vec(resources).map_err(|error| OciError::System {
             what: "write the resources as JSON".to_owned(),
-            source: error.into(),
+            cause: error.into(),
         })?;
         let args = ["--resources", "-", id.as_str()];
         let call = Call { input: Some(&input), ..Call::new(Verb::Update, &args) };

@@ -84,9 +84,9 @@ impl Environment {
     /// Finds the program of a runtime in the PATH of all runtimes.
     pub fn find(&self, name: &str, by_caller: bool) -> Result<PathBuf, OciError> {
         if name.contains('/') {
-            executable(Path::new(name)).map_err(|source| {
+            executable(Path::new(name)).map_err(|cause| {
                 let program = PathBuf::from(name);
-                OciError::Exec { program, by_caller, source }
+                OciError::Exec { program, by_caller, cause }
             })
         } else {
             let found = self.places(name).iter().find_map(|place| executable(place).ok());

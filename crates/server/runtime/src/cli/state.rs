@@ -69,7 +69,7 @@ impl Runtimes {
     pub async fn list(&self, runtime: &OciRuntime) -> Result<Vec<u32>, OciError> {
         let list = self.call(runtime, Call::new(Verb::List, &["--format", "json"])).await?;
         let list: Option<Vec<Listed>> = serde_json::from_slice(&list).map_err(|error| {
-            OciError::System { what: "read the runtime's list".to_owned(), source: error.into() }
+            OciError::System { what: "read the runtime's list".to_owned(), cause: error.into() }
         })?;
         Ok(list.into_iter().flatten().map(|listed| listed.pid).collect())
     }
@@ -78,7 +78,7 @@ impl Runtimes {
 fn parse(state: &[u8]) -> Result<RuntimeState, OciError> {
     serde_json::from_slice(state).map_err(|error| OciError::System {
         what: "read the runtime's answer to state".to_owned(),
-        source: error.into(),
+        cause: error.into(),
     })
 }
 

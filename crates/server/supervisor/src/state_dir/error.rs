@@ -12,10 +12,10 @@ use gantry_kernel::Trouble;
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum StateError {
-    #[error("cannot {what} {path}: {source}", path = .path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error("{path} is damaged: {source}", path = .path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("cannot {what} {path}: {cause}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, cause: io::Error },
+    #[error("{path} is damaged: {cause}", path = .path.display())]
+    Damaged { path: PathBuf, cause: serde_json::Error },
     #[error("{path} is damaged: it {problem}", path = .path.display())]
     NoState { path: PathBuf, problem: ReadError },
     #[error("{path} is not safe to keep state in: {why}", path = .path.display())]
@@ -27,18 +27,18 @@ pub enum StateError {
 impl StateError {
     /// The file is not there.
     pub(crate) fn is_missing(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        matches!(self, Self::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound)
     }
 
     /// Descriptors, memory or room have run out: later it can succeed.
     pub fn is_scarce(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if Trouble::of(source) == Trouble::Scarce)
+        matches!(self, Self::Io { cause, .. } if Trouble::of(cause) == Trouble::Scarce)
     }
 
     /// There is no room for it.
     pub(crate) fn is_out_of_space(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if [StorageFull, QuotaExceeded].contains(&source.kind()))
+        matches!(self, Self::Io { cause, .. } if [StorageFull, QuotaExceeded].contains(&cause.kind()))
     }
 
     /// The file whose content is damaged.
@@ -54,5 +54,5 @@ pub(super) fn failed<'a>(
     what: &'static str,
     path: &'a Path,
 ) -> impl FnOnce(io::Error) -> StateError + 'a {
-    move |source| StateError::Io { what, path: path.to_owned(), source }
+    move |cause| StateError::Io { what, path: path.to_owned(), cause }
 }

@@ -65,11 +65,11 @@ const MAX_STATE: u64 = 64 << 20;
 /// What is no regular file, or too large, counts as damaged: no server has written it.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, StateError> {
     let text = read_regular(path, MAX_STATE).map_err(|problem| match problem {
-        ReadError::Io(source) => failed("read", path)(source),
+        ReadError::Io(cause) => failed("read", path)(cause),
         problem => StateError::NoState { path: path.to_owned(), problem },
     })?;
     serde_json::from_slice(&text)
-        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })
+        .map_err(|cause| StateError::Damaged { path: path.to_owned(), cause })
 }
 
 pub(super) fn write_json(
@@ -78,7 +78,7 @@ pub(super) fn write_json(
     sync: bool,
 ) -> Result<(), StateError> {
     let text = serde_json::to_vec(value)
-        .map_err(|source| StateError::Damaged { path: path.to_owned(), source })?;
+        .map_err(|cause| StateError::Damaged { path: path.to_owned(), cause })?;
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary).map_err(failed("create", &temporary))?;
     file.write_all(&text).map_err(failed("write", &temporary))?;

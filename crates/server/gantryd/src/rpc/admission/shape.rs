@@ -18,7 +18,7 @@ const UNKNOWN: usize = 0;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShapeError {
     #[error("the contract's descriptors cannot be read: {0}")]
-    Descriptors(#[from] prost::DecodeError),
+    Descriptors(prost::DecodeError),
     #[error("the contract's descriptors lack the message {0}")]
     Missing(String),
     #[error("{0} is nested too deep to be bounded")]
@@ -80,7 +80,7 @@ impl Shape {
 
 /// The requests of all methods, by the path with which HTTP names the method.
 pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, ShapeError> {
-    let descriptors = FileDescriptorSet::decode(descriptors)?;
+    let descriptors = FileDescriptorSet::decode(descriptors).map_err(ShapeError::Descriptors)?;
     let mut messages = HashMap::new();
     for file in &descriptors.file {
         collect(&format!(".{}", file.package()), &file.message_type, &mut messages);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use gantry_domain::chain;
 use gantry_supervisor::{Kind, SupervisorError};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -16,7 +15,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn status(error: SupervisorError) -> Status {
     let code = code(error.kind());
-    let message = chain(&error);
+    let message = error.to_string();
     tracing::info!(?code, error = message, "request failed");
     if matches!(error, SupervisorError::Bundle(_)) {
         return BadField::new("bundlePath", message).into();
