@@ -182,9 +182,13 @@ mod tests {
         let (reply, answer) = oneshot::channel::<()>();
         lane.push(reply, || panic!("on purpose")).unwrap();
         assert!(answer.blocking_recv().is_err());
+        // The reply goes before the thread has come back from the panic.
+        while lane.0.lock().idle == 0 {
+            thread::yield_now();
+        }
         let (reply, answer) = oneshot::channel();
         lane.push(reply, || 7).unwrap();
         assert_eq!(answer.blocking_recv(), Ok(7));
-        assert_eq!(lane.0.lock().threads, 1);
+        assert_eq!(lane.0.lock().threads, 1, "it was the same one");
     }
 }
