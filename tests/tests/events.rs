@@ -215,12 +215,13 @@ async fn an_unreadable_journal_is_put_aside() {
     server.finish().await;
 }
 
-/// 100 subscribers, 20,000 events, one subscriber that reads nothing for 10 s.
+/// 100 subscribers, 4,000 events (20,000 with `GANTRY_TEST_PAUSES=2500`), one subscriber that reads nothing
+/// for 10 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_subscribers_lose_nothing() {
     const SUBSCRIBERS: usize = 100;
     const CONTAINERS: usize = 4;
-    const PAUSES: usize = 2500;
+    let pauses = std::env::var("GANTRY_TEST_PAUSES").map_or(500, |count| count.parse().unwrap());
     if improves("the original drops what does not fit into a queue of 1024") {
         return;
     }
@@ -244,14 +245,14 @@ async fn slow_subscribers_lose_nothing() {
         containers.push(container.create().await.unwrap());
     }
     become_program("/bin/true");
-    let makers: JoinSet<_> = containers.into_iter().map(|c| pause_often(c, PAUSES)).collect();
+    let makers: JoinSet<_> = containers.into_iter().map(|c| pause_often(c, pauses)).collect();
     let containers = makers.join_all().await;
     become_program("/usr/bin/crun");
     for container in containers {
         container.init.kill().await;
     }
-    let expected = CONTAINERS * (2 + 2 * PAUSES);
-    // They have two million events to read: as long as the test runner lets them.
+    let expected = CONTAINERS * (2 + 2 * pauses);
+    // They have hundreds of thousands of events to read: as long as the test runner lets them.
     let counts = readers.join_all().await;
     assert_eq!(counts, [expected; SUBSCRIBERS]);
     let peak = processes::memory(server.pid(), "VmHWM");

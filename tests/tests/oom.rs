@@ -100,17 +100,17 @@ async fn none_is_told_without_one(#[values(Runc, Crun)] runtime: Runtime) {
     server.finish().await;
 }
 
-/// A thousand containers that die at once of it.
+/// Hundreds of containers that die at once of it, a thousand with `GANTRY_TEST_OOM_KILLS=1000`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_times() {
-    const TIMES: usize = 1000;
+async fn every_kill_of_many_is_reported_once() {
+    let times = std::env::var("GANTRY_TEST_OOM_KILLS").map_or(250, |count| count.parse().unwrap());
     if improves("the original arms its watch behind the start") {
         return;
     }
     let Some(server) = Server::start(Crun).await else { return };
     let at_once = Arc::new(Semaphore::new(6));
     let mut lives = JoinSet::new();
-    for number in 0..TIMES {
+    for number in 0..times {
         let at_once = Arc::clone(&at_once);
         let container = server.container(&format!("c{number}")).without_pipes();
         let container = limited(container).args(&["tail", "/dev/zero"]);
@@ -119,8 +119,8 @@ async fn a_thousand_times() {
             container.create().await.unwrap().init.exit().await
         });
     }
-    assert_eq!(lives.join_all().await, [137; TIMES]);
-    for number in 0..TIMES {
+    assert_eq!(lives.join_all().await, vec![137; times]);
+    for number in 0..times {
         let id = format!("c{number}");
         assert_eq!(types(&server, &id), ["start-container", "oom", "exit"], "{id}");
     }
