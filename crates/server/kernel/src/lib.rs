@@ -24,7 +24,8 @@ pub use descriptors::{closed_first, leaves_room};
 pub use inherited::{given_oom_score_adj, oom_score_adj, raise_file_limit, restore_file_limit};
 pub use mortal_command::MortalCommand;
 pub use pidfd::{
-    PidFd, is_descendant, is_living, is_namespace_init, parent, process_start_time, zombie_status,
+    PidFd, is_descendant, is_exiting, is_living, is_namespace_init, parent, process_start_time,
+    zombie_status,
 };
 pub use reaper::{Adoption, Reaper};
 pub use seqpacket::SeqPacket;

@@ -113,6 +113,15 @@ pub fn is_living(pid: u32) -> bool {
     stat_field(pid, 3).map_or(true, |state| state.is_some_and(lives))
 }
 
+/// Whether a process has begun to exit, or is gone: field 9 of /proc/pid/stat, PF_EXITING of
+/// include/linux/sched.h. The first process of a pid namespace exits when all others have, and until
+/// then nobody enters the namespace: fork(2) fails with ENOMEM, see pid_namespaces(7).
+pub fn is_exiting(pid: u32) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    let is_exiting = |flags: String| flags.parse().is_ok_and(|flags: u64| flags & PF_EXITING != 0);
+    stat_field(pid, 9).is_ok_and(|flags| flags.is_none_or(is_exiting))
+}
+
 /// The parent of a process, unless it is outside of what the server can see.
 pub fn parent(pid: u32) -> Option<u32> {
     stat_field(pid, 4).ok().flatten()?.parse().ok().filter(|parent| *parent > 0)
@@ -174,9 +183,11 @@ mod tests {
         assert!(pidfd.has_ended());
         assert_eq!(zombie_status(pid).unwrap(), Some(ExitStatus::Code(7)));
         assert!(!is_living(pid) && !is_living(0) && is_living(std::process::id()));
+        assert!(is_exiting(pid) && !is_exiting(std::process::id()));
         child.wait().unwrap();
         assert_eq!(zombie_status(pid).unwrap(), None);
         assert_eq!(process_start_time(pid).unwrap(), None);
+        assert!(is_exiting(pid));
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
         // Kernels before 6.15 cannot tell.
         assert!(matches!(pidfd.exit_status(), None | Some(ExitStatus::Code(7))));

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use gantry_domain::{EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Refusal};
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
-use gantry_kernel::{PidFd, cgroup::Cgroup};
+use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -95,6 +95,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Whether the process has ended, or does nothing but end any more.
+    fn is_ending(&self) -> bool {
+        self.has_ended() || is_exiting(self.pid)
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         self.pidfd.as_ref().is_none_or(|pidfd| pidfd.has_ended())
     }
@@ -349,12 +354,13 @@ impl Actor {
         let _ = reply.send(Ok(pid));
     }
 
-    /// If the container ended during a runtime call, that is the error for the caller.
+    /// If the container ended during a runtime call, or is about to, that is the error for the caller: what the
+    /// runtime says then (a fork without memory, for example) is about a namespace that goes.
     fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.processes.get(&ProcessId::init());
         match error {
             SupervisorError::Oci(_) | SupervisorError::CallerGone
-                if init.is_none_or(Process::has_ended) =>
+                if init.is_none_or(Process::is_ending) =>
             {
                 Refusal::STOPPED.into()
             }
