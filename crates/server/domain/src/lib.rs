@@ -8,6 +8,7 @@
 mod event;
 mod exit_status;
 mod id;
+mod kind;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_properties;
@@ -17,6 +18,7 @@ mod process;
 pub use event::{Event, EventKind, Generation, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};
+pub use kind::Kind;
 pub use lifecycle::{Lifecycle, Phase, Refusal};
 pub use namespace::{InvalidNamespace, Namespace};
 pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};

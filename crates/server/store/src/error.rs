@@ -2,6 +2,8 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+use gantry_domain::Kind;
+
 use crate::filter::FilterError;
 
 /// Why the store did not do what it was asked to. The messages are containerd's, where there are such.
@@ -44,30 +46,6 @@ pub enum StoreError {
     Damaged { what: String, reason: &'static str },
     #[error("cannot start a thread for the metadata: {0}")]
     NoThread(Arc<io::Error>),
-}
-
-/// What an error means for its caller. The names are those of gRPC's codes, whose meanings these have
-/// (google/rpc/code.proto).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The request is wrong, whatever is stored.
-    InvalidArgument,
-    /// What was asked for is not there.
-    NotFound,
-    /// The name is taken.
-    AlreadyExists,
-    /// What is stored does not allow it.
-    FailedPrecondition,
-    /// There is no such thing here.
-    Unimplemented,
-    /// Too many requests wait, or the disk is full.
-    ResourceExhausted,
-    /// The server is stopping.
-    Unavailable,
-    /// What was stored cannot be read any more.
-    DataLoss,
-    /// The system has failed.
-    Internal,
 }
 
 impl StoreError {

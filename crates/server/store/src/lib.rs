@@ -53,6 +53,7 @@ mod validate;
 mod worker;
 
 pub use containers::ContainerPage;
-pub use error::{Kind, StoreError};
+pub use error::StoreError;
+pub use gantry_domain::Kind;
 pub use store::{Recovery, Store};
 pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};

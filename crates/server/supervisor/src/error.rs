@@ -7,7 +7,7 @@ use gantry_domain::{ContainerId, ProcessId, Refusal};
 use gantry_kernel::cgroup::{CgroupError, LimitError};
 use gantry_runtime::{OciError, bundle::BundleError, checkpoint::CheckpointError};
 
-use crate::{Kind, NotOurs, kind, state_dir::StateError};
+use crate::{NotOurs, state_dir::StateError};
 
 /// Why the supervisor did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -74,12 +74,6 @@ pub enum SupervisorError {
 }
 
 impl SupervisorError {
-    /// What it means for the caller.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        kind::kind(self)
-    }
-
     /// Whether too many others ask for the same at the moment, so that a later attempt may succeed.
     #[must_use]
     pub fn is_crowded(&self) -> bool {

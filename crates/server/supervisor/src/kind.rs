@@ -1,88 +1,60 @@
-//! The kinds of errors, whatever the API: each surface maps a kind to a code of its own.
+//! The kinds of the supervisor's errors.
 
 use gantry_disk::DiskError;
-use gantry_domain::Refusal;
+use gantry_domain::{Kind, Refusal};
 use gantry_kernel::cgroup::LimitError;
 use gantry_runtime::{OciError, bundle::BundleError, checkpoint::CheckpointError};
 
 use crate::SupervisorError;
 
-/// What an error means for its caller. The names are those of gRPC's codes, whose meanings these have
-/// (google/rpc/code.proto).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// What was asked for is not there.
-    NotFound,
-    /// The name is taken.
-    AlreadyExists,
-    /// The request is wrong, whatever the state of the container.
-    InvalidArgument,
-    /// The state of the container, of the host or of the runtime does not allow it.
-    FailedPrecondition,
-    /// Something else is being done with the container; to be tried again.
-    Aborted,
-    /// A bound of the server or of the host was reached.
-    ResourceExhausted,
-    /// It took too long.
-    DeadlineExceeded,
-    /// The caller went away.
-    Cancelled,
-    /// The server is stopping, or a shim does not answer.
-    Unavailable,
-    /// A file that must be right is damaged.
-    DataLoss,
-    /// The system or the server has failed.
-    Internal,
-}
-
-/// The kind of an error of the supervisor.
-pub(crate) fn kind(error: &SupervisorError) -> Kind {
-    match error {
-        SupervisorError::ContainerNotFound(_)
-        | SupervisorError::ProcessNotFound(_)
-        | SupervisorError::ProcessForgotten(_)
-        | SupervisorError::Checkpoint(CheckpointError::NotFound(_)) => Kind::NotFound,
-        SupervisorError::ContainerTaken(_)
-        | SupervisorError::NotOurs(_)
-        | SupervisorError::Refused(Refusal::ProcessTaken(_))
-        | SupervisorError::Checkpoint(CheckpointError::Taken(_)) => Kind::AlreadyExists,
-        SupervisorError::ProcessExited(_)
-        | SupervisorError::CgroupGone(_)
-        | SupervisorError::StillFrozen { .. }
-        | SupervisorError::Replaced(_)
-        | SupervisorError::Checkpoint(CheckpointError::NotACheckpoint { .. })
-        | SupervisorError::Limit(
-            LimitError::Unsupported { .. }
-            | LimitError::Ignored { .. }
-            | LimitError::NotInV2 { .. },
-        )
-        | SupervisorError::Refused(Refusal::Phase(_)) => Kind::FailedPrecondition,
-        SupervisorError::Limit(LimitError::Refused { .. }) => Kind::InvalidArgument,
-        SupervisorError::Busy(_) => Kind::Aborted,
-        SupervisorError::Overloaded => Kind::ResourceExhausted,
-        SupervisorError::State(error) if error.is_out_of_space() => Kind::ResourceExhausted,
-        SupervisorError::Draining | SupervisorError::Shim { .. } => Kind::Unavailable,
-        SupervisorError::CallerGone => Kind::Cancelled,
-        SupervisorError::NoTurn { .. } => Kind::DeadlineExceeded,
-        SupervisorError::Bundle(
-            BundleError::Relative(_)
-            | BundleError::Parent(_)
-            | BundleError::NotADirectory { .. }
-            | BundleError::Config { .. },
-        )
-        | SupervisorError::Checkpoint(CheckpointError::Config { .. }) => Kind::InvalidArgument,
-        SupervisorError::Disk(error)
-        | SupervisorError::Checkpoint(CheckpointError::Disk(error)) => disk_kind(error),
-        SupervisorError::Oci(error) | SupervisorError::Checkpoint(CheckpointError::Oci(error)) => {
-            oci_kind(error)
+impl SupervisorError {
+    /// What it means for the caller.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::ContainerNotFound(_)
+            | Self::ProcessNotFound(_)
+            | Self::ProcessForgotten(_)
+            | Self::Checkpoint(CheckpointError::NotFound(_)) => Kind::NotFound,
+            Self::ContainerTaken(_)
+            | Self::NotOurs(_)
+            | Self::Refused(Refusal::ProcessTaken(_))
+            | Self::Checkpoint(CheckpointError::Taken(_)) => Kind::AlreadyExists,
+            Self::ProcessExited(_)
+            | Self::CgroupGone(_)
+            | Self::StillFrozen { .. }
+            | Self::Replaced(_)
+            | Self::Checkpoint(CheckpointError::NotACheckpoint { .. })
+            | Self::Limit(
+                LimitError::Unsupported { .. }
+                | LimitError::Ignored { .. }
+                | LimitError::NotInV2 { .. },
+            )
+            | Self::Refused(Refusal::Phase(_)) => Kind::FailedPrecondition,
+            Self::Limit(LimitError::Refused { .. }) => Kind::InvalidArgument,
+            Self::Busy(_) => Kind::Aborted,
+            Self::Overloaded => Kind::ResourceExhausted,
+            Self::State(error) if error.is_out_of_space() => Kind::ResourceExhausted,
+            Self::Draining | Self::Shim { .. } => Kind::Unavailable,
+            Self::CallerGone => Kind::Cancelled,
+            Self::NoTurn { .. } => Kind::DeadlineExceeded,
+            Self::Bundle(
+                BundleError::Relative(_)
+                | BundleError::Parent(_)
+                | BundleError::NotADirectory { .. }
+                | BundleError::Config { .. },
+            )
+            | Self::Checkpoint(CheckpointError::Config { .. }) => Kind::InvalidArgument,
+            Self::Disk(error) | Self::Checkpoint(CheckpointError::Disk(error)) => disk_kind(error),
+            Self::Oci(error) | Self::Checkpoint(CheckpointError::Oci(error)) => oci_kind(error),
+            Self::Checkpoint(CheckpointError::Damaged { .. }) => Kind::DataLoss,
+            Self::Checkpoint(CheckpointError::Io { .. })
+            | Self::State(_)
+            | Self::Stats { .. }
+            | Self::Signal { .. }
+            | Self::StartShim { .. }
+            | Self::Bug => Kind::Internal,
         }
-        SupervisorError::Checkpoint(CheckpointError::Damaged { .. }) => Kind::DataLoss,
-        SupervisorError::Checkpoint(CheckpointError::Io { .. })
-        | SupervisorError::State(_)
-        | SupervisorError::Stats { .. }
-        | SupervisorError::Signal { .. }
-        | SupervisorError::StartShim { .. }
-        | SupervisorError::Bug => Kind::Internal,
     }
 }
 

@@ -52,7 +52,6 @@ use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;
 pub use gantry_runtime::checkpoint::CheckpointConfig;
 pub use handle::{ContainerHandle, ContainerView, NewLimits};
-pub use kind::Kind;
 pub use listing::Listed;
 pub use ownership::NotOurs;
 pub use prepare::{NamedCheckpoint, NewContainer, PreparedContainer};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use gantry_supervisor::{Kind, SupervisorError};
+use gantry_domain::Kind;
+use gantry_supervisor::SupervisorError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -35,6 +36,7 @@ fn code(kind: Kind) -> Code {
         Kind::InvalidArgument => Code::InvalidArgument,
         Kind::FailedPrecondition => Code::FailedPrecondition,
         Kind::Aborted => Code::Aborted,
+        Kind::Unimplemented => Code::Unimplemented,
         Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::Cancelled => Code::Cancelled,
