@@ -26,12 +26,10 @@ const SHARES_PER_PROCESSOR: usize = 2;
 /// A container and all processes in it.
 #[derive(Debug)]
 pub struct Listed {
-    /// The container, which may be as it was last known; see [`ContainerView::is_stale`].
+    /// The container. It is stale too if the processes in its cgroup could not be read.
     pub view: ContainerView,
     /// Host pids of all processes in its cgroup; those of its own processes if these could not be read.
     pub pids: Vec<u32>,
-    /// Whether the processes in the cgroup could be read.
-    pub pids_are_known: bool,
 }
 
 /// A container whose processes' pids are known, or have to be read by somebody who may wait.
@@ -75,11 +73,11 @@ impl Row {
         Self { view, pids }
     }
 
-    fn listed(self) -> Listed {
-        let pids_are_known = self.pids.is_some();
+    fn listed(mut self) -> Listed {
+        self.view.is_stale |= self.pids.is_none();
         let own = || self.view.processes.iter().map(|(_, pid)| *pid).collect();
         let pids = self.pids.unwrap_or_else(own);
-        Listed { view: self.view, pids, pids_are_known }
+        Listed { view: self.view, pids }
     }
 }
 

@@ -14,9 +14,8 @@ const MAX_NAMES: usize = 4096;
 
 /// The answer to `State`.
 pub(super) fn response(listed: Vec<Listed>) -> Response<types::StateResponse> {
-    let is_stale = |row: &&Listed| row.view.is_stale || !row.pids_are_known;
-    let stale: Vec<String> =
-        listed.iter().filter(is_stale).map(|row| row.view.id.to_string()).collect();
+    let stale = listed.iter().filter(|row| row.view.is_stale);
+    let stale: Vec<String> = stale.map(|row| row.view.id.to_string()).collect();
     let containers = listed.into_iter().map(container).collect();
     let machine = Some(convert::machine());
     let mut response = Response::new(types::StateResponse { containers, machine });
