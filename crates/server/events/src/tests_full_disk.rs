@@ -1,43 +1,14 @@
 //! A full disk: every event is delivered, and journalled as soon as there is room.
 
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::fs;
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use gantry_kernel::small_disk::{fill, with_small_disk};
 use tempfile::TempDir;
 
 use crate::{
     tests::{all, append, open, stored, times},
     *,
 };
-
-/// Runs the test in a thread that has a tmpfs of this size to itself. It is gone with the thread.
-/// Without the right to mount there is no such test.
-fn with_small_disk(size: &str, test: fn(&Path)) {
-    let dir = TempDir::new().unwrap();
-    let (path, options) = (dir.path().to_owned(), format!("size={size}"));
-    let on_small_disk = move || {
-        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-            eprintln!("skipped: needs CAP_SYS_ADMIN");
-            return;
-        }
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        mount(None::<&str>, &path, Some("tmpfs"), MsFlags::empty(), Some(&*options)).unwrap();
-        test(&path);
-    };
-    std::thread::spawn(on_small_disk).join().unwrap();
-}
-
-/// Takes all the room there is, to the last page.
-fn fill(dir: &Path) -> PathBuf {
-    let path = dir.join("filler");
-    let mut file = File::create(&path).unwrap();
-    while file.write_all(&[1; 512]).is_ok() {}
-    path
-}
 
 fn append_one(log: &EventLog) -> (Event, bool) {
     let container = crate::tests::container("a");
@@ -47,7 +18,7 @@ fn append_one(log: &EventLog) -> (Event, bool) {
 
 #[test]
 fn the_reserve_is_used_then_events_wait() {
-    with_small_disk("512k", |dir| {
+    with_small_disk(TempDir::new().unwrap().path(), "512k", |dir| {
         let log = open(dir, 500);
         let mut live = log.subscribe(From::Now, all());
         let mut events = append(&log, 1);
@@ -90,7 +61,7 @@ fn the_reserve_is_used_then_events_wait() {
 
 #[test]
 fn a_journal_that_cannot_be_compacted_is_written_to() {
-    with_small_disk("1m", |dir| {
+    with_small_disk(TempDir::new().unwrap().path(), "1m", |dir| {
         let log = open(dir, 500);
         let lines = || fs::read_to_string(dir.join(journal::FILE)).unwrap().lines().count();
         append(&log, 1990);

@@ -16,6 +16,8 @@ mod pidfd;
 mod reaper;
 mod seqpacket;
 mod signals;
+#[cfg(feature = "testing")]
+pub mod small_disk;
 mod trouble;
 
 pub use allocator::{keep_memory_small, load_has_fallen};

@@ -1,43 +1,12 @@
 //! A full disk: what does not fit is refused, and nothing is lost.
 
-use std::{
-    fs::{self, File},
-    io::Write as _,
-    path::Path,
-};
+use std::fs;
 
-use nix::{
-    mount::{MsFlags, mount},
-    sched::{CloneFlags, unshare},
-};
+use gantry_kernel::small_disk::{fill, with_small_disk};
 use tempfile::TempDir;
 
 use super::{container, namespace, open};
 use crate::{AnyValue, Container, Kind, Store, StoreError};
-
-/// Runs the test in a thread that has a tmpfs of this size to itself. It is gone with the thread.
-/// Without the right to mount there is no such test.
-fn with_small_disk(size: &str, test: fn(&Path)) {
-    let dir = TempDir::new().unwrap();
-    let (path, options) = (dir.path().to_owned(), format!("size={size}"));
-    let on_small_disk = move || {
-        if unshare(CloneFlags::CLONE_NEWNS).is_err() {
-            eprintln!("skipped: needs CAP_SYS_ADMIN");
-            return;
-        }
-        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
-        mount(None::<&str>, &path, Some("tmpfs"), MsFlags::empty(), Some(&*options)).unwrap();
-        test(&path);
-    };
-    std::thread::spawn(on_small_disk).join().unwrap();
-}
-
-/// Takes all the room there is, to the last page.
-fn fill(dir: &Path) {
-    let mut file = File::create(dir.join("filler")).unwrap();
-    while file.write_all(&[1; 512]).is_ok() {}
-}
 
 fn big(number: usize) -> Container {
     let value = vec![u8::try_from(number % 251).unwrap(); 20_000];
@@ -75,7 +44,7 @@ fn block_on(test: impl Future<Output = ()>) {
 
 #[test]
 fn a_full_disk_refuses_and_keeps() {
-    with_small_disk("4m", |dir| {
+    with_small_disk(TempDir::new().unwrap().path(), "4m", |dir| {
         block_on(async {
             let ns = namespace("ns");
             let store = open(dir);
@@ -107,13 +76,13 @@ fn a_full_disk_refuses_and_keeps() {
 
 #[test]
 fn there_is_no_store_on_a_full_disk_until_there_is_room() {
-    with_small_disk("64k", |dir| {
+    with_small_disk(TempDir::new().unwrap().path(), "64k", |dir| {
         fill(dir);
         let error = Store::open(dir).map(drop).unwrap_err();
         assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
         fs::remove_file(dir.join("filler")).unwrap();
     });
-    with_small_disk("1m", |dir| {
+    with_small_disk(TempDir::new().unwrap().path(), "1m", |dir| {
         fill(dir);
         assert!(Store::open(dir).is_err());
         fs::remove_file(dir.join("filler")).unwrap();
