@@ -9,7 +9,7 @@ use nix::{
 
 /// How long the lock may outlive a server that was killed. It is also held by a child that has not
 /// become a shim or runtime yet (it is closed on exec), which takes a moment on a busy host, and by a
-/// server with a thread in the kernel that cannot be interrupted (`cgroup/moves.rs`).
+/// server with a thread in the kernel that cannot be interrupted (`cgroup/rcu_warmup.rs`).
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `None` if another server holds it. An error if it cannot be waited for.
