@@ -1,10 +1,13 @@
 //! What happened to a container.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerKey, Exit, ProcessId};
+use crate::{ContainerKey, Exit, ProcessId, Stdio};
 
 /// Nanoseconds since the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,14 +42,27 @@ pub struct Event {
 /// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
+    /// The runtime has created the container, whose first process waits to be started. Only of a container
+    /// that is created and started in two steps.
+    Created(Box<Created>),
     /// Its first process runs.
-    ContainerStarted,
+    ContainerStarted {
+        /// On the host; zero in events of servers that did not record it.
+        pid: u32,
+    },
+    /// A further process can be started. Only of a container that is created and started in two steps.
+    ProcessAdded {
+        /// Its id.
+        process: ProcessId,
+    },
     /// A further process runs.
     ProcessStarted {
         /// Its id.
         process: ProcessId,
         /// Which of the processes that have had this id.
         generation: Generation,
+        /// On the host; zero in events of servers that did not record it.
+        pid: u32,
     },
     /// `generation` is the process's own, as an exec's id can be used again in the same container.
     Exited {
@@ -54,6 +70,8 @@ pub enum EventKind {
         process: ProcessId,
         /// Which of the processes that have had this id.
         generation: Generation,
+        /// On the host; zero if nobody knew it, or in events of servers that did not record it.
+        pid: u32,
         /// How and when it has ended.
         exit: Exit,
     },
@@ -63,4 +81,46 @@ pub enum EventKind {
     Resumed,
     /// The kernel has killed a process of it for its limit of memory.
     OutOfMemory,
+    /// An image of its processes was written.
+    Checkpointed {
+        /// The directory of the image.
+        path: PathBuf,
+    },
+    /// It is gone, as its caller has asked. Only of a container that is kept until then.
+    Deleted {
+        /// Of its first process, on the host.
+        pid: u32,
+        /// How its first process has ended; unknown if that was never started.
+        exit: Exit,
+    },
+}
+
+/// A container that the runtime has created.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// Of its first process, on the host.
+    pub pid: u32,
+    /// The server's directory for it.
+    pub bundle: PathBuf,
+    /// What is mounted as its root.
+    pub rootfs: Vec<Mount>,
+    /// The ends of the caller's pipes.
+    pub stdio: Stdio,
+    /// Its first process has a terminal.
+    pub terminal: bool,
+    /// The directory of the image that it is restored from.
+    pub checkpoint: Option<PathBuf>,
+}
+
+/// Something to be mounted, as mount(8) has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// The type of the file system; `bind` for a directory that is there already.
+    pub kind: String,
+    /// A directory, a device, or whatever the file system makes of it.
+    pub source: String,
+    /// Where, below what it is mounted on; empty for that itself.
+    pub target: String,
+    /// As `ro`, or `lowerdir=/a:/b`.
+    pub options: Vec<String>,
 }

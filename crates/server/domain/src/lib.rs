@@ -15,10 +15,10 @@ mod lifecycle_properties;
 mod namespace;
 mod process;
 
-pub use event::{Event, EventKind, Generation, Timestamp};
+pub use event::{Created, Event, EventKind, Generation, Mount, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};
 pub use kind::Kind;
-pub use lifecycle::{Lifecycle, Phase, Refusal};
+pub use lifecycle::{Lifecycle, Phase, ProcessPhase, Refusal, Retention};
 pub use namespace::{InvalidNamespace, Namespace};
 pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};

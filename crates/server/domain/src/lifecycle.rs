@@ -1,20 +1,55 @@
 //! The rules by which a container lives: what is allowed when, and in which order its events come.
+//!
+//! ```text
+//! Starting --> Created --> Running <--> Paused
+//!     |           |           |           |
+//!     +-----------+-----------+-----------+--> Stopped
+//! ```
+//!
+//! A container that is kept [until its exit](Retention::UntilExit) is created and started in one step, and is
+//! removed when it has stopped; its exit is its last event. One that is kept [until it is
+//! deleted](Retention::UntilDeleted) waits to be started once it is created, and its exit is told at once and
+//! stays readable. In both, the exits of all further processes come before the first one's.
 
 use std::collections::BTreeMap;
 
-use crate::{EventKind, Exit, ExitStatus, Generation, ProcessId, Timestamp};
+use crate::{Created, EventKind, Exit, ExitStatus, Generation, ProcessId, Timestamp};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// The runtime is at work; nothing was reported yet.
     Starting,
+    /// Its first process waits to be started.
+    Created,
     /// Its first process lives.
     Running,
     /// Its processes are frozen.
     Paused,
-    /// Its first process has ended; the rest is being cleared away.
+    /// Its first process has ended.
     Stopped(Exit),
+}
+
+/// Where a process is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessPhase {
+    /// It waits to be started.
+    Created,
+    /// The runtime is at work.
+    Starting,
+    /// It lives.
+    Running,
+    /// It has ended.
+    Stopped(Exit),
+}
+
+/// How long a container is kept, and with it its exit and those of its processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// Its end removes it, after which the exit is told. So `types.API` has it.
+    UntilExit,
+    /// Its exit is told at once; it is removed when its caller says so. So containerd has it.
+    UntilDeleted,
 }
 
 /// Why something is not allowed now.
@@ -25,6 +60,10 @@ pub enum Refusal {
     Phase(Phase),
     #[error("process {0} exists already")]
     ProcessTaken(ProcessId),
+    #[error("process {process} is {}", phase.name())]
+    ProcessPhase { process: ProcessId, phase: ProcessPhase },
+    #[error("process not found: {0}")]
+    NoProcess(ProcessId),
 }
 
 impl Refusal {
@@ -38,6 +77,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Starting => "starting",
+            Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopped(_) => "stopped",
@@ -45,28 +85,61 @@ impl Phase {
     }
 }
 
+impl ProcessPhase {
+    /// As users know it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+
+    /// Whether there is a process, or is about to be.
+    fn is_alive(self) -> bool {
+        matches!(self, Self::Starting | Self::Running)
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Exec {
     generation: Generation,
-    started: bool,
+    pid: u32,
+    phase: ProcessPhase,
 }
 
 /// One container's life. Every method that returns an event is the only source of that event, so
-/// the order in which it may be called is the order of the stream: start, then anything, then the
-/// exits of further processes, then the exit of init.
+/// the order in which it may be called is the order of the stream: the start, then anything, then the
+/// exits of further processes, then the exit of the first.
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
+    retention: Retention,
     phase: Phase,
     init: Generation,
-    /// Whether the start of init was reported; if it was not, nothing else is.
+    pid: u32,
+    /// Whether the container was reported; if it was not, nothing else is.
     reported: bool,
+    /// Whether the first process's exit was.
+    exit_told: bool,
+    /// Whether the first process's exit still waits for those of the others.
+    waits_for_execs: bool,
     execs: BTreeMap<ProcessId, Exec>,
 }
 
 impl Lifecycle {
     /// A container whose first process has not started yet.
-    pub fn new(init: Generation) -> Self {
-        Self { phase: Phase::Starting, init, reported: false, execs: BTreeMap::new() }
+    pub fn new(init: Generation, retention: Retention) -> Self {
+        Self {
+            retention,
+            phase: Phase::Starting,
+            init,
+            pid: 0,
+            reported: false,
+            exit_told: false,
+            waits_for_execs: true,
+            execs: BTreeMap::new(),
+        }
     }
 
     /// Where it is in its life.
@@ -74,96 +147,230 @@ impl Lifecycle {
         self.phase
     }
 
-    /// Whether the container's start was published. Until then nobody sees it.
+    /// How long it is kept.
+    pub fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    /// Whether the container's creation or start was published. Until then nobody sees it.
     pub fn is_reported(&self) -> bool {
         self.reported
     }
 
-    /// Whether its start was published. A process without a caller is killed without an event.
-    pub fn is_process_reported(&self, process: &ProcessId) -> bool {
-        match self.execs.get(process) {
-            Some(exec) => exec.started,
-            None => process.is_init() && self.reported,
+    /// Whether the first process's exit was published.
+    pub fn is_exit_told(&self) -> bool {
+        self.exit_told
+    }
+
+    /// Where a process is in its life; none if nobody was told of it. A process without a caller is killed
+    /// without an event.
+    pub fn process_phase(&self, process: &ProcessId) -> Option<ProcessPhase> {
+        if let Some(exec) = self.execs.get(process) {
+            let told =
+                self.retention == Retention::UntilDeleted || exec.phase != ProcessPhase::Starting;
+            return told.then_some(exec.phase);
         }
+        let phase = match self.phase {
+            Phase::Starting => ProcessPhase::Starting,
+            Phase::Created => ProcessPhase::Created,
+            Phase::Running | Phase::Paused => ProcessPhase::Running,
+            Phase::Stopped(exit) => ProcessPhase::Stopped(exit),
+        };
+        (process.is_init() && self.reported).then_some(phase)
+    }
+
+    /// The runtime has created the container.
+    pub fn created(&mut self, created: Created) -> EventKind {
+        debug_assert_eq!(self.phase, Phase::Starting);
+        self.phase = Phase::Created;
+        self.pid = created.pid;
+        self.reported = true;
+        EventKind::Created(Box::new(created))
     }
 
     /// The runtime has started the first process.
-    pub fn started(&mut self) -> EventKind {
-        debug_assert_eq!(self.phase, Phase::Starting);
+    pub fn started(&mut self, pid: u32) -> EventKind {
+        debug_assert!(matches!(self.phase, Phase::Starting | Phase::Created));
         self.phase = Phase::Running;
+        self.pid = pid;
         self.reported = true;
-        EventKind::ContainerStarted
+        EventKind::ContainerStarted { pid }
     }
 
-    /// The first process was found alive after a restart, and its start was reported before.
-    pub fn reattached(&mut self, paused: bool) {
+    /// The container was found after a restart. One that has stopped had its exit reported before.
+    pub fn reattached(&mut self, pid: u32, phase: Phase) {
         debug_assert_eq!(self.phase, Phase::Starting);
-        self.phase = if paused { Phase::Paused } else { Phase::Running };
+        self.phase = phase;
+        self.pid = pid;
         self.reported = true;
+        self.exit_told = matches!(phase, Phase::Stopped(_));
     }
 
-    /// Reserves the id of a further process.
+    /// Reserves the id of a further process, which is started at once.
+    ///
+    /// # Errors
+    /// If the container does not run, or has such a process.
     pub fn admit_exec(
         &mut self,
         process: &ProcessId,
         generation: Generation,
     ) -> Result<(), Refusal> {
-        if process.is_init() || self.execs.contains_key(process) {
-            return Err(Refusal::ProcessTaken(process.clone()));
-        }
+        self.require_free(process)?;
         self.require_running()?;
-        self.execs.insert(process.clone(), Exec { generation, started: false });
+        let phase = ProcessPhase::Starting;
+        self.execs.insert(process.clone(), Exec { generation, pid: 0, phase });
         Ok(())
     }
 
+    /// Reserves the id of a further process, which is started later.
+    ///
+    /// # Errors
+    /// If the container is paused or has stopped, or has such a process.
+    pub fn add_exec(
+        &mut self,
+        process: &ProcessId,
+        generation: Generation,
+    ) -> Result<EventKind, Refusal> {
+        self.require_free(process)?;
+        if self.phase != Phase::Created {
+            self.require_running()?;
+        }
+        let phase = ProcessPhase::Created;
+        self.execs.insert(process.clone(), Exec { generation, pid: 0, phase });
+        Ok(EventKind::ProcessAdded { process: process.clone() })
+    }
+
+    /// A further process that was added is to be started; which of those that have had its id it is.
+    ///
+    /// # Errors
+    /// If there is none, it was started before, or the container does not run.
+    pub fn admit_start(&mut self, process: &ProcessId) -> Result<Generation, Refusal> {
+        let running = self.require_running();
+        let exec = self.execs.get_mut(process);
+        let exec = exec.ok_or_else(|| Refusal::NoProcess(process.clone()))?;
+        if exec.phase != ProcessPhase::Created {
+            return Err(Refusal::ProcessPhase { process: process.clone(), phase: exec.phase });
+        }
+        running?;
+        exec.phase = ProcessPhase::Starting;
+        Ok(exec.generation)
+    }
+
     /// A further process was found after a restart.
-    pub fn exec_reattached(&mut self, process: ProcessId, generation: Generation) {
-        self.execs.insert(process, Exec { generation, started: true });
+    pub fn exec_reattached(
+        &mut self,
+        process: ProcessId,
+        generation: Generation,
+        (pid, phase): (u32, ProcessPhase),
+    ) {
+        self.execs.insert(process, Exec { generation, pid, phase });
     }
 
     /// The event of a start; none if the container is over.
-    pub fn exec_started(&mut self, process: &ProcessId) -> Option<EventKind> {
-        let exec = self.execs.get_mut(process).filter(|exec| !exec.started)?;
-        exec.started = true;
-        Some(EventKind::ProcessStarted { process: process.clone(), generation: exec.generation })
+    pub fn exec_started(&mut self, process: &ProcessId, pid: u32) -> Option<EventKind> {
+        let starting = |exec: &&mut Exec| exec.phase == ProcessPhase::Starting;
+        let exec = self.execs.get_mut(process).filter(starting)?;
+        (exec.phase, exec.pid) = (ProcessPhase::Running, pid);
+        let generation = exec.generation;
+        Some(EventKind::ProcessStarted { process: process.clone(), generation, pid })
     }
 
-    /// The process did not come to be; its id is free.
+    /// The process did not come to be. Its id is free, or it can be started again.
     pub fn exec_failed(&mut self, process: &ProcessId) {
-        if self.execs.get(process).is_some_and(|exec| !exec.started) {
-            self.execs.remove(process);
+        let Some(exec) = self.execs.get_mut(process) else { return };
+        if exec.phase == ProcessPhase::Starting {
+            match self.retention {
+                Retention::UntilExit => drop(self.execs.remove(process)),
+                Retention::UntilDeleted => exec.phase = ProcessPhase::Created,
+            }
         }
     }
 
-    /// The process has ended; its id is free. No event for one that was never reported as started.
+    /// The process has ended; its id is free, unless its exit is kept. No event for one that was never
+    /// reported as started.
     pub fn exec_exited(&mut self, process: &ProcessId, exit: Exit) -> Option<EventKind> {
-        let exec = self.execs.remove(process)?;
-        exec.started.then(|| EventKind::Exited {
-            process: process.clone(),
-            generation: exec.generation,
-            exit,
-        })
+        let exec = self.execs.get_mut(process).filter(|exec| exec.phase.is_alive())?;
+        let started = exec.phase == ProcessPhase::Running;
+        let (generation, pid) = (exec.generation, exec.pid);
+        match self.retention {
+            Retention::UntilExit => drop(self.execs.remove(process)),
+            Retention::UntilDeleted => exec.phase = ProcessPhase::Stopped(exit),
+        }
+        let process = process.clone();
+        started.then_some(EventKind::Exited { process, generation, pid, exit })
     }
 
-    /// The first process has ended. Its event comes from [`Self::removed`].
+    /// Forgets a further process that is not there any more, or not yet.
+    ///
+    /// # Errors
+    /// If there is none, or it lives.
+    pub fn exec_deleted(&mut self, process: &ProcessId) -> Result<(), Refusal> {
+        let exec = self.execs.get(process);
+        let phase = exec.ok_or_else(|| Refusal::NoProcess(process.clone()))?.phase;
+        if phase.is_alive() {
+            return Err(Refusal::ProcessPhase { process: process.clone(), phase });
+        }
+        self.execs.remove(process);
+        Ok(())
+    }
+
+    /// The first process has ended. Its event comes from [`Self::removed`] or [`Self::tell_exit`].
     pub fn init_exited(&mut self, exit: Exit) {
         if !matches!(self.phase, Phase::Stopped(_)) {
             self.phase = Phase::Stopped(exit);
         }
     }
 
-    /// Whether everything that must be reported before init's exit was.
+    /// The first process's exit does not wait for those of the others any more.
+    pub fn give_up_execs(&mut self) {
+        self.waits_for_execs = false;
+    }
+
+    /// Whether everything that must be reported before the first process's exit was.
     pub fn may_be_removed(&self) -> bool {
-        matches!(self.phase, Phase::Stopped(_)) && self.execs.is_empty()
+        let waits =
+            || self.waits_for_execs && self.execs.values().any(|exec| exec.phase.is_alive());
+        matches!(self.phase, Phase::Stopped(_)) && !waits()
+    }
+
+    /// The first process's exit, once, if it is told before the container is removed.
+    pub fn tell_exit(&mut self) -> Option<EventKind> {
+        let is_due = self.retention == Retention::UntilDeleted && !self.exit_told;
+        let event = self.exit().filter(|_| is_due && self.may_be_removed())?;
+        self.exit_told = true;
+        Some(event)
     }
 
     /// The container is gone; the last event of its life, if it had any.
     pub fn removed(&self) -> Option<EventKind> {
-        match self.phase {
-            Phase::Stopped(exit) if self.reported && self.execs.is_empty() => {
-                Some(EventKind::Exited { process: ProcessId::init(), generation: self.init, exit })
+        match (self.retention, self.phase) {
+            (Retention::UntilExit, _) => self.exit().filter(|_| self.may_be_removed()),
+            (Retention::UntilDeleted, Phase::Stopped(exit)) if self.exit_told => {
+                Some(EventKind::Deleted { pid: self.pid, exit })
             }
             _ => None,
+        }
+    }
+
+    fn exit(&self) -> Option<EventKind> {
+        let Phase::Stopped(exit) = self.phase else { return None };
+        let (process, generation, pid) = (ProcessId::init(), self.init, self.pid);
+        self.reported.then_some(EventKind::Exited { process, generation, pid, exit })
+    }
+
+    fn require_free(&self, process: &ProcessId) -> Result<(), Refusal> {
+        if process.is_init() || self.execs.contains_key(process) {
+            return Err(Refusal::ProcessTaken(process.clone()));
+        }
+        Ok(())
+    }
+
+    /// # Errors
+    /// Unless the first process waits to be started.
+    pub fn require_created(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Created => Ok(()),
+            other => Err(Refusal::Phase(other)),
         }
     }
 
@@ -185,10 +392,29 @@ impl Lifecycle {
         }
     }
 
-    /// Whether the container has a living first process that was reported.
+    /// # Errors
+    /// Unless the container has a living first process that was started.
     pub fn require_alive(&self) -> Result<(), Refusal> {
         match self.phase {
             Phase::Running | Phase::Paused => Ok(()),
+            other => Err(Refusal::Phase(other)),
+        }
+    }
+
+    /// # Errors
+    /// Unless the container has a living first process, started or not.
+    pub fn require_process(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Created | Phase::Running | Phase::Paused => Ok(()),
+            other => Err(Refusal::Phase(other)),
+        }
+    }
+
+    /// # Errors
+    /// If the container lives, once it was started.
+    pub fn require_deletable(&self) -> Result<(), Refusal> {
+        match self.phase {
+            Phase::Created | Phase::Stopped(_) => Ok(()),
             other => Err(Refusal::Phase(other)),
         }
     }
@@ -207,9 +433,9 @@ impl Lifecycle {
         Some(EventKind::Resumed)
     }
 
-    /// The kernel killed a process for want of memory. No event before the start was reported; the
+    /// The kernel killed a process for want of memory. No event before the container was reported; the
     /// caller asks again then.
     pub fn out_of_memory(&self) -> Option<EventKind> {
-        (self.phase != Phase::Starting).then_some(EventKind::OutOfMemory)
+        (self.reported && !self.exit_told).then_some(EventKind::OutOfMemory)
     }
 }

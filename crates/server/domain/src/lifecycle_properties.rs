@@ -2,7 +2,10 @@
 
 use proptest::prelude::*;
 
-use crate::{EventKind, Exit, ExitStatus, Generation, Lifecycle, ProcessId, Timestamp};
+use crate::{
+    EventKind, Exit, ExitStatus, Generation, Lifecycle, Phase, ProcessId, ProcessPhase, Retention,
+    Timestamp,
+};
 
 fn ended(status: ExitStatus) -> Exit {
     Exit { status, at: Timestamp(7) }
@@ -49,7 +52,7 @@ fn exec_id(number: u8) -> ProcessId {
 /// The events of a run. As the actor does, `Started` comes once and first of what needs it, and
 /// nothing comes after the removal.
 fn run(steps: &[Step]) -> Vec<EventKind> {
-    let mut container = Lifecycle::new(Generation(1));
+    let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
     let mut next_life = 2;
     let mut events = Vec::new();
     let mut started = false;
@@ -58,7 +61,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
         match step {
             Step::Started if !started => {
                 started = true;
-                events.push(container.started());
+                events.push(container.started(1));
             }
             _ if !started => {}
             Step::Started => {}
@@ -67,7 +70,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
                     next_life += 1;
                 }
             }
-            Step::ExecStarted(n) => events.extend(container.exec_started(&exec_id(*n))),
+            Step::ExecStarted(n) => events.extend(container.exec_started(&exec_id(*n), 2)),
             Step::ExecFailed(n) => container.exec_failed(&exec_id(*n)),
             Step::ExecExited(n, code) => {
                 events.extend(container.exec_exited(&exec_id(*n), ended(ExitStatus::Code(*code))));
@@ -99,19 +102,19 @@ fn after_restart(journal: &[EventKind], init_status: Option<Exit>) -> Lifecycle 
         match event {
             EventKind::Paused => paused = true,
             EventKind::Resumed => paused = false,
-            EventKind::ProcessStarted { process, generation } => {
+            EventKind::ProcessStarted { process, generation, .. } => {
                 living.insert(process.clone(), *generation);
             }
             EventKind::Exited { process, .. } => {
                 living.remove(process);
             }
-            EventKind::ContainerStarted | EventKind::OutOfMemory => {}
+            _ => {}
         }
     }
-    let mut container = Lifecycle::new(Generation(1));
-    container.reattached(paused);
+    let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
+    container.reattached(1, if paused { Phase::Paused } else { Phase::Running });
     for (process, generation) in living {
-        container.exec_reattached(process, generation);
+        container.exec_reattached(process, generation, (2, ProcessPhase::Running));
     }
     if let Some(status) = init_status {
         container.init_exited(status);
@@ -124,7 +127,7 @@ proptest! {
     fn starts_come_first_and_init_exits_last(steps in prop::collection::vec(step(), 0..60)) {
         let events = run(&steps);
         for (position, event) in events.iter().enumerate() {
-            let is_start = matches!(event, EventKind::ContainerStarted);
+            let is_start = matches!(event, EventKind::ContainerStarted { .. });
             prop_assert_eq!(is_start, position == 0);
             if let EventKind::Exited { process, .. } = event && process.is_init() {
                 prop_assert_eq!(position, events.len() - 1);
@@ -139,7 +142,7 @@ proptest! {
         let mut living = std::collections::BTreeMap::new();
         for event in run(&steps) {
             match event {
-                EventKind::ProcessStarted { process, generation } => {
+                EventKind::ProcessStarted { process, generation, .. } => {
                     prop_assert!(living.insert(process, generation).is_none());
                 }
                 EventKind::Exited { process, generation, .. } if !process.is_init() => {
@@ -181,8 +184,8 @@ proptest! {
 
 #[test]
 fn the_first_exit_status_of_init_is_the_one_reported() {
-    let mut container = Lifecycle::new(Generation(1));
-    container.started();
+    let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
+    container.started(1);
     container.init_exited(ended(ExitStatus::Code(3)));
     container.init_exited(ended(ExitStatus::Unknown));
     assert_eq!(
@@ -190,6 +193,7 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
         Some(EventKind::Exited {
             process: ProcessId::init(),
             generation: Generation(1),
+            pid: 1,
             exit: ended(ExitStatus::Code(3))
         })
     );
@@ -198,14 +202,14 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
 #[test]
 fn a_process_is_reported_from_its_start_to_its_exit() {
     let (init, exec) = (ProcessId::init(), ProcessId::parse("e").unwrap());
-    let mut container = Lifecycle::new(Generation(1));
-    assert!(!container.is_process_reported(&init));
-    container.started();
-    assert!(container.is_process_reported(&init));
+    let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
+    assert!(!container.process_phase(&init).is_some());
+    container.started(1);
+    assert!(container.process_phase(&init).is_some());
     container.admit_exec(&exec, Generation(2)).unwrap();
-    assert!(!container.is_process_reported(&exec));
-    container.exec_started(&exec);
-    assert!(container.is_process_reported(&exec));
+    assert!(!container.process_phase(&exec).is_some());
+    container.exec_started(&exec, 2);
+    assert!(container.process_phase(&exec).is_some());
     container.exec_exited(&exec, ended(ExitStatus::Code(0)));
-    assert!(!container.is_process_reported(&exec));
+    assert!(!container.process_phase(&exec).is_some());
 }

@@ -35,6 +35,10 @@ pub struct ProcessSpec {
     pub no_new_privileges: bool,
     /// See setrlimit(2).
     pub rlimits: Vec<Rlimit>,
+    /// The `process` object of the OCI runtime specification, where the caller gave that: it goes to the
+    /// runtime as it is, and what describes the same above is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oci: Option<String>,
 }
 
 impl ProcessSpec {
@@ -54,6 +58,7 @@ impl ProcessSpec {
             selinux_label: String::new(),
             no_new_privileges: false,
             rlimits: Vec::new(),
+            oci: None,
         }
     }
 
@@ -63,21 +68,23 @@ impl ProcessSpec {
         let single = [&self.cwd, &self.apparmor_profile, &self.selinux_label];
         let limits = self.rlimits.iter().map(|limit| &limit.kind);
         let texts: usize = texts.chain(single).chain(limits).map(|text| text.len() + ITEM).sum();
-        texts + self.user.additional_gids.len() * size_of::<u32>()
+        let oci = self.oci.as_ref().map_or(0, String::len);
+        oci + texts + self.user.additional_gids.len() * size_of::<u32>()
     }
 }
 
 /// What a text in a list costs beside its bytes: its place, and what the allocator adds.
 const ITEM: usize = 64;
 
-/// Where a process's streams go; `None` is /dev/null.
+/// Where a process's streams go; `None` is /dev/null. Each is the absolute path of a FIFO or a file, or, for
+/// output, a URI: `file:///path`, or `binary:///path?key=value` for a program that reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stdio {
-    /// A FIFO that it reads.
+    /// What it reads.
     pub stdin: Option<PathBuf>,
-    /// A FIFO that it writes to.
+    /// What it writes to.
     pub stdout: Option<PathBuf>,
-    /// A FIFO that it writes to; not with a terminal.
+    /// What it writes to; not with a terminal.
     pub stderr: Option<PathBuf>,
 }
 

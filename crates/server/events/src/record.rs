@@ -1,9 +1,9 @@
 //! One event as one line of the journal: the CRC-32 of the rest in eight hex digits, a space, JSON.
 
-use std::io;
+use std::{borrow::Cow, io, path::Path};
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Event, EventKind, Exit, ExitStatus, Generation, Namespace,
+    ContainerId, ContainerKey, Created, Event, EventKind, Exit, ExitStatus, Generation, Namespace,
     ProcessId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
@@ -45,12 +45,16 @@ pub enum Fault {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Type {
+    Create,
     StartContainer,
+    AddProcess,
     StartProcess,
     Exit,
     Pause,
     Resume,
     Oom,
+    Checkpoint,
+    Delete,
 }
 
 /// The JSON. Ids need no escapes, so they are borrowed from the line.
@@ -68,6 +72,13 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "plife")]
     process_generation: Option<u64>,
+    /// The process's pid on the host, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Cow<'a, Created>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Cow<'a, Path>>,
     /// An exit with neither `code` nor `signal` is one that nobody saw.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u8>,
@@ -203,37 +214,76 @@ fn checksum(json: &[u8]) -> [u8; 8] {
 
 impl<'a> Record<'a> {
     fn of(event: &'a Event) -> Self {
-        let (kind, process, exit) = match &event.kind {
-            EventKind::ContainerStarted => (Type::StartContainer, None, None),
-            EventKind::ProcessStarted { process, generation } => {
-                (Type::StartProcess, Some((process, generation)), None)
+        let mut record = Self::bare(event);
+        match &event.kind {
+            EventKind::Created(created) => {
+                record.kind = Type::Create;
+                record.created = Some(Cow::Borrowed(&**created));
             }
-            EventKind::Exited { process, generation, exit } => {
-                (Type::Exit, Some((process, generation)), Some(*exit))
+            EventKind::ContainerStarted { pid } => record.host = Some(*pid),
+            EventKind::ProcessAdded { process } => {
+                record.kind = Type::AddProcess;
+                record.pid = Some(process.as_str());
             }
-            EventKind::Paused => (Type::Pause, None, None),
-            EventKind::Resumed => (Type::Resume, None, None),
-            EventKind::OutOfMemory => (Type::Oom, None, None),
-        };
-        let (code, signal) = match exit.map(|exit| exit.status) {
-            Some(ExitStatus::Code(code)) => (Some(code), None),
-            Some(ExitStatus::Signal(signal)) => (None, Some(signal)),
-            Some(ExitStatus::Unknown) | None => (None, None),
-        };
+            EventKind::ProcessStarted { process, generation, pid } => {
+                record.kind = Type::StartProcess;
+                record.set_process(process, *generation, *pid);
+            }
+            EventKind::Exited { process, generation, pid, exit } => {
+                record.kind = Type::Exit;
+                record.set_process(process, *generation, *pid);
+                record.set_exit(*exit);
+            }
+            EventKind::Paused => record.kind = Type::Pause,
+            EventKind::Resumed => record.kind = Type::Resume,
+            EventKind::OutOfMemory => record.kind = Type::Oom,
+            EventKind::Checkpointed { path } => {
+                record.kind = Type::Checkpoint;
+                record.path = Some(Cow::Borrowed(&**path));
+            }
+            EventKind::Deleted { pid, exit } => {
+                record.kind = Type::Delete;
+                record.host = Some(*pid);
+                record.set_exit(*exit);
+            }
+        }
+        record.host = record.host.filter(|pid| *pid > 0);
+        record
+    }
+
+    fn bare(event: &'a Event) -> Self {
         Self {
             at: event.at.0,
             ns: event.container.namespace.as_str(),
             id: event.container.id.as_str(),
             generation: event.generation.0,
-            kind,
-            pid: process.map(|(process, _)| process.as_str()),
-            process_generation: process.map(|(_, generation)| generation.0),
-            code,
-            signal,
-            exited: exit.map(|exit| exit.at.0).filter(|at| *at != event.at.0),
+            kind: Type::StartContainer,
+            pid: None,
+            process_generation: None,
+            host: None,
+            created: None,
+            path: None,
+            code: None,
+            signal: None,
+            exited: None,
             had: None,
             gone: None,
         }
+    }
+
+    fn set_process(&mut self, process: &'a ProcessId, generation: Generation, pid: u32) {
+        self.pid = Some(process.as_str());
+        self.process_generation = Some(generation.0);
+        self.host = Some(pid);
+    }
+
+    fn set_exit(&mut self, exit: Exit) {
+        match exit.status {
+            ExitStatus::Code(code) => self.code = Some(code),
+            ExitStatus::Signal(signal) => self.signal = Some(signal),
+            ExitStatus::Unknown => {}
+        }
+        self.exited = Some(exit.at.0).filter(|at| *at != self.at);
     }
 
     /// Ignores marks from the future.
@@ -245,17 +295,23 @@ impl<'a> Record<'a> {
     }
 
     fn event(&self) -> Option<Event> {
+        let pid = self.host.unwrap_or(0);
         let kind = match self.kind {
-            Type::StartContainer => EventKind::ContainerStarted,
+            Type::Create => EventKind::Created(Box::new(self.created.clone()?.into_owned())),
+            Type::StartContainer => EventKind::ContainerStarted { pid },
+            Type::AddProcess => {
+                EventKind::ProcessAdded { process: ProcessId::parse(self.pid?).ok()? }
+            }
             Type::StartProcess => {
                 let (process, generation) = self.process()?;
-                EventKind::ProcessStarted { process, generation }
+                EventKind::ProcessStarted { process, generation, pid }
             }
             Type::Exit => {
                 let (process, generation) = self.process()?;
-                let at = Timestamp(self.exited.unwrap_or(self.at));
-                EventKind::Exited { process, generation, exit: Exit { status: self.status()?, at } }
+                EventKind::Exited { process, generation, pid, exit: self.exit()? }
             }
+            Type::Checkpoint => EventKind::Checkpointed { path: self.path.clone()?.into_owned() },
+            Type::Delete => EventKind::Deleted { pid, exit: self.exit()? },
             Type::Pause => EventKind::Paused,
             Type::Resume => EventKind::Resumed,
             Type::Oom => EventKind::OutOfMemory,
@@ -275,6 +331,11 @@ impl<'a> Record<'a> {
 
     fn process(&self) -> Option<(ProcessId, Generation)> {
         Some((ProcessId::parse(self.pid?).ok()?, Generation(self.process_generation?)))
+    }
+
+    fn exit(&self) -> Option<Exit> {
+        let at = Timestamp(self.exited.unwrap_or(self.at));
+        Some(Exit { status: self.status()?, at })
     }
 
     fn status(&self) -> Option<ExitStatus> {

@@ -20,6 +20,7 @@ pub(crate) fn exited(code: u8) -> EventKind {
     EventKind::Exited {
         process,
         generation: Generation(1),
+        pid: 0,
         exit: Exit { status: ExitStatus::Code(code), at: Timestamp(1) },
     }
 }
@@ -107,13 +108,13 @@ async fn without_replay_there_are_live_events_only() {
 fn knows_what_it_recorded() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    log.append(&container("a"), Generation(1), EventKind::ContainerStarted);
+    log.append(&container("a"), Generation(1), EventKind::ContainerStarted { pid: 0 });
     log.append(&container("a"), Generation(2), exited(3));
     for log in [log, open(dir.path(), 500)] {
         let recorded = |id, generation, kind| {
             log.recorded(&container(id), Generation(generation), |k| *k == kind)
         };
-        assert!(recorded("a", 1, EventKind::ContainerStarted));
+        assert!(recorded("a", 1, EventKind::ContainerStarted { pid: 0 }));
         assert!(recorded("a", 2, exited(3)));
         assert!(!recorded("a", 1, exited(3)));
         assert!(!recorded("a", 2, exited(4)));
@@ -251,7 +252,7 @@ fn a_subscriber_reads_its_own_namespace() {
     let moby = Namespace::named("moby").unwrap();
     let theirs = ContainerKey { namespace: moby.clone(), ..container("a") };
     for key in [&container("a"), &theirs] {
-        log.append(key, Generation(1), EventKind::ContainerStarted);
+        log.append(key, Generation(1), EventKind::ContainerStarted { pid: 0 });
         log.append(key, Generation(1), exited(0));
     }
     drop(log);

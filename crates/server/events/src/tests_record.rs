@@ -12,6 +12,7 @@ fn exited(status: ExitStatus) -> EventKind {
     EventKind::Exited {
         process: ProcessId::parse("sh.2").unwrap(),
         generation: Generation(9),
+        pid: 0,
         exit: Exit { status, at: Timestamp(1_500_000_000_000_000_000) },
     }
 }
@@ -26,9 +27,9 @@ fn line(json: &str) -> String {
 fn records_are_written_and_read_as_ever() {
     let process = ProcessId::init();
     for (kind, text) in [
-        (EventKind::ContainerStarted, r#""type":"start-container""#),
+        (EventKind::ContainerStarted { pid: 0 }, r#""type":"start-container""#),
         (
-            EventKind::ProcessStarted { process, generation: Generation(u64::MAX) },
+            EventKind::ProcessStarted { process, generation: Generation(u64::MAX), pid: 0 },
             r#""type":"start-process","pid":"init","plife":18446744073709551615"#,
         ),
         (
@@ -137,7 +138,8 @@ fn a_line_of_an_earlier_version_has_no_time_of_exit() {
         line(r#"{"at":5,"ns":"types","id":"a","life":1,"type":"exit","pid":"init","plife":1}"#);
     let exit = Exit { status: ExitStatus::Unknown, at: Timestamp(5) };
     let [event] = &recover(line.as_bytes()).events[..] else { panic!("one event") };
-    let kind = EventKind::Exited { process: ProcessId::init(), generation: Generation(1), exit };
+    let kind =
+        EventKind::Exited { process: ProcessId::init(), generation: Generation(1), pid: 0, exit };
     assert_eq!(event.kind, kind);
     assert!(
         !String::from_utf8(encode(event, Marks::default()).unwrap()).unwrap().contains("exited")

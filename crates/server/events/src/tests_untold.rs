@@ -14,7 +14,11 @@ use crate::{
 
 fn exits(log: &EventLog, count: usize) -> Vec<Event> {
     let exit = |n: usize| {
-        log.append(&container(&format!("c{n}")), Generation(1), EventKind::ContainerStarted);
+        log.append(
+            &container(&format!("c{n}")),
+            Generation(1),
+            EventKind::ContainerStarted { pid: 0 },
+        );
         (*log.append(&container(&format!("c{n}")), Generation(1), exited(0)).event).clone()
     };
     (0..count).map(exit).collect()

@@ -16,7 +16,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gantry_domain::{EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Refusal};
+use gantry_domain::{
+    EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Refusal, Retention,
+};
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
@@ -136,7 +138,7 @@ impl Actor {
     ) -> Self {
         Self {
             services,
-            lifecycle: Lifecycle::new(identity.generation),
+            lifecycle: Lifecycle::new(identity.generation, Retention::UntilExit),
             identity,
             init: Arc::new(init.clone()),
             record: None,
@@ -248,7 +250,7 @@ impl Actor {
             // The caller cancelled before the start was journalled: kill it, no event.
             self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
         } else {
-            let event = self.lifecycle.started();
+            let event = self.lifecycle.started(process.pid);
             reach(Point::ServerStartToBeJournalled);
             self.publish(event);
             reach(Point::ServerStartJournalled);
@@ -343,7 +345,7 @@ impl Actor {
         if reply.is_closed() {
             // The caller cancelled before the start was journalled: kill it, no event.
             self.freezer(&spec.id).kill(pid, &process.pidfd);
-        } else if let Some(event) = self.lifecycle.exec_started(&spec.id) {
+        } else if let Some(event) = self.lifecycle.exec_started(&spec.id, pid) {
             reach(Point::ServerExecToBeJournalled);
             self.publish(event);
             reach(Point::ServerExecJournalled);

@@ -24,6 +24,14 @@ pub(crate) enum Found {
 }
 
 impl Found {
+    /// On the host; zero if nobody knows it.
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::Running(process) => process.pid,
+            Self::Ended { pid, .. } => *pid,
+        }
+    }
+
     /// An error if it would take a descriptor that other work needs.
     fn running(process: RunningProcess) -> Result<Self, FindError> {
         if leaves_room(&process.pidfd.as_fd()) {

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ConsoleSize, ContainerId, ContainerKey, Phase, ProcessId, ProcessSpec};
+use gantry_domain::{
+    ConsoleSize, ContainerId, ContainerKey, Exit, Phase, ProcessId, ProcessPhase, ProcessSpec,
+};
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
 use gantry_runtime::checkpoint::CheckpointConfig;
 use oci_spec::runtime::LinuxResources;
@@ -41,6 +43,16 @@ pub(crate) enum Request {
     Pause(Reply<()>),
     Resume(Reply<()>),
     Update(Box<NewLimits>, Reply<()>),
+    /// Runs the first process of a created container, or a further one that was added.
+    Start(ProcessId, Caller, Reply<u32>),
+    /// Adds a further process.
+    AddExec(Box<ProcessSpec>, Reply<()>),
+    /// Waits for an end.
+    Wait(ProcessId, Reply<Exit>),
+    /// Removes a process that has ended or was never started; the whole container if it is the first one.
+    Delete(ProcessId, Reply<DeletedProcess>),
+    /// Sends a signal to all processes.
+    SignalAll(i32, Reply<()>),
     /// Into a directory for all checkpoints of the container.
     Checkpoint(PathBuf, Box<CheckpointConfig>, Reply<()>),
 }
@@ -50,10 +62,14 @@ impl Request {
     pub(crate) fn refuse(self, error: SupervisorError) {
         let _ = match self {
             Self::View(reply) => reply.send(Err(error)).is_ok(),
-            Self::Exec(_, _, reply) => reply.send(Err(error)).is_ok(),
+            Self::Exec(_, _, reply) | Self::Start(_, _, reply) => reply.send(Err(error)).is_ok(),
+            Self::Wait(_, reply) => reply.send(Err(error)).is_ok(),
+            Self::Delete(_, reply) => reply.send(Err(error)).is_ok(),
             Self::Signal { reply, .. }
             | Self::Resize { reply, .. }
             | Self::CloseStdin { reply, .. }
+            | Self::AddExec(_, reply)
+            | Self::SignalAll(_, reply)
             | Self::Pause(reply)
             | Self::Resume(reply)
             | Self::Update(_, reply)
@@ -84,12 +100,32 @@ pub struct ContainerView {
     pub labels: Arc<[String]>,
     /// Where it is in its life.
     pub phase: Phase,
-    /// Living processes and their host pids, init first.
-    pub processes: Vec<(Arc<ProcessSpec>, u32)>,
+    /// The first one first.
+    pub processes: Vec<ProcessView>,
     /// None before the runtime has made one.
     pub cgroup: Option<Arc<Cgroup>>,
     /// The actor does not answer, or has not reattached yet.
     pub is_stale: bool,
+}
+
+/// A process as it is at the moment.
+#[derive(Debug, Clone)]
+pub struct ProcessView {
+    /// As its caller described it.
+    pub spec: Arc<ProcessSpec>,
+    /// On the host, also once it has ended; zero before it is started.
+    pub pid: u32,
+    /// Where it is in its life.
+    pub phase: ProcessPhase,
+}
+
+/// A process that was deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeletedProcess {
+    /// On the host; zero if it was never started.
+    pub pid: u32,
+    /// How it has ended, if it was ever started.
+    pub exit: Option<Exit>,
 }
 
 /// A container that the server knows.
@@ -118,6 +154,47 @@ impl ContainerHandle {
     /// Starts a further process; its pid on the host.
     pub async fn exec(&self, spec: ProcessSpec, caller: Caller) -> Result<u32, SupervisorError> {
         self.ask(|reply| Request::Exec(Box::new(spec), caller, reply)).await
+    }
+
+    /// Adds a further process, which [`crate::Supervisor::start_process`] starts.
+    ///
+    /// # Errors
+    /// If the container is paused or has stopped, or has such a process.
+    pub async fn add_exec(&self, spec: ProcessSpec) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::AddExec(Box::new(spec), reply)).await
+    }
+
+    /// See [`crate::Supervisor::start_process`].
+    pub(crate) async fn start(
+        &self,
+        process: ProcessId,
+        caller: Caller,
+    ) -> Result<u32, SupervisorError> {
+        self.ask(|reply| Request::Start(process, caller, reply)).await
+    }
+
+    /// Waits until a process has ended, also before it was started. Its exit can be had until it is deleted.
+    ///
+    /// # Errors
+    /// If there is no such process, or it is deleted before it is started.
+    pub async fn wait(&self, process: ProcessId) -> Result<Exit, SupervisorError> {
+        self.ask(|reply| Request::Wait(process, reply)).await
+    }
+
+    /// Removes a process that has ended or was never started; the whole container if it is the first one.
+    ///
+    /// # Errors
+    /// If there is no such process, or it lives.
+    pub async fn delete(&self, process: ProcessId) -> Result<DeletedProcess, SupervisorError> {
+        self.ask(|reply| Request::Delete(process, reply)).await
+    }
+
+    /// Sends a signal to all processes of the container, also those that its processes have started.
+    ///
+    /// # Errors
+    /// If there is none any more.
+    pub async fn signal_all(&self, signal: i32) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::SignalAll(signal, reply)).await
     }
 
     /// Sends a signal to one process.

@@ -15,6 +15,7 @@ impl SupervisorError {
             Self::ContainerNotFound(_)
             | Self::ProcessNotFound(_)
             | Self::ProcessForgotten(_)
+            | Self::Refused(Refusal::NoProcess(_))
             | Self::Checkpoint(CheckpointError::NotFound(_)) => Kind::NotFound,
             Self::ContainerTaken(_)
             | Self::NotOurs(_)
@@ -30,7 +31,9 @@ impl SupervisorError {
                 | LimitError::Ignored { .. }
                 | LimitError::NotInV2 { .. },
             )
-            | Self::Refused(Refusal::Phase(_)) => Kind::FailedPrecondition,
+            | Self::Refused(Refusal::Phase(_) | Refusal::ProcessPhase { .. }) => {
+                Kind::FailedPrecondition
+            }
             Self::Limit(LimitError::Refused { .. }) => Kind::InvalidArgument,
             Self::Busy(_) => Kind::Aborted,
             Self::Overloaded => Kind::ResourceExhausted,

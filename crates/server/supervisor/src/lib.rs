@@ -39,6 +39,7 @@ mod shim_link;
 mod shim_pool;
 mod state_dir;
 mod stats;
+mod task;
 mod teardown;
 mod turns;
 
@@ -51,7 +52,7 @@ pub use error::SupervisorError;
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;
 pub use gantry_runtime::checkpoint::CheckpointConfig;
-pub use handle::{ContainerHandle, ContainerView, NewLimits};
+pub use handle::{ContainerHandle, ContainerView, DeletedProcess, NewLimits, ProcessView};
 pub use listing::Listed;
 pub use ownership::NotOurs;
 pub use prepare::{NamedCheckpoint, NewContainer, PreparedContainer};
@@ -60,6 +61,7 @@ pub use services::{OnShimDeath, Settings, StartError};
 pub use shim_link::ShimProgram;
 pub use state_dir::{StateDir, StateError};
 pub use stats::ContainerStats;
+pub use task::{NewTask, TaskRuntime};
 use tokio::sync::Notify;
 
 /// The connection of a request, for fair queueing.

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ContainerKey, EventKind, ProcessId, ProcessSpec};
+use gantry_domain::{ContainerKey, EventKind, Phase, ProcessId, ProcessPhase, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{
     cgroup::{Cgroup, CgroupError},
@@ -157,9 +157,11 @@ impl Services {
         };
         let key = record.key();
         let (process, generation) = (ProcessId::init(), record.generation);
+        // Of an exit of `types.API`, which does not tell pids of the host.
+        let pid = 0;
         let told = match untold {
             Some(exit) if told == Told::Unknown => {
-                let event = EventKind::Exited { process, generation, exit };
+                let event = EventKind::Exited { process, generation, pid, exit };
                 let durable = self.events.append(&key, generation, event).durable;
                 reach(Point::ServerMissedExitJournalled);
                 durable
@@ -304,7 +306,8 @@ impl Actor {
             EventKind::Resumed => Some(false),
             _ => None,
         });
-        self.lifecycle.reattached(told.unwrap_or(left.record.paused));
+        let paused = told.unwrap_or(left.record.paused);
+        self.lifecycle.reattached(left.pid, if paused { Phase::Paused } else { Phase::Running });
         self.cgroup = left.record.cgroup.clone().map(Arc::new);
         let (spec, pid) = (Arc::clone(&self.init), left.pid);
         let init = Process { spec, pid, pidfd: None, link: None, killed: false };
@@ -357,7 +360,8 @@ impl Actor {
             self.tell_pause(frozen);
         }
         for (RecoveredExec { generation, spec, .. }, found) in execs {
-            self.lifecycle.exec_reattached(spec.id.clone(), generation);
+            let running = (found.pid(), ProcessPhase::Running);
+            self.lifecycle.exec_reattached(spec.id.clone(), generation, running);
             self.process_found(Arc::new(spec), found);
         }
         self.process_found(Arc::clone(&self.init), init);

@@ -132,7 +132,7 @@ impl Services {
             |what: &dyn Fn(&EventKind) -> bool| self.events.recorded(key, which.container, what);
         let started = || {
             recorded(&|event| match event {
-                EventKind::ContainerStarted => which.process == which.container,
+                EventKind::ContainerStarted { .. } => which.process == which.container,
                 EventKind::ProcessStarted { generation, .. } => *generation == which.process,
                 _ => false,
             })

@@ -10,7 +10,7 @@ use gantry_shim_proto::ToShim;
 use crate::{
     SupervisorError,
     actor::{Actor, Process},
-    handle::{ContainerView, Request},
+    handle::{ContainerView, ProcessView, Request},
     operation::Operation,
 };
 
@@ -31,6 +31,11 @@ impl Actor {
             Request::CloseStdin { process, reply } => {
                 let _ = reply.send(self.close_stdin(&process));
             }
+            Request::Start(..)
+            | Request::AddExec(..)
+            | Request::Wait(..)
+            | Request::Delete(..)
+            | Request::SignalAll(..) => request.refuse(SupervisorError::Bug),
             Request::Pause(reply) => self.operate(Operation::Pause, reply),
             Request::Resume(reply) => self.operate(Operation::Resume, reply),
             Request::Update(limits, reply) => self.operate(Operation::Update(limits), reply),
@@ -44,11 +49,12 @@ impl Actor {
     }
 
     pub(crate) fn view(&self) -> ContainerView {
-        let reported =
-            self.processes.iter().filter(|(id, _)| self.lifecycle.is_process_reported(id));
-        let mut processes: Vec<_> =
-            reported.map(|(_, known)| (Arc::clone(&known.spec), known.pid)).collect();
-        processes.sort_by_key(|(spec, _)| !spec.id.is_init());
+        let seen = self.processes.iter().filter_map(|(id, known)| {
+            let phase = self.lifecycle.process_phase(id)?;
+            Some(ProcessView { spec: Arc::clone(&known.spec), pid: known.pid, phase })
+        });
+        let mut processes: Vec<_> = seen.collect();
+        processes.sort_by_key(|process| !process.spec.id.is_init());
         let record = self.record.as_ref();
         ContainerView {
             id: self.identity.key.id.clone(),
@@ -85,7 +91,7 @@ impl Actor {
         if !self.lifecycle.is_reported() {
             return Err(self.not_found());
         }
-        let reported = self.lifecycle.is_process_reported(process);
+        let reported = self.lifecycle.process_phase(process).is_some();
         let known = self.processes.get(process).filter(|_| reported);
         known.ok_or_else(|| match self.ended.contains(process) {
             true => SupervisorError::ProcessForgotten(process.clone()),

@@ -67,7 +67,7 @@ fn read_now(
     let system_usage = cgroup::system_usage().map_err(failed)?;
     // The first process is the one that is sure to be in the container's network namespace.
     let interfaces = match view.processes.first() {
-        Some((_, pid)) => net_dev::interfaces(*pid).unwrap_or_default(),
+        Some(process) => net_dev::interfaces(process.pid).unwrap_or_default(),
         None => Vec::new(),
     };
     Ok(Some(ContainerStats { at: SystemTime::now(), cgroup: stats, system_usage, interfaces }))

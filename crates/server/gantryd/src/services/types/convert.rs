@@ -42,7 +42,7 @@ pub(super) fn container(view: ContainerView, pids: Vec<u32>) -> types::Container
     types::Container {
         id: view.id.to_string(),
         bundle_path: view.bundle.display().to_string(),
-        processes: view.processes.iter().map(|(spec, pid)| process(spec, *pid)).collect(),
+        processes: view.processes.iter().map(|of| process(&of.spec, of.pid)).collect(),
         status: status.to_owned(),
         labels: view.labels.to_vec(),
         pids,
@@ -110,6 +110,7 @@ pub(super) fn process_spec(request: types::AddProcessRequest) -> Result<ProcessS
             .into_iter()
             .map(|limit| Rlimit { kind: limit.r#type, soft: limit.soft, hard: limit.hard })
             .collect(),
+        oci: None,
     })
 }
 
@@ -137,12 +138,13 @@ pub(super) fn checkpoint(config: CheckpointConfig) -> types::Checkpoint {
     }
 }
 
-pub(super) fn event(event: &Event) -> types::Event {
+/// An event as a message; none for what daemons of `types.API` are not told.
+pub(super) fn event(event: &Event) -> Option<types::Event> {
     use gantry_api::event_type;
     // Only a process's start and exit name it: old clients take any other event with a process
     // for one of an exec, and look for an exec called "init".
     let (kind, process, status) = match &event.kind {
-        EventKind::ContainerStarted => (event_type::START_CONTAINER, None, 0),
+        EventKind::ContainerStarted { .. } => (event_type::START_CONTAINER, None, 0),
         EventKind::ProcessStarted { process, .. } => {
             (event_type::START_PROCESS, Some(process.clone()), 0)
         }
@@ -152,14 +154,18 @@ pub(super) fn event(event: &Event) -> types::Event {
         EventKind::Paused => (event_type::PAUSE, None, 0),
         EventKind::Resumed => (event_type::RESUME, None, 0),
         EventKind::OutOfMemory => (event_type::OOM, None, 0),
+        EventKind::Created(_)
+        | EventKind::ProcessAdded { .. }
+        | EventKind::Checkpointed { .. }
+        | EventKind::Deleted { .. } => return None,
     };
-    types::Event {
+    Some(types::Event {
         r#type: kind.to_owned(),
         id: event.container.id.to_string(),
         status,
         pid: process.map(String::from).unwrap_or_default(),
         timestamp: Some(timestamp(event.at)),
-    }
+    })
 }
 
 fn exit_status(status: ExitStatus) -> u32 {
@@ -227,20 +233,23 @@ mod tests {
         let pid = |kind| {
             let id = ContainerId::parse("c").unwrap();
             let container = ContainerKey { namespace: Namespace::TYPES_API, id };
-            event(&Event { at, container, generation: Generation(1), kind }).pid
+            event(&Event { at, container, generation: Generation(1), kind }).unwrap().pid
         };
         let (process, generation) = (ProcessId::init(), Generation(1));
         let exit = Exit { status: ExitStatus::Code(0), at };
         for kind in [
-            EventKind::ContainerStarted,
+            EventKind::ContainerStarted { pid: 7 },
             EventKind::Paused,
             EventKind::Resumed,
             EventKind::OutOfMemory,
         ] {
             assert_eq!(pid(kind.clone()), "", "{kind:?}");
         }
-        assert_eq!(pid(EventKind::ProcessStarted { process: process.clone(), generation }), "init");
-        assert_eq!(pid(EventKind::Exited { process, generation, exit }), "init");
+        assert_eq!(
+            pid(EventKind::ProcessStarted { process: process.clone(), generation, pid: 7 }),
+            "init"
+        );
+        assert_eq!(pid(EventKind::Exited { process, generation, pid: 7, exit }), "init");
     }
 
     #[test]

@@ -83,8 +83,10 @@ impl Reader {
     async fn next(&mut self) -> Option<Result<types::Event, Status>> {
         loop {
             while let Some(event) = self.batch.pop_front() {
-                if self.filter.matches(&event.container) {
-                    return Some(Ok(convert::event(&event)));
+                if self.filter.matches(&event.container)
+                    && let Some(event) = convert::event(&event)
+                {
+                    return Some(Ok(event));
                 }
             }
             if self.ended {
