@@ -35,7 +35,7 @@ pub(super) fn machine() -> types::Machine {
 
 pub(super) fn container(view: ContainerView, pids: Vec<u32>) -> types::Container {
     let status = match view.phase {
-        Phase::Starting | Phase::Running => gantry_api::status::RUNNING,
+        Phase::Starting | Phase::Created | Phase::Running => gantry_api::status::RUNNING,
         Phase::Paused => gantry_api::status::PAUSED,
         Phase::Stopped(_) => gantry_api::status::STOPPED,
     };
