@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::{ContainerKey, Exit, ProcessId, Stdio};
 
 /// Nanoseconds since the epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(pub u64);
 
 impl From<SystemTime> for Timestamp {

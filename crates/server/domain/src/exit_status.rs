@@ -1,9 +1,11 @@
 //! How a process ended.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Timestamp;
 
 /// How a process ended. What the wire makes of it is for the API to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It called exit with this code.
     Code(u8),
@@ -25,7 +27,7 @@ impl ExitStatus {
 }
 
 /// The end of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// How it has ended.
     pub status: ExitStatus,

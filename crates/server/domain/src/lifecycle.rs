@@ -13,6 +13,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Created, EventKind, Exit, ExitStatus, Generation, ProcessId, Timestamp};
 
 /// Where a container is in its life.
@@ -44,9 +46,10 @@ pub enum ProcessPhase {
 }
 
 /// How long a container is kept, and with it its exit and those of its processes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retention {
     /// Its end removes it, after which the exit is told. So `types.API` has it.
+    #[default]
     UntilExit,
     /// Its exit is told at once; it is removed when its caller says so. So containerd has it.
     UntilDeleted,
@@ -97,7 +100,7 @@ impl ProcessPhase {
     }
 
     /// Whether there is a process, or is about to be.
-    fn is_alive(self) -> bool {
+    pub fn is_alive(self) -> bool {
         matches!(self, Self::Starting | Self::Running)
     }
 }

@@ -203,13 +203,13 @@ fn the_first_exit_status_of_init_is_the_one_reported() {
 fn a_process_is_reported_from_its_start_to_its_exit() {
     let (init, exec) = (ProcessId::init(), ProcessId::parse("e").unwrap());
     let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
-    assert!(!container.process_phase(&init).is_some());
+    assert!(container.process_phase(&init).is_none());
     container.started(1);
     assert!(container.process_phase(&init).is_some());
     container.admit_exec(&exec, Generation(2)).unwrap();
-    assert!(!container.process_phase(&exec).is_some());
+    assert!(container.process_phase(&exec).is_none());
     container.exec_started(&exec, 2);
     assert!(container.process_phase(&exec).is_some());
     container.exec_exited(&exec, ended(ExitStatus::Code(0)));
-    assert!(!container.process_phase(&exec).is_some());
+    assert!(container.process_phase(&exec).is_none());
 }

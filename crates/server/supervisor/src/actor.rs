@@ -17,7 +17,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gantry_domain::{
-    EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Refusal, Retention,
+    EventKind, Exit, ExitStatus, Generation, Lifecycle, ProcessId, ProcessSpec, Retention,
 };
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
@@ -25,20 +25,21 @@ use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Caller, LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
+    LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
     create::{Created, Identity, bring_up},
     ended_execs::EndedExecs,
-    exec::{NewExec, start_exec},
-    handle::{ContainerHandle, ContainerView, Reply, Request},
+    handle::{ContainerHandle, ContainerView, DeletedProcess, Reply, Request},
     last_known::LastKnown,
+    look::Reattached,
     oom::OomTask,
     operation::{Activity, Operation},
-    reattach::{Reattached, Reattaching},
+    reattach::Reattaching,
     remains::Remaining,
     running_process::{RunningProcess, WithoutShim},
     shim_link::ShimLink,
     state_dir::ContainerRecord,
     teardown::Users,
+    waiters::Waiters,
 };
 
 /// Messages to a container's actor.
@@ -54,9 +55,15 @@ pub(crate) enum Message {
         reply: Reply<ContainerView>,
         permit: LaunchPermit,
     },
+    /// The first process of a created container was started, or was not.
+    Started {
+        result: Result<(), SupervisorError>,
+        reply: Reply<u32>,
+    },
     /// A further process was started, or was not.
     ExecStarted {
         spec: Arc<ProcessSpec>,
+        generation: Generation,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     },
@@ -73,6 +80,8 @@ pub(crate) enum Message {
         result: Result<(), SupervisorError>,
         reply: Reply<()>,
     },
+    /// Further processes do not end, though they were killed.
+    ExecsOverdue,
     /// No process of the container is left; who else is in its cgroup, if known.
     RestKilled(Option<Users>),
     /// Runtime and kernel have nothing of the container, or this is left.
@@ -85,11 +94,11 @@ impl From<Request> for Message {
     }
 }
 
-/// A process between its start event and its exit event.
+/// A process that its caller can ask about.
 pub(crate) struct Process {
     pub(crate) spec: Arc<ProcessSpec>,
     pub(crate) pid: u32,
-    /// None for one that was found ended after a restart.
+    /// None for one that was not started yet, or has ended.
     pub(crate) pidfd: Option<Arc<PidFd>>,
     pub(crate) link: Option<Arc<ShimLink>>,
     /// It was sent SIGKILL.
@@ -97,8 +106,13 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// One that was not started yet, or has ended.
+    pub(crate) fn without_process(spec: Arc<ProcessSpec>, pid: u32) -> Self {
+        Self { spec, pid, pidfd: None, link: None, killed: false }
+    }
+
     /// Whether the process has ended, or does nothing but end any more.
-    fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.has_ended() || is_exiting(self.pid)
     }
 
@@ -124,6 +138,11 @@ pub(crate) struct Actor {
     /// Set until the actor has reattached to the container.
     pub(crate) reattaching: Option<Reattaching>,
     pub(crate) activity: Activity,
+    /// The first process has ended while it was being started: the start is told first.
+    pub(crate) early_exit: Option<Exit>,
+    pub(crate) waiters: Waiters,
+    /// Those who have the container deleted.
+    pub(crate) deleters: Vec<Reply<DeletedProcess>>,
     pub(crate) last_known: LastKnown,
     pub(crate) mailbox: mpsc::Sender<Message>,
     messages: mpsc::Receiver<Message>,
@@ -133,14 +152,14 @@ impl Actor {
     pub(crate) fn new(
         services: Arc<Services>,
         identity: Identity,
-        init: &ProcessSpec,
+        (init, retention): (Arc<ProcessSpec>, Retention),
         (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
     ) -> Self {
         Self {
             services,
-            lifecycle: Lifecycle::new(identity.generation, Retention::UntilExit),
+            lifecycle: Lifecycle::new(identity.generation, retention),
             identity,
-            init: Arc::new(init.clone()),
+            init,
             record: None,
             cgroup: None,
             processes: BTreeMap::new(),
@@ -149,6 +168,9 @@ impl Actor {
             init_ended: watch::Sender::new(false),
             reattaching: None,
             activity: Activity::Idle,
+            early_exit: None,
+            waiters: Waiters::default(),
+            deleters: Vec::new(),
             last_known: handle.last_known,
             mailbox: handle.mailbox,
             messages,
@@ -193,8 +215,10 @@ impl Actor {
                 self.created(result, reply);
                 drop(permit);
             }
-            Message::ExecStarted { spec, result, reply } => {
-                self.exec_started(spec, result, reply);
+            Message::Started { result, reply } => self.started(result, reply),
+            Message::ExecsOverdue => self.give_up_execs(),
+            Message::ExecStarted { spec, generation, result, reply } => {
+                self.exec_started((spec, generation), result, reply);
             }
             Message::Exited { process, exit } => self.exited(&process, exit),
             Message::OutOfMemory { kills } => self.out_of_memory(kills),
@@ -234,7 +258,7 @@ impl Actor {
         result: Result<Box<Created>, SupervisorError>,
         reply: Reply<ContainerView>,
     ) {
-        let Created { process, record, oom } = match result {
+        let Created { process, record, oom, rootfs } = match result {
             Ok(created) => *created,
             Err(error) => {
                 self.services.registry.release(&self.identity.key);
@@ -245,12 +269,23 @@ impl Actor {
             }
         };
         self.cgroup = record.cgroup.clone().map(Arc::new);
+        let bundle = record.bundle.clone();
         self.record = Some(record);
         if reply.is_closed() {
             // The caller cancelled before the start was journalled: kill it, no event.
             self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
         } else {
-            let event = self.lifecycle.started(process.pid);
+            let event = match self.lifecycle.retention() {
+                Retention::UntilExit => self.lifecycle.started(process.pid),
+                Retention::UntilDeleted => self.lifecycle.created(gantry_domain::Created {
+                    pid: process.pid,
+                    bundle,
+                    rootfs,
+                    stdio: self.init.stdio.clone(),
+                    terminal: self.init.terminal,
+                    checkpoint: None,
+                }),
+            };
             reach(Point::ServerStartToBeJournalled);
             self.publish(event);
             reach(Point::ServerStartJournalled);
@@ -262,7 +297,7 @@ impl Actor {
         let _ = reply.send(Ok(self.view()));
     }
 
-    fn note_start(&self, process: &ProcessId) {
+    pub(crate) fn note_start(&self, process: &ProcessId) {
         if let Err(error) = self.identity.dir.process(process).set_journalled() {
             tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
@@ -291,82 +326,5 @@ impl Actor {
             }
             Message::Exited { process: spec.id.clone(), exit }
         });
-    }
-
-    pub(crate) fn start_exec(
-        &mut self,
-        spec: Box<ProcessSpec>,
-        caller: Caller,
-        mut reply: Reply<u32>,
-    ) {
-        let generation = self.services.generations.next();
-        if let Err(replaced) = self.identity.require_same() {
-            let _ = reply.send(Err(replaced));
-            return;
-        }
-        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, generation) {
-            let _ = reply.send(Err(self.refused(refusal)));
-            return;
-        }
-        let record = self.record.as_ref();
-        let init_ended = self.init_ended.subscribe();
-        let new = NewExec {
-            caller,
-            generation,
-            spec: Arc::new(*spec),
-            capability_list: record.is_some_and(|record| record.capability_list),
-            bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
-            init_ended,
-            oom_score_adj: record.and_then(|record| record.oom_score_adj),
-        };
-        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-        self.work(async move {
-            let result = start_exec(&services, &identity, &new, &mut reply).await;
-            Message::ExecStarted { spec: new.spec, result, reply }
-        });
-    }
-
-    fn exec_started(
-        &mut self,
-        spec: Arc<ProcessSpec>,
-        result: Result<RunningProcess, SupervisorError>,
-        reply: Reply<u32>,
-    ) {
-        let process = match result {
-            Ok(process) => process,
-            Err(error) => {
-                self.lifecycle.exec_failed(&spec.id);
-                let _ = reply.send(Err(self.or_stopped(error)));
-                self.remove_if_over(None);
-                return;
-            }
-        };
-        let pid = process.pid;
-        if reply.is_closed() {
-            // The caller cancelled before the start was journalled: kill it, no event.
-            self.freezer(&spec.id).kill(pid, &process.pidfd);
-        } else if let Some(event) = self.lifecycle.exec_started(&spec.id, pid) {
-            reach(Point::ServerExecToBeJournalled);
-            self.publish(event);
-            reach(Point::ServerExecJournalled);
-            self.note_start(&spec.id);
-            reach(Point::ServerExecNoted);
-        }
-        self.watch(spec, process);
-        let _ = reply.send(Ok(pid));
-    }
-
-    /// If the container ended during a runtime call, or is about to, that is the error for the caller: what the
-    /// runtime says then (a fork without memory, for example) is about a namespace that goes.
-    fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
-        let init = self.processes.get(&ProcessId::init());
-        match error {
-            SupervisorError::Oci(_) | SupervisorError::CallerGone
-                if init.is_none_or(Process::is_ending) =>
-            {
-                Refusal::STOPPED.into()
-            }
-            other => other,
-        }
     }
 }

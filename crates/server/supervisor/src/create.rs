@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_domain::{ContainerKey, Generation, Namespace, ProcessId};
+use gantry_domain::{ContainerKey, Generation, Mount, Namespace, ProcessId};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init};
 use gantry_runtime::{
@@ -21,7 +21,7 @@ use crate::{
     prepare::{NewContainer, PreparedContainer},
     remains::Remaining,
     running_process::RunningProcess,
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError, TaskBundle},
     turns::Lane,
 };
 
@@ -33,6 +33,8 @@ pub(crate) struct Identity {
     pub(crate) dir: ContainerDir,
     pub(crate) runtime: OciRuntime,
     pub(crate) seen: Seen,
+    /// The bundle, if the server has made it.
+    pub(crate) bundle: Option<TaskBundle>,
 }
 
 impl Identity {
@@ -48,6 +50,8 @@ pub(crate) struct Created {
     pub(crate) process: RunningProcess,
     pub(crate) record: ContainerRecord,
     pub(crate) oom: Option<ArmedOomWatch>,
+    /// What is mounted as its root.
+    pub(crate) rootfs: Vec<Mount>,
 }
 
 impl Supervisor {
@@ -68,15 +72,13 @@ impl Supervisor {
         services.remains.hurry(&key).await;
         let (handle, messages) = ContainerHandle::new(key.clone());
         services.registry.take(&handle).await?;
-        let identity = Identity {
-            key,
-            generation: services.generations.next(),
-            dir,
-            runtime,
-            seen: Seen::default(),
-        };
-        let init = prepared.bundle.init();
-        let actor = Actor::new(Arc::clone(services), identity, init, (handle, messages));
+        let retention = prepared.retention();
+        let bundle = services.own_bundle(&key, retention);
+        let generation = services.generations.next();
+        let seen = Seen::default();
+        let identity = Identity { key, generation, dir, runtime, seen, bundle };
+        let described = (Arc::new(prepared.bundle.init().clone()), retention);
+        let actor = Actor::new(Arc::clone(services), identity, described, (handle, messages));
         let (reply, answer) = oneshot::channel();
         tokio::spawn(actor.create(prepared, reply, permit));
         answer.await.unwrap_or(Err(SupervisorError::Bug))
@@ -108,7 +110,11 @@ pub(crate) async fn bring_up(
     loop {
         let mut record = new_record(services, identity, prepared);
         match start(services, identity, prepared, (&mut record, &turn, reply)).await {
-            Ok((process, oom)) => return Ok(Created { process, record, oom }),
+            Ok((process, oom)) => {
+                let rootfs = prepared.task.as_ref().map(|task| task.rootfs.clone());
+                let rootfs = rootfs.unwrap_or_default();
+                return Ok(Created { process, record, oom, rootfs });
+            }
             Err(error) => match undo(services, identity, &record, is_taken(&error)).await {
                 Ok(()) if first && is_taken(&error) => first = false,
                 Err(Remaining::NotOurs(not_ours)) if is_taken(&error) => {
@@ -130,6 +136,7 @@ fn new_record(
     record.runtime.clone_from(&prepared.new.runtime);
     record.runtime_args.clone_from(&prepared.new.runtime_args);
     record.made_with = Some(identity.runtime.to_record());
+    record.retention = prepared.retention();
     record.labels.clone_from(&prepared.new.labels);
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
@@ -153,13 +160,16 @@ async fn start(
     let init = identity.dir.process(&ProcessId::init());
     identity.dir.create(record)?;
     reach(Point::ServerContainerRecorded);
+    if let (Some(bundle), Some(task)) = (&identity.bundle, &prepared.task) {
+        services.make_bundle(bundle, task).await?;
+    }
     let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
     let shim = services.shims.place(&init, &record_of_init).await?;
     reach(Point::ServerInitPlaced);
 
     let start = match &prepared.image {
         Some(image) => Start::Restore { options: image.restore_options() },
-        None if record.cgroup.is_some() => Start::Run,
+        None if record.cgroup.is_some() && prepared.task.is_none() => Start::Run,
         None => Start::Create,
     };
     let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
@@ -167,6 +177,7 @@ async fn start(
         id,
         bundle: prepared.bundle.path(),
         no_pivot_root: prepared.new.no_pivot_root,
+        no_new_keyring: prepared.task.as_ref().is_some_and(|task| task.no_new_keyring),
         start: &start,
     };
     let call = |files: Files<'_>| {
@@ -205,6 +216,7 @@ async fn start(
         .as_ref()
         .and_then(|cgroup| ArmedOomWatch::arm_by_and_by(id, cgroup, kills_before.unwrap_or(0)));
     if matches!(start, Start::Create)
+        && prepared.task.is_none()
         && let Err(error) = services.runtimes.start(&identity.runtime, id).await
     {
         let _ = process.pidfd.send_signal(nix::libc::SIGKILL);

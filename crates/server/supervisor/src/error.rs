@@ -58,6 +58,8 @@ pub enum SupervisorError {
     State(#[from] StateError),
     #[error("cannot signal process {process}: {cause}")]
     Signal { process: ProcessId, cause: io::Error },
+    #[error("cannot signal all processes: {cause}")]
+    SignalAll { cause: CgroupError },
     /// It was sent, and takes effect later.
     #[error("process {process} was sent SIGKILL and ends once it is thawed: {cause}")]
     StillFrozen { process: ProcessId, cause: CgroupError },

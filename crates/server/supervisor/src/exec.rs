@@ -1,16 +1,17 @@
-//! Starts a further process in a container.
+//! Starts further processes in a container, at once or once they were added.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use gantry_domain::{Generation, ProcessSpec};
+use gantry_domain::{Generation, ProcessId, ProcessSpec, Refusal, Retention};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::{Files, Verb, process_json};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
     Caller, Services, SupervisorError,
+    actor::{Actor, Message, Process},
     create::Identity,
-    handle::Reply,
+    handle::{DeletedProcess, Reply},
     launch::{LaunchTurn, RuntimeCall},
     running_process::RunningProcess,
     state_dir::{ProcessDir, ProcessRecord},
@@ -96,4 +97,155 @@ async fn become_hopeless(mut ended: watch::Receiver<bool>) {
     // An error means that the container's task is gone.
     let _ = ended.wait_for(|ended| *ended).await;
     sleep(LAST_CHANCE).await;
+}
+
+impl Actor {
+    /// Starts a process at once.
+    pub(crate) fn start_exec(&mut self, spec: Box<ProcessSpec>, caller: Caller, reply: Reply<u32>) {
+        let generation = self.services.generations.next();
+        if let Err(replaced) = self.identity.require_same() {
+            let _ = reply.send(Err(replaced));
+            return;
+        }
+        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, generation) {
+            let _ = reply.send(Err(self.refused(refusal)));
+            return;
+        }
+        self.launch_exec(Arc::new(*spec), (caller, generation), reply);
+    }
+
+    /// Adds a process that is started later. It is known from now on, also after a restart.
+    pub(crate) fn add_exec(&mut self, spec: ProcessSpec) -> Result<(), SupervisorError> {
+        let generation = self.services.generations.next();
+        let added = self.lifecycle.add_exec(&spec.id, generation);
+        let event = added.map_err(|refusal| self.refused(refusal))?;
+        let spec = Arc::new(spec);
+        let record = ProcessRecord::new(generation, (*spec).clone());
+        if let Err(error) = self.identity.dir.add_process(&record) {
+            let _ = self.lifecycle.exec_deleted(&spec.id);
+            return Err(error.into());
+        }
+        self.processes.insert(spec.id.clone(), Process::without_process(spec, 0));
+        self.publish(event);
+        Ok(())
+    }
+
+    /// Starts a process that was added.
+    pub(crate) fn start_added(&mut self, process: &ProcessId, caller: Caller, reply: Reply<u32>) {
+        let spec = match self.known_process(process) {
+            Ok(known) => Arc::clone(&known.spec),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        let admitted = match self.identity.require_same() {
+            Ok(()) => self.lifecycle.admit_start(process).map_err(SupervisorError::from),
+            Err(replaced) => Err(replaced),
+        };
+        match admitted {
+            Ok(generation) => self.launch_exec(spec, (caller, generation), reply),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    fn launch_exec(
+        &mut self,
+        spec: Arc<ProcessSpec>,
+        (caller, generation): (Caller, Generation),
+        mut reply: Reply<u32>,
+    ) {
+        let record = self.record.as_ref();
+        let init_ended = self.init_ended.subscribe();
+        let new = NewExec {
+            caller,
+            generation,
+            spec,
+            capability_list: record.is_some_and(|record| record.capability_list),
+            bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
+            init_ended,
+            oom_score_adj: record.and_then(|record| record.oom_score_adj),
+        };
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let result = start_exec(&services, &identity, &new, &mut reply).await;
+            Message::ExecStarted { spec: new.spec, generation, result, reply }
+        });
+    }
+
+    pub(crate) fn exec_started(
+        &mut self,
+        (spec, generation): (Arc<ProcessSpec>, Generation),
+        result: Result<RunningProcess, SupervisorError>,
+        reply: Reply<u32>,
+    ) {
+        let process = match result {
+            Ok(process) => process,
+            Err(error) => {
+                self.lifecycle.exec_failed(&spec.id);
+                self.keep_added(&spec, generation);
+                let _ = reply.send(Err(self.or_stopped(error)));
+                self.go_on_ending(None);
+                return;
+            }
+        };
+        let pid = process.pid;
+        // A caller of an exec that is kept can ask about it again.
+        if reply.is_closed() && self.lifecycle.retention() == Retention::UntilExit {
+            // The caller cancelled before the start was journalled: kill it, no event.
+            self.freezer(&spec.id).kill(pid, &process.pidfd);
+        } else if let Some(event) = self.lifecycle.exec_started(&spec.id, pid) {
+            reach(Point::ServerExecToBeJournalled);
+            self.publish(event);
+            reach(Point::ServerExecJournalled);
+            self.note_start(&spec.id);
+            reach(Point::ServerExecNoted);
+        }
+        self.watch(spec, process);
+        let _ = reply.send(Ok(pid));
+    }
+
+    /// A process that was added can be started again after a failure, also by the next server.
+    fn keep_added(&self, spec: &ProcessSpec, generation: Generation) {
+        if self.lifecycle.retention() == Retention::UntilDeleted
+            && let Err(error) =
+                self.identity.dir.add_process(&ProcessRecord::new(generation, spec.clone()))
+        {
+            tracing::error!(
+                container = %self.identity.key, process = %spec.id, %error,
+                "cannot record a process that is to be started; a restarted gantryd does not know it",
+            );
+        }
+    }
+
+    /// Forgets a process that is not there any more, or not yet.
+    pub(crate) fn delete_exec(
+        &mut self,
+        process: &ProcessId,
+    ) -> Result<DeletedProcess, SupervisorError> {
+        let known = self.known_process(process)?;
+        let pid = known.pid;
+        let exit = self.exit_of(process);
+        self.lifecycle.exec_deleted(process)?;
+        self.processes.remove(process);
+        self.identity.dir.process(process).discard();
+        self.waiters.refuse(process);
+        Ok(DeletedProcess { pid, exit })
+    }
+
+    /// If the container ended during a runtime call, or is about to, that is the error for the caller: what the
+    /// runtime says then (a fork without memory, for example) is about a namespace that goes.
+    fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
+        let init = self.processes.get(&ProcessId::init());
+        match error {
+            SupervisorError::Oci(_) | SupervisorError::CallerGone
+                if init.is_none_or(Process::is_ending) =>
+            {
+                Refusal::STOPPED.into()
+            }
+            other => other,
+        }
+    }
 }

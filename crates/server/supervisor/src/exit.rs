@@ -1,39 +1,36 @@
 //! How a container ends, in order: its first process exits, the rest is killed, every further
 //! process's exit is reported, the runtime forgets it, its id is free, and only then the exit of
-//! its first process is reported.
+//! its first process is reported. The exit of a container that is kept is reported before the runtime
+//! forgets it, which is when its caller deletes it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use gantry_domain::{Exit, ProcessId};
+use gantry_domain::{Exit, ProcessId, ProcessPhase, Retention};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::cgroup::Cgroup;
 use gantry_shim_proto::{EXIT_FILE, ToShim};
 
+use tokio::time::sleep;
+
 use crate::{
-    actor::{Actor, Process},
+    actor::{Actor, Message, Process},
     create::Identity,
+    handle::DeletedProcess,
     operation::Activity,
     remains::{Over, Remaining},
     teardown::{self, Users},
     turns::Lane,
 };
 
+/// How long the exit of a kept container waits for those of its other processes, which were killed. One that
+/// waits for a device that does not answer (state D) does not end.
+const EXECS_DEADLINE: Duration = Duration::from_secs(10);
+
 impl Actor {
     /// A process has ended.
     pub(crate) fn exited(&mut self, process: &ProcessId, exit: Exit) {
         if process.is_init() {
-            if self.is_resuming() {
-                // It could only end because it goes on, which is told first.
-                self.tell_pause(false);
-            }
-            self.lifecycle.init_exited(exit);
-            self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
-            self.init_ended.send_replace(true);
-            reach(Point::ServerInitExited);
-            self.dismiss_early(process);
-            reach(Point::ServerInitDismissed);
-            self.kill_rest();
-            return;
+            return self.init_exited(exit);
         }
         reach(Point::ServerExecExited);
         let durable = match self.lifecycle.exec_exited(process, exit) {
@@ -41,9 +38,32 @@ impl Actor {
             None => true,
         };
         reach(Point::ServerExecExitJournalled);
-        self.forget_exec(process, durable);
+        if self.lifecycle.process_phase(process).is_some() {
+            self.keep_exit(process, exit, durable);
+        } else {
+            self.forget_exec(process, durable);
+        }
         reach(Point::ServerExecRemoved);
-        self.remove_if_over(None);
+        self.waiters.answer(process, exit);
+        self.go_on_ending(None);
+    }
+
+    fn init_exited(&mut self, exit: Exit) {
+        if self.is_starting() {
+            self.early_exit = Some(exit);
+            return;
+        }
+        if self.is_resuming() {
+            // It could only end because it goes on, which is told first.
+            self.tell_pause(false);
+        }
+        self.lifecycle.init_exited(exit);
+        self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
+        self.init_ended.send_replace(true);
+        reach(Point::ServerInitExited);
+        self.dismiss_early(&ProcessId::init());
+        reach(Point::ServerInitDismissed);
+        self.kill_rest();
     }
 
     /// Lets a shim exit early if its exit.json is on disk.
@@ -70,6 +90,32 @@ impl Actor {
         }
     }
 
+    /// Keeps an exit that was told for whoever asks, also after a restart.
+    fn keep_exit(&mut self, process: &ProcessId, exit: Exit, durable: bool) {
+        let dir = self.identity.dir.process(process);
+        // What the disk says of it stays until the journal does.
+        if durable && let Err(error) = dir.note_exit(exit) {
+            tracing::error!(
+                container = %self.identity.key, %process, %error,
+                "cannot record an exit; the journal has it for as long as it keeps the event",
+            );
+        }
+        if let Some(known) = self.processes.get_mut(process) {
+            if durable {
+                dismiss(known);
+            }
+            (known.pidfd, known.link) = (None, None);
+        }
+    }
+
+    /// How a process has ended, if it has.
+    pub(crate) fn exit_of(&self, process: &ProcessId) -> Option<Exit> {
+        match self.lifecycle.process_phase(process) {
+            Some(ProcessPhase::Stopped(exit)) => Some(exit),
+            _ => None,
+        }
+    }
+
     /// The first process is gone: nothing in the container is to live on.
     pub(crate) fn kill_rest(&mut self) {
         self.activity = Activity::Killing;
@@ -82,15 +128,55 @@ impl Actor {
 
     pub(crate) fn rest_killed(&mut self, users: Option<Users>) {
         self.activity = Activity::Killed;
-        self.remove_if_over(users);
+        self.go_on_ending(users);
+        if matches!(self.activity, Activity::Killed) && self.is_kept() {
+            self.work(async {
+                sleep(EXECS_DEADLINE).await;
+                Message::ExecsOverdue
+            });
+        }
     }
 
-    /// Removes the container once every exec's exit is reported. `users` of its cgroup are current only if
-    /// nothing is waited for; otherwise they are looked up again.
-    pub(crate) fn remove_if_over(&mut self, users: Option<Users>) {
+    /// Whoever follows the container hears of its end, whatever keeps a process of it from ending.
+    pub(crate) fn give_up_execs(&mut self) {
+        if matches!(self.activity, Activity::Killed) {
+            tracing::warn!(container = %self.identity.key, "a process does not end, though it was killed");
+            self.lifecycle.give_up_execs();
+            self.go_on_ending(None);
+        }
+    }
+
+    /// Whether the container stays until its caller deletes it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.lifecycle.retention() == Retention::UntilDeleted && self.lifecycle.is_reported()
+    }
+
+    /// Once every exec's exit is reported, tells that of the first process, or removes the container. `users` of
+    /// its cgroup are current only if nothing is waited for; otherwise they are looked up again.
+    pub(crate) fn go_on_ending(&mut self, users: Option<Users>) {
         if !matches!(self.activity, Activity::Killed) || !self.lifecycle.may_be_removed() {
             return;
         }
+        if !self.is_kept() {
+            return self.remove(users);
+        }
+        if let Some(event) = self.lifecycle.tell_exit() {
+            let durable = self.publish(event);
+            reach(Point::ServerExitJournalled);
+            let init = ProcessId::init();
+            if let Some(exit) = self.exit_of(&init) {
+                self.keep_exit(&init, exit, durable);
+                self.waiters.answer(&init, exit);
+            }
+        }
+        self.activity = Activity::Ended;
+        if !self.deleters.is_empty() {
+            self.remove(None);
+        }
+    }
+
+    /// Removes what the runtime and the kernel have of it.
+    pub(crate) fn remove(&mut self, users: Option<Users>) {
         self.activity = Activity::Removing;
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
@@ -98,7 +184,7 @@ impl Actor {
         self.work(teardown::remove(services, identity, cgroup, users));
     }
 
-    /// Frees the id and reports the exit, then removes the state directory, last of all.
+    /// Frees the id and reports the last event, then removes the state directory, last of all.
     pub(crate) fn removed(&mut self, result: Result<(), Remaining>) {
         let key = &self.identity.key;
         let result = result.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
@@ -112,8 +198,8 @@ impl Actor {
             self.identity.dir.clone()
         });
         reach(Point::ServerSetAside);
-        // Together: whoever sees the exit finds the id free, and whoever finds no container finds
-        // its exit.
+        // Together: whoever sees the last event finds the id free, and whoever finds no container finds
+        // the event.
         let registry = &self.services.registry;
         let told = match self.lifecycle.removed() {
             Some(event) => self.publish_within(event, |show| registry.release_after(key, show)),
@@ -142,7 +228,21 @@ impl Actor {
         for known in self.processes.values() {
             dismiss(known);
         }
+        self.answer_deleters();
         self.activity = Activity::Gone;
+    }
+
+    fn answer_deleters(&mut self) {
+        let init = ProcessId::init();
+        let exit = self.exit_of(&init);
+        if let Some(exit) = exit {
+            self.waiters.answer(&init, exit);
+        }
+        let pid = self.processes.get(&init).map_or(0, |known| known.pid);
+        for reply in self.deleters.drain(..) {
+            // A caller that is gone needs no answer.
+            let _ = reply.send(Ok(DeletedProcess { pid, exit }));
+        }
     }
 
     fn own_cgroup(&self) -> Option<Cgroup> {

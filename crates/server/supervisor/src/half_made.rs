@@ -38,7 +38,7 @@ impl Actor {
 
 /// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
 /// its connection closed.
-async fn end(found: Found, freezer: Freezer) {
+pub(crate) async fn end(found: Found, freezer: Freezer) {
     let Found::Running(process) = found else { return };
     freezer.kill(process.pid, &process.pidfd);
     if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {

@@ -108,6 +108,14 @@ pub struct ContainerView {
     pub is_stale: bool,
 }
 
+impl ContainerView {
+    /// Host pids of the processes that were started by the server's callers, and live.
+    pub(crate) fn living(&self) -> impl Iterator<Item = u32> {
+        let living = self.processes.iter().filter(|process| process.phase.is_alive());
+        living.map(|process| process.pid).filter(|pid| *pid > 0)
+    }
+}
+
 /// A process as it is at the moment.
 #[derive(Debug, Clone)]
 pub struct ProcessView {

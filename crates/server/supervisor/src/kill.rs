@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::ProcessId;
+use gantry_domain::{ProcessId, ProcessPhase, Refusal};
 use gantry_kernel::{
     PidFd,
     cgroup::{Cgroup, CgroupError, Hierarchies},
@@ -69,8 +69,49 @@ impl Actor {
         });
     }
 
+    /// Kills the first process; its exit follows.
+    pub(crate) fn kill_init(&self) {
+        let init = ProcessId::init();
+        if let Some(Process { pid, pidfd: Some(pidfd), .. }) = self.processes.get(&init) {
+            self.freezer(&init).kill(*pid, pidfd);
+        }
+    }
+
+    /// Sends a signal to all processes in the container's cgroup that are the container's.
+    pub(crate) fn signal_all(&mut self, signal: i32, reply: Reply<()>) {
+        let init = ProcessId::init();
+        let living = self.known_process(&init).and_then(|known| match known.has_ended() {
+            true => Err(SupervisorError::ProcessExited(init.clone())),
+            false => Ok(()),
+        });
+        if let Err(error) = living {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        let cgroup = self.cgroup.clone();
+        let init_signalled = self.send_signal(&init, signal);
+        let release = (signal == libc::SIGKILL).then(|| self.release(&init));
+        tokio::spawn(async move {
+            let mut sent = init_signalled;
+            if let (Ok(()), Some(cgroup)) = (&sent, cgroup) {
+                let others = services.signal_own(&identity, &cgroup, signal).await;
+                sent = others.map_err(|cause| SupervisorError::SignalAll { cause });
+            }
+            if let Some(release) = release {
+                sent = release.await.and(sent);
+            }
+            let _ = reply.send(sent);
+        });
+    }
+
     fn send_signal(&self, process: &ProcessId, signal: i32) -> Result<(), SupervisorError> {
         let known = self.known_process(process)?;
+        if let (Some(phase @ ProcessPhase::Created), None) =
+            (self.lifecycle.process_phase(process), &known.pidfd)
+        {
+            return Err(Refusal::ProcessPhase { process: process.clone(), phase }.into());
+        }
         // The kernel takes signals for one that has ended and was not waited for.
         let pidfd = known.pidfd.as_ref().filter(|_| signal != 0 || !known.has_ended());
         let pidfd = pidfd.ok_or_else(|| SupervisorError::ProcessExited(process.clone()))?;

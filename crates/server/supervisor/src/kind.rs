@@ -55,6 +55,7 @@ impl SupervisorError {
             | Self::State(_)
             | Self::Stats { .. }
             | Self::Signal { .. }
+            | Self::SignalAll { .. }
             | Self::StartShim { .. }
             | Self::Bug => Kind::Internal,
         }

@@ -23,6 +23,7 @@ mod last_known;
 mod launch;
 mod left_cgroups;
 mod listing;
+mod look;
 mod neighbours;
 mod oom;
 mod operation;
@@ -32,6 +33,7 @@ mod reattach;
 mod recovered_state;
 mod registry;
 mod remains;
+mod removed;
 mod requests;
 mod running_process;
 mod services;
@@ -42,6 +44,7 @@ mod stats;
 mod task;
 mod teardown;
 mod turns;
+mod waiters;
 
 use std::sync::{
     Arc,

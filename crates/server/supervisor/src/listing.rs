@@ -75,7 +75,7 @@ impl Row {
 
     fn listed(mut self) -> Listed {
         self.view.is_stale |= self.pids.is_none();
-        let own = || self.view.processes.iter().map(|process| process.pid).collect();
+        let own = || self.view.living().collect();
         let pids = self.pids.unwrap_or_else(own);
         Listed { view: self.view, pids }
     }

@@ -13,6 +13,7 @@ use std::{
 
 use gantry_domain::{ContainerKey, ProcessId};
 use gantry_kernel::{
+    PidFd,
     cgroup::{Cgroup, CgroupError},
     is_living, parent, process_start_time,
 };
@@ -104,6 +105,31 @@ impl Services {
             Ok(killed) => killed,
             Err(_) => cgroup.require_empty().map(|()| false),
         }
+    }
+
+    /// Sends a signal to all processes of a living container but its first one. Those that end meanwhile do not
+    /// matter.
+    pub(crate) async fn signal_own(
+        &self,
+        identity: &Identity,
+        cgroup: &Cgroup,
+        signal: i32,
+    ) -> Result<(), CgroupError> {
+        let processes = match cgroup.pids() {
+            Err(CgroupError::Removed) => return Ok(()),
+            other => other?,
+        };
+        let init = identity.dir.process(&ProcessId::init()).started();
+        let init = init.ok().flatten().map(|init| init.pid);
+        let own = self.own_of(identity, cgroup, &processes).await;
+        for pid in own.into_iter().filter(|pid| Some(*pid) != init) {
+            let Ok(process) = PidFd::open(pid) else { continue };
+            // The pid may be another process's by now.
+            if cgroup.pids().is_ok_and(|pids| pids.contains(&pid)) {
+                let _ = process.send_signal(signal);
+            }
+        }
+        Ok(())
     }
 
     async fn own_of(&self, identity: &Identity, cgroup: &Cgroup, processes: &[u32]) -> Vec<u32> {

@@ -4,13 +4,14 @@
 //! Idle -> Changing -> Idle              one change at a time; requests are served meanwhile
 //! Idle | Changing -> Killing            init has ended: whatever else lives is killed
 //! Killing -> Killed -> Removing -> Gone every exec's exit is published before the removal
+//!               `-> Ended -'            a container that is kept waits here until its caller deletes it
 //! ```
 //!
 //! A change that is under way when init ends still reports back, and changes nothing any more.
 
 use std::sync::Arc;
 
-use gantry_domain::{Lifecycle, Refusal};
+use gantry_domain::{Lifecycle, ProcessId, Refusal};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::cgroup::{Cgroup, CgroupError, LimitError};
 use gantry_runtime::checkpoint::{self, CheckpointRequest};
@@ -32,6 +33,8 @@ pub(crate) enum Activity {
     Killing,
     /// No process is left; exits of execs may still have to be published.
     Killed,
+    /// Its exit is published, and its caller has not deleted it yet.
+    Ended,
     /// Runtime and kernel are being asked to forget it.
     Removing,
     /// Its exit is published, its id is free, and its actor ends.
@@ -40,6 +43,7 @@ pub(crate) enum Activity {
 
 /// A change of the container as a whole.
 pub(crate) enum Operation {
+    Start,
     Pause,
     Resume,
     Update(Box<NewLimits>),
@@ -47,8 +51,9 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
+            Self::Start => "start",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Update(_) => "update",
@@ -58,9 +63,11 @@ impl Operation {
 
     fn admit(&self, lifecycle: &Lifecycle) -> Result<(), Refusal> {
         match self {
+            Self::Start => lifecycle.require_created(),
             Self::Pause => lifecycle.require_running(),
             Self::Resume => lifecycle.require_paused(),
-            Self::Update(_) | Self::Checkpoint(_) => lifecycle.require_alive(),
+            Self::Update(_) => lifecycle.require_process(),
+            Self::Checkpoint(_) => lifecycle.require_alive(),
         }
     }
 
@@ -71,6 +78,10 @@ impl Operation {
         cgroup: Option<&Cgroup>,
     ) -> Result<(), SupervisorError> {
         match self {
+            Self::Start => {
+                let _turn = services.turn_of_change(identity).await;
+                Ok(services.runtimes.start(&identity.runtime, &identity.key.id).await?)
+            }
             Self::Pause => {
                 let _turn = services.turn_of_change(identity).await;
                 Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
@@ -94,19 +105,14 @@ impl Operation {
             (Self::Pause | Self::Resume, false) => {
                 cgroup.and_then(|cgroup| cgroup.is_frozen().ok())
             }
-            (Self::Update(_) | Self::Checkpoint(_), _) => None,
+            (Self::Start | Self::Update(_) | Self::Checkpoint(_), _) => None,
         }
     }
 }
 
 impl Actor {
     pub(crate) fn operate(&mut self, operation: Operation, reply: Reply<()>) {
-        let admitted = match (operation.admit(&self.lifecycle), &self.activity) {
-            (Err(refusal), _) => Err(self.refused(refusal)),
-            (Ok(()), Activity::Changing(other)) => Err(SupervisorError::Busy(other.name())),
-            (Ok(()), _) => self.identity.require_same(),
-        };
-        if let Err(error) = admitted {
+        if let Err(error) = self.admit(&operation) {
             // A caller that is gone needs no answer.
             let _ = reply.send(Err(error));
             return;
@@ -119,6 +125,56 @@ impl Actor {
             let result = operation.run(&services, &identity, cgroup.as_deref()).await;
             Message::Operated { operation, result, reply }
         });
+    }
+
+    fn admit(&self, operation: &Operation) -> Result<(), SupervisorError> {
+        match (operation.admit(&self.lifecycle), &self.activity) {
+            (Err(refusal), _) => Err(self.refused(refusal)),
+            (Ok(()), Activity::Changing(other)) => Err(SupervisorError::Busy(other.name())),
+            (Ok(()), _) => self.identity.require_same(),
+        }
+    }
+
+    /// Has the runtime start the first process of a container that was created.
+    pub(crate) fn start_init(&mut self, reply: Reply<u32>) {
+        if let Err(error) = self.admit(&Operation::Start) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let operation = Arc::new(Operation::Start);
+        self.activity = Activity::Changing(Arc::clone(&operation));
+        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+        self.work(async move {
+            let result = operation.run(&services, &identity, None).await;
+            Message::Started { result, reply }
+        });
+    }
+
+    /// The runtime has started the first process, or has not. An exit meanwhile comes after the start.
+    pub(crate) fn started(&mut self, result: Result<(), SupervisorError>, reply: Reply<u32>) {
+        self.activity = Activity::Idle;
+        let init = ProcessId::init();
+        let pid = self.processes.get(&init).map_or(0, |known| known.pid);
+        if result.is_ok() {
+            reach(Point::ServerOperated);
+            self.tell_start(pid);
+        }
+        let _ = reply.send(result.map(|()| pid));
+        if let Some(exit) = self.early_exit.take() {
+            self.exited(&init, exit);
+        }
+    }
+
+    /// Publishes the start of a container that was created.
+    pub(crate) fn tell_start(&mut self, pid: u32) {
+        let event = self.lifecycle.started(pid);
+        self.publish(event);
+        reach(Point::ServerStartJournalled);
+        let Some(record) = &mut self.record else { return };
+        record.started = true;
+        if let Err(error) = self.identity.dir.write(record) {
+            tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
+        }
     }
 
     pub(crate) fn operated(
@@ -140,6 +196,11 @@ impl Actor {
             self.release_killed();
         }
         let _ = reply.send(result);
+    }
+
+    /// Whether the runtime starts the first process at the moment.
+    pub(crate) fn is_starting(&self) -> bool {
+        matches!(&self.activity, Activity::Changing(operation) if matches!(**operation, Operation::Start))
     }
 
     /// Whether the runtime thaws the container at the moment.

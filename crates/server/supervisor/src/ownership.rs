@@ -117,7 +117,7 @@ impl Services {
         let (state, init) = (state.map_err(unknown)?, identity.init().map_err(unknown)?);
         match state.filter(|state| !is_ours(state, claim, init)) {
             None => Ok(()),
-            Some(RuntimeState { bundle, pid }) => {
+            Some(RuntimeState { bundle, pid, .. }) => {
                 Err(NotOurs::Another { id: id.clone(), bundle, pid })
             }
         }
@@ -166,7 +166,10 @@ mod tests {
     #[test]
     fn what_lives_is_ours_only_if_it_is_known() {
         let bundle = tempfile::tempdir().unwrap();
-        let state = |pid| RuntimeState { bundle: bundle.path().to_owned(), pid };
+        let state = |pid| {
+            let bundle = bundle.path().to_owned();
+            RuntimeState { bundle, pid, status: String::new() }
+        };
         let failed = Claim::Failed { bundle: bundle.path(), taken: true };
         for claim in [failed, Claim::Ended] {
             // The first process of the host is nobody's child.

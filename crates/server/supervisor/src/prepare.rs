@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ContainerId, Stdio};
+use gantry_domain::{ContainerId, Mount, Retention, Stdio};
 use gantry_runtime::{
     bundle::{Bundle, Dialect},
     checkpoint::{self, CheckpointImage},
@@ -48,9 +48,30 @@ pub struct PreparedContainer {
     pub(crate) new: NewContainer,
     pub(crate) bundle: Bundle,
     pub(crate) image: Option<CheckpointImage>,
+    /// What its bundle is made of, if the server makes it: such a container is created and started in two
+    /// steps, and kept until its caller deletes it.
+    pub(crate) task: Option<TaskContent>,
+}
+
+/// What a task's bundle is made of.
+#[derive(Debug)]
+pub(crate) struct TaskContent {
+    /// Of config.json.
+    pub(crate) config: Vec<u8>,
+    /// What is mounted on its `rootfs`.
+    pub(crate) rootfs: Vec<Mount>,
+    /// See [`crate::TaskRuntime::no_new_keyring`].
+    pub(crate) no_new_keyring: bool,
 }
 
 impl PreparedContainer {
+    pub(crate) fn retention(&self) -> Retention {
+        match self.task {
+            Some(_) => Retention::UntilDeleted,
+            None => Retention::UntilExit,
+        }
+    }
+
     /// Bytes of what was read of the bundle's config.json.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -78,6 +99,6 @@ impl Supervisor {
             }
             None => None,
         };
-        Ok(PreparedContainer { new, bundle, image })
+        Ok(PreparedContainer { new, bundle, image, task: None })
     }
 }

@@ -8,47 +8,23 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ContainerKey, EventKind, Phase, ProcessId, ProcessPhase, ProcessSpec};
-use gantry_failpoints::{Point, reach};
-use gantry_kernel::{
-    cgroup::{Cgroup, CgroupError},
-    given_oom_score_adj, is_namespace_init, until_answered,
-};
-use gantry_runtime::OciRuntime;
-use tokio::{sync::mpsc, task::JoinSet, time::sleep};
+use gantry_domain::{ContainerKey, EventKind, Phase, ProcessPhase, ProcessSpec, Retention};
+use gantry_kernel::until_answered;
+use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Message, Process},
     create::Identity,
-    find::{Found, SHIM_ANSWER, find},
-    half_made::discard_exec,
+    find::{Found, SHIM_ANSWER},
     handle::{ContainerHandle, MAILBOX, Request},
-    kill::Freezer,
-    oom::ArmedOomWatch,
+    look::Reattached,
+    operation::Activity,
     ownership::Seen,
-    recovered_state::{Recovered, RecoveredExec},
-    remains::Over,
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
+    recovered_state::{LeftExec, Recovered, RecoveredExec},
+    removed::Told,
+    state_dir::ContainerDir,
 };
-
-/// A container of an earlier server, as it is found.
-pub(crate) struct Reattached {
-    record: ContainerRecord,
-    /// Whether it is frozen, if that can be read.
-    frozen: Option<bool>,
-    oom: Option<ArmedOomWatch>,
-    init: Found,
-    execs: Vec<(RecoveredExec, Found)>,
-}
-
-/// Whether the end of a container that was set aside was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    Yes,
-    /// The journal knows.
-    Unknown,
-}
 
 /// What waits until a container is taken up.
 #[derive(Default)]
@@ -132,157 +108,6 @@ impl Supervisor {
     }
 }
 
-impl Services {
-    /// Publishes an exit that an earlier server did not; returns what may remain of it.
-    async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
-        let read = || async {
-            match self.read_removed(&dir) {
-                Err(error) if error.is_scarce() => Err(error),
-                other => Ok(other),
-            }
-        };
-        let (record, untold) = match until_answered("read the end of a container", read).await {
-            Ok(Some(read)) => read,
-            Err(error) if error.damaged_file().is_none() => {
-                tracing::error!(%error, "the end of a container cannot be read; a later start tries again");
-                return None;
-            }
-            other => {
-                if let Err(error) = other {
-                    tracing::error!(%error, "the end of a container cannot be read");
-                }
-                dir.discard();
-                return None;
-            }
-        };
-        let key = record.key();
-        let (process, generation) = (ProcessId::init(), record.generation);
-        // Of an exit of `types.API`, which does not tell pids of the host.
-        let pid = 0;
-        let told = match untold {
-            Some(exit) if told == Told::Unknown => {
-                let event = EventKind::Exited { process, generation, pid, exit };
-                let durable = self.events.append(&key, generation, event).durable;
-                reach(Point::ServerMissedExitJournalled);
-                durable
-            }
-            _ => true,
-        };
-        let runtime = self.runtime_or_missing(&key, &record);
-        let identity = Identity { key, generation, dir, runtime, seen: Seen::default() };
-        let init = identity.dir.process(&ProcessId::init());
-        // Unless it is known that nobody was told of it, it has ended.
-        let ended = init.is_journalled().unwrap_or(true);
-        Some(Over { identity, record, ended, told, deleted: false })
-    }
-
-    /// The container's runtime. While the binary is missing, processes are still watched; it may return.
-    fn runtime_or_missing(&self, key: &ContainerKey, record: &ContainerRecord) -> OciRuntime {
-        self.runtime_of(record).unwrap_or_else(|error| {
-            tracing::error!(container = %key, %error, "its runtime is missing");
-            OciRuntime::missing(&record.runtime, &record.runtime_args)
-        })
-    }
-
-    /// Where a further process may be frozen.
-    pub(crate) fn freezer(&self, record: &ContainerRecord) -> Freezer {
-        Freezer {
-            hierarchies: Arc::clone(&self.hierarchies),
-            cgroup: record.cgroup.clone().map(Arc::new),
-            init: false,
-        }
-    }
-
-    /// Completes the record from what still runs.
-    async fn complete(&self, identity: &Identity, record: &mut ContainerRecord, found: &Found) {
-        let Found::Running(process) = found else { return };
-        identity.note_keeping();
-        if record.cgroup.is_none() {
-            let ask = || async {
-                match Cgroup::of_process(&self.hierarchies, process.pid) {
-                    Err(error @ CgroupError::Io { .. }) => Err(error),
-                    answer => Ok(answer.ok()),
-                }
-            };
-            let what = format!("find the cgroup of {}", identity.key);
-            record.cgroup = until_answered(what, ask).await;
-        }
-        // Servers before these fields did not record them.
-        if record.made_with.is_none() {
-            record.oom_score_adj =
-                record.oom_score_adj.or_else(|| given_oom_score_adj(process.pid));
-            record.pid_namespace |= is_namespace_init(process.pid) == Some(true);
-        }
-        if record.bundle.as_os_str().is_empty()
-            && let Ok(Some(state)) = self.ask_runtime(&identity.runtime, &identity.key.id).await
-        {
-            record.bundle = state.bundle;
-        }
-    }
-
-    /// Examines a container and its processes. Fails if no descriptor is left for its OOM watch; what was
-    /// opened is closed again, so that others have room.
-    async fn look_at(
-        self: Arc<Self>,
-        identity: &Identity,
-        mut record: ContainerRecord,
-    ) -> Result<Reattached, CgroupError> {
-        let init = identity.dir.process(&ProcessId::init());
-        let freezer = self.freezer(&record);
-        let execs = Arc::clone(&self).look_at_execs(identity, &freezer);
-        let (init, execs) = tokio::join!(find(&init), execs);
-        self.complete(identity, &mut record, &init).await;
-        let oom = match &record.cgroup {
-            Some(cgroup) => ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?,
-            None => None,
-        };
-        let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
-        Ok(Reattached { record, frozen, oom, init, execs })
-    }
-
-    /// All at once, as each of their shims may hang.
-    async fn look_at_execs(
-        self: Arc<Self>,
-        identity: &Identity,
-        freezer: &Freezer,
-    ) -> Vec<(RecoveredExec, Found)> {
-        let list = || async { identity.dir.processes() };
-        let what = format!("list the processes of {}", identity.key);
-        let mut looks = JoinSet::new();
-        for dir in until_answered(what, list).await {
-            if !dir.id().is_some_and(|id| id.is_init()) {
-                let (services, identity) = (Arc::clone(&self), identity.clone());
-                let freezer = freezer.clone();
-                looks.spawn(async move { services.look_at_exec(&identity, &dir, freezer).await });
-            }
-        }
-        looks.join_all().await.into_iter().flatten().collect()
-    }
-
-    /// `None`, and removed, if its start is unpublished or its exit published.
-    async fn look_at_exec(
-        &self,
-        identity: &Identity,
-        dir: &ProcessDir,
-        freezer: Freezer,
-    ) -> Option<(RecoveredExec, Found)> {
-        let read = || async { self.read_exec((&identity.key, identity.generation), dir) };
-        let what = format!("read {}", dir.path().display());
-        let left = until_answered(what, read).await;
-        let found = find(dir).await;
-        match left {
-            Some(left) if left.reported => Some((left, found)),
-            left => {
-                discard_exec(dir, found, freezer).await;
-                if left.is_some() {
-                    reach(Point::ServerHalfMadeExecRemoved);
-                }
-                None
-            }
-        }
-    }
-}
-
 impl Actor {
     fn of_earlier(
         (services, key, dir): (&Arc<Services>, ContainerKey, ContainerDir),
@@ -290,9 +115,11 @@ impl Actor {
         (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
-        let identity =
-            Identity { key, generation: record.generation, dir, runtime, seen: Seen::default() };
-        Self::new(Arc::clone(services), identity, &init.spec, (handle, messages))
+        let bundle = services.own_bundle(&key, record.retention);
+        let (generation, seen) = (record.generation, Seen::default());
+        let identity = Identity { key, generation, dir, runtime, seen, bundle };
+        let described = (Arc::new(init.spec.clone()), record.retention);
+        Self::new(Arc::clone(services), identity, described, (handle, messages))
     }
 
     /// Takes the container up, then runs it.
@@ -300,17 +127,14 @@ impl Actor {
         if !left.reported {
             return self.discard(left.record).await;
         }
-        let key = &self.identity.key;
-        let told = self.services.events.latest(key, left.record.generation, |event| match event {
-            EventKind::Paused => Some(true),
-            EventKind::Resumed => Some(false),
-            _ => None,
-        });
-        let paused = told.unwrap_or(left.record.paused);
-        self.lifecycle.reattached(left.pid, if paused { Phase::Paused } else { Phase::Running });
+        let phase = self.phase_of(&left);
+        self.lifecycle.reattached(left.pid, phase);
+        if left.exit.is_some() {
+            self.activity = Activity::Ended;
+        }
         self.cgroup = left.record.cgroup.clone().map(Arc::new);
         let (spec, pid) = (Arc::clone(&self.init), left.pid);
-        let init = Process { spec, pid, pidfd: None, link: None, killed: false };
+        let init = Process::without_process(spec, pid);
         self.processes.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
         self.reattaching = Some(Reattaching::default());
@@ -318,7 +142,8 @@ impl Actor {
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
-            let look = || Arc::clone(&services).look_at(&identity, left.record.clone());
+            let look =
+                || Arc::clone(&services).look_at(&identity, (left.record.clone(), left.exit));
             let reattached = until_answered(format!("take {} up", identity.key), look).await;
             Message::Reattached(Box::new(reattached))
         });
@@ -327,6 +152,32 @@ impl Actor {
             Message::Delayed
         });
         self.run().await;
+    }
+
+    /// Where it was in its life as far as it was told.
+    fn phase_of(&self, left: &Recovered) -> Phase {
+        let Recovered { record, exit, .. } = left;
+        let told = |what: fn(&EventKind) -> Option<bool>| {
+            self.services.events.latest(&self.identity.key, record.generation, what)
+        };
+        let started =
+            |event: &EventKind| matches!(event, EventKind::ContainerStarted { .. }).then_some(true);
+        let paused = told(|event| match event {
+            EventKind::Paused => Some(true),
+            EventKind::Resumed => Some(false),
+            _ => None,
+        });
+        match exit {
+            Some(exit) => Phase::Stopped(*exit),
+            None if record.retention == Retention::UntilDeleted
+                && !record.started
+                && told(started).is_none() =>
+            {
+                Phase::Created
+            }
+            None if paused.unwrap_or(record.paused) => Phase::Paused,
+            None => Phase::Running,
+        }
     }
 
     /// Queues a request until reattached; only the last known state is answered before.
@@ -352,22 +203,45 @@ impl Actor {
     }
 
     pub(crate) fn reattached(&mut self, reattached: Reattached) {
-        let Reattached { record, frozen, oom, init, execs } = reattached;
+        let Reattached { record, frozen, oom, init, untold_start, execs } = reattached;
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
+        if untold_start && self.lifecycle.phase() == Phase::Created {
+            let pid = self.processes.get(&self.init.id).map_or(0, |known| known.pid);
+            self.tell_start(pid);
+        }
         if let Some(frozen) = frozen {
             self.tell_pause(frozen);
         }
-        for (RecoveredExec { generation, spec, .. }, found) in execs {
-            let running = (found.pid(), ProcessPhase::Running);
-            self.lifecycle.exec_reattached(spec.id.clone(), generation, running);
-            self.process_found(Arc::new(spec), found);
+        for (exec, found) in execs {
+            self.exec_found(exec, found);
         }
-        self.process_found(Arc::clone(&self.init), init);
+        if let Some(init) = init {
+            self.process_found(Arc::clone(&self.init), init);
+        }
         let waiting = self.reattaching.take().map(|reattaching| reattaching.requests);
         for request in waiting.unwrap_or_default() {
             self.request(request);
+        }
+    }
+
+    fn exec_found(&mut self, exec: RecoveredExec, found: Option<Found>) {
+        let RecoveredExec { generation, spec, pid, left } = exec;
+        let pid = found.as_ref().map_or(pid, Found::pid);
+        let (id, spec) = (spec.id.clone(), Arc::new(spec));
+        let phase = match left {
+            LeftExec::Ended(exit) => ProcessPhase::Stopped(exit),
+            LeftExec::Added => ProcessPhase::Created,
+            LeftExec::Nothing | LeftExec::Started => ProcessPhase::Running,
+        };
+        self.lifecycle.exec_reattached(id.clone(), generation, (pid, phase));
+        match found {
+            Some(found) => self.process_found(spec, found),
+            None => {
+                let pid = if phase == ProcessPhase::Created { 0 } else { pid };
+                self.processes.insert(id, Process::without_process(spec, pid));
+            }
         }
     }
 
@@ -377,10 +251,7 @@ impl Actor {
             Found::Running(process) => self.watch(spec, process),
             Found::Ended { pid, exit } => {
                 let id = spec.id.clone();
-                self.processes.insert(
-                    id.clone(),
-                    Process { spec, pid, pidfd: None, link: None, killed: false },
-                );
+                self.processes.insert(id.clone(), Process::without_process(spec, pid));
                 self.exited(&id, exit);
             }
         }

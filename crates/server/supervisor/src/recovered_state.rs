@@ -1,7 +1,7 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
 use gantry_domain::{
-    ContainerKey, EventKind, Exit, ExitStatus, Generation, ProcessId, ProcessSpec,
+    ContainerKey, EventKind, Exit, ExitStatus, Generation, ProcessId, ProcessSpec, Retention,
 };
 use gantry_failpoints::{Point, reach};
 
@@ -17,16 +17,31 @@ pub(crate) struct Recovered {
     pub(crate) init: ProcessRecord,
     /// Of the first process; zero if it never came to be.
     pub(crate) pid: u32,
-    /// Its start was told, and its end was not.
+    /// Somebody was told of it, and not of its end.
     pub(crate) reported: bool,
+    /// How the first process has ended, if that was told and the container is kept nevertheless.
+    pub(crate) exit: Option<Exit>,
 }
 
 /// A further process as it was left.
 pub(crate) struct RecoveredExec {
     pub(crate) generation: Generation,
     pub(crate) spec: ProcessSpec,
-    /// Its start was told, and its end was not.
-    pub(crate) reported: bool,
+    pub(crate) pid: u32,
+    pub(crate) left: LeftExec,
+}
+
+/// What was told of a further process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LeftExec {
+    /// Nothing, or also its end, with which it is over.
+    Nothing,
+    /// That it can be started.
+    Added,
+    /// Its start.
+    Started,
+    /// Its end; it is kept nevertheless.
+    Ended(Exit),
 }
 
 /// One process among all that have had its id, in one container among all that have had that one's.
@@ -70,18 +85,20 @@ impl Services {
         });
         let pid = init.started()?.map_or(0, |identity| identity.pid);
         // Its end can be in the journal where its files could not be removed.
-        let reported = self.is_untold(
-            key,
-            Incarnation { container: record.generation, process: process.generation },
-            &init,
-        )?;
-        Ok(Some(Recovered { record, init: process, pid, reported }))
+        let which = Incarnation { container: record.generation, process: process.generation };
+        let start_told = self.is_start_told(key, which, &init)?;
+        let exit = process.exit.or_else(|| self.told_exit(key, which));
+        let (reported, exit) = match record.retention {
+            Retention::UntilExit => (start_told && exit.is_none(), None),
+            Retention::UntilDeleted => (start_told, exit),
+        };
+        Ok(Some(Recovered { record, init: process, pid, reported, exit }))
     }
 
     /// Reads what is left of a further process; `None` if nobody was told of it.
     pub(crate) fn read_exec(
         &self,
-        (key, container): (&ContainerKey, Generation),
+        (key, container): (&ContainerKey, &ContainerRecord),
         dir: &ProcessDir,
     ) -> Result<Option<RecoveredExec>, StateError> {
         let record = match readable(dir.read())? {
@@ -93,17 +110,26 @@ impl Services {
                 self.replace(dir, &error, record)
             }
         };
-        let reported =
-            self.is_untold(key, Incarnation { container, process: record.generation }, dir)?;
-        Ok(Some(RecoveredExec { generation: record.generation, spec: record.spec, reported }))
+        let which = Incarnation { container: container.generation, process: record.generation };
+        let start_told = self.is_start_told(key, which, dir)?;
+        let exit = record.exit.or_else(|| self.told_exit(key, which));
+        let left = match (container.retention, exit) {
+            (Retention::UntilExit, None) if start_told => LeftExec::Started,
+            (Retention::UntilExit, _) => LeftExec::Nothing,
+            (Retention::UntilDeleted, Some(exit)) => LeftExec::Ended(exit),
+            (Retention::UntilDeleted, None) if start_told => LeftExec::Started,
+            (Retention::UntilDeleted, None) => LeftExec::Added,
+        };
+        let pid = dir.started()?.map_or(0, |identity| identity.pid);
+        Ok(Some(RecoveredExec { generation: record.generation, spec: record.spec, pid, left }))
     }
 
-    /// Reads the record of a container that was set aside, and its exit if the start was published and the
-    /// exit was not; `None` if the record is already removed.
+    /// Reads the record of a container that was set aside, and the last event of its life if that was not
+    /// published and others of it were; `None` if the record is already removed.
     pub(crate) fn read_removed(
         &self,
         dir: &ContainerDir,
-    ) -> Result<Option<(ContainerRecord, Option<Exit>)>, StateError> {
+    ) -> Result<Option<(ContainerRecord, Option<EventKind>)>, StateError> {
         let record = match dir.read() {
             Ok(record) => record,
             Err(error) if error.is_missing() => return Ok(None),
@@ -111,39 +137,60 @@ impl Services {
         };
         let key = record.key();
         let init = dir.process(&ProcessId::init());
-        let of_init = Incarnation { container: record.generation, process: record.generation };
-        let untold = match self.is_untold(&key, of_init, &init)? {
-            true => Some(
-                init.exit()?.unwrap_or_else(|| Exit { status: ExitStatus::Unknown, at: now() }),
-            ),
-            false => None,
+        let generation = record.generation;
+        let which = Incarnation { container: generation, process: generation };
+        if !self.is_start_told(&key, which, &init)? {
+            return Ok(Some((record, None)));
+        }
+        let (process, pid) = (ProcessId::init(), init.started()?.map_or(0, |found| found.pid));
+        let exit = || -> Result<Exit, StateError> {
+            let unknown = || Exit { status: ExitStatus::Unknown, at: now() };
+            Ok(init.exit()?.unwrap_or_else(unknown))
+        };
+        let told = self.told_exit(&key, which);
+        let untold = match (record.retention, told) {
+            (Retention::UntilExit, Some(_)) => None,
+            (Retention::UntilExit, None) => {
+                Some(EventKind::Exited { process, generation, pid, exit: exit()? })
+            }
+            (Retention::UntilDeleted, told) => {
+                let deleted = |event: &EventKind| matches!(event, EventKind::Deleted { .. });
+                let kept = readable(init.read())?.ok().and_then(|record| record.exit);
+                let exit = told.or(kept).map_or_else(exit, Ok)?;
+                let is_told = self.events.recorded(&key, generation, deleted);
+                (!is_told).then_some(EventKind::Deleted { pid, exit })
+            }
         };
         Ok(Some((record, untold)))
     }
 
-    /// Whether the start of a process was told, and its end was not.
-    fn is_untold(
+    /// Whether the start of a process was told; of the first one of a kept container, its creation.
+    fn is_start_told(
         &self,
         key: &ContainerKey,
         which: Incarnation,
         dir: &ProcessDir,
     ) -> Result<bool, StateError> {
-        let recorded =
-            |what: &dyn Fn(&EventKind) -> bool| self.events.recorded(key, which.container, what);
         let started = || {
-            recorded(&|event| match event {
-                EventKind::ContainerStarted { .. } => which.process == which.container,
+            self.events.recorded(key, which.container, |event| match event {
+                EventKind::ContainerStarted { .. } | EventKind::Created(_) => {
+                    which.process == which.container
+                }
                 EventKind::ProcessStarted { generation, .. } => *generation == which.process,
                 _ => false,
             })
         };
-        let ended = || {
-            recorded(&|event| match event {
-                EventKind::Exited { generation, .. } => *generation == which.process,
-                _ => false,
-            })
-        };
-        Ok((dir.is_journalled()? || started()) && !ended())
+        Ok(dir.is_journalled()? || started())
+    }
+
+    /// The end of a process, if it was told.
+    fn told_exit(&self, key: &ContainerKey, which: Incarnation) -> Option<Exit> {
+        self.events.latest(key, which.container, |event| match event {
+            EventKind::Exited { generation, exit, .. } if *generation == which.process => {
+                Some(*exit)
+            }
+            _ => None,
+        })
     }
 
     fn replace(

@@ -18,8 +18,11 @@ use gantry_runtime::OciError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    NotOurs, Services, create::Identity, handle::ContainerHandle, ownership::Claim,
-    state_dir::ContainerRecord,
+    NotOurs, Services,
+    create::Identity,
+    handle::ContainerHandle,
+    ownership::Claim,
+    state_dir::{ContainerRecord, StateError},
 };
 
 /// The longest pause between two attempts: each may cost two calls of the runtime.
@@ -38,6 +41,8 @@ pub(crate) enum Remaining {
     Processes(CgroupError),
     #[error("its cgroup cannot be removed: {0}")]
     Cgroup(CgroupError),
+    #[error("its bundle cannot be removed: {0}")]
+    Bundle(StateError),
     #[error("its id is in use again")]
     IdInUse,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ConsoleSize, ProcessId, Refusal};
+use gantry_domain::{ConsoleSize, Exit, Phase, ProcessId, Refusal};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::checkpoint::CheckpointRequest;
 use gantry_shim_proto::ToShim;
@@ -10,8 +10,8 @@ use gantry_shim_proto::ToShim;
 use crate::{
     SupervisorError,
     actor::{Actor, Process},
-    handle::{ContainerView, ProcessView, Request},
-    operation::Operation,
+    handle::{ContainerView, DeletedProcess, ProcessView, Reply, Request},
+    operation::{Activity, Operation},
 };
 
 impl Actor {
@@ -31,11 +31,15 @@ impl Actor {
             Request::CloseStdin { process, reply } => {
                 let _ = reply.send(self.close_stdin(&process));
             }
-            Request::Start(..)
-            | Request::AddExec(..)
-            | Request::Wait(..)
-            | Request::Delete(..)
-            | Request::SignalAll(..) => request.refuse(SupervisorError::Bug),
+            Request::Start(process, _, reply) if process.is_init() => self.start_init(reply),
+            Request::Start(process, caller, reply) => self.start_added(&process, caller, reply),
+            Request::AddExec(spec, reply) => {
+                let _ = reply.send(self.add_exec(*spec));
+                self.show();
+            }
+            Request::Wait(process, reply) => self.wait_for(process, reply),
+            Request::Delete(process, reply) => self.delete(&process, reply),
+            Request::SignalAll(signal, reply) => self.signal_all(signal, reply),
             Request::Pause(reply) => self.operate(Operation::Pause, reply),
             Request::Resume(reply) => self.operate(Operation::Resume, reply),
             Request::Update(limits, reply) => self.operate(Operation::Update(limits), reply),
@@ -45,6 +49,42 @@ impl Actor {
                 let request = CheckpointRequest { container, init, dir, config: *config };
                 self.operate(Operation::Checkpoint(Box::new(request)), reply);
             }
+        }
+    }
+
+    fn wait_for(&mut self, process: ProcessId, reply: Reply<Exit>) {
+        if let Err(error) = self.known_process(&process) {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        let told = !process.is_init() || self.lifecycle.is_exit_told();
+        match self.exit_of(&process).filter(|_| told) {
+            Some(exit) => drop(reply.send(Ok(exit))),
+            None => self.waiters.add(process, reply),
+        }
+    }
+
+    fn delete(&mut self, process: &ProcessId, reply: Reply<DeletedProcess>) {
+        if !process.is_init() {
+            let _ = reply.send(self.delete_exec(process));
+            self.show();
+            return;
+        }
+        let refused = match (self.lifecycle.require_deletable(), &self.activity) {
+            (Err(refusal), _) => Some(self.refused(refusal)),
+            (Ok(()), Activity::Changing(other)) => Some(SupervisorError::Busy(other.name())),
+            (Ok(()), _) => None,
+        };
+        if let Some(error) = refused {
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.deleters.push(reply);
+        match (self.lifecycle.phase(), &self.activity) {
+            (Phase::Created, _) => self.kill_init(),
+            (_, Activity::Ended) => self.remove(None),
+            // Its exit is told first, or it is being removed.
+            _ => {}
         }
     }
 
@@ -121,7 +161,11 @@ impl Actor {
     }
 
     fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
-        let Some(link) = &self.known_process(process)?.link else {
+        let known = self.known_process(process)?;
+        if self.exit_of(process).is_some() {
+            return Err(SupervisorError::ProcessExited(process.clone()));
+        }
+        let Some(link) = &known.link else {
             let cause = std::io::ErrorKind::NotConnected.into();
             return Err(SupervisorError::Shim { process: process.clone(), cause });
         };

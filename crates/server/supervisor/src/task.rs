@@ -1,10 +1,14 @@
 //! Tasks: containers that their caller creates, starts and deletes in steps of their own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ContainerId, Mount, Namespace, ProcessId, Stdio};
+use gantry_domain::{ContainerId, ContainerKey, Mount, Namespace, ProcessId, Retention, Stdio};
+use gantry_runtime::bundle::{Bundle, Dialect};
 
-use crate::{Caller, ContainerHandle, ProcessView, Supervisor, SupervisorError};
+use crate::{
+    Caller, ContainerHandle, NewContainer, PreparedContainer, ProcessView, Services, Supervisor,
+    SupervisorError, prepare::TaskContent, remains::Remaining, state_dir::TaskBundle,
+};
 
 /// A task that is to be created. The server makes its bundle.
 #[derive(Debug)]
@@ -41,6 +45,16 @@ pub struct TaskRuntime {
     pub no_new_keyring: bool,
 }
 
+impl TaskRuntime {
+    /// What goes before every sub-command of the runtime. Two namespaces never share a root.
+    fn args(&self, default_root: PathBuf, namespace: &Namespace) -> Vec<String> {
+        let root = self.root.clone().unwrap_or(default_root).join(namespace.name());
+        let mut args = vec!["--root".to_owned(), root.to_string_lossy().into_owned()];
+        args.extend(self.systemd_cgroup.then(|| "--systemd-cgroup".to_owned()));
+        args
+    }
+}
+
 impl Supervisor {
     /// Creates a task, whose first process then waits to be started. After an error, nothing of it is left.
     ///
@@ -51,8 +65,36 @@ impl Supervisor {
         namespace: Namespace,
         new: NewTask,
     ) -> Result<ProcessView, SupervisorError> {
-        let _ = (namespace, new);
-        Err(SupervisorError::Bug)
+        let services = &self.0.services;
+        let runtime_args = new.runtime.args(services.state.runtime_root(), &namespace);
+        let key = ContainerKey { namespace: namespace.clone(), id: new.id.clone() };
+        let path = services.state.bundle(&key).path().to_owned();
+        let program = &new.runtime.program;
+        let named = if program.is_empty() { &services.settings.default_runtime } else { program };
+        let streams = (new.stdio.clone(), new.terminal);
+        let bundle = Bundle::to_be(path.clone(), &new.spec, streams, Dialect::of_runtime(named));
+        let prepared = PreparedContainer {
+            new: NewContainer {
+                caller: new.caller,
+                id: new.id,
+                bundle: path,
+                stdio: new.stdio,
+                runtime: new.runtime.program,
+                runtime_args,
+                labels: Arc::default(),
+                no_pivot_root: new.runtime.no_pivot_root,
+                checkpoint: None,
+            },
+            bundle,
+            image: None,
+            task: Some(TaskContent {
+                config: new.spec,
+                rootfs: new.rootfs,
+                no_new_keyring: new.runtime.no_new_keyring,
+            }),
+        };
+        let view = self.create(namespace, prepared).await?;
+        view.processes.into_iter().next().ok_or(SupervisorError::Bug)
     }
 
     /// Runs the first process of a created task, or a further one that was added; its pid on the host.
@@ -67,5 +109,31 @@ impl Supervisor {
     ) -> Result<u32, SupervisorError> {
         let _permit = self.admit()?;
         container.start(process, caller).await
+    }
+}
+
+impl Services {
+    /// The bundle of a container, if the server makes it.
+    pub(crate) fn own_bundle(
+        &self,
+        key: &ContainerKey,
+        retention: Retention,
+    ) -> Option<TaskBundle> {
+        (retention == Retention::UntilDeleted).then(|| self.state.bundle(key))
+    }
+
+    /// Makes a task's bundle, and mounts its root file system.
+    pub(crate) async fn make_bundle(
+        &self,
+        bundle: &TaskBundle,
+        content: &TaskContent,
+    ) -> Result<(), SupervisorError> {
+        bundle.create(&content.config)?;
+        Ok(())
+    }
+
+    /// Unmounts a task's root file system, and removes its bundle. Both may be gone.
+    pub(crate) async fn remove_bundle(&self, bundle: &TaskBundle) -> Result<(), Remaining> {
+        bundle.remove().map_err(Remaining::Bundle)
     }
 }

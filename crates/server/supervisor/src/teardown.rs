@@ -7,7 +7,8 @@ use gantry_kernel::cgroup::{Cgroup, CgroupError};
 use gantry_runtime::OciError;
 
 use crate::{
-    Services, actor::Message, create::Identity, oom::OomTask, ownership::Claim, remains::Remaining,
+    NotOurs, Services, actor::Message, create::Identity, oom::OomTask, ownership::Claim,
+    remains::Remaining,
 };
 
 /// A runtime killed during `delete`, by somebody or at its deadline, leaves its state; `delete --force` can
@@ -66,6 +67,9 @@ impl Services {
                 // What cannot be removed now is when the runtime has been asked.
                 let _ = self.leave_cgroup(identity, cgroup);
             }
+            if let (NotOurs::Another { .. }, Some(bundle)) = (&not_ours, &identity.bundle) {
+                self.remove_bundle(bundle).await?;
+            }
             return Err(Remaining::NotOurs(not_ours));
         }
         Ok(())
@@ -84,10 +88,17 @@ impl Services {
         let deleted = self.delete_from_runtime(identity, &hidden).await;
         reach(Point::ServerRuntimeDeleted);
         let deleted = deleted.map_err(Remaining::Runtime);
-        let Some(cgroup) = cgroup else { return deleted };
-        let left = self.leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup);
+        let left = match cgroup {
+            Some(cgroup) => self.leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup),
+            None => Ok(()),
+        };
         reach(Point::ServerCgroupRemoved);
-        deleted.and(killed.map(drop).map_err(Remaining::Processes)).and(left)
+        let gone = deleted.and(killed.map(drop).map_err(Remaining::Processes)).and(left);
+        match &identity.bundle {
+            // What lives may still use it.
+            Some(bundle) if gone.is_ok() => self.remove_bundle(bundle).await,
+            _ => gone,
+        }
     }
 
     async fn delete_from_runtime(

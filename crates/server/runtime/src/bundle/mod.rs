@@ -80,6 +80,19 @@ impl Bundle {
         Ok(Self { path: path.to_owned(), config: Config::read(&text, stdio, dialect) })
     }
 
+    /// A bundle that is about to be made at an absolute path, with this config.json. Whether the first process
+    /// has a terminal is for its caller to say.
+    pub fn to_be(
+        path: PathBuf,
+        config: &[u8],
+        (stdio, terminal): (Stdio, bool),
+        dialect: Dialect,
+    ) -> Self {
+        let mut config = Config::read(config, stdio, dialect);
+        config.init.terminal = terminal;
+        Self { path, config }
+    }
+
     /// An absolute path.
     pub fn path(&self) -> &Path {
         &self.path

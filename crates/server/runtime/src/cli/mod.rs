@@ -94,6 +94,8 @@ pub struct Creation<'a> {
     pub bundle: &'a Path,
     /// With `--no-pivot`.
     pub no_pivot_root: bool,
+    /// With `--no-new-keyring`.
+    pub no_new_keyring: bool,
     /// How its first process comes to be.
     pub start: &'a Start,
 }
@@ -154,6 +156,9 @@ impl OciRuntime {
         self.push_files(&mut argv, files);
         if creation.no_pivot_root {
             argv.push("--no-pivot".to_owned());
+        }
+        if creation.no_new_keyring {
+            argv.push("--no-new-keyring".to_owned());
         }
         argv.push(creation.id.to_string());
         argv
@@ -260,6 +265,9 @@ impl Runtimes {
 /// handed to any program with file capabilities (CVE-2022-24769). Runtimes of before version
 /// 1.0.0-rc5 of the spec take one list for all sets.
 pub fn process_json(spec: &ProcessSpec, capability_list: bool) -> Value {
+    if let Some(given) = spec.oci.as_deref().and_then(|given| serde_json::from_str(given).ok()) {
+        return given;
+    }
     let capabilities = if capability_list {
         json!(spec.capabilities)
     } else {

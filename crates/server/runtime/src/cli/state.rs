@@ -20,6 +20,16 @@ pub struct RuntimeState {
     /// Of its first process; zero or missing once that has ended.
     #[serde(default)]
     pub pid: u32,
+    /// `created`, `running`, `stopped`, or one of the runtime's own.
+    #[serde(default)]
+    pub status: String,
+}
+
+impl RuntimeState {
+    /// Whether its first process waits to be started.
+    pub fn is_created(&self) -> bool {
+        self.status == "created"
+    }
 }
 
 /// The directory in which a runtime keeps what it knows of a container. As long as it is the same
@@ -95,7 +105,10 @@ mod tests {
     #[test]
     fn an_answer_without_a_bundle_is_none() {
         let running = parse(br#"{"id":"a","pid":7,"bundle":"/b","status":"running"}"#).unwrap();
-        assert_eq!(running, RuntimeState { bundle: "/b".into(), pid: 7 });
+        assert_eq!(
+            running,
+            RuntimeState { bundle: "/b".into(), pid: 7, status: "running".to_owned() }
+        );
         assert_eq!(parse(br#"{"bundle":"/b","status":"stopped"}"#).unwrap().pid, 0);
         for bad in ["", "{", "{}", "null", r#"{"bundle":7}"#, r#"{"bundle":"/b","pid":-1}"#] {
             assert!(parse(bad.as_bytes()).is_err(), "{bad}");

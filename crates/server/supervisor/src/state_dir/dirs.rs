@@ -59,6 +59,15 @@ impl ContainerDir {
         self.process_dir(self.path.join(PROCESSES).join(process.as_str()))
     }
 
+    /// Makes the directory of a process that is started later.
+    pub(crate) fn add_process(&self, record: &ProcessRecord) -> Result<(), StateError> {
+        let dir = self.process(&record.spec.id);
+        // What an earlier process of this id left.
+        dir.remove()?;
+        create_private_dirs(&dir.path)?;
+        dir.write(record)
+    }
+
     fn process_dir(&self, path: PathBuf) -> ProcessDir {
         ProcessDir { path, trash: self.trash.clone(), sync: self.sync }
     }
@@ -152,6 +161,13 @@ impl ProcessDir {
     pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
         let path = self.path.join(file);
         fs::write(&path, text).map_err(failed("write", &path))
+    }
+
+    /// Notes the exit of the process, which is in the journal.
+    pub(crate) fn note_exit(&self, exit: Exit) -> Result<(), StateError> {
+        let mut record = self.read()?;
+        record.exit = Some(exit);
+        self.write(&record)
     }
 
     /// Notes that the start of the process is in the journal.

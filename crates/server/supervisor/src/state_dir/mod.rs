@@ -11,6 +11,8 @@
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
 //! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
 //! <root>/left_cgroups.json                     of ended containers, with others in them
+//! <root>/io.containerd.runtime.v2.task/<namespace>/<id>/
+//!                                              the bundle of a task
 //! <root>/trash/                                what is being removed
 //! <root>/quarantine/                           files that could not be read
 //! ```
@@ -18,6 +20,7 @@
 //! Every file is written under another name and renamed, so that it is there whole or not at all;
 //! and a directory that goes is renamed first, so that it goes whole.
 
+mod bundle;
 mod dirs;
 mod error;
 mod file;
@@ -34,6 +37,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+pub(crate) use bundle::TaskBundle;
 pub(crate) use dirs::{ContainerDir, ProcessDir};
 pub use error::StateError;
 use error::failed;
@@ -122,6 +126,18 @@ impl StateDir {
     pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
         let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
         self.container_dir(path)
+    }
+
+    /// The bundle of a task: nobody else's, as the namespace of `types.API` has none.
+    pub(crate) fn bundle(&self, key: &ContainerKey) -> TaskBundle {
+        let namespaces = self.root.join(bundle::BUNDLES);
+        let path = namespaces.join(key.namespace.name()).join(key.id.as_str());
+        TaskBundle { path, trash: self.trash.clone() }
+    }
+
+    /// Where the runtime keeps the tasks of a namespace, if their caller does not say.
+    pub(crate) fn runtime_root(&self) -> PathBuf {
+        self.root.join("runc")
     }
 
     /// The container whose directory a path is in.

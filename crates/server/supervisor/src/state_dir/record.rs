@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use gantry_domain::{ContainerId, ContainerKey, Generation, Namespace, ProcessSpec};
+use gantry_domain::{
+    ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessSpec, Retention,
+};
 use gantry_kernel::cgroup::Cgroup;
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,12 @@ pub struct ContainerRecord {
     /// Out-of-memory kills that were reported.
     #[serde(default)]
     pub oom_kills: u64,
+    /// How long it is kept. Earlier versions knew those of `types.API` only.
+    #[serde(default, skip_serializing_if = "is_until_exit")]
+    pub retention: Retention,
+    /// Its start was told, where that is not the same as its creation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub started: bool,
 }
 
 /// A process as it is kept.
@@ -53,6 +61,14 @@ pub struct ProcessRecord {
     #[serde(rename = "life")]
     pub generation: Generation,
     pub spec: ProcessSpec,
+    /// Its exit, once that was told, of a process that is kept until its caller deletes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit: Option<Exit>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_until_exit(retention: &Retention) -> bool {
+    *retention == Retention::UntilExit
 }
 
 fn types_api() -> Namespace {
@@ -82,12 +98,14 @@ impl ContainerRecord {
             oom_score_adj: None,
             paused: false,
             oom_kills: 0,
+            retention: Retention::UntilExit,
+            started: false,
         }
     }
 }
 
 impl ProcessRecord {
     pub fn new(generation: Generation, spec: ProcessSpec) -> Self {
-        Self { version: VERSION, generation, spec }
+        Self { version: VERSION, generation, spec, exit: None }
     }
 }

@@ -1,0 +1,176 @@
+//! Looks at what became of an earlier server's container and its processes.
+
+use std::sync::Arc;
+
+use gantry_domain::{Exit, ProcessId, Retention};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::{
+    cgroup::{Cgroup, CgroupError},
+    given_oom_score_adj, is_namespace_init, until_answered,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    Services,
+    create::Identity,
+    find::{Found, find},
+    half_made::{discard_exec, end},
+    kill::Freezer,
+    oom::ArmedOomWatch,
+    recovered_state::{LeftExec, RecoveredExec},
+    running_process::RunningProcess,
+    state_dir::{ContainerRecord, ProcessDir},
+};
+
+/// A container of an earlier server, as it is found.
+pub(crate) struct Reattached {
+    pub(crate) record: ContainerRecord,
+    /// Whether it is frozen, if that can be read.
+    pub(crate) frozen: Option<bool>,
+    pub(crate) oom: Option<ArmedOomWatch>,
+    /// None if its end was told.
+    pub(crate) init: Option<Found>,
+    /// The runtime has started the first process, which nobody was told of.
+    pub(crate) untold_start: bool,
+    /// Each with what was found of it, if it is not known how it ended, and it was started.
+    pub(crate) execs: Vec<(RecoveredExec, Option<Found>)>,
+}
+
+impl Services {
+    /// Where a further process may be frozen.
+    pub(crate) fn freezer(&self, record: &ContainerRecord) -> Freezer {
+        Freezer {
+            hierarchies: Arc::clone(&self.hierarchies),
+            cgroup: record.cgroup.clone().map(Arc::new),
+            init: false,
+        }
+    }
+
+    /// Completes the record from what still runs.
+    async fn complete(
+        &self,
+        identity: &Identity,
+        record: &mut ContainerRecord,
+        process: &RunningProcess,
+    ) {
+        identity.note_keeping();
+        if record.cgroup.is_none() {
+            let ask = || async {
+                match Cgroup::of_process(&self.hierarchies, process.pid) {
+                    Err(error @ CgroupError::Io { .. }) => Err(error),
+                    answer => Ok(answer.ok()),
+                }
+            };
+            let what = format!("find the cgroup of {}", identity.key);
+            record.cgroup = until_answered(what, ask).await;
+        }
+        // Servers before these fields did not record them.
+        if record.made_with.is_none() {
+            record.oom_score_adj =
+                record.oom_score_adj.or_else(|| given_oom_score_adj(process.pid));
+            record.pid_namespace |= is_namespace_init(process.pid) == Some(true);
+        }
+        if record.bundle.as_os_str().is_empty()
+            && let Ok(Some(state)) = self.ask_runtime(&identity.runtime, &identity.key.id).await
+        {
+            record.bundle = state.bundle;
+        }
+    }
+
+    /// Examines a container and its processes. Fails if no descriptor is left for its OOM watch; what was
+    /// opened is closed again, so that others have room.
+    pub(crate) async fn look_at(
+        self: Arc<Self>,
+        identity: &Identity,
+        (mut record, exit): (ContainerRecord, Option<Exit>),
+    ) -> Result<Reattached, CgroupError> {
+        let dir = identity.dir.process(&ProcessId::init());
+        let execs = Arc::clone(&self).look_at_execs(identity, &record);
+        let init = async {
+            match exit {
+                Some(_) => None,
+                None => Some(find(&dir).await),
+            }
+        };
+        let (init, execs) = tokio::join!(init, execs);
+        if let Some(Found::Running(process)) = &init {
+            self.complete(identity, &mut record, process).await;
+        }
+        let lives = matches!(init, Some(Found::Running(_)));
+        let is_created = record.retention == Retention::UntilDeleted && !record.started;
+        let untold_start = is_created && lives && self.has_started(identity).await;
+        let oom = match &record.cgroup {
+            Some(cgroup) if lives => {
+                ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?
+            }
+            _ => None,
+        };
+        let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
+        Ok(Reattached { record, frozen, oom, init, untold_start, execs })
+    }
+
+    /// All at once, as each of their shims may hang.
+    async fn look_at_execs(
+        self: Arc<Self>,
+        identity: &Identity,
+        record: &ContainerRecord,
+    ) -> Vec<(RecoveredExec, Option<Found>)> {
+        let list = || async { identity.dir.processes() };
+        let what = format!("list the processes of {}", identity.key);
+        let mut looks = JoinSet::new();
+        for dir in until_answered(what, list).await {
+            if !dir.id().is_some_and(|id| id.is_init()) {
+                let (services, identity) = (Arc::clone(&self), identity.clone());
+                let record = record.clone();
+                looks.spawn(async move { services.look_at_exec(&identity, &dir, &record).await });
+            }
+        }
+        looks.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// `None`, and removed, if nobody was told of it, or its end was.
+    async fn look_at_exec(
+        &self,
+        identity: &Identity,
+        dir: &ProcessDir,
+        record: &ContainerRecord,
+    ) -> Option<(RecoveredExec, Option<Found>)> {
+        let read = || async { self.read_exec((&identity.key, record), dir) };
+        let what = format!("read {}", dir.path().display());
+        let exec = until_answered(what, read).await;
+        let left = exec.as_ref().map_or(LeftExec::Nothing, |exec| exec.left);
+        match left {
+            LeftExec::Ended(_) => exec.map(|exec| (exec, None)),
+            LeftExec::Started => {
+                let found = find(dir).await;
+                exec.map(|exec| (exec, Some(found)))
+            }
+            // A launch may have been under way.
+            LeftExec::Added => {
+                end(find(dir).await, self.freezer(record)).await;
+                exec.map(|exec| (exec, None))
+            }
+            LeftExec::Nothing => {
+                discard_exec(dir, find(dir).await, self.freezer(record)).await;
+                if exec.is_some() {
+                    reach(Point::ServerHalfMadeExecRemoved);
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the runtime has started a container that, as far as its callers know, waits for that.
+    async fn has_started(&self, identity: &Identity) -> bool {
+        match self.ask_runtime(&identity.runtime, &identity.key.id).await {
+            Ok(state) => state.is_some_and(|state| !state.is_created()),
+            Err(error) => {
+                tracing::warn!(
+                    container = %identity.key, %error,
+                    "cannot ask whether it was started; it is shown as created",
+                );
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Containers that an earlier server had set aside: they have ended, and their ids are free.
+
+use gantry_domain::{ContainerKey, ProcessId};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::until_answered;
+use gantry_runtime::OciRuntime;
+
+use crate::{
+    Services,
+    create::Identity,
+    ownership::Seen,
+    remains::Over,
+    state_dir::{ContainerDir, ContainerRecord},
+};
+
+/// Whether the end of a container that was set aside was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Yes,
+    /// The journal knows.
+    Unknown,
+}
+
+impl Services {
+    /// Publishes the last event of a container if an earlier server did not; returns what may remain of it.
+    pub(crate) async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
+        let read = || async {
+            match self.read_removed(&dir) {
+                Err(error) if error.is_scarce() => Err(error),
+                other => Ok(other),
+            }
+        };
+        let (record, untold) = match until_answered("read the end of a container", read).await {
+            Ok(Some(read)) => read,
+            Err(error) if error.damaged_file().is_none() => {
+                tracing::error!(%error, "the end of a container cannot be read; a later start tries again");
+                return None;
+            }
+            other => {
+                if let Err(error) = other {
+                    tracing::error!(%error, "the end of a container cannot be read");
+                }
+                dir.discard();
+                return None;
+            }
+        };
+        let key = record.key();
+        let generation = record.generation;
+        let told = match untold {
+            Some(event) if told == Told::Unknown => {
+                let durable = self.events.append(&key, generation, event).durable;
+                reach(Point::ServerMissedExitJournalled);
+                durable
+            }
+            _ => true,
+        };
+        let runtime = self.runtime_or_missing(&key, &record);
+        let bundle = self.own_bundle(&key, record.retention);
+        let identity = Identity { key, generation, dir, runtime, seen: Seen::default(), bundle };
+        let init = identity.dir.process(&ProcessId::init());
+        // Unless it is known that nobody was told of it, it has ended.
+        let ended = init.is_journalled().unwrap_or(true);
+        Some(Over { identity, record, ended, told, deleted: false })
+    }
+
+    /// The container's runtime. While the binary is missing, processes are still watched; it may return.
+    pub(crate) fn runtime_or_missing(
+        &self,
+        key: &ContainerKey,
+        record: &ContainerRecord,
+    ) -> OciRuntime {
+        self.runtime_of(record).unwrap_or_else(|error| {
+            tracing::error!(container = %key, %error, "its runtime is missing");
+            OciRuntime::missing(&record.runtime, &record.runtime_args)
+        })
+    }
+}

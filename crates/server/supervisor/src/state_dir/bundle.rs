@@ -1,0 +1,55 @@
+//! Bundles that the server makes, of tasks whose caller gives a spec instead of a bundle.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{StateError, error::failed, trash::Trash};
+
+/// Under the state directory, with the name that containerd gives it: hooks look for it.
+pub(super) const BUNDLES: &str = "io.containerd.runtime.v2.task";
+const CONFIG_FILE: &str = "config.json";
+const ROOTFS: &str = "rootfs";
+
+/// The bundle of one task.
+#[derive(Debug, Clone)]
+pub(crate) struct TaskBundle {
+    pub(super) path: PathBuf,
+    pub(super) trash: Trash,
+}
+
+impl TaskBundle {
+    /// The directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the task's mounts are mounted on.
+    pub(crate) fn rootfs(&self) -> PathBuf {
+        self.path.join(ROOTFS)
+    }
+
+    /// Makes the directory, in place of one that an earlier task has left.
+    pub(crate) fn create(&self, config: &[u8]) -> Result<(), StateError> {
+        self.remove()?;
+        // Root of a user namespace may have to pass through.
+        let mut dirs = fs::DirBuilder::new();
+        let rootfs = self.rootfs();
+        dirs.recursive(true)
+            .mode(0o711)
+            .create(&rootfs)
+            .map_err(failed("create directory", &rootfs))?;
+        let path = self.path.join(CONFIG_FILE);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(config)).map_err(failed("write", &path))
+    }
+
+    /// Removes the directory. It may be gone already.
+    pub(crate) fn remove(&self) -> Result<(), StateError> {
+        self.trash.take(&self.path)
+    }
+}
