@@ -22,6 +22,7 @@ use time::duration;
 
 const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
 const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
+const DEFAULT_ROOT: &str = "/var/lib/gantry";
 const DEFAULT_RUNTIME: &str = "runc";
 const SHIM: &str = "gantry-shim";
 
@@ -33,6 +34,7 @@ gantryd: a gRPC-only container runtime service
 
   -l, --listen PATH         unix socket, also as unix://PATH [/run/gantry/gantryd.sock]
       --state-dir DIR       what must survive a restart of gantryd [/run/gantry/state]
+      --root DIR            what must survive a boot [/var/lib/gantry]
   -r, --runtime NAME|PATH   runc-compatible runtime of containers that name none [runc]
       --runtime-args ARG    before the runtime's sub-command; may be repeated
       --runtime-env NAME[=VALUE]  a variable for the runtime beside PATH; may be repeated
@@ -59,6 +61,7 @@ Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 pub(crate) struct Config {
     pub(crate) listen: PathBuf,
     pub(crate) state_dir: PathBuf,
+    pub(crate) root: PathBuf,
     pub(crate) runtime: String,
     pub(crate) runtime_args: Vec<String>,
     pub(crate) runtime_env: Vec<Variable>,
@@ -111,6 +114,7 @@ pub(crate) enum ConfigError {
 struct Given {
     listen: Option<PathBuf>,
     state_dir: Option<PathBuf>,
+    root: Option<PathBuf>,
     runtime: Option<String>,
     runtime_args: Vec<String>,
     runtime_env: Vec<String>,
@@ -133,6 +137,7 @@ impl Config {
         let same = [
             ("listen", self.listen == other.listen),
             ("state_dir", self.state_dir == other.state_dir),
+            ("root", self.root == other.root),
             ("runtime", self.runtime == other.runtime),
             ("runtime_args", self.runtime_args == other.runtime_args),
             ("runtime_env", self.runtime_env == other.runtime_env),
@@ -226,6 +231,7 @@ impl Given {
         match name {
             "listen" => self.listen = Some(parser.value()?.into()),
             "state-dir" => self.state_dir = Some(parser.value()?.into()),
+            "root" => self.root = Some(parser.value()?.into()),
             "runtime" => self.runtime = Some(parser.value()?.string()?),
             "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
             "runtime-env" => self.runtime_env.push(parser.value()?.string()?),
@@ -250,6 +256,7 @@ impl Given {
         Self {
             listen: self.listen.or(file.listen),
             state_dir: self.state_dir.or(file.state_dir),
+            root: self.root.or(file.root),
             runtime: self.runtime.or(file.runtime),
             runtime_args: if self.runtime_args.is_empty() {
                 file.runtime_args
@@ -281,6 +288,7 @@ impl Given {
                 "state_dir",
                 &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
             )?,
+            root: absolute("root", &self.root.unwrap_or_else(|| PathBuf::from(DEFAULT_ROOT)))?,
             runtime: located(runtime)?,
             runtime_args: self.runtime_args,
             runtime_env: self

@@ -12,7 +12,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::timeout,
 };
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 use tower::Layer;
 
 use crate::{
@@ -22,9 +22,13 @@ use crate::{
     listen::Listener,
     readiness::Programs,
     rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
-    services::{PendingSupervisor, types::Api},
+    services::{PendingStore, PendingSupervisor, containerd::Surface, types::Api},
     watchdog,
 };
+
+/// The descriptors of all that is served.
+const CONTRACTS: [&[u8]; 2] =
+    [gantry_api::FILE_DESCRIPTOR_SET, gantry_api::containerd::FILE_DESCRIPTOR_SET];
 
 /// Larger messages are refused before they are looked at. It is well above the limits of the
 /// single fields, so that a field that is too large is named.
@@ -61,19 +65,26 @@ pub(crate) async fn serve(
     let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
+    let pending_store = PendingStore::default();
+
     let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
-    let admission = AdmissionLayer::new(gantry_api::FILE_DESCRIPTOR_SET)?;
+    let admission = AdmissionLayer::new(&CONTRACTS)?;
     let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
+    let mut routes = Routes::builder();
+    routes
+        .add_service(admission.layer(Health::service(Programs::new(&config)).await))
+        .add_service(admission.layer(reflection().build_v1()?))
+        .add_service(admission.layer(reflection().build_v1alpha()?))
+        .add_service(Aside::new(api, supervisors.clone()));
+    Surface::new(Arc::clone(&pending), Arc::clone(&pending_store))
+        .add_to(&mut routes, (&admission, &supervisors));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .layer(EndlessLayer::new(connections.clone()))
-        .add_service(admission.layer(Health::service(Programs::new(&config)).await))
-        .add_service(admission.layer(reflection().build_v1()?))
-        .add_service(admission.layer(reflection().build_v1alpha()?))
-        .add_service(Aside::new(api, supervisors.clone()))
+        .add_routes(routes.routes())
         .serve_with_incoming(incoming(UnixListener::from_std(socket)?, connections.clone()));
     let accepting = tokio::spawn(server);
 
@@ -156,8 +167,10 @@ fn settings(config: &Config) -> Settings {
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
-    tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(gantry_api::FILE_DESCRIPTOR_SET)
+    let builder = tonic_reflection::server::Builder::configure();
+    CONTRACTS
+        .into_iter()
+        .fold(builder, tonic_reflection::server::Builder::register_encoded_file_descriptor_set)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         // What the details of errors are made of.
         .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)

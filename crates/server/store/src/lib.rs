@@ -57,3 +57,4 @@ pub use error::StoreError;
 pub use gantry_domain::Kind;
 pub use store::{Recovery, Store};
 pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};
+pub use validate::check_identifier;

@@ -14,8 +14,11 @@ const MAX_TEXT: usize = 4096;
 /// How much of a key an error shows.
 const SHOWN: usize = 64;
 
-/// Checks that `id` is `[A-Za-z0-9]+([._-][A-Za-z0-9]+)*`.
-pub(crate) fn id(field: &str, shown: &str, id: &str) -> Result<(), StoreError> {
+/// Checks that `id` is `[A-Za-z0-9]+([._-][A-Za-z0-9]+)*`, as containerd has it of ids and names.
+///
+/// # Errors
+/// What is wrong, in containerd's words.
+pub fn check_identifier(id: &str) -> Result<(), String> {
     let problem = if id.is_empty() {
         "identifier must not be empty".to_owned()
     } else if id.len() > MAX_ID {
@@ -26,7 +29,12 @@ pub(crate) fn id(field: &str, shown: &str, id: &str) -> Result<(), StoreError> {
     } else {
         return Ok(());
     };
-    Err(StoreError::invalid(field, format!("{shown}: {problem}")))
+    Err(problem)
+}
+
+pub(crate) fn id(field: &str, shown: &str, id: &str) -> Result<(), StoreError> {
+    check_identifier(id)
+        .map_err(|problem| StoreError::invalid(field, format!("{shown}: {problem}")))
 }
 
 fn is_alphanumeric(part: &str) -> bool {

@@ -13,8 +13,11 @@ use tower::{Layer, Service};
 
 use crate::connection::{Connections, Follower};
 
-/// A watch of health ends with its client, reflection when its client asks no more.
-const ENDLESS: [&str; 3] = [
+/// A watch of health ends with its client, reflection when its client asks no more, a wait with what it
+/// waits for.
+const ENDLESS: [&str; 5] = [
+    "/containerd.services.events.v1.Events/Subscribe",
+    "/containerd.services.tasks.v1.Tasks/Wait",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

@@ -1,13 +1,19 @@
-//! The API surfaces: each parses a request, asks the supervisor, and replies, with a mapping of
-//! errors to codes of its own. Protobuf types end here.
+//! The API surfaces: each parses a request, asks the supervisor or the store, and replies, with a
+//! mapping of errors to codes of its own. Protobuf types end here.
 
+#[allow(dead_code, reason = "its first services are being made")]
+pub(crate) mod containerd;
 pub(crate) mod types;
 
 use std::sync::Arc;
 
+use gantry_store::Store;
 use gantry_supervisor::Supervisor;
 use tokio::sync::SetOnce;
 
 /// The supervisor, once it has taken over the containers of an earlier server. Requests wait for
 /// that; the health service does not.
 pub(crate) type PendingSupervisor = Arc<SetOnce<Supervisor>>;
+
+/// The store of metadata, once it is open. Requests wait for that as for the supervisor.
+pub(crate) type PendingStore = Arc<SetOnce<Store>>;

@@ -13,11 +13,19 @@ pub(super) struct Bounds {
 
 /// Of fields that are not named below, those of later versions of the contract among them: PATH_MAX
 /// of limits.h for a string, and more items than any of them has a use for.
-const DEFAULT: Bounds = Bounds { items: 1024, each: 4096, all: 256 << 10 };
+pub(super) const DEFAULT: Bounds = Bounds { items: 1024, each: 4096, all: 256 << 10 };
 
 /// Strings that end in execve(2). It takes 128 KiB each (MAX_ARG_STRLEN) and 2 MiB together on the
 /// common stack limit, a pointer and a NUL for each included: these are more than it ever takes.
 const ARGUMENTS: Bounds = Bounds { items: 256 << 10, each: 128 << 10, all: 2 << 20 };
+
+/// How much one of containerd's requests may have in all: its clients send no more.
+const MESSAGE: u64 = 16 << 20;
+
+/// How to find the bounds of a field of a request, by its path, in a package of protobuf.
+pub(super) fn of_package(package: &str) -> fn(&str) -> Bounds {
+    if package.starts_with("containerd.") { of_containerd } else { of }
+}
 
 /// Bounds of a field, which is named as in errors: `user.additionalGids`.
 pub(super) fn of(path: &str) -> Bounds {
@@ -29,6 +37,25 @@ pub(super) fn of(path: &str) -> Bounds {
         "user.additionalGids" => Bounds { items: 64 << 10, ..DEFAULT },
         // Every second processor of 8192, which is all the kernel knows.
         "resources.cpusetCpus" | "resources.cpusetMems" => Bounds { each: 64 << 10, ..DEFAULT },
+        _ => DEFAULT,
+    }
+}
+
+/// Bounds of a field of containerd's requests, which is named as in errors: `container.spec.value`.
+fn of_containerd(path: &str) -> Bounds {
+    let (message, field) = path.rsplit_once('.').unwrap_or(("", path));
+    let message = message.rsplit('.').next().unwrap_or(message);
+    match (message, field) {
+        // What one label may have, its service says. A bound of all is that of the message.
+        (_, "labels" | "annotations" | "paths") | ("labels" | "annotations", "key" | "value") => {
+            Bounds { items: 64 << 10, each: 64 << 10, all: MESSAGE }
+        }
+        // Of an Any, which is JSON or a message that only clients know.
+        (_, "value") => Bounds { items: DEFAULT.items, each: MESSAGE, all: MESSAGE },
+        // Of a mount: the directories of an overlay's layers, more than mount(2) takes.
+        (_, "options") => Bounds { items: 16 << 10, each: 64 << 10, all: 1 << 20 },
+        // As the filters themselves are bounded.
+        (_, "filter" | "filters") => Bounds { each: 64 << 10, all: 64 << 10, ..DEFAULT },
         _ => DEFAULT,
     }
 }

@@ -89,9 +89,13 @@ pub(crate) struct AdmissionLayer {
 }
 
 impl AdmissionLayer {
-    /// For the contract of `descriptors`, an encoded `FileDescriptorSet`.
-    pub(crate) fn new(descriptors: &[u8]) -> Result<Self, ShapeError> {
-        Ok(Self { shapes: Arc::new(shape::all(descriptors)?) })
+    /// For contracts, each an encoded `FileDescriptorSet`.
+    pub(crate) fn new(contracts: &[&[u8]]) -> Result<Self, ShapeError> {
+        let mut shapes = HashMap::new();
+        for descriptors in contracts {
+            shapes.extend(shape::all(descriptors)?);
+        }
+        Ok(Self { shapes: Arc::new(shapes) })
     }
 }
 

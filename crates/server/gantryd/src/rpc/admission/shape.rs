@@ -90,8 +90,10 @@ pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, Sha
         for service in &file.service {
             for method in &service.method {
                 let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                let bounds = bounds::of_package(file.package());
+                let slots = vec![unknown()];
                 let mut builder =
-                    Builder { descriptors: &messages, messages: vec![], slots: vec![unknown()] };
+                    Builder { bounds, descriptors: &messages, messages: vec![], slots };
                 builder.message(method.input_type(), "", 0)?;
                 let Builder { messages, slots, .. } = builder;
                 let is_answered_by_stream = method.server_streaming();
@@ -103,7 +105,7 @@ pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, Sha
 }
 
 fn unknown() -> Slot {
-    Slot { path: "unknown fields".to_owned(), bounds: bounds::of("") }
+    Slot { path: "unknown fields".to_owned(), bounds: bounds::DEFAULT }
 }
 
 fn collect<'a>(
@@ -119,6 +121,7 @@ fn collect<'a>(
 }
 
 struct Builder<'a> {
+    bounds: fn(&str) -> Bounds,
     descriptors: &'a HashMap<String, &'a DescriptorProto>,
     messages: Vec<Vec<Field>>,
     slots: Vec<Slot>,
@@ -137,7 +140,7 @@ impl Builder<'_> {
             let separator = if path.is_empty() { "" } else { "." };
             let path = format!("{path}{separator}{}", field.name());
             let slot = self.slots.len();
-            self.slots.push(Slot { path: path.clone(), bounds: bounds::of(&path) });
+            self.slots.push(Slot { path: path.clone(), bounds: (self.bounds)(&path) });
             let kind = match field.r#type() {
                 Type::String | Type::Bytes => Kind::Bytes,
                 Type::Message | Type::Group => {

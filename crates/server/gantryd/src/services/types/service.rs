@@ -7,7 +7,6 @@ use gantry_domain::ConsoleSize;
 use gantry_supervisor::{
     Caller, CheckpointConfig, ContainerHandle, NamedCheckpoint, NewContainer, Supervisor,
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -17,8 +16,7 @@ use super::{
     status::status,
 };
 use crate::connection::Connections;
-use crate::rpc::BadField;
-use crate::rpc::{Charge, Peer};
+use crate::rpc::{BadField, Charge, caller, follower, listing};
 use crate::services::PendingSupervisor;
 
 /// What is read of config.json is held by who makes the container and by the container's task.
@@ -43,21 +41,6 @@ impl Api {
         let id = parse::container_id(id)?;
         self.supervisor().await.container(NAMESPACE, id).map_err(status)
     }
-}
-
-/// The connection that a request came on.
-fn caller<T>(request: &Request<T>) -> Caller {
-    request.extensions().get::<Peer>().map(|peer| peer.caller).unwrap_or_default()
-}
-
-/// Counts an event stream of a connection.
-fn follower<T>(request: &Request<T>) -> Result<Option<OwnedSemaphorePermit>, Status> {
-    request.extensions().get().map(Peer::follower).transpose()
-}
-
-/// Waits until a list of all containers may be made for a connection.
-async fn listing<T>(request: &Request<T>) -> Option<OwnedSemaphorePermit> {
-    request.extensions().get::<Peer>().cloned()?.listing().await
 }
 
 fn checkpoint_dir(dir: &str) -> Result<Option<PathBuf>, BadField> {

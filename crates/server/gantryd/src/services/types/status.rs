@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use gantry_domain::Kind;
 use gantry_supervisor::SupervisorError;
-use tonic::{Code, Status};
+use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::rpc::BadField;
+use crate::rpc::{self, BadField};
 
 /// After which time what was full may be asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -15,7 +14,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// What a caller of `types.API` is told of an error; the log has it too.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn status(error: SupervisorError) -> Status {
-    let code = code(error.kind());
+    let code = rpc::code(error.kind());
     let message = error.to_string();
     tracing::info!(?code, error = message, "request failed");
     if matches!(error, SupervisorError::Bundle(_)) {
@@ -27,21 +26,4 @@ pub(super) fn status(error: SupervisorError) -> Status {
         None => return Status::new(code, message),
     };
     Status::with_error_details(code, message, details)
-}
-
-fn code(kind: Kind) -> Code {
-    match kind {
-        Kind::NotFound => Code::NotFound,
-        Kind::AlreadyExists => Code::AlreadyExists,
-        Kind::InvalidArgument => Code::InvalidArgument,
-        Kind::FailedPrecondition => Code::FailedPrecondition,
-        Kind::Aborted => Code::Aborted,
-        Kind::Unimplemented => Code::Unimplemented,
-        Kind::ResourceExhausted => Code::ResourceExhausted,
-        Kind::DeadlineExceeded => Code::DeadlineExceeded,
-        Kind::Cancelled => Code::Cancelled,
-        Kind::Unavailable => Code::Unavailable,
-        Kind::DataLoss => Code::DataLoss,
-        Kind::Internal => Code::Internal,
-    }
 }

@@ -1,0 +1,127 @@
+//! The one mapping of errors to the codes and the words of containerd's services.
+
+use std::time::Duration;
+
+use gantry_domain::{ProcessPhase, Refusal};
+use gantry_store::StoreError;
+use gantry_supervisor::SupervisorError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::rpc::code;
+
+/// After which time what was full may be asked again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// A field of a request that is wrong. The message is containerd's, less its end.
+pub(super) fn invalid(field: impl Into<String>, problem: impl AsRef<str>) -> Status {
+    let message = format!("{}: invalid argument", problem.as_ref());
+    let details = ErrorDetails::with_bad_request_violation(field, problem.as_ref());
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// A container has no task.
+pub(super) fn no_task(id: &str) -> Status {
+    Status::not_found(format!("task {id} not found"))
+}
+
+/// A task has no such process.
+pub(super) fn no_process(exec_id: &str) -> Status {
+    Status::not_found(format!("process does not exist {exec_id}: not found"))
+}
+
+/// What a caller is told of an error of the store, which has containerd's words.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_store(error: StoreError) -> Status {
+    let (code, message) = (code(error.kind()), error.to_string());
+    tracing::info!(?code, error = message, "request failed");
+    let details = match error.field() {
+        Some(field) => ErrorDetails::with_bad_request_violation(field, message.clone()),
+        None if matches!(error, StoreError::Busy) => {
+            ErrorDetails::with_retry_info(Some(RETRY_AFTER))
+        }
+        None => return Status::new(code, message),
+    };
+    Status::with_error_details(code, message, details)
+}
+
+/// What a caller is told of an error of the supervisor. A state that does not allow what was asked is for
+/// [`of_wrong_state`].
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_supervisor(error: SupervisorError) -> Status {
+    let (code, message) = (code(error.kind()), error.to_string());
+    tracing::info!(?code, error = message, "request failed");
+    match &error {
+        SupervisorError::ContainerNotFound(id) => no_task(id.as_str()),
+        SupervisorError::ContainerTaken(id) => {
+            Status::already_exists(format!("task {id}: already exists"))
+        }
+        SupervisorError::ProcessNotFound(id) | SupervisorError::Refused(Refusal::NoProcess(id)) => {
+            no_process(id.as_str())
+        }
+        SupervisorError::ProcessExited(_) | SupervisorError::ProcessForgotten(_) => {
+            Status::not_found("process already finished: not found")
+        }
+        SupervisorError::Refused(Refusal::ProcessTaken(id)) => {
+            Status::already_exists(format!("id {id}: already exists"))
+        }
+        _ => match error.stream() {
+            Some(stream) => {
+                let details = ErrorDetails::with_bad_request_violation(stream, message.clone());
+                Status::with_error_details(code, message, details)
+            }
+            None if error.is_crowded() => {
+                let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+                Status::with_error_details(code, message, details)
+            }
+            None => Status::new(code, message),
+        },
+    }
+}
+
+/// As [`of_supervisor`], for something that not every state of a process allows: containerd has no code for
+/// that, but says what cannot be done (`verb`), as in `cannot start a paused process`.
+pub(super) fn of_wrong_state(error: SupervisorError, verb: &str) -> Status {
+    let state = match &error {
+        SupervisorError::Refused(Refusal::Phase(phase)) => phase.name(),
+        SupervisorError::Refused(Refusal::ProcessPhase { phase, .. }) => match phase {
+            // The runtime is at work.
+            ProcessPhase::Starting => ProcessPhase::Running.name(),
+            phase => phase.name(),
+        },
+        _ => return of_supervisor(error),
+    };
+    let message = format!("cannot {verb} a {state} process");
+    tracing::info!(code = ?Code::Unknown, error = message, "request failed");
+    Status::unknown(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_domain::{ContainerId, Phase};
+
+    use super::*;
+
+    #[test]
+    fn errors_have_the_words_of_containerd() {
+        let id = ContainerId::parse("c").unwrap();
+        let told = |status: Status| (status.code(), status.message().to_owned());
+        assert_eq!(
+            told(of_supervisor(SupervisorError::ContainerNotFound(id.clone()))),
+            (Code::NotFound, "task c not found".to_owned())
+        );
+        assert_eq!(
+            told(of_supervisor(SupervisorError::ContainerTaken(id))),
+            (Code::AlreadyExists, "task c: already exists".to_owned())
+        );
+        let refused = SupervisorError::Refused(Refusal::Phase(Phase::Paused));
+        assert_eq!(
+            told(of_wrong_state(refused, "start")),
+            (Code::Unknown, "cannot start a paused process".to_owned())
+        );
+        assert_eq!(
+            told(of_store(StoreError::NotFound("x".into()))),
+            (Code::NotFound, "x: not found".to_owned())
+        );
+    }
+}
