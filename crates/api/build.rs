@@ -64,7 +64,12 @@ fn compile(root: &Path, files: &[&str], set: &str, config: Config) -> Result<(),
         }
     }
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out.join(set), prost::Message::encode_to_vec(&descriptors))?;
+    let mut served = descriptors.clone();
+    if set == "containerd.bin" {
+        // The comments, which are most of it, and which nobody asks a server for.
+        served.file.iter_mut().for_each(|file| file.source_code_info = None);
+    }
+    fs::write(out.join(set), prost::Message::encode_to_vec(&served))?;
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod listen;
 mod logging;
+mod metadata;
 mod readiness;
 mod reload;
 mod rpc;

@@ -10,6 +10,7 @@ use tokio::{
     net::UnixListener,
     runtime::Handle,
     signal::unix::{Signal, SignalKind, signal},
+    sync::SetOnce,
     time::timeout,
 };
 use tonic::{service::Routes, transport::Server};
@@ -20,9 +21,10 @@ use crate::{
     config::Config,
     connection::Connections,
     listen::Listener,
+    metadata,
     readiness::Programs,
     rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
-    services::{PendingStore, PendingSupervisor, containerd::Surface, types::Api},
+    services::{PendingMetadata, PendingSupervisor, containerd::Surface, types::Api},
     watchdog,
 };
 
@@ -48,6 +50,9 @@ const WINDOW: u32 = 1 << 20;
 /// How long calls under way may take once the server is to stop: a daemon waits 3 s for its exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long what was written last may take to reach the disk then.
+const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
+
 /// What ends the server.
 pub(crate) type ServeError = Box<dyn Error + Send + Sync>;
 
@@ -65,7 +70,7 @@ pub(crate) async fn serve(
     let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
-    let pending_store = PendingStore::default();
+    let pending_metadata = PendingMetadata::default();
 
     let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
     let admission = AdmissionLayer::new(&CONTRACTS)?;
@@ -76,8 +81,8 @@ pub(crate) async fn serve(
         .add_service(admission.layer(reflection().build_v1()?))
         .add_service(admission.layer(reflection().build_v1alpha()?))
         .add_service(Aside::new(api, supervisors.clone()));
-    Surface::new(Arc::clone(&pending), Arc::clone(&pending_store))
-        .add_to(&mut routes, (&admission, &supervisors));
+    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata));
+    surface.add_to(&mut routes, (&admission, &supervisors));
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
@@ -89,23 +94,32 @@ pub(crate) async fn serve(
     let accepting = tokio::spawn(server);
 
     let listen = config.listen.clone();
-    let starting =
-        supervisors.spawn(async move { Supervisor::start(settings(&config), state).await });
-    let supervisor = tokio::select! {
-        started = starting => {
-            let started = started.map_err(ServeError::from).and_then(|started| started.map_err(ServeError::from));
-            Some(started.inspect_err(|_| connections.cut())?)
-        }
-        () = stop.wait() => None,
+    let root = config.root.clone();
+    let take_over = async {
+        let starting =
+            supervisors.spawn(async move { Supervisor::start(settings(&config), state).await });
+        set(&pending, starting.await??);
+        Ok::<_, ServeError>(())
     };
-    if let Some(supervisor) = &supervisor {
-        if pending.set(supervisor.clone()).is_err() {
-            unreachable!("the supervisor is set here only");
+    let open = async {
+        set(&pending_metadata, metadata::open(root).await?);
+        Ok::<_, ServeError>(())
+    };
+    let is_ready = tokio::select! {
+        ready = async { tokio::try_join!(take_over, open) } => {
+            ready.inspect_err(|_| connections.cut())?;
+            true
         }
+        () = stop.wait() => false,
+    };
+    if is_ready {
         tracing::info!(listen = %listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
         // Nobody listens where there is no service manager.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
-        tokio::spawn(watchdog::watch(supervisors.clone(), supervisor.clone()));
+        if let Some(supervisor) = pending.get() {
+            tokio::spawn(watchdog::watch(supervisors.clone(), supervisor.clone()));
+        }
+        supervisors.spawn(surface.clone().keep());
         stop.wait().await;
     }
 
@@ -114,7 +128,7 @@ pub(crate) async fn serve(
     accepting.abort();
     // Once this is over nobody can connect any more, also who has just lost a connection.
     let _ = accepting.await;
-    if let Some(supervisor) = supervisor {
+    if let Some(supervisor) = pending.get().cloned() {
         let drained = supervisors.spawn(async move { supervisor.drain().await });
         if timeout(DRAIN_DEADLINE, async { tokio::join!(drained, connections.answered()) })
             .await
@@ -124,10 +138,21 @@ pub(crate) async fn serve(
         }
     }
     connections.cut();
+    if let Some(metadata) = pending_metadata.get()
+        && timeout(CLOSE_DEADLINE, metadata.store.close()).await.is_err()
+    {
+        tracing::warn!("the metadata cannot be closed; it is checked when it is opened again");
+    }
     if let Some(file) = file {
         file.remove()?;
     }
     Ok(())
+}
+
+fn set<T>(pending: &SetOnce<T>, value: T) {
+    if pending.set(value).is_err() {
+        unreachable!("this is set here only");
+    }
 }
 
 /// Signals that ask the server to stop.

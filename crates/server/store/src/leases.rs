@@ -94,9 +94,10 @@ pub(crate) fn delete_all(transaction: &WriteTransaction, namespace: &Namespace) 
     ids.iter().try_for_each(|id| delete(transaction, namespace, id))
 }
 
-/// Whether there are leases that have ended by `now`.
-pub(crate) fn have_expired(transaction: &ReadTransaction, now: SystemTime) -> Attempt<bool> {
-    Ok(!expired(&transaction.open_table(LEASES)?, now)?.is_empty())
+/// When the first lease ends that does, of all namespaces.
+pub(crate) fn first_end(transaction: &ReadTransaction) -> Attempt<Option<SystemTime>> {
+    let leases = all(&transaction.open_table(LEASES)?)?;
+    Ok(leases.iter().filter_map(|(_, lease)| lease.expires_at()).min())
 }
 
 /// Deletes those that have ended by `now`, in all namespaces; gives them.
@@ -104,18 +105,17 @@ pub(crate) fn expire(
     transaction: &WriteTransaction,
     now: SystemTime,
 ) -> Attempt<Vec<(Namespace, Lease)>> {
-    let expired = expired(&transaction.open_table(LEASES)?, now)?;
+    let mut expired = all(&transaction.open_table(LEASES)?)?;
+    expired.retain(|(_, lease)| lease.expires_at().is_some_and(|end| end <= now));
     for (namespace, lease) in &expired {
         delete(transaction, namespace, &lease.id)?;
     }
     Ok(expired)
 }
 
-fn expired(
-    table: &impl ReadableTable<tables::Key, &'static [u8]>,
-    now: SystemTime,
-) -> Attempt<Vec<(Namespace, Lease)>> {
-    let mut expired = Vec::new();
+/// The leases of all namespaces.
+fn all(table: &impl ReadableTable<tables::Key, &'static [u8]>) -> Attempt<Vec<(Namespace, Lease)>> {
+    let mut leases = Vec::new();
     for entry in table.iter()? {
         let (key, record) = entry?;
         let (namespace, id) = key.value();
@@ -123,11 +123,9 @@ fn expired(
         let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
         let namespace = tables::decoded(what, namespace)?;
         let lease = decode(&namespace, id, record.value())?;
-        if lease.expires_at().is_some_and(|end| end <= now) {
-            expired.push((namespace, lease));
-        }
+        leases.push((namespace, lease));
     }
-    Ok(expired)
+    Ok(leases)
 }
 
 pub(crate) fn add_resource(

@@ -47,7 +47,7 @@ pub(crate) fn list(transaction: &ReadTransaction) -> Attempt<Vec<(Namespace, Lab
 pub(crate) fn update(
     transaction: &WriteTransaction,
     namespace: &Namespace,
-    new: Labels,
+    new: &Labels,
     mask: &[String],
 ) -> Attempt<Labels> {
     let mut table = transaction.open_table(NAMESPACES)?;
@@ -57,16 +57,16 @@ pub(crate) fn update(
         None => Labels::new(),
     };
     drop(stored);
-    for path in mask {
+    if mask.is_empty() || mask.iter().any(|path| path == "labels") {
+        labels = new.clone();
+        labels.retain(|_, value| !value.is_empty());
+    }
+    for path in mask.iter().filter(|path| *path != "labels") {
         let Some(key) = path.strip_prefix("labels.") else {
             let message = format!("cannot update {path:?} field");
             return Err(StoreError::invalid("update_mask", message).into());
         };
-        mask::set_label(&mut labels, &new, key);
-    }
-    if mask.is_empty() {
-        labels = new;
-        labels.retain(|_, value| !value.is_empty());
+        mask::set_label(&mut labels, new, key);
     }
     validate::labels("namespace.labels", "namespace.Labels", &labels)?;
     table.insert(namespace.as_str(), &*codec::encode_labels(&labels))?;

@@ -178,8 +178,8 @@ impl Store {
         self.0.read(namespaces::list).await
     }
 
-    /// Sets the labels that the paths `labels.KEY` of `mask` name, or all labels if there are none; an empty
-    /// value deletes. Makes the namespace if it is not there. Gives its labels.
+    /// Sets the labels that the paths `labels.KEY` of `mask` name, or all labels if there are none or one is
+    /// `labels`; an empty value deletes. Makes the namespace if it is not there. Gives its labels.
     ///
     /// # Errors
     /// [`StoreError::Invalid`].
@@ -192,7 +192,7 @@ impl Store {
         let bytes = size_of_labels(&labels) + mask.iter().map(String::len).sum::<usize>();
         let namespace = namespace.clone();
         let update =
-            move |transaction: &_| namespaces::update(transaction, &namespace, labels, &mask);
+            move |transaction: &_| namespaces::update(transaction, &namespace, &labels, &mask);
         self.0.write(bytes, update).await
     }
 
@@ -246,6 +246,14 @@ impl Store {
         self.0.write(0, move |change| leases::delete(change, &namespace, &id)).await
     }
 
+    /// When the first lease ends that does, of all namespaces; see [`Lease::expires_at`].
+    ///
+    /// # Errors
+    /// As all calls.
+    pub async fn first_lease_end(&self) -> Result<Option<SystemTime>, StoreError> {
+        self.0.read(leases::first_end).await
+    }
+
     /// Deletes the leases of all namespaces that have ended by `now`; gives them.
     ///
     /// # Errors
@@ -254,8 +262,7 @@ impl Store {
         &self,
         now: SystemTime,
     ) -> Result<Vec<(Namespace, Lease)>, StoreError> {
-        let has_expired = self.0.read(move |transaction| leases::have_expired(transaction, now));
-        if !has_expired.await? {
+        if self.first_lease_end().await?.is_none_or(|end| end > now) {
             return Ok(Vec::new());
         }
         self.0.write(0, move |transaction| leases::expire(transaction, now)).await

@@ -7,13 +7,14 @@ pub(crate) mod types;
 
 use std::sync::Arc;
 
-use gantry_store::Store;
 use gantry_supervisor::Supervisor;
 use tokio::sync::SetOnce;
+
+use crate::metadata::Metadata;
 
 /// The supervisor, once it has taken over the containers of an earlier server. Requests wait for
 /// that; the health service does not.
 pub(crate) type PendingSupervisor = Arc<SetOnce<Supervisor>>;
 
-/// The store of metadata, once it is open. Requests wait for that as for the supervisor.
-pub(crate) type PendingStore = Arc<SetOnce<Store>>;
+/// What is kept over a boot, once it is open. Requests wait for that as for the supervisor.
+pub(crate) type PendingMetadata = Arc<SetOnce<Metadata>>;

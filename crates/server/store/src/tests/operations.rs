@@ -212,8 +212,10 @@ async fn a_namespace_lives_as_in_containerd() {
     let new = labels(&[("a", "1"), ("b", "2")]);
     let updated = store.update_namespace(&came, new.clone(), vec!["labels.a".to_owned()]).await;
     assert_eq!(updated.unwrap(), labels(&[("a", "1")]));
-    let refused = store.update_namespace(&came, new, vec!["labels".to_owned()]).await;
-    let message = r#"cannot update "labels" field: invalid argument"#;
+    let updated = store.update_namespace(&came, new.clone(), vec!["labels".to_owned()]).await;
+    assert_eq!(updated.unwrap(), new);
+    let refused = store.update_namespace(&came, new, vec!["name".to_owned()]).await;
+    let message = r#"cannot update "name" field: invalid argument"#;
     assert_refused(refused, Kind::InvalidArgument, message);
     let replaced = store.update_namespace(&came, labels(&[("c", "3")]), vec![]).await.unwrap();
     assert_eq!(replaced, labels(&[("c", "3")]));
@@ -245,6 +247,8 @@ async fn a_lease_keeps_resources_until_it_ends() {
     assert_refused(again, Kind::AlreadyExists, r#"lease "l": already exists"#);
     let never = labels(&[("containerd.io/gc.expire", "never"), ("containerd.io/gc.flat", "1")]);
     let made = store.create_lease(&ns, "", never).await.unwrap();
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_953_600);
+    assert_eq!(store.first_lease_end().await.unwrap(), Some(end));
     assert_ne!(made.id, store.create_lease(&ns, "", Labels::new()).await.unwrap().id);
     let filters = Filters::parse(&[r#"labels."containerd.io/gc.flat""#]).unwrap();
     assert_eq!(store.leases(&ns, &filters).await.unwrap(), [made]);

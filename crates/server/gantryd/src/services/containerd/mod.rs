@@ -4,25 +4,42 @@
 //! A call that does not end by itself (Wait, Subscribe) is named in `rpc/endless.rs`, so that a server
 //! that stops does not wait for it.
 
+mod container_message;
+mod containers;
+mod introspection;
 mod key_locks;
+mod leases;
+mod namespaces;
 mod request;
 mod status;
 mod version;
 
 use std::{convert::Infallible, sync::Arc};
 
-use gantry_api::containerd::version::version_server::VersionServer;
+use containers::Containers;
+use gantry_api::containerd::{
+    containers::containers_server::ContainersServer,
+    introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
+    namespaces::namespaces_server::NamespacesServer, version::version_server::VersionServer,
+};
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_store::{Container, Store};
 use gantry_supervisor::{ContainerHandle, Supervisor};
+use introspection::Introspection;
 use key_locks::{KeyGuard, KeyLocks};
+use leases::Leases;
+use namespaces::Namespaces;
 use prost_types::Any;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Notify};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
+use version::Version;
 
-use super::{PendingStore, PendingSupervisor};
-use crate::rpc::{AdmissionLayer, Aside};
+use super::{PendingMetadata, PendingSupervisor};
+use crate::{
+    metadata::Identity,
+    rpc::{AdmissionLayer, Aside},
+};
 
 /// Larger messages are refused before they are looked at. Clients of containerd send 16 MiB at most.
 const MAX_MESSAGE: usize = (16 << 20) + (64 << 10);
@@ -33,13 +50,20 @@ pub(crate) struct Surface(Arc<Shared>);
 
 struct Shared {
     supervisor: PendingSupervisor,
-    store: PendingStore,
+    metadata: PendingMetadata,
     locks: KeyLocks,
+    /// There is one that ends.
+    leases_changed: Notify,
 }
 
 impl Surface {
-    pub(crate) fn new(supervisor: PendingSupervisor, store: PendingStore) -> Self {
-        Self(Arc::new(Shared { supervisor, store, locks: KeyLocks::default() }))
+    pub(crate) fn new(supervisor: PendingSupervisor, metadata: PendingMetadata) -> Self {
+        Self(Arc::new(Shared {
+            supervisor,
+            metadata,
+            locks: KeyLocks::default(),
+            leases_changed: Notify::new(),
+        }))
     }
 
     /// Adds the services, whose calls are weighed by `admission` and run on `runtime`.
@@ -49,15 +73,33 @@ impl Surface {
         (admission, runtime): (&AdmissionLayer, &Handle),
     ) {
         let mut routes = Routes { routes, admission, runtime };
-        routes.add(VersionServer::new(version::Version));
+        let surface = || self.clone();
+        routes.add(
+            ContainersServer::new(Containers(surface())).max_decoding_message_size(MAX_MESSAGE),
+        );
+        routes.add(IntrospectionServer::new(Introspection(surface())));
+        routes.add(LeasesServer::new(Leases(surface())).max_decoding_message_size(MAX_MESSAGE));
+        routes.add(
+            NamespacesServer::new(Namespaces(surface())).max_decoding_message_size(MAX_MESSAGE),
+        );
+        routes.add(VersionServer::new(Version));
+    }
+
+    /// Does what nobody asks for, as long as the server runs.
+    pub(crate) async fn keep(self) {
+        leases::expire(self).await;
     }
 
     async fn supervisor(&self) -> &Supervisor {
         self.0.supervisor.wait().await
     }
 
-    async fn store(&self) -> &Store {
-        self.0.store.wait().await
+    async fn store(&self) -> Store {
+        self.0.metadata.wait().await.store.clone()
+    }
+
+    async fn identity(&self) -> &Identity {
+        &self.0.metadata.wait().await.identity
     }
 
     /// The metadata of a container.

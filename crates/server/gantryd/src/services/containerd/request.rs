@@ -2,10 +2,10 @@
 
 use gantry_api::containerd::NAMESPACE_METADATA;
 use gantry_domain::{ContainerId, Namespace, ProcessId};
-use gantry_store::check_identifier;
+use gantry_store::{check_identifier, filter::Filters};
 use tonic::{Request, Status};
 
-use super::status::invalid;
+use super::status::{invalid, no_process, of_store};
 
 /// The namespace that the request's metadata names.
 pub(super) fn namespace<T>(request: &Request<T>) -> Result<Namespace, Status> {
@@ -28,6 +28,11 @@ pub(super) fn named(field: &'static str, name: &str) -> Result<Namespace, String
 
 fn required() -> Status {
     Status::failed_precondition("namespace is required: failed precondition")
+}
+
+/// The filters of a list.
+pub(super) fn filters(filters: &[String]) -> Result<Filters, Status> {
+    Filters::parse(filters).map_err(|error| of_store(error.into()))
 }
 
 /// The id of a container, and of its task; `field` has it.
@@ -56,7 +61,7 @@ pub(super) fn process_id(exec_id: &str) -> Result<ProcessId, Status> {
         return Ok(ProcessId::init());
     }
     // None of these was ever made.
-    new_exec_id("exec_id", exec_id).map_err(|_| super::status::no_process(exec_id))
+    new_exec_id("exec_id", exec_id).map_err(|_| no_process(exec_id))
 }
 
 #[cfg(test)]

@@ -1,0 +1,166 @@
+//! What the server keeps over a boot, in its root: the store of metadata, and its own name.
+//!
+//! Both are opened on a thread of their own, as the store reads all of its file and the disk may be slow or
+//! away. Health answers meanwhile, and requests that need them wait.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use gantry_disk::{ReadError, read_regular};
+use gantry_store::{Store, StoreError};
+use tokio::sync::oneshot;
+
+/// Holds the server's name.
+const UUID_FILE: &str = "uuid";
+
+/// Gives another one at each reading, see random(4).
+const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
+
+/// The pid namespace of this process.
+const PID_NAMESPACE: &str = "/proc/self/ns/pid";
+
+/// Bytes of a UUID as text, as in RFC 9562.
+const UUID_LENGTH: usize = 36;
+
+/// More than there is in a file with a UUID.
+const MAX_FILE: u64 = 4096;
+
+/// What is kept.
+pub(crate) struct Metadata {
+    pub(crate) store: Store,
+    pub(crate) identity: Identity,
+}
+
+/// Which server this is.
+pub(crate) struct Identity {
+    /// Made at its first start.
+    pub(crate) uuid: String,
+    pub(crate) pid: u32,
+    /// The inode of the pid's namespace, see pid_namespaces(7).
+    pub(crate) pid_namespace: u64,
+}
+
+/// Why it cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MetadataError {
+    #[error("root: cannot {what} {path}: {cause}", path = .path.display())]
+    Io { what: &'static str, path: PathBuf, cause: io::Error },
+    #[error("root: {path} {problem}", path = .path.display())]
+    Read { path: PathBuf, problem: ReadError },
+    #[error("root: {0}")]
+    Store(StoreError),
+    #[error("root: the thread that opens the metadata has ended without an answer")]
+    Bug,
+}
+
+/// Opens it in the directory `root`, which is made if it is not there. A damaged store is no error: an empty
+/// one takes its place, and the log says so.
+pub(crate) async fn open(root: PathBuf) -> Result<Metadata, MetadataError> {
+    let (done, opened) = oneshot::channel();
+    let path = root.clone();
+    let started = thread::Builder::new().name("metadata".to_owned()).spawn(move || {
+        // A server that stops does not wait for it.
+        let _ = done.send(open_here(&root));
+    });
+    started.map_err(failed("start a thread for", &path))?;
+    opened.await.unwrap_or(Err(MetadataError::Bug))
+}
+
+fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
+    // Others can pass it, as containers of other users will have files in it.
+    let made = DirBuilder::new().recursive(true).mode(0o711).create(root);
+    made.map_err(failed("make", root))?;
+    let identity = Identity {
+        uuid: uuid(root)?,
+        pid: std::process::id(),
+        pid_namespace: fs::metadata(PID_NAMESPACE)
+            .map_err(failed("look at", Path::new(PID_NAMESPACE)))?
+            .ino(),
+    };
+    let (store, recovery) = Store::open(root).map_err(MetadataError::Store)?;
+    if !recovery.is_clean() {
+        tracing::error!(%recovery, "the metadata of containers is lost");
+    }
+    Ok(Metadata { store, identity })
+}
+
+/// The UUID in its file, or a new one if there is none that can be one.
+fn uuid(root: &Path) -> Result<String, MetadataError> {
+    let path = root.join(UUID_FILE);
+    match read_regular(&path, MAX_FILE) {
+        Ok(content) => {
+            let text = String::from_utf8_lossy(&content).trim().to_owned();
+            if is_uuid(&text) {
+                return Ok(text);
+            }
+            tracing::warn!(path = %path.display(), "holds no UUID; the server gets a new one");
+        }
+        Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(problem) => return Err(MetadataError::Read { path, problem }),
+    }
+    let made = read_regular(Path::new(RANDOM_UUID), MAX_FILE)
+        .map_err(|problem| MetadataError::Read { path: RANDOM_UUID.into(), problem })?;
+    let made = String::from_utf8_lossy(&made).trim().to_owned();
+    write_whole(&path, &made).map_err(failed("write", &path))?;
+    Ok(made)
+}
+
+fn is_uuid(text: &str) -> bool {
+    text.len() == UUID_LENGTH
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// The file appears whole, and is on the disk then.
+fn write_whole(path: &Path, content: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut options = File::options();
+    let mut file = options.create(true).write(true).truncate(true).mode(0o644).open(&new)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
+}
+
+fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MetadataError {
+    move |cause| MetadataError::Io { what, path: path.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_name_stays_and_a_broken_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("a/root");
+        let first = open(root.clone()).await.unwrap();
+        assert!(is_uuid(&first.identity.uuid), "{}", first.identity.uuid);
+        // Another server cannot have the same root.
+        let error = open(root.clone()).await.err().unwrap().to_string();
+        assert!(error.starts_with("root: ") && error.contains("another server"), "{error}");
+        first.store.close().await;
+        drop(first.store);
+        let again = open(root.clone()).await.unwrap();
+        assert_eq!(again.identity.uuid, first.identity.uuid);
+        again.store.close().await;
+        fs::write(root.join(UUID_FILE), "").unwrap();
+        let other = open(root).await.unwrap();
+        assert!(is_uuid(&other.identity.uuid) && other.identity.uuid != first.identity.uuid);
+    }
+
+    #[tokio::test]
+    async fn a_root_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let root = file.path().join("root");
+        let error = open(root.clone()).await.err().unwrap().to_string();
+        assert!(error.contains(root.to_str().unwrap()), "{error}");
+    }
+}

@@ -1,0 +1,118 @@
+//! What the server is made of: the parts that clients look for, by the names that they have in containerd.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use gantry_api::containerd::{
+    introspection::{
+        Plugin, PluginInfoRequest, PluginInfoResponse, PluginsRequest, PluginsResponse,
+        ServerResponse, introspection_server,
+    },
+    types::Platform,
+};
+use gantry_store::filter;
+use tonic::{Request, Response, Status};
+
+use super::{Surface, request};
+
+const RUNTIME: &str = "io.containerd.runtime.v2";
+const SERVICE: &str = "io.containerd.service.v1";
+const GRPC: &str = "io.containerd.grpc.v1";
+
+/// Type and id of all that is there, and the types that each builds on.
+const PLUGINS: &[(&str, &str, &[&str])] = &[
+    (RUNTIME, "task", &[]),
+    (SERVICE, "containers-service", &[]),
+    (SERVICE, "introspection-service", &[]),
+    (SERVICE, "leases-service", &[]),
+    (SERVICE, "namespaces-service", &[]),
+    (SERVICE, "tasks-service", &[RUNTIME]),
+    (GRPC, "containers", &[SERVICE]),
+    (GRPC, "events", &[]),
+    (GRPC, "healthcheck", &[]),
+    (GRPC, "introspection", &[SERVICE]),
+    (GRPC, "leases", &[SERVICE]),
+    (GRPC, "namespaces", &[SERVICE]),
+    (GRPC, "tasks", &[SERVICE]),
+    (GRPC, "version", &[]),
+];
+
+/// The service.
+pub(super) struct Introspection(pub(super) Surface);
+
+#[tonic::async_trait]
+impl introspection_server::Introspection for Introspection {
+    async fn plugins(
+        &self,
+        request: Request<PluginsRequest>,
+    ) -> Result<Response<PluginsResponse>, Status> {
+        let filters = request::filters(&request.get_ref().filters)?;
+        let mut plugins: Vec<Plugin> = plugins().collect();
+        plugins.retain(|plugin| filters.matches(&|path| field(plugin, path)));
+        Ok(Response::new(PluginsResponse { plugins }))
+    }
+
+    async fn server(&self, _request: Request<()>) -> Result<Response<ServerResponse>, Status> {
+        let identity = self.0.identity().await;
+        Ok(Response::new(ServerResponse {
+            uuid: identity.uuid.clone(),
+            pid: identity.pid.into(),
+            pidns: identity.pid_namespace,
+            deprecations: Vec::new(),
+        }))
+    }
+
+    async fn plugin_info(
+        &self,
+        request: Request<PluginInfoRequest>,
+    ) -> Result<Response<PluginInfoResponse>, Status> {
+        let PluginInfoRequest { r#type: kind, id, options } = request.into_inner();
+        let plugin = plugins().find(|plugin| plugin.r#type == kind && plugin.id == id);
+        let Some(plugin) = plugin else {
+            return Err(Status::not_found(format!("plugin {kind}.{id} not found")));
+        };
+        if options.is_some() {
+            let message = format!("{kind}.{id} does not provide plugin info: not implemented");
+            return Err(Status::unimplemented(message));
+        }
+        Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: None }))
+    }
+}
+
+fn plugins() -> impl Iterator<Item = Plugin> {
+    PLUGINS.iter().map(|(kind, id, requires)| Plugin {
+        r#type: (*kind).to_owned(),
+        id: (*id).to_owned(),
+        requires: requires.iter().map(|kind| (*kind).to_owned()).collect(),
+        platforms: if *kind == RUNTIME { vec![platform()] } else { Vec::new() },
+        exports: BTreeMap::new(),
+        capabilities: Vec::new(),
+        init_err: None,
+    })
+}
+
+/// What it runs: the host's own, as the OCI image specification calls it.
+fn platform() -> Platform {
+    let (architecture, variant) = match std::env::consts::ARCH {
+        "x86_64" => ("amd64", ""),
+        "x86" => ("386", ""),
+        "aarch64" => ("arm64", ""),
+        "arm" => ("arm", "v7"),
+        "powerpc64" => ("ppc64le", ""),
+        other => (other, ""),
+    };
+    Platform {
+        os: "linux".to_owned(),
+        architecture: architecture.to_owned(),
+        variant: variant.to_owned(),
+        ..Platform::default()
+    }
+}
+
+/// The fields by which parts are listed.
+fn field<'a>(plugin: &'a Plugin, path: &[String]) -> Option<Cow<'a, str>> {
+    match path[0].as_str() {
+        "type" => filter::field(&plugin.r#type),
+        "id" => filter::field(&plugin.id),
+        _ => None,
+    }
+}

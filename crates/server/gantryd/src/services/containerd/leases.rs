@@ -1,0 +1,132 @@
+//! Leases, and their end.
+
+use std::time::{Duration, SystemTime};
+
+use gantry_api::containerd::leases::{
+    AddResourceRequest, CreateRequest, CreateResponse, DeleteRequest, DeleteResourceRequest, Lease,
+    ListRequest, ListResourcesRequest, ListResourcesResponse, ListResponse, Resource,
+    leases_server,
+};
+use gantry_store::{Store, StoreError};
+use tokio::time::sleep;
+use tonic::{Request, Response, Status};
+
+use super::{Surface, request, status::of_store, to_the_end};
+
+/// How long leases are not looked at: the clock that their ends are told by can be set.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+
+/// When to try again if the store has failed.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// The service.
+pub(super) struct Leases(pub(super) Surface);
+
+#[tonic::async_trait]
+impl leases_server::Leases for Leases {
+    async fn create(
+        &self,
+        request: Request<CreateRequest>,
+    ) -> Result<Response<CreateResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let CreateRequest { id, labels } = request.into_inner();
+        let (surface, store) = (self.0.clone(), self.0.store().await);
+        let created = to_the_end(async move {
+            let created = store.create_lease(&namespace, &id, labels).await.map_err(of_store)?;
+            if created.expires_at().is_some() {
+                surface.0.leases_changed.notify_one();
+            }
+            Ok(created)
+        });
+        Ok(Response::new(CreateResponse { lease: Some(lease(created.await?)) }))
+    }
+
+    /// Nothing that a lease holds is collected here yet, so that `sync` has nothing to wait for.
+    async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<()>, Status> {
+        let namespace = request::namespace(&request)?;
+        let id = &request.get_ref().id;
+        self.0.store().await.delete_lease(&namespace, id).await.map_err(of_store)?;
+        Ok(Response::new(()))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let filters = request::filters(&request.get_ref().filters)?;
+        let leases = self.0.store().await.leases(&namespace, &filters).await.map_err(of_store)?;
+        Ok(Response::new(ListResponse { leases: leases.into_iter().map(lease).collect() }))
+    }
+
+    async fn add_resource(
+        &self,
+        request: Request<AddResourceRequest>,
+    ) -> Result<Response<()>, Status> {
+        let namespace = request::namespace(&request)?;
+        let AddResourceRequest { id, resource: added } = request.into_inner();
+        let store = self.0.store().await;
+        store.add_resource(&namespace, &id, resource(added)).await.map_err(of_store)?;
+        Ok(Response::new(()))
+    }
+
+    async fn delete_resource(
+        &self,
+        request: Request<DeleteResourceRequest>,
+    ) -> Result<Response<()>, Status> {
+        let namespace = request::namespace(&request)?;
+        let DeleteResourceRequest { id, resource: deleted } = request.into_inner();
+        let store = self.0.store().await;
+        store.delete_resource(&namespace, &id, resource(deleted)).await.map_err(of_store)?;
+        Ok(Response::new(()))
+    }
+
+    async fn list_resources(
+        &self,
+        request: Request<ListResourcesRequest>,
+    ) -> Result<Response<ListResourcesResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let id = &request.get_ref().id;
+        let found = self.0.store().await.resources(&namespace, id).await.map_err(of_store)?;
+        let message =
+            |resource: gantry_store::Resource| Resource { id: resource.id, r#type: resource.kind };
+        let resources = found.into_iter().map(message).collect();
+        Ok(Response::new(ListResourcesResponse { resources }))
+    }
+}
+
+fn lease(lease: gantry_store::Lease) -> Lease {
+    Lease { id: lease.id, labels: lease.labels, created_at: Some(lease.created_at.into()) }
+}
+
+fn resource(resource: Option<Resource>) -> gantry_store::Resource {
+    let Resource { id, r#type: kind } = resource.unwrap_or_default();
+    gantry_store::Resource { kind, id }
+}
+
+/// Deletes leases when they end, for as long as the store is open.
+pub(super) async fn expire(surface: Surface) {
+    let store = surface.store().await;
+    loop {
+        let pause = match expire_now(&store).await {
+            Ok(pause) => pause,
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!(%error, "leases that have ended cannot be deleted; trying again");
+                RETRY_AFTER
+            }
+        };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = surface.0.leases_changed.notified() => {}
+        }
+    }
+}
+
+/// Deletes those that have ended; after which time to look again.
+async fn expire_now(store: &Store) -> Result<Duration, StoreError> {
+    for (namespace, lease) in store.expire_leases(SystemTime::now()).await? {
+        tracing::debug!(namespace = namespace.name(), lease = lease.id, "a lease has ended");
+    }
+    let Some(end) = store.first_lease_end().await? else { return Ok(LONGEST_PAUSE) };
+    // One that ends meanwhile is there no more in the next round.
+    let pause = end.duration_since(SystemTime::now()).unwrap_or_default();
+    Ok(pause.min(LONGEST_PAUSE))
+}
