@@ -11,6 +11,7 @@ pub mod cgroup;
 mod descriptors;
 mod inherited;
 mod mortal_command;
+pub mod mount;
 pub mod net_dev;
 mod pidfd;
 mod reaper;
