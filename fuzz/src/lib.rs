@@ -30,10 +30,13 @@ fn sealed(data: &[u8]) -> Vec<u8> {
 }
 
 fn check_journal(journal: &[u8]) {
-    let Lines { events, damage, .. } = recover(journal);
-    assert!(events.is_sorted_by(|a, b| a.at < b.at), "out of order");
+    let recovered = recover(journal);
     let lines = journal.split_inclusive(|byte| *byte == b'\n').count();
-    assert_eq!(events.len() + damage.len(), lines, "a line is neither read nor damaged");
+    let damaged = recovered.damage.len();
+    assert_eq!(recovered.count() + damaged, lines, "a line is neither read nor damaged");
+    let Lines { events, published, damage, .. } = recovered;
+    assert!(events.is_sorted_by(|a, b| a.at < b.at), "out of order");
+    assert!(published.is_sorted_by(|a, b| a.at < b.at), "out of order");
     let mut sound = Vec::new();
     let mut read = 0;
     for (number, damaged) in damage.iter().enumerate() {
@@ -44,7 +47,7 @@ fn check_journal(journal: &[u8]) {
     }
     sound.extend_from_slice(&journal[read..]);
     let again = recover(&sound);
-    assert_eq!((again.events, again.damage), (events, Vec::new()));
+    assert_eq!((again.events, again.published, again.damage), (events, published, Vec::new()));
 }
 
 /// Packets and files of a shim: what is understood is what would be written to say the same.

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::Filter;
+use gantry_domain::Event;
+
+use crate::filter::Wanted;
 
 /// How many events of a replay may be on their way: in the buffers of the connection, or handed to
 /// a subscriber that dies before it looks at them. A client of 2017 takes 64 KiB before it reads,
@@ -16,12 +19,12 @@ const GROUP: usize = 256;
 pub(crate) struct Cursor {
     /// Place of the next event.
     pub(crate) next: u64,
-    /// Before this place it reads only exits that nobody else has received.
+    /// Before this place it reads only events that are kept as nobody else has received them.
     pub(crate) dense: u64,
     /// Where the log ended when it began.
     pub(crate) stored_end: u64,
     /// What its subscriber asks for.
-    pub(crate) filter: Filter,
+    pub(crate) wanted: Wanted,
     /// Events it had to read were dropped.
     pub(crate) missed: bool,
     /// It got `Lagged` and read nothing since.
@@ -37,12 +40,12 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// One that begins to read at `next`, and everything from `dense` on.
-    pub(crate) fn new(next: u64, dense: u64, stored_end: u64, filter: Filter) -> Self {
+    pub(crate) fn new(next: u64, dense: u64, stored_end: u64, wanted: Wanted) -> Self {
         Self {
             next,
             dense,
             stored_end,
-            filter,
+            wanted,
             missed: false,
             lagged: false,
             stored_told: next,
@@ -52,15 +55,27 @@ impl Cursor {
         }
     }
 
+    /// One that begins with what nobody has received, of what is before `end`. All it reads counts as
+    /// received when its subscriber asks for more.
+    pub(crate) fn of_untold(end: u64, wanted: Wanted) -> Self {
+        let mut cursor = Self::new(0, end, end, wanted);
+        (cursor.stored_told, cursor.live_told) = (end, 0);
+        cursor
+    }
+
     /// The next place of those it reads without a gap.
     pub(crate) fn next_dense(&self) -> u64 {
         self.next.max(self.dense)
     }
 
-    /// It was handed everything before its `next` place, `count` events since the last time.
-    pub(crate) fn handed(&mut self, count: usize) {
+    /// It was handed everything before its `next` place, these since the last time.
+    pub(crate) fn handed(&mut self, events: &[Arc<Event>]) {
         self.lagged = false;
-        if self.stored_told == self.stored_end || count == 0 {
+        if self.stored_told == self.stored_end {
+            return;
+        }
+        let count = events.iter().filter(|event| self.wanted.includes(event)).count();
+        if count == 0 {
             return;
         }
         self.count += count;

@@ -1,6 +1,8 @@
 //! Which events a subscriber reads.
 
-use gantry_domain::{ContainerId, ContainerKey, Namespace};
+use std::sync::Arc;
+
+use gantry_domain::{ContainerId, ContainerKey, Event, Namespace};
 
 /// Events of one namespace, or of one container of it.
 #[derive(Debug, Clone)]
@@ -23,5 +25,28 @@ impl Filter {
     pub fn matches(&self, container: &ContainerKey) -> bool {
         self.namespace == container.namespace
             && self.id.as_ref().is_none_or(|id| *id == container.id)
+    }
+}
+
+/// Which events count as received once their subscriber has read them.
+#[derive(Clone)]
+pub(crate) enum Wanted {
+    Of(Filter),
+    /// It runs under a lock of the log, for events that are kept until they are received.
+    Matching(Arc<dyn Fn(&Event) -> bool + Send + Sync>),
+}
+
+impl Wanted {
+    pub(crate) fn includes(&self, event: &Event) -> bool {
+        match self {
+            Self::Of(filter) => filter.matches(&event.container),
+            Self::Matching(matches) => matches(event),
+        }
+    }
+}
+
+impl From<Filter> for Wanted {
+    fn from(filter: Filter) -> Self {
+        Self::Of(filter)
     }
 }

@@ -13,12 +13,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gantry_domain::Event;
+use gantry_domain::{Event, Timestamp};
 use gantry_failpoints::{Point, reach};
 use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::{
-    record::{Had, Marks, encode},
+    published::Published,
+    record::{Had, Marks, encode, encode_published, encode_told},
     reserve::Reserve,
     ring::BACKLOG,
 };
@@ -27,6 +28,10 @@ pub(crate) const FILE: &str = "events.journal";
 
 /// Becomes the journal when it is complete.
 const NEW_FILE: &str = "events.journal.new";
+
+/// How much longer the file becomes at most, in bytes, before it is compacted: so much may be of published
+/// events, which can be long and of which none stays.
+const GROWTH: u64 = 8 << 20;
 
 /// How many lines go by between two attempts to get the reserve back.
 const RESTORE_EVERY: usize = 64;
@@ -43,6 +48,8 @@ pub(crate) struct Journal {
     lines: usize,
     /// More lines than this are too many.
     limit: usize,
+    /// More bytes than this are, too.
+    len_limit: u64,
     kept: usize,
     /// What was written of this last.
     had: Option<Had>,
@@ -72,6 +79,7 @@ impl Journal {
             torn: true,
             lines,
             limit: kept.saturating_mul(2),
+            len_limit: len + GROWTH,
             kept,
             had: None,
             pending: VecDeque::new(),
@@ -88,15 +96,44 @@ impl Journal {
     pub(crate) fn append(&mut self, event: &Event, had: Option<Had>) -> bool {
         let news = had.filter(|_| had != self.had);
         // What was let go of is in the file until that is compacted.
-        match encode(event, Marks { had: news, gone: None }) {
+        let written = self.queue(encode(event, Marks { had: news, ..Marks::default() }));
+        if written.is_some() {
+            self.had = had;
+        }
+        written.unwrap_or(false)
+    }
+
+    /// Notes that subscribers have had these events, of named namespaces.
+    pub(crate) fn note(&mut self, told: &[Timestamp]) {
+        self.queue(encode_told(told));
+    }
+
+    /// Writes a published event, if there is room: it does not wait for that, as it matters to nobody later.
+    pub(crate) fn publish(&mut self, published: &Published) {
+        if !self.flush() {
+            return;
+        }
+        let written = encode_published(published).and_then(|line| {
+            self.write_whole(&line)?;
+            self.wrote(&line);
+            Ok(())
+        });
+        if let Err(error) = written {
+            self.failed(&error);
+        }
+    }
+
+    /// Writes a line after those that are pending, or leaves it with them: whether none is. `None` if there is
+    /// no line.
+    fn queue(&mut self, line: io::Result<Vec<u8>>) -> Option<bool> {
+        match line {
             Ok(line) => {
-                self.had = had;
                 self.pending.push_back(line);
-                self.flush()
+                Some(self.flush())
             }
             Err(error) => {
                 self.failed(&error);
-                false
+                None
             }
         }
     }
@@ -143,12 +180,16 @@ impl Journal {
             Err(error) if is_full(&error) && self.reserve.release() => self.write_whole(line)?,
             result => result?,
         }
+        self.wrote(line);
+        Ok(())
+    }
+
+    fn wrote(&mut self, line: &[u8]) {
         self.len += line.len() as u64;
         self.lines += 1;
         if self.lines.is_multiple_of(RESTORE_EVERY) {
             self.reserve.restore();
         }
-        Ok(())
     }
 
     /// Appends all of the line, or none of it.
@@ -167,7 +208,7 @@ impl Journal {
 
     /// Whether it is time to [`Journal::compact`].
     pub(crate) fn is_long(&self) -> bool {
-        self.lines > self.limit && self.pending.is_empty()
+        (self.lines > self.limit || self.len > self.len_limit) && self.pending.is_empty()
     }
 
     /// Replaces the journal by one of these events, which are all that is needed of it: a millisecond
@@ -189,6 +230,7 @@ impl Journal {
                 tracing::warn!(dir = %self.dir.display(), %error, "cannot compact the event journal");
             }
         }
+        self.len_limit = self.len + GROWTH;
         is_written
     }
 }

@@ -4,10 +4,14 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
+mod channel;
 mod cursor;
 mod filter;
+mod follower;
 mod journal;
+mod json;
 mod older;
+mod published;
 pub mod record;
 mod recovery;
 mod reserve;
@@ -17,7 +21,11 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_follower;
+#[cfg(test)]
 mod tests_full_disk;
+#[cfg(test)]
+mod tests_published;
 #[cfg(test)]
 mod tests_recovery;
 #[cfg(test)]
@@ -29,10 +37,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use gantry_domain::{ContainerKey, Event, EventKind, Generation, Timestamp};
+use gantry_domain::{ContainerKey, Event, EventKind, Generation, Namespace, ProcessId, Timestamp};
 use tokio::sync::Notify;
 
+use self::channel::Channel;
+pub use self::follower::{Entry, Follower};
 use self::journal::Journal;
+use self::published::Feed;
+pub use self::published::{MAX_PUBLISHED, Publication, Published, TooLong};
 use self::recovery::Recovered;
 pub use self::recovery::{JournalError, Recovery};
 use self::ring::Ring;
@@ -53,16 +65,23 @@ const REMEMBERED: usize = 1000;
 /// A live event counts as received when its subscriber asks for more; a stored one when the subscriber has
 /// read all stored ones and leaves, or thousands more. If a replay breaks off, the events handed out last do
 /// not count as received and are replayed again.
+///
+/// All this is so for the namespace of `types.API`, and apart from that for the named ones together, of
+/// which OOM kills are kept like exits: see [`Follower`]. Events that are published are for those who follow
+/// at the time. They are journalled, and go when the journal is compacted.
 #[derive(Clone)]
 pub struct EventLog(Arc<Shared>);
 
 struct Shared {
-    /// Taken before `ring`, and held over both steps of an append, so that the journal, the ring
-    /// and the timestamps are in the same order.
+    /// Taken before the locks of readers, and held over both steps of an append, so that the journal, the
+    /// channels and the timestamps are in the same order.
     writer: Mutex<Writer>,
-    /// Held for moments only: a reader never waits for a disk.
-    ring: Mutex<Ring>,
-    appended: Notify,
+    types: Channel,
+    named: Channel,
+    /// Taken before that of `named`.
+    feed: Mutex<Feed>,
+    /// Something was received that the journal does not say yet.
+    received: Notify,
     retain: usize,
 }
 
@@ -114,11 +133,15 @@ impl EventLog {
         clock: fn() -> Timestamp,
     ) -> Result<(Self, Recovery), JournalError> {
         let kept = retain.max(REMEMBERED);
-        let Recovered { journal, lines, last, recovery } = recovery::open(dir, kept)?;
+        let Recovered { journal, mut lines, last, recovery } = recovery::open(dir, kept)?;
+        let events = std::mem::take(&mut lines.events).into_iter();
+        let (types, named) = events.partition(|event| event.container.namespace.is_types_api());
         let shared = Shared {
             writer: Mutex::new(Writer { journal, last, clock }),
-            ring: Mutex::new(Ring::of_earlier(kept, lines)),
-            appended: Notify::new(),
+            types: Channel::new(Ring::of_earlier(kept, types, &lines)),
+            named: Channel::new(Ring::of_earlier(kept, named, &lines)),
+            feed: Mutex::default(),
+            received: Notify::new(),
             retain,
         };
         Ok((Self(Arc::new(shared)), recovery))
@@ -144,19 +167,49 @@ impl EventLog {
         let mut writer = self.0.writer();
         let at = writer.stamp();
         let event = Arc::new(Event { at, container: container.clone(), generation, kind });
-        let had = self.0.ring().had();
+        let had = self.0.types.ring().had();
         let durable = writer.journal.append(&event, had);
+        let channel = self.0.channel(&container.namespace);
         change(&|| {
-            self.0.ring().push(Arc::clone(&event));
-            self.0.appended.notify_waiters();
+            channel.ring().push(Arc::clone(&event));
+            channel.appended.notify_waiters();
         });
-        if writer.journal.is_long() {
-            let lasting = self.0.ring().lasting();
-            if writer.journal.compact(&lasting) {
-                self.0.ring().is_noted();
-            }
-        }
+        self.0.compact(&mut writer.journal);
         Appended { event, durable }
+    }
+
+    /// Publishes an event to those who follow, in the order of all events.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub fn publish(&self, publication: Publication) -> Result<(), TooLong> {
+        publication.check()?;
+        let mut writer = self.0.writer();
+        let published = Arc::new(Published { at: writer.stamp(), publication });
+        writer.journal.publish(&published);
+        self.0.feed().push(published);
+        self.0.named.appended.notify_waiters();
+        self.0.compact(&mut writer.journal);
+        Ok(())
+    }
+
+    /// Nobody needs to be told any more that this process has ended, and its exit is kept for no follower:
+    /// its caller has deleted it. The deletion of a whole container does this by its event.
+    pub fn settle(&self, container: &ContainerKey, generation: Generation, process: &ProcessId) {
+        let is_exit = |event: &Event| match &event.kind {
+            EventKind::Exited { process: of, .. } => {
+                of == process && event.generation == generation && event.container == *container
+            }
+            _ => false,
+        };
+        let settled = self.0.channel(&container.namespace).ring().settle(is_exit);
+        self.note(&settled);
+    }
+
+    fn note(&self, told: &[Timestamp]) {
+        if !told.is_empty() {
+            self.0.writer().journal.note(told);
+        }
     }
 
     /// Writes what could not be journalled before: whether a restarted server will know of every
@@ -182,7 +235,7 @@ impl EventLog {
         generation: Generation,
         what: impl Fn(&EventKind) -> Option<T>,
     ) -> Option<T> {
-        let ring = self.0.ring();
+        let ring = self.0.channel(&container.namespace).ring();
         let newest_first = ring.iter();
         newest_first
             .filter(|event| event.generation == generation && event.container == *container)
@@ -191,9 +244,11 @@ impl EventLog {
 
     /// Begins to read, for a subscriber that wants those events that match: it reads all events.
     pub fn subscribe(&self, from: From, filter: Filter) -> Subscription {
-        let mut ring = self.0.ring();
+        let namespace = filter.namespace.clone();
+        let mut ring = self.0.channel(&namespace).ring();
         let (id, missing) = ring.subscribe(from, self.0.retain, filter);
-        Subscription { log: Arc::clone(&self.0), id, stored_end: ring.end(), missing }
+        let stored_end = ring.end();
+        Subscription { log: Arc::clone(&self.0), namespace, id, stored_end, missing }
     }
 }
 
@@ -202,8 +257,26 @@ impl Shared {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    fn feed(&self) -> MutexGuard<'_, Feed> {
+        self.feed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn channel(&self, namespace: &Namespace) -> &Channel {
+        if namespace.is_types_api() { &self.types } else { &self.named }
+    }
+
+    /// Makes the journal short if it has become long.
+    fn compact(&self, journal: &mut Journal) {
+        if !journal.is_long() {
+            return;
+        }
+        let mut lasting = self.types.ring().lasting();
+        lasting.extend(self.named.ring().lasting());
+        lasting.sort_by_key(|(event, _)| event.at);
+        if journal.compact(&lasting) {
+            self.types.ring().is_noted();
+            self.named.ring().is_noted();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{fmt, fs, io};
 
-use gantry_domain::{Event, Timestamp};
+use gantry_domain::Timestamp;
 
 use crate::{
     journal::{FILE, Journal},
@@ -84,14 +84,14 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let Content { mut lines, len } = content;
     let damage = std::mem::take(&mut lines.damage);
     let sound = quarantined.is_none() && damage.is_empty();
-    let last = last(&lines.events, modified, sound);
+    let last = last(lines.last(), modified, sound);
     // A torn line is that of an event which nobody was told of, and whose cause is still there.
     let ends_damaged = damage.last().is_some_and(|damage| damage.end() == len);
     if quarantined.is_some() || ends_damaged {
         lines.gone = last;
     }
     let events = lines.events.len();
-    let count = events + damage.len();
+    let count = lines.count() + damage.len();
     let journal = Journal::open(dir, kept, len as u64, count)
         .map_err(|cause| JournalError::Open { path, cause })?;
     if quarantined.is_some() {
@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<Content, Unreadable> {
         Err(error) => return Err(Unreadable::Io(error)),
     };
     let content = Content::of(&journal);
-    if content.lines.events.is_empty() && !journal.is_empty() {
+    if content.lines.count() == 0 && !journal.is_empty() {
         return Err(Unreadable::NoEvent);
     }
     Ok(content)
@@ -127,10 +127,9 @@ impl Content {
 
 /// The moment after which the next event is to be, whatever the clock says: that of the last event
 /// or of the last write, as there may have been a later event in what is lost.
-fn last(events: &[Event], modified: Timestamp, sound: bool) -> Timestamp {
+fn last(last: Timestamp, modified: Timestamp, sound: bool) -> Timestamp {
     let slack = if sound { 0 } else { FILE_TIME_SLACK };
-    let modified = Timestamp(modified.0 + slack);
-    events.last().map_or(modified, |last| last.at.max(modified))
+    last.max(Timestamp(modified.0 + slack))
 }
 
 /// When the file was last written; at the epoch if that is not known, or nonsense.

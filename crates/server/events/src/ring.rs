@@ -4,11 +4,12 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use gantry_domain::{Event, Timestamp};
+use gantry_domain::{ContainerKey, Event, EventKind, Timestamp};
 
 use crate::{
-    Filter, From,
+    From,
     cursor::Cursor,
+    filter::Wanted,
     older::Older,
     record::{Had, Lines, Marks},
     slot::Slot,
@@ -43,6 +44,8 @@ pub(crate) struct Ring {
     untold_from: u64,
     /// The latest place of which somebody had the event.
     told: u64,
+    /// See [`Self::received`].
+    received: Vec<Timestamp>,
 }
 
 impl Ring {
@@ -60,6 +63,7 @@ impl Ring {
             noted: 0,
             untold_from: 0,
             told: 0,
+            received: Vec::new(),
         }
     }
 
@@ -74,11 +78,11 @@ impl Ring {
         self.slots.capacity()
     }
 
-    /// A ring with the events of an earlier server.
-    pub(crate) fn of_earlier(kept: usize, mut lines: Lines) -> Self {
+    /// A ring with these events of an earlier server.
+    pub(crate) fn of_earlier(kept: usize, events: Vec<Event>, lines: &Lines) -> Self {
         let mut ring = Self::new(kept);
         ring.dropped = lines.gone;
-        for event in std::mem::take(&mut lines.events) {
+        for event in events {
             let had = lines.was_had(&event);
             ring.push_slot(Arc::new(event), had);
         }
@@ -91,8 +95,19 @@ impl Ring {
     }
 
     fn push_slot(&mut self, event: Arc<Event>, told: bool) {
+        if let Some(container) = settles(&event) {
+            self.settle(|earlier| earlier.container == *container);
+        }
         self.slots.push_back(Slot::new(self.end(), event, told));
         self.trim();
+    }
+
+    /// Notes that nobody needs to be told of such events any more: those that nobody had had.
+    pub(crate) fn settle(&mut self, which: impl Fn(&Event) -> bool) -> Vec<Timestamp> {
+        let mut settled = self.older.settle(&which);
+        let slots = self.slots.iter_mut().filter(|slot| slot.is_kept() && which(&slot.event));
+        settled.extend(slots.filter_map(|slot| slot.settle().then_some(slot.event.at)));
+        settled
     }
 
     /// Place of the next event to come.
@@ -105,14 +120,21 @@ impl Ring {
     pub(crate) fn lasting(&self) -> Vec<(Arc<Event>, Marks)> {
         let newest = self.slots.len().saturating_sub(self.kept);
         let before = self.older.iter().chain(self.slots.range(..newest));
-        let before = before.filter(|slot| slot.is_untold_exit());
+        let before = before.filter(|slot| slot.is_untold());
         let all = before.chain(self.slots.range(newest..));
         let noted = |slot: &Slot| {
-            let had = slot.is_told_exit().then(|| Had::only(slot.event.at));
-            (Arc::clone(&slot.event), Marks { had, gone: None })
+            let told = slot.is_told();
+            let had = Some(Had::only(slot.event.at)).filter(|_| told);
+            let marks = match slot.event.container.namespace.is_types_api() {
+                true => Marks { had, ..Marks::default() },
+                false => Marks { told, ..Marks::default() },
+            };
+            (Arc::clone(&slot.event), marks)
         };
         let mut lasting: Vec<_> = all.map(noted).collect();
-        if let Some((_, marks)) = lasting.last_mut() {
+        if let Some((event, marks)) = lasting.last_mut()
+            && event.container.namespace.is_types_api()
+        {
             marks.gone = Some(self.dropped).filter(|dropped| *dropped > Timestamp(0));
         }
         lasting
@@ -122,6 +144,12 @@ impl Ring {
     pub(crate) fn is_noted(&mut self) {
         self.noted = self.end();
         self.untold_from = self.noted;
+        self.received = Vec::new();
+    }
+
+    /// Events of named namespaces that were received, which is not noted yet.
+    pub(crate) fn received(&mut self) -> &mut Vec<Timestamp> {
+        &mut self.received
     }
 
     /// What to record with the next event: the range of time without an unreceived exit. Skips exits that may
@@ -130,7 +158,7 @@ impl Ring {
         let recent = self.slots.range(self.index(self.untold_from)..);
         let later = self.older.from(self.untold_from).chain(recent);
         let (mut place, mut to) = (self.end(), self.slots.back()?.event.at.0);
-        for untold in later.filter(|slot| slot.is_untold_exit()) {
+        for untold in later.filter(|slot| slot.is_untold()) {
             if untold.place > self.told {
                 (place, to) = (untold.place, untold.event.at.0.saturating_sub(1));
                 break;
@@ -154,7 +182,7 @@ impl Ring {
         &mut self,
         from: From,
         retain: usize,
-        filter: Filter,
+        wanted: impl Into<Wanted>,
     ) -> (SubscriptionId, Option<Timestamp>) {
         self.subscribed += 1;
         let (id, end) = (self.subscribed, self.end());
@@ -167,13 +195,20 @@ impl Ring {
                 (next, self.place(dense), self.missing(after, dense, id))
             }
         };
-        self.cursors.insert(id, Cursor::new(next, dense, end, filter));
+        self.cursors.insert(id, Cursor::new(next, dense, end, wanted.into()));
         (id, missing)
+    }
+
+    /// Begins a subscription to what nobody has received, and then to the events to come.
+    pub(crate) fn subscribe_untold(&mut self, wanted: Wanted) -> SubscriptionId {
+        self.subscribed += 1;
+        self.cursors.insert(self.subscribed, Cursor::of_untold(self.end(), wanted));
+        self.subscribed
     }
 
     fn missing(&self, after: Timestamp, dense: usize, id: SubscriptionId) -> Option<Timestamp> {
         let before = self.older.iter().chain(self.slots.range(..dense)).rev();
-        let left_out = before.filter(|slot| !slot.is_untold_exit_for(id));
+        let left_out = before.filter(|slot| !slot.is_untold_for(id));
         let latest = left_out.map(|slot| slot.event.at).next().unwrap_or(self.dropped);
         Some(latest.max(self.dropped)).filter(|latest| *latest > after)
     }
@@ -228,8 +263,7 @@ impl Ring {
         if cursor.next < sparse_end {
             let recent = self.slots.range(self.index(cursor.next)..self.index(sparse_end));
             let exits = self.older.from(cursor.next).chain(recent);
-            let exits: Vec<_> =
-                exits.filter(|slot| slot.is_untold_exit_for(id)).take(BATCH).collect();
+            let exits: Vec<_> = exits.filter(|slot| slot.is_untold_for(id)).take(BATCH).collect();
             if let Some(last) = exits.last() {
                 cursor.next = last.place + 1;
                 return Ok(hand_out(cursor, exits.into_iter()));
@@ -246,11 +280,20 @@ impl Ring {
             return;
         }
         self.told = self.told.max(places.end - 1);
-        let filter = &cursor.filter;
-        self.older.tell(places, filter, self.subscribed);
-        let indexes = self.index(places.start)..self.index(places.end);
-        for slot in self.slots.range_mut(indexes) {
-            slot.tell(filter, self.subscribed);
+        let received = &mut self.received;
+        let mut note = |event: &Event| {
+            if !event.container.namespace.is_types_api() {
+                received.push(event.at);
+            }
+        };
+        self.older.tell(places, (&cursor.wanted, self.subscribed), &mut note);
+        let first = self.first;
+        let index = |place: u64| usize::try_from(place.saturating_sub(first)).unwrap_or(usize::MAX);
+        let len = self.slots.len();
+        for slot in self.slots.range_mut(index(places.start).min(len)..index(places.end).min(len)) {
+            if slot.tell(&cursor.wanted, self.subscribed) {
+                note(&slot.event);
+            }
         }
     }
 
@@ -287,7 +330,7 @@ impl Ring {
         let mut last = None;
         for slot in self.slots.drain(..count) {
             // Not only those that nobody has had: a slow reader may be about to read them.
-            if slot.is_untold_exit() || slot.place >= read && slot.is_untold_exit_for(1) {
+            if slot.is_untold() || slot.place >= read && slot.is_untold_for(1) {
                 self.older.push(slot);
             } else {
                 self.dropped = self.dropped.max(slot.event.at);
@@ -307,7 +350,7 @@ impl Ring {
         while let Some(slot) = self.older.pop_above(self.backlog) {
             self.dropped = self.dropped.max(slot.event.at);
             for (id, cursor) in &mut self.cursors {
-                cursor.missed |= cursor.next <= slot.place && slot.is_untold_exit_for(*id);
+                cursor.missed |= cursor.next <= slot.place && slot.is_untold_for(*id);
             }
         }
     }
@@ -315,7 +358,15 @@ impl Ring {
 
 fn hand_out<'a>(cursor: &mut Cursor, slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Event>> {
     let events: Vec<_> = slots.map(|slot| Arc::clone(&slot.event)).collect();
-    let own = events.iter().filter(|event| cursor.filter.matches(&event.container)).count();
-    cursor.handed(own);
+    cursor.handed(&events);
     events
+}
+
+/// The container, if none of its earlier events matters to anybody any more: its caller has read how it
+/// has ended.
+fn settles(event: &Event) -> Option<&ContainerKey> {
+    match event.kind {
+        EventKind::Created(_) | EventKind::Deleted { .. } => Some(&event.container),
+        _ => None,
+    }
 }

@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{Event, Timestamp};
+use gantry_domain::{Event, Namespace, Timestamp};
 
-use crate::{Shared, ring::SubscriptionId};
+use crate::{Shared, channel::Channel, ring::SubscriptionId};
 
-/// A reader of the log: it gets every event after the place where it began, in order, once.
+/// A reader of the log: it gets every event after the place where it began, in order, once. They are those of
+/// the namespace of `types.API`, or those of all others.
 pub struct Subscription {
     pub(crate) log: Arc<Shared>,
+    /// One of those whose events it reads.
+    pub(crate) namespace: Namespace,
     pub(crate) id: SubscriptionId,
     /// Where the log ended when this began.
     pub(crate) stored_end: u64,
@@ -39,8 +42,8 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
         loop {
             // Made before looking, so that no event falls in between (see tokio's `Notified`).
-            let appended = self.log.appended.notified();
-            let batch = self.log.ring().read(self.id, u64::MAX)?;
+            let appended = self.channel().appended.notified();
+            let batch = self.channel().ring().read(self.id, u64::MAX)?;
             if !batch.is_empty() {
                 return Ok(batch);
             }
@@ -51,17 +54,21 @@ impl Subscription {
     /// The next of the events that were in the log when the subscription began; none after the
     /// last of them, which the subscriber has had then.
     pub fn stored(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
-        let mut ring = self.log.ring();
+        let mut ring = self.channel().ring();
         let batch = ring.read(self.id, self.stored_end)?;
         if batch.is_empty() {
             ring.has_stored(self.id);
         }
         Ok(batch)
     }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        self.log.channel(&self.namespace)
+    }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.log.ring().unsubscribe(self.id);
+        self.channel().ring().unsubscribe(self.id);
     }
 }

@@ -176,7 +176,7 @@ fn a_panic_elsewhere_does_not_end_the_log() {
         other.recorded(&container("a"), Generation(1), |_| panic!("under the lock"))
     });
     assert!(panicked.join().is_err());
-    assert!(log.0.ring.is_poisoned());
+    assert!(log.0.types.ring.is_poisoned());
     events.extend(append(&log, 1));
     assert_eq!(stored(&log, Timestamp(0)), events);
 }

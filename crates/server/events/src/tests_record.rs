@@ -1,6 +1,14 @@
 //! Lines of the journal, byte for byte.
 
+use std::path::{Path, PathBuf};
+
+use gantry_domain::{
+    ContainerId, ContainerKey, Created, EventKind, Exit, ExitStatus, Generation, Mount, Namespace,
+    ProcessId, Stdio,
+};
+
 use super::*;
+use crate::published::Publication;
 
 fn event(kind: EventKind) -> Event {
     let id = ContainerId::parse("web-1").unwrap();
@@ -22,7 +30,15 @@ fn line(json: &str) -> String {
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
 }
 
-/// These are in journals, so they stay as they are.
+/// What an event with this line is read as, and it is written so.
+fn check_golden(event: Event, line: &str) {
+    assert_eq!(String::from_utf8(encode(&event, Marks::default()).unwrap()).unwrap(), line);
+    let lines = Lines { events: vec![event], ..Lines::default() };
+    assert_eq!(recover(line.as_bytes()), lines);
+}
+
+/// Those that servers before the services of containerd wrote are in journals, so they stay as they are; and
+/// servers of then read those that servers of now write, but for `host`, which they pass over.
 #[test]
 fn records_are_written_and_read_as_ever() {
     let process = ProcessId::init();
@@ -49,12 +65,151 @@ fn records_are_written_and_read_as_ever() {
         (EventKind::OutOfMemory, r#""type":"oom""#),
     ] {
         let head = r#"{"at":1500000000000000001,"ns":"types","id":"web-1","life":7,"#;
-        let line = line(&format!("{head}{text}}}"));
-        let event = event(kind);
-        assert_eq!(String::from_utf8(encode(&event, Marks::default()).unwrap()).unwrap(), line);
-        let lines = Lines { events: vec![event], ..Lines::default() };
-        assert_eq!(recover(line.as_bytes()), lines);
+        check_golden(event(kind), &line(&format!("{head}{text}}}")));
     }
+}
+
+fn created() -> Created {
+    Created {
+        pid: 42,
+        bundle: PathBuf::from("/run/b \"1\""),
+        rootfs: vec![Mount {
+            kind: "overlay".to_owned(),
+            source: "overlay".to_owned(),
+            target: String::new(),
+            options: vec!["lowerdir=/a:/b".to_owned(), "ro".to_owned()],
+        }],
+        stdio: Stdio { stdin: None, stdout: Some("/f/out".into()), stderr: Some("/f/é".into()) },
+        terminal: true,
+        checkpoint: Some("/c".into()),
+    }
+}
+
+/// Of containers that are created and started in two steps.
+#[test]
+fn records_of_tasks_are_written_and_read() {
+    let process = ProcessId::parse("sh.2").unwrap();
+    let exit = |status| Exit { status, at: Timestamp(1_500_000_000_000_000_000) };
+    let generation = Generation(9);
+    for (kind, text) in [
+        (
+            EventKind::Created(Box::new(created())),
+            concat!(
+                r#""type":"create","created":{"pid":42,"bundle":"/run/b \"1\"","rootfs":[{"kind":"overlay","#,
+                r#""source":"overlay","target":"","options":["lowerdir=/a:/b","ro"]}],"#,
+                r#""stdio":{"stdin":null,"stdout":"/f/out","stderr":"/f/é"},"terminal":true,"checkpoint":"/c"}"#,
+            ),
+        ),
+        (EventKind::ContainerStarted { pid: 42 }, r#""type":"start-container","host":42"#),
+        (
+            EventKind::ProcessAdded { process: process.clone() },
+            r#""type":"add-process","pid":"sh.2""#,
+        ),
+        (
+            EventKind::ProcessStarted { process: process.clone(), generation, pid: 43 },
+            r#""type":"start-process","pid":"sh.2","plife":9,"host":43"#,
+        ),
+        (
+            EventKind::Exited { process, generation, pid: 43, exit: exit(ExitStatus::Signal(9)) },
+            r#""type":"exit","pid":"sh.2","plife":9,"host":43,"signal":9,"exited":1500000000000000000"#,
+        ),
+        (
+            EventKind::Checkpointed { path: "/images/a b".into() },
+            r#""type":"checkpoint","path":"/images/a b""#,
+        ),
+        (
+            EventKind::Deleted { pid: 42, exit: exit(ExitStatus::Code(3)) },
+            r#""type":"delete","host":42,"code":3,"exited":1500000000000000000"#,
+        ),
+        (
+            EventKind::Deleted { pid: 0, exit: exit(ExitStatus::Unknown) },
+            r#""type":"delete","exited":1500000000000000000"#,
+        ),
+    ] {
+        let mut event = event(kind);
+        event.container.namespace = Namespace::named("moby").unwrap();
+        let head = r#"{"at":1500000000000000001,"ns":"@moby","id":"web-1","life":7,"#;
+        check_golden(event, &line(&format!("{head}{text}}}")));
+    }
+}
+
+/// A bundle can have a name that is no UTF-8: such an event is not journalled, and does not panic.
+#[test]
+fn a_path_that_json_cannot_hold_is_an_error() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let path = Path::new(std::ffi::OsStr::from_bytes(b"/\xff")).to_owned();
+    let event = event(EventKind::Checkpointed { path });
+    assert!(encode(&event, Marks::default()).is_err());
+}
+
+#[test]
+fn what_is_published_is_written_and_read() {
+    let published = |at, happened, value: &[u8]| Published {
+        at: Timestamp(at),
+        publication: Publication {
+            namespace: Namespace::named("moby").unwrap(),
+            topic: "/a/b".to_owned(),
+            type_url: "x \"y\"".to_owned(),
+            value: value.to_owned(),
+            happened,
+        },
+    };
+    let all = [
+        (
+            published(1, None, b""),
+            r#"{"at":1,"ns":"@moby","topic":"/a/b","url":"x \"y\"","value":""}"#,
+        ),
+        (
+            published(2, Some((-62_135_596_800, 999_999_999)), b"\0\xffZ"),
+            concat!(
+                r#"{"at":2,"ns":"@moby","topic":"/a/b","url":"x \"y\"","value":"00ff5a","#,
+                r#""happened":[-62135596800,999999999]}"#,
+            ),
+        ),
+    ];
+    let mut journal = String::new();
+    for (published, json) in &all {
+        let encoded = String::from_utf8(encode_published(published).unwrap()).unwrap();
+        assert_eq!(encoded, line(json));
+        journal += &encoded;
+    }
+    let lines = recover(journal.as_bytes());
+    assert_eq!(lines.published, all.map(|(published, _)| published));
+    assert_eq!((lines.count(), lines.last()), (2, Timestamp(2)));
+    for bad in ["0", "0g", "0G", "é"] {
+        let json = format!(r#"{{"at":1,"ns":"@moby","topic":"/a","url":"","value":"{bad}"}}"#);
+        assert_eq!(recover(line(&json).as_bytes()).damage[0].fault, Fault::Unknown, "{bad}");
+    }
+    // Of one time, whatever they are of.
+    let before = encode(&Event { at: Timestamp(2), ..event(EventKind::Paused) }, Marks::default());
+    let lines = recover(&[before.unwrap(), journal.into_bytes()].concat());
+    assert_eq!(lines.damage.len(), 2);
+}
+
+/// Receipts in named namespaces are written one by one: a range of time could hold events of a namespace that
+/// nobody listens to.
+#[test]
+fn receipts_of_named_namespaces_are_written() {
+    let named = |at| {
+        let mut event = Event { at: Timestamp(at), ..event(EventKind::OutOfMemory) };
+        event.container.namespace = Namespace::named("moby").unwrap();
+        event
+    };
+    let mut journal = encode(&named(1), Marks { told: true, ..Marks::default() }).unwrap();
+    assert!(String::from_utf8(journal.clone()).unwrap().ends_with("\"oom\",\"told\":true}\n"));
+    for at in 2..5 {
+        journal.extend(encode(&named(at), Marks::default()).unwrap());
+    }
+    let told = encode_told(&[Timestamp(4), Timestamp(2)]).unwrap();
+    assert_eq!(String::from_utf8(told.clone()).unwrap(), line(r#"{"told":[4,2]}"#));
+    journal.extend(told);
+    let had = Marks { had: Some(Had(0, 5)), ..Marks::default() };
+    journal.extend(encode(&Event { at: Timestamp(6), ..event(EventKind::Paused) }, had).unwrap());
+    let lines = recover(&journal);
+    assert_eq!(lines.count(), 6);
+    assert!(lines.damage.is_empty());
+    let had: Vec<_> = lines.events.iter().map(|event| lines.was_had(event)).collect();
+    assert_eq!(had, [true, true, false, true, false]);
 }
 
 #[test]
@@ -90,9 +245,10 @@ fn marks_are_written_and_the_latest_count() {
     let marks = |from, to, gone| Marks {
         had: Some(Had(from, to)),
         gone: Some(Timestamp(gone)).filter(|gone| gone.0 > 0),
+        told: false,
     };
     let at = |at| Event { at: Timestamp(at), ..event(EventKind::Paused) };
-    let only = Marks { had: Some(Had::only(Timestamp(10))), gone: None };
+    let only = Marks { had: Some(Had::only(Timestamp(10))), ..Marks::default() };
     let mut journal = Vec::new();
     for (event, marks) in [
         (at(10), only),

@@ -44,7 +44,7 @@ fn broken_off(log: &EventLog, after: Timestamp) -> Vec<Event> {
 impl Subscription {
     /// As [`Self::stored`], for one that follows live events afterwards.
     fn stored_part(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
-        self.log.ring().read(self.id, self.stored_end)
+        self.channel().ring().read(self.id, self.stored_end)
     }
 }
 
@@ -138,7 +138,7 @@ fn a_replay_has_arrived_when_thousands_came_after() {
 
 /// What a subscriber would be told now; it does not count as one.
 fn log_exits(log: &EventLog) -> Vec<Event> {
-    log.0.ring().lasting().iter().map(|(event, _)| (**event).clone()).collect()
+    log.0.types.ring().lasting().iter().map(|(event, _)| (**event).clone()).collect()
 }
 
 #[test]

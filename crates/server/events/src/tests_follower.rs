@@ -1,0 +1,274 @@
+//! What a follower of named namespaces gets: what nobody has had of what is over, then all that comes.
+
+use std::slice;
+
+use gantry_domain::{Created, Exit, ExitStatus, ProcessId};
+use tempfile::TempDir;
+use tokio::time::{Duration, sleep};
+
+use crate::{
+    ring::BACKLOG,
+    tests::{open, times},
+    *,
+};
+
+pub(crate) fn named(namespace: &str, id: &str) -> ContainerKey {
+    let namespace = Namespace::named(namespace).unwrap();
+    ContainerKey { namespace, ..crate::tests::container(id) }
+}
+
+fn init() -> ProcessId {
+    ProcessId::init()
+}
+
+fn exec(id: &str) -> ProcessId {
+    ProcessId::parse(id).unwrap()
+}
+
+fn exit_of(process: ProcessId) -> EventKind {
+    let exit = Exit { status: ExitStatus::Code(3), at: Timestamp(1) };
+    EventKind::Exited { process, generation: Generation(2), pid: 7, exit }
+}
+
+fn deleted() -> EventKind {
+    EventKind::Deleted { pid: 7, exit: Exit { status: ExitStatus::Code(3), at: Timestamp(1) } }
+}
+
+/// Adds events of one container.
+fn add<const N: usize>(log: &EventLog, of: &ContainerKey, kinds: [EventKind; N]) -> [Event; N] {
+    kinds.map(|kind| (*log.append(of, Generation(1), kind).event).clone())
+}
+
+fn follow(log: &EventLog, namespace: &'static str) -> Follower {
+    log.follow(move |event| event.container.namespace.name() == namespace)
+}
+
+fn containers(entries: Vec<Entry>) -> Vec<Event> {
+    let event = |entry| match entry {
+        Entry::Container(event) => (*event).clone(),
+        Entry::Published(published) => panic!("{published:?}"),
+    };
+    entries.into_iter().map(event).collect()
+}
+
+fn mark(log: &EventLog) -> Event {
+    let [mark] = add(log, &named("mark", "mark"), [EventKind::Resumed]);
+    mark
+}
+
+/// What a new follower begins with. It asks for no more, so that this may not have arrived.
+async fn offered(log: &EventLog, namespace: &'static str) -> Vec<Event> {
+    let mut follower = follow(log, namespace);
+    let mark = mark(log);
+    let mut batch = containers(follower.next().await.unwrap());
+    batch.retain(|event| *event != mark);
+    batch
+}
+
+/// The same for one that asks for more.
+async fn told(log: &EventLog, namespace: &'static str) -> Vec<Event> {
+    let mut follower = follow(log, namespace);
+    let mut read = Vec::new();
+    let first = mark(log);
+    while read.last() != Some(&first) {
+        read.extend(containers(follower.next().await.unwrap()));
+    }
+    read.pop();
+    mark(log);
+    follower.next().await.unwrap();
+    read
+}
+
+/// A log as it is after a kill at this moment, in a directory of its own.
+fn killed(dir: &TempDir) -> (EventLog, TempDir) {
+    let copy = TempDir::new().unwrap();
+    std::fs::copy(dir.path().join(journal::FILE), copy.path().join(journal::FILE)).unwrap();
+    (open(copy.path(), 500), copy)
+}
+
+/// What it has received is in the journal afterwards.
+async fn noted(log: &EventLog) {
+    let noting = log.clone();
+    let noting = tokio::spawn(async move { noting.note_receipts().await });
+    sleep(Duration::from_secs(1)).await;
+    noting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_begins_with_what_nobody_has_had_of_what_is_over() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let a = named("moby", "a");
+    let created = EventKind::Created(Box::default());
+    let [_, _, _, exec_exit, oom, exit] = add(
+        &log,
+        &a,
+        [
+            created,
+            EventKind::ContainerStarted { pid: 7 },
+            EventKind::Paused,
+            exit_of(exec("e")),
+            EventKind::OutOfMemory,
+            exit_of(init()),
+        ],
+    );
+    add(&log, &named("moby", "gone"), [EventKind::OutOfMemory, exit_of(init()), deleted()]);
+    add(&log, &crate::tests::container("a"), [EventKind::OutOfMemory, exit_of(init())]);
+    let untold = [exec_exit, oom, exit];
+    // However often the server is killed before somebody has had it.
+    drop(log);
+    for _ in 0..3 {
+        let log = open(dir.path(), 500);
+        assert_eq!(offered(&log, "moby").await, untold);
+        assert_eq!(offered(&log, "moby").await, untold);
+    }
+    let log = open(dir.path(), 500);
+    assert_eq!(told(&log, "moby").await, untold);
+    // Nothing comes twice, also after a restart.
+    assert_eq!(told(&log, "moby").await, []);
+    noted(&log).await;
+    assert_eq!(told(&killed(&dir).0, "moby").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_received_live_does_not_come_again() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let mut follower = follow(&log, "moby");
+    let a = named("moby", "a");
+    let live = add(&log, &a, [exit_of(exec("e")), EventKind::OutOfMemory]);
+    assert_eq!(containers(follower.next().await.unwrap()), live);
+    // It has not asked for more: they may not have arrived.
+    let [exit] = add(&log, &a, [exit_of(init())]);
+    noted(&log).await;
+    let all = [live[0].clone(), live[1].clone(), exit.clone()];
+    assert_eq!(offered(&killed(&dir).0, "moby").await, all);
+    assert_eq!(containers(follower.next().await.unwrap()), slice::from_ref(&exit));
+    noted(&log).await;
+    assert_eq!(offered(&killed(&dir).0, "moby").await, slice::from_ref(&exit));
+    // The connection breaks, with that on its way.
+    drop(follower);
+    assert_eq!(offered(&log, "moby").await, [exit]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_want_an_event_has_not_had_it() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let exits = ["one", "two", "one"].map(|namespace| {
+        let [exit] = add(&log, &named(namespace, "a"), [exit_of(init())]);
+        exit
+    });
+    // Handed out is everything.
+    assert_eq!(told(&log, "two").await, exits);
+    noted(&log).await;
+    let of_one = [exits[0].clone(), exits[2].clone()];
+    for log in [log, killed(&dir).0] {
+        assert_eq!(told(&log, "three").await, of_one);
+    }
+    let (log, dir) = killed(&dir);
+    assert_eq!(told(&log, "one").await, of_one);
+    noted(&log).await;
+    assert_eq!(told(&killed(&dir).0, "one").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_follow_at_a_time_all_get_it_and_who_comes_later_does_not() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let [before] = add(&log, &named("moby", "a"), [exit_of(init())]);
+    let mut followers = [follow(&log, "moby"), follow(&log, "moby")];
+    for follower in &mut followers {
+        assert_eq!(containers(follower.next().await.unwrap()), slice::from_ref(&before));
+    }
+    let [live] = add(&log, &named("moby", "b"), [exit_of(init())]);
+    for follower in &mut followers {
+        assert_eq!(containers(follower.next().await.unwrap()), slice::from_ref(&live));
+    }
+    add(&log, &named("mark", "mark"), [EventKind::Paused]);
+    followers[1].next().await.unwrap();
+    assert_eq!(offered(&log, "moby").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_deleted_meanwhile_is_not_told() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let (a, b) = (named("moby", "a"), named("moby", "b"));
+    let [_, other, _] = add(&log, &a, [exit_of(exec("e")), exit_of(exec("f")), exit_of(init())]);
+    let [of_b] = add(&log, &b, [exit_of(exec("e"))]);
+    log.settle(&a, Generation(1), &exec("e"));
+    log.settle(&a, Generation(2), &exec("f"));
+    log.settle(&a, Generation(1), &init());
+    for log in [&log, &killed(&dir).0] {
+        assert_eq!(offered(log, "moby").await, [other.clone(), of_b.clone()]);
+    }
+    // What comes with an id that is used again is no news of the one before.
+    add(&log, &a, [EventKind::Created(Box::<Created>::default())]);
+    for log in [&log, &killed(&dir).0] {
+        assert_eq!(offered(log, "moby").await, slice::from_ref(&of_b));
+    }
+    // Also for one who has begun to follow before.
+    let mut follower = follow(&log, "moby");
+    let [delete] = add(&log, &b, [deleted()]);
+    assert_eq!(containers(follower.next().await.unwrap()), [delete]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compacted_journal_knows_what_was_received() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let had = add(&log, &named("moby", "a"), [EventKind::OutOfMemory, exit_of(init())]);
+    assert_eq!(told(&log, "moby").await, had);
+    let untold = add(&log, &named("moby", "b"), [EventKind::OutOfMemory, exit_of(init())]);
+    let [settled] = add(&log, &named("moby", "c"), [exit_of(exec("e"))]);
+    log.settle(&settled.container, settled.generation, &exec("e"));
+    // Twice: they are among the newest, then older than those. What was received is noted thereby.
+    for count in [1990, 5000] {
+        crate::tests::append(&log, count);
+        for _ in 0..count {
+            add(&log, &named("other", "x"), [EventKind::Paused]);
+        }
+        assert_eq!(offered(&killed(&dir).0, "moby").await, untold);
+        assert_eq!(offered(&log, "moby").await, untold);
+    }
+}
+
+/// The events that it missed are gone, but for exits and OOM kills.
+#[tokio::test(start_paused = true)]
+async fn one_too_far_behind_follows_again() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let mut slow = follow(&log, "moby");
+    let kept = add(&log, &named("moby", "a"), [EventKind::OutOfMemory, exit_of(init())]);
+    for _ in 0..BACKLOG + 2 * REMEMBERED {
+        add(&log, &named("moby", "b"), [EventKind::Paused]);
+    }
+    let Lagged { resume_after, in_replay: false } = slow.next().await.unwrap_err() else {
+        panic!("it had nothing to read when it began");
+    };
+    assert!(resume_after > kept[1].at);
+    drop(slow);
+    assert_eq!(told(&log, "moby").await, kept);
+    assert_eq!(told(&log, "moby").await, []);
+}
+
+/// Containers of named namespaces do not shorten what `types.API` replays, and do not count as missing there.
+#[tokio::test(start_paused = true)]
+async fn neither_api_pushes_out_events_of_the_other() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let exits = add(&log, &named("moby", "a"), [EventKind::OutOfMemory, exit_of(init())]);
+    let types = crate::tests::append(&log, 3);
+    for _ in 0..3000 {
+        add(&log, &named("moby", "b"), [EventKind::Resumed]);
+    }
+    for log in [&log, &killed(&dir).0] {
+        let subscription = log.subscribe(From::After(Timestamp(0)), crate::tests::all());
+        assert_eq!(subscription.missing(), None);
+        assert_eq!(times(&crate::tests::stored(log, Timestamp(0))), times(&types));
+        let of = &types[0].container;
+        assert!(log.recorded(of, Generation(1), |kind| *kind == EventKind::Paused));
+        assert_eq!(offered(log, "moby").await, exits);
+    }
+}
