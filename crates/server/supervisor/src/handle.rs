@@ -7,7 +7,6 @@ use gantry_domain::{
 };
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
 use gantry_runtime::checkpoint::CheckpointConfig;
-use oci_spec::runtime::LinuxResources;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
@@ -81,8 +80,8 @@ impl Request {
 /// Limits that are to change.
 #[derive(Debug)]
 pub struct NewLimits {
-    /// Those that the runtime sets.
-    pub runtime: Option<LinuxResources>,
+    /// Those that the runtime sets: JSON of the OCI runtime specification's `LinuxResources`.
+    pub runtime: Option<String>,
     /// Those that it would leave alone.
     pub direct: DirectLimits,
 }
@@ -267,6 +266,11 @@ impl ContainerHandle {
         config: CheckpointConfig,
     ) -> Result<(), SupervisorError> {
         self.ask(|reply| Request::Checkpoint(dir, Box::new(config), reply)).await
+    }
+
+    /// Unique in its namespace.
+    pub fn id(&self) -> &ContainerId {
+        &self.key.id
     }
 
     /// It is not there any more.

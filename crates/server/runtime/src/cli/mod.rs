@@ -22,7 +22,6 @@ pub use environment::{BadVariable, CRIU_CONFIG_VARIABLE, Environment, RootVariab
 pub use error::OciError;
 use gantry_domain::{ContainerId, ProcessSpec};
 use gantry_kernel::Reaper;
-use oci_spec::runtime::LinuxResources;
 pub use record::RuntimeRecord;
 use serde_json::{Value, json};
 pub use state::{Keeping, RuntimeState, is_same_directory};
@@ -229,19 +228,15 @@ impl Runtimes {
         self.call(runtime, Call::new(Verb::Resume, &[id.as_str()])).await.map(drop)
     }
 
-    /// Changes limits. What is not given stays as it is.
+    /// Changes limits to those of a JSON `LinuxResources`. What is not given stays as it is.
     pub async fn update(
         &self,
         runtime: &OciRuntime,
         id: &ContainerId,
-        resources: &LinuxResources,
+        resources: &str,
     ) -> Result<(), OciError> {
-        let input = serde_json::to_vec(resources).map_err(|error| OciError::System {
-            what: "write the resources as JSON".to_owned(),
-            cause: error.into(),
-        })?;
         let args = ["--resources", "-", id.as_str()];
-        let call = Call { input: Some(&input), ..Call::new(Verb::Update, &args) };
+        let call = Call { input: Some(resources.as_bytes()), ..Call::new(Verb::Update, &args) };
         self.call(runtime, call).await.map(drop)
     }
 

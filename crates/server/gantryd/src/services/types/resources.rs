@@ -7,7 +7,7 @@ use oci_spec::{
     OciSpecError,
     runtime::{
         LinuxBlockIoBuilder, LinuxCpu, LinuxCpuBuilder, LinuxMemory, LinuxMemoryBuilder,
-        LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
+        LinuxPidsBuilder, LinuxResourcesBuilder,
     },
 };
 
@@ -22,7 +22,7 @@ pub(super) fn parse(update: &UpdateResource) -> Result<Option<NewLimits>, BadFie
 }
 
 /// What runtimes update.
-fn resources(update: &UpdateResource) -> Result<Option<LinuxResources>, BadField> {
+fn resources(update: &UpdateResource) -> Result<Option<String>, BadField> {
     let mut resources = LinuxResourcesBuilder::default();
     let mut given = false;
     if let Some(cpu) = cpu(update)? {
@@ -43,7 +43,11 @@ fn resources(update: &UpdateResource) -> Result<Option<LinuxResources>, BadField
         resources = resources.pids(built(LinuxPidsBuilder::default().limit(limit).build())?);
         given = true;
     }
-    if given { built(resources.build()).map(Some) } else { Ok(None) }
+    if !given {
+        return Ok(None);
+    }
+    let json = serde_json::to_string(&built(resources.build())?);
+    json.map(Some).map_err(|error| BadField::new("resources", error.to_string()))
 }
 
 /// What they do not.
