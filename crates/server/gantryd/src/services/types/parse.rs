@@ -1,13 +1,9 @@
 //! Fields of requests, checked once: behind this, an id is an id and a path is a path.
 
-use std::path::{Component, Path, PathBuf};
-
 use gantry_domain::{ContainerId, ProcessId, Stdio};
 
 use crate::rpc::BadField;
-
-/// PATH_MAX of limits.h, with its final NUL.
-const MAX_PATH: usize = 4096;
+pub(super) use crate::services::path::{absolute as absolute_path, optional as optional_path};
 
 pub(super) fn container_id(id: &str) -> Result<ContainerId, BadField> {
     ContainerId::parse(id).map_err(|error| BadField::new("id", error.to_string()))
@@ -33,28 +29,6 @@ pub(super) fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, Ba
     })
 }
 
-pub(super) fn optional_path(field: &'static str, path: &str) -> Result<Option<PathBuf>, BadField> {
-    if path.is_empty() { Ok(None) } else { absolute_path(field, path).map(Some) }
-}
-
-pub(super) fn absolute_path(field: &'static str, path: &str) -> Result<PathBuf, BadField> {
-    if path.len() >= MAX_PATH {
-        let problem = format!("is {} bytes long, at most {} are allowed", path.len(), MAX_PATH - 1);
-        return Err(BadField::new(field, problem));
-    }
-    if path.contains('\0') {
-        return Err(BadField::new(field, "must not contain a NUL"));
-    }
-    let path = Path::new(path);
-    if !path.is_absolute() {
-        return Err(BadField::new(field, format!("must be an absolute path, is {path:?}")));
-    }
-    if path.components().any(|part| part == Component::ParentDir) {
-        return Err(BadField::new(field, format!("must not contain '..': {path:?}")));
-    }
-    Ok(path.to_owned())
-}
-
 /// Strings that become arguments of programs. How many they are, and how long, was looked at when they
 /// arrived (`super::admission`).
 pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<String>, BadField> {
@@ -75,15 +49,6 @@ pub(super) fn signal(signal: u32) -> Result<i32, BadField> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths_are_absolute_and_plain() {
-        assert!(absolute_path("f", "/a/b").is_ok());
-        for bad in ["", "a", "../a", "/a/../b", "/a\0", &format!("/{}", "x".repeat(4096))] {
-            assert!(absolute_path("f", bad).is_err(), "{bad:?}");
-        }
-        assert_eq!(optional_path("f", "").unwrap(), None);
-    }
 
     #[test]
     fn signals_are_those_of_linux() {
