@@ -4,7 +4,10 @@ use std::{io, path::PathBuf, time::Duration};
 
 use gantry_disk::DiskError;
 use gantry_domain::{ContainerId, ProcessId, Refusal};
-use gantry_kernel::cgroup::{CgroupError, LimitError};
+use gantry_kernel::{
+    cgroup::{CgroupError, LimitError},
+    mount::MountError,
+};
 use gantry_runtime::{OciError, bundle::BundleError, checkpoint::CheckpointError};
 
 use crate::{NotOurs, state_dir::StateError};
@@ -46,6 +49,8 @@ pub enum SupervisorError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error("rootfs: {0}")]
+    Mount(#[from] MountError),
     #[error(transparent)]
     Limit(#[from] LimitError),
     #[error(transparent)]

@@ -47,6 +47,7 @@ impl SupervisorError {
                 | BundleError::NotADirectory { .. }
                 | BundleError::Config { .. },
             )
+            | Self::Mount(_)
             | Self::Checkpoint(CheckpointError::Config { .. }) => Kind::InvalidArgument,
             Self::Disk(error) | Self::Checkpoint(CheckpointError::Disk(error)) => disk_kind(error),
             Self::Oci(error) | Self::Checkpoint(CheckpointError::Oci(error)) => oci_kind(error),

@@ -12,8 +12,9 @@ use std::{
     time::Duration,
 };
 
+use gantry_disk::DiskError;
 use gantry_domain::{ContainerKey, Generation};
-use gantry_kernel::{Backoff, cgroup::CgroupError};
+use gantry_kernel::{Backoff, cgroup::CgroupError, mount::UnmountError};
 use gantry_runtime::OciError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -41,6 +42,10 @@ pub(crate) enum Remaining {
     Processes(CgroupError),
     #[error("its cgroup cannot be removed: {0}")]
     Cgroup(CgroupError),
+    #[error(transparent)]
+    Disk(DiskError),
+    #[error("its root file system cannot be unmounted: {0}")]
+    Mounts(UnmountError),
     #[error("its bundle cannot be removed: {0}")]
     Bundle(StateError),
     #[error("its id is in use again")]

@@ -1,8 +1,12 @@
 //! Tasks: containers that their caller creates, starts and deletes in steps of their own.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gantry_domain::{ContainerId, ContainerKey, Mount, Namespace, ProcessId, Retention, Stdio};
+use gantry_kernel::mount::{MountError, mount_all, unmount_all};
 use gantry_runtime::bundle::{Bundle, Dialect};
 
 use crate::{
@@ -129,11 +133,50 @@ impl Services {
         content: &TaskContent,
     ) -> Result<(), SupervisorError> {
         bundle.create(&content.config)?;
+        if content.rootfs.is_empty() {
+            return Ok(());
+        }
+        // What may not answer is what is mounted.
+        let sources = content.rootfs.iter().map(|mount| Path::new(&mount.source));
+        let place = sources.into_iter().find(|source| source.is_absolute());
+        let (mounts, rootfs) = (content.rootfs.clone(), bundle.rootfs());
+        let mount = move |_: &Path| Mounted::new(&mounts, rootfs);
+        let what = "mount the root file system from";
+        let mounted = self.disks.run(what, place.unwrap_or(bundle.path()), mount).await?;
+        mounted?.keep();
         Ok(())
     }
 
     /// Unmounts a task's root file system, and removes its bundle. Both may be gone.
     pub(crate) async fn remove_bundle(&self, bundle: &TaskBundle) -> Result<(), Remaining> {
+        let path = bundle.path().to_owned();
+        let unmount = move |_: &Path| unmount_all(&path);
+        let unmounted = self.disks.run("unmount what is in", bundle.path(), unmount).await;
+        unmounted.map_err(Remaining::Disk)?.map_err(Remaining::Mounts)?;
         bundle.remove().map_err(Remaining::Bundle)
+    }
+}
+
+/// A root file system that was mounted, and is unmounted unless somebody keeps it: whoever has asked for it
+/// may have given up.
+struct Mounted(Option<PathBuf>);
+
+impl Mounted {
+    fn new(mounts: &[Mount], rootfs: PathBuf) -> Result<Self, MountError> {
+        mount_all(mounts, &rootfs).map(|()| Self(Some(rootfs)))
+    }
+
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Some(rootfs) = self.0.take()
+            && let Err(error) = unmount_all(&rootfs)
+        {
+            tracing::warn!(%error, "a root file system that nobody waits for stays mounted until its task is removed");
+        }
     }
 }

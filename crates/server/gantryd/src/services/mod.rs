@@ -3,6 +3,7 @@
 
 #[allow(dead_code, reason = "its first services are being made")]
 pub(crate) mod containerd;
+mod path;
 pub(crate) mod types;
 
 use std::sync::Arc;
