@@ -8,6 +8,8 @@
 mod event;
 mod exit_status;
 mod id;
+#[cfg(test)]
+mod kept_properties;
 mod kind;
 mod lifecycle;
 #[cfg(test)]
