@@ -26,8 +26,8 @@ finish() {
 }
 
 step "gantryd on $work/gantryd.sock"
-"$bin/gantryd" --listen "$work/gantryd.sock" --state-dir "$work/state" --log-level warn \
-  --runtime-args --root --runtime-args "$work/runc" &
+"$bin/gantryd" --listen "$work/gantryd.sock" --state-dir "$work/state" --root "$work/root" \
+  --log-level warn --runtime-args --root --runtime-args "$work/runc" &
 server=$!
 trap finish EXIT
 until gantry version; do kill -0 "$server"; done

@@ -25,7 +25,7 @@ grows() {
   done
 }
 
-/gantry/bin/gantryd --listen $GANTRY_ADDRESS --state-dir $work/state 2>$work/gantryd.log &
+/gantry/bin/gantryd --listen $GANTRY_ADDRESS --state-dir $work/state --root $work/root 2>$work/gantryd.log &
 server=$!
 until $gantry version; do kill -0 $server; done
 

@@ -20,7 +20,7 @@ use crate::{
     leftovers::{self, OpenFiles},
     processes, programs,
     service::Service,
-    skip,
+    skip, variants,
 };
 
 /// How the server is started, apart from what a test needs for its own isolation.
@@ -116,6 +116,12 @@ impl Server {
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
         self.work().join("state")
+    }
+
+    /// What the server keeps over a boot.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.work().join("root")
     }
 
     /// The server's pid.
@@ -343,7 +349,7 @@ impl Setup {
         command.process_group(0).spawn().expect("start the server")
     }
 
-    /// The flags that both Gantry and the original know.
+    /// The flags that a test needs for its own isolation.
     fn own_arguments(&self, work: &Path) -> Vec<String> {
         let base = if self.relative { PathBuf::new() } else { work.to_owned() };
         let text = |path: PathBuf| path.to_str().expect("UTF-8").to_owned();
@@ -358,6 +364,9 @@ impl Setup {
             // Of Gantry's own; its libraries would log every frame.
             if programs::is_incumbent() { "debug" } else { "info,gantry=debug" }.to_owned(),
         ];
+        if !programs::is_incumbent() && !variants::is_earlier(&self.binary) {
+            arguments.extend(["--root".to_owned(), text(base.join("root"))]);
+        }
         for argument in self.runtime.arguments(&work.join(self.runtime.name())) {
             arguments.extend(["--runtime-args".to_owned(), argument]);
         }

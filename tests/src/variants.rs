@@ -17,6 +17,15 @@ pub struct Variant {
     pub shim: PathBuf,
 }
 
+/// The commit of the earlier version, as `tests/old-version.sh` has it, which is its name.
+pub const EARLIER: &str = "0446ef4";
+
+/// Whether that program is of the earlier version.
+#[must_use]
+pub fn is_earlier(program: &Path) -> bool {
+    program.iter().any(|part| part == EARLIER)
+}
+
 /// The variant of this name, from `$GANTRY_VARIANTS` or the directory `variants` of the target
 /// directory. `None`, after saying so, if it was not built.
 ///

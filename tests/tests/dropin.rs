@@ -143,7 +143,9 @@ async fn a_socket_is_taken_over_from_the_dead_only() {
         (socket.as_path(), other.path().join("state")),
         (&other.path().join("sock"), server.state_dir()),
     ] {
-        let output = run_server(&["-l", path(socket), "--state-dir", path(&state)]);
+        let root = other.path().join("root");
+        let output =
+            run_server(&["-l", path(socket), "--state-dir", path(&state), "--root", path(&root)]);
         assert!(!output.status.success());
         let message = String::from_utf8_lossy(&output.stderr);
         let named = message.contains(path(socket)) || message.contains(path(&state));
@@ -166,7 +168,9 @@ async fn a_file_in_the_sockets_place_is_left_alone() {
     let file = work.path().join("precious");
     fs::write(&file, "precious").unwrap();
     let state = work.path().join("state");
-    let output = run_server(&["-l", path(&file), "--state-dir", path(&state)]);
+    let root = work.path().join("root");
+    let output =
+        run_server(&["-l", path(&file), "--state-dir", path(&state), "--root", path(&root)]);
     assert!(!output.status.success());
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
 }
@@ -274,6 +278,7 @@ async fn a_socket_may_be_passed() {
         .args(["-l", path(&socket)])
         .arg(programs::server())
         .args(["-l", "/nowhere/else", "--state-dir", path(&state)])
+        .args(["--root", path(&work.path().join("root"))])
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();

@@ -91,6 +91,7 @@ fn spawn(work: &Path, arguments: &[String]) -> Result<Child> {
     let log = log.context("open the server's log")?;
     let mut command = Command::new(&program);
     command.arg("--listen").arg(work.join("sock")).arg("--state-dir").arg(work.join("state"));
+    command.arg("--root").arg(work.join("root"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command.spawn().with_context(|| format!("start {}", program.display()))
 }

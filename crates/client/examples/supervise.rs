@@ -12,9 +12,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (Some(binary), Some(dir)) = (args.next(), args.next().map(PathBuf::from)) else {
         return Err("usage: supervise GANTRYD DIRECTORY".into());
     };
-    let (socket, state) = (dir.join("gantryd.sock"), dir.join("state"));
+    let socket = dir.join("gantryd.sock");
+    let path = |name: &str| dir.join(name).display().to_string();
     let server = ServerCommand::new(binary, &socket, dir.join("gantryd.pid"))
-        .args(["--state-dir".to_owned(), state.display().to_string()])
+        .args(["--state-dir".to_owned(), path("state"), "--root".to_owned(), path("root")])
         .oom_score_adj(-500)
         .start()
         .await?;

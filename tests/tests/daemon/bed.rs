@@ -73,6 +73,7 @@ impl Bed {
     pub(crate) async fn start_server(&mut self) {
         let mut command = self.command(&programs::server());
         command.arg("-l").arg(self.path("g.sock")).arg("--state-dir").arg(self.path("state"));
+        command.arg("--root").arg(self.path("root"));
         command.args(["--runtime", self.runtime.name(), "--log-level", "debug"]);
         for argument in self.runtime.arguments(&self.path(self.runtime.name())) {
             command.args(["--runtime-args", &argument]);

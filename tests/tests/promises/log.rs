@@ -123,6 +123,7 @@ async fn a_fatal_error_is_told_once() {
     for level in ["info", "off"] {
         let mut command = std::process::Command::new(programs::server());
         command.args(["-l", socket, "--log-level", level, "--state-dir"]).arg(&state);
+        command.arg("--root").arg(state.with_file_name("other-root"));
         let output = command.output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(text.matches(socket).count(), 1, "{text}");

@@ -272,6 +272,7 @@ fn a_state_directory_that_others_can_write_is_refused() {
     let refused = |why: &str| {
         let mut server = Command::new(programs::server());
         server.arg("-l").arg(&socket).arg("--state-dir").arg(&state);
+        server.arg("--root").arg(work.path().join("root"));
         let output = server.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success(), "{said}");

@@ -11,14 +11,16 @@ mod untold;
 use std::{fs, time::SystemTime};
 
 use Runtime::{Crun, Runc};
-use gantry_tests::{Runtime, Server, Variant, improves, server::Setup, service::connect, variants};
+use gantry_tests::{
+    Runtime, Server, Variant, improves,
+    server::Setup,
+    service::connect,
+    variants::{self, EARLIER},
+};
 use rstest::rstest;
 use rustix::process::Signal;
 
 use crate::before::Before;
-
-/// The commit of the earlier version, as `tests/old-version.sh` has it.
-const EARLIER: &str = "0446ef4";
 
 /// A server of the earlier version that is to be started. `None`, after saying so, if it was not built.
 fn earlier(runtime: Runtime) -> Option<Setup> {

@@ -1,0 +1,82 @@
+//! What the server says of itself.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
+
+use gantry_api::containerd::introspection::{PluginInfoRequest, PluginsRequest};
+use gantry_tests::{Runtime, Server};
+use tonic::Code;
+
+use crate::{Bed, assert_refused};
+
+async fn plugins(bed: &Bed, filters: &[&str]) -> Vec<(String, String)> {
+    let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
+    let answer = bed.introspection().plugins(PluginsRequest { filters }).await.unwrap();
+    let plugins = answer.into_inner().plugins;
+    assert!(plugins.iter().all(|plugin| plugin.init_err.is_none()));
+    plugins.into_iter().map(|plugin| (plugin.r#type, plugin.id)).collect()
+}
+
+#[tokio::test]
+async fn the_version_is_of_a_containerd_without_transfer() {
+    let Some(bed) = Bed::start().await else { return };
+    let version = bed.version().version(()).await.unwrap().into_inner().version;
+    let (containerd, gantry) = version.split_once("+gantry").unwrap();
+    assert!(containerd.starts_with("1.7."), "{version}");
+    assert_eq!(gantry, env!("CARGO_PKG_VERSION"));
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn clients_find_what_is_there_and_nothing_else() {
+    let Some(bed) = Bed::start().await else { return };
+    let runtime = [("io.containerd.runtime.v2".to_owned(), "task".to_owned())];
+    assert_eq!(plugins(&bed, &["type==io.containerd.runtime.v2"]).await, runtime);
+    assert_eq!(plugins(&bed, &["type~=|^io.containerd.runtime|, id==task"]).await, runtime);
+    assert_eq!(plugins(&bed, &["id==restart"]).await, []);
+    assert_eq!(plugins(&bed, &["type==io.containerd.snapshotter.v1"]).await, []);
+    let grpc = plugins(&bed, &["type==io.containerd.grpc.v1"]).await;
+    let grpc: BTreeSet<_> = grpc.iter().map(|(_, id)| id.as_str()).collect();
+    for id in ["containers", "introspection", "leases", "namespaces", "version", "healthcheck"] {
+        assert!(grpc.contains(id), "{id} in {grpc:?}");
+    }
+    let bad = PluginsRequest { filters: vec!["type==".to_owned()] };
+    let error = bed.introspection().plugins(bad).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+
+    let info = |id: &str| PluginInfoRequest {
+        r#type: "io.containerd.runtime.v2".to_owned(),
+        id: id.to_owned(),
+        options: None,
+    };
+    let plugin = bed.introspection().plugin_info(info("task")).await.unwrap();
+    let plugin = plugin.into_inner().plugin.unwrap();
+    assert_eq!(plugin.platforms.len(), 1);
+    assert_eq!(plugin.platforms[0].os, "linux");
+    let known = [("x86_64", "amd64"), ("aarch64", "arm64")];
+    if let Some((_, name)) = known.into_iter().find(|(arch, _)| *arch == std::env::consts::ARCH) {
+        assert_eq!(plugin.platforms[0].architecture, name);
+    }
+    let unknown = bed.introspection().plugin_info(info("none")).await;
+    let words = "plugin io.containerd.runtime.v2.none not found";
+    assert_refused(unknown, Code::NotFound, words);
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn a_server_has_a_name_that_stays() {
+    let Some(mut bed) = Bed::start().await else { return };
+    let first = bed.introspection().server(()).await.unwrap().into_inner();
+    assert_eq!(first.pid, u64::from(bed.server.pid()));
+    let namespace = fs::metadata(format!("/proc/{}/ns/pid", first.pid)).unwrap().ino();
+    assert_eq!((first.pidns, first.deprecations.len()), (namespace, 0));
+    bed.server.kill().await;
+    bed.server.start_again().await;
+    let again = bed.introspection().server(()).await.unwrap().into_inner();
+    assert_eq!(again.uuid, first.uuid);
+    assert_ne!(again.pid, first.pid);
+    let Some(other) = Bed::start_with(Server::setup(Runtime::Runc)).await else { return };
+    let of_other = other.introspection().server(()).await.unwrap().into_inner();
+    assert_ne!(of_other.uuid, first.uuid);
+    other.server.finish().await;
+    bed.server.finish().await;
+}

@@ -1,0 +1,11 @@
+//! The services of containerd, called as its clients call them.
+
+mod bed;
+mod containers;
+mod introspection;
+mod leases;
+mod listing;
+mod namespaces;
+mod restart;
+
+use bed::{Bed, any, assert_refused, container, of};
