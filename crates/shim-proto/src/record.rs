@@ -6,7 +6,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToShim {
     /// Start the process. The first record of a shim's life, sent once.
-    Launch(Launch),
+    Launch(Box<Launch>),
     /// Kill the runtime if it still works, and what it started; answered by `LaunchFailed`.
     /// Too late once `Launched` was sent, and ignored then.
     Abort,
@@ -32,11 +32,13 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// The process has a terminal, which arrives on [`crate::CONSOLE_FILE`].
     pub terminal: bool,
-    /// Absolute paths; empty means /dev/null.
+    /// An absolute path; empty means /dev/null.
     pub stdin: String,
-    /// See `stdin`. With a terminal all output goes here.
+    /// As `stdin`, or a URI: `fifo:///path` is the path, `file:///path` a file that is made and
+    /// appended to, `binary:///path?key=value` (or `binary-v2:`) a program that reads the output. With a terminal all
+    /// output goes here.
     pub stdout: String,
-    /// See `stdin`.
+    /// As `stdout`. Empty means the same as `stdout` where that is a file or a program by URI.
     pub stderr: String,
     /// First size of the terminal in character cells; zero leaves it to the runtime.
     pub width: u16,
@@ -51,6 +53,8 @@ pub struct Launch {
     /// What is to be written to the runtime's `oom_score_adj` (see proc(5)), which the process has from
     /// it; empty leaves the shim's.
     pub oom_score_adj: String,
+    /// The environment, but for PATH, of a program that reads the output, `NAME=VALUE`.
+    pub logger_env: Vec<String>,
 }
 
 /// What a shim says to the server.
@@ -104,6 +108,13 @@ pub enum LaunchError {
         /// the process's own words, as the two share a stream where there is no terminal.
         printed: String,
     },
+    /// A stdio URI cannot be served, or the program that it names failed.
+    Uri {
+        /// The URI, as it came.
+        uri: String,
+        /// What is wrong, in words that follow the URI and a colon.
+        why: String,
+    },
     /// The server asked for it.
     Aborted,
 }
@@ -131,6 +142,7 @@ const FAILED_STDIO: u8 = 1;
 const FAILED_SYSTEM: u8 = 2;
 const FAILED_EXEC: u8 = 3;
 const FAILED_RUNTIME: u8 = 4;
+const FAILED_URI: u8 = 5;
 
 impl ToShim {
     /// The record as a packet.
@@ -149,6 +161,7 @@ impl ToShim {
                 .list(&launch.env)
                 .list(&launch.title)
                 .str(&launch.oom_score_adj)
+                .list(&launch.logger_env)
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
@@ -165,7 +178,7 @@ impl ToShim {
     pub fn decode(packet: &[u8]) -> Result<Self, DecodeError> {
         let (kind, mut fields) = Reader::open(packet)?;
         match kind {
-            LAUNCH => Ok(Self::Launch(Launch {
+            LAUNCH => Ok(Self::Launch(Box::new(Launch {
                 argv: fields.list()?,
                 terminal: fields.bool()?,
                 stdin: fields.str()?,
@@ -177,7 +190,8 @@ impl ToShim {
                 env: fields.list()?,
                 title: fields.list()?,
                 oom_score_adj: fields.str()?,
-            })),
+                logger_env: fields.list()?,
+            }))),
             ABORT => Ok(Self::Abort),
             CLOSE_STDIN => Ok(Self::CloseStdin),
             RESIZE => Ok(Self::Resize { width: fields.u16()?, height: fields.u16()? }),
@@ -236,6 +250,7 @@ impl LaunchError {
                 status.encode(fields);
                 fields.str(printed).finish()
             }
+            Self::Uri { uri, why } => fields.u8(FAILED_URI).str(uri).str(why).finish(),
         }
     }
 
@@ -254,6 +269,7 @@ impl LaunchError {
                 let status = WaitStatus::decode(fields)?;
                 Self::Runtime { status, printed: fields.str()? }
             }
+            FAILED_URI => Self::Uri { uri: fields.str()?, why: fields.str()? },
             _ => Self::Aborted,
         })
     }

@@ -18,6 +18,7 @@ fn launch() -> Launch {
         env: vec!["A=b".into()],
         title: vec!["shim".into(), "id".into()],
         oom_score_adj: "-7".into(),
+        logger_env: vec!["C=d".into()],
     }
 }
 
@@ -31,11 +32,12 @@ const LAUNCH: &[u8] = b"\x01\x01\
     \x08\x07\x06\x05\
     \x01\0\0\0\x03\0\0\0A=b\
     \x02\0\0\0\x04\0\0\0shim\x02\0\0\0id\
-    \x02\0\0\0-7";
+    \x02\0\0\0-7\
+    \x01\0\0\0\x03\0\0\0C=d";
 
 fn to_shim() -> Vec<(ToShim, &'static [u8])> {
     vec![
-        (ToShim::Launch(launch()), LAUNCH),
+        (ToShim::Launch(Box::new(launch())), LAUNCH),
         (ToShim::Abort, b"\x01\x02"),
         (ToShim::CloseStdin, b"\x01\x03"),
         (ToShim::Resize { width: 80, height: 0x1234 }, b"\x01\x04\x50\0\x34\x12"),
@@ -49,6 +51,7 @@ fn from_shim() -> Vec<(FromShim, &'static [u8])> {
     let runtime = |status, printed: &str| {
         FromShim::LaunchFailed(LaunchError::Runtime { status, printed: printed.to_owned() })
     };
+    let uri = LaunchError::Uri { uri: "x:".into(), why: "no".into() };
     let exited = |status| FromShim::Exited { status, at: 0x0102_0304_0506_0708 };
     vec![
         (FromShim::Launched { pid: 4_194_304 }, b"\x01\x41\0\0\x40\0"),
@@ -58,6 +61,7 @@ fn from_shim() -> Vec<(FromShim, &'static [u8])> {
         (FromShim::LaunchFailed(LaunchError::Exec { errno: 13 }), b"\x01\x42\x03\x0d\0\0\0"),
         (runtime(WaitStatus::Code(1), ""), b"\x01\x42\x04\0\x01\0\0\0\0"),
         (runtime(WaitStatus::Signal(9), "no"), b"\x01\x42\x04\x01\x09\x02\0\0\0no"),
+        (FromShim::LaunchFailed(uri), b"\x01\x42\x05\x02\0\0\0x:\x02\0\0\0no"),
         (exited(WaitStatus::Code(255)), b"\x01\x43\0\xff\x08\x07\x06\x05\x04\x03\x02\x01"),
         (exited(WaitStatus::Signal(64)), b"\x01\x43\x01\x40\x08\x07\x06\x05\x04\x03\x02\x01"),
     ]
@@ -89,21 +93,24 @@ fn a_later_version_may_append_fields() {
     }
     let mut packet = LAUNCH.to_vec();
     packet[0] = 200;
-    assert_eq!(ToShim::decode(&packet), Ok(ToShim::Launch(launch())));
+    assert_eq!(ToShim::decode(&packet), Ok(ToShim::Launch(Box::new(launch()))));
 }
 
 #[test]
 fn an_earlier_version_may_leave_fields_out() {
-    let before_title = Launch { title: Vec::new(), oom_score_adj: String::new(), ..launch() };
-    let without_title = &LAUNCH[..LAUNCH.len() - 24];
-    assert_eq!(ToShim::decode(without_title), Ok(ToShim::Launch(before_title.clone())));
+    let before_logger = Launch { logger_env: Vec::new(), ..launch() };
+    let without_logger = &LAUNCH[..LAUNCH.len() - 11];
+    assert_eq!(ToShim::decode(without_logger), Ok(ToShim::Launch(Box::new(before_logger.clone()))));
+    let before_title = Launch { title: Vec::new(), oom_score_adj: String::new(), ..before_logger };
+    let without_title = &without_logger[..without_logger.len() - 24];
+    assert_eq!(ToShim::decode(without_title), Ok(ToShim::Launch(Box::new(before_title.clone()))));
     let without_env = &without_title[..without_title.len() - 11];
     let expected = Launch { env: Vec::new(), ..before_title.clone() };
-    assert_eq!(ToShim::decode(without_env), Ok(ToShim::Launch(expected)));
+    assert_eq!(ToShim::decode(without_env), Ok(ToShim::Launch(Box::new(expected))));
     let without_linger = &without_env[..without_env.len() - 4];
     let expected = Launch { env: Vec::new(), linger_ms: 0, ..before_title };
-    assert_eq!(ToShim::decode(without_linger), Ok(ToShim::Launch(expected)));
-    assert_eq!(ToShim::decode(b"\x01\x01"), Ok(ToShim::Launch(Launch::default())));
+    assert_eq!(ToShim::decode(without_linger), Ok(ToShim::Launch(Box::new(expected))));
+    assert_eq!(ToShim::decode(b"\x01\x01"), Ok(ToShim::Launch(Box::default())));
     assert_eq!(ToShim::decode(b"\x01\x04"), Ok(ToShim::Resize { width: 0, height: 0 }));
     assert_eq!(FromShim::decode(b"\x01\x41"), Ok(FromShim::Launched { pid: 0 }));
     let (status, printed) = (WaitStatus::Code(1), String::new());

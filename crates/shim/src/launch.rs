@@ -43,7 +43,7 @@ impl Runtime {
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<Self, LaunchError> {
         let failed = |error: io::Error| LaunchError::Exec { errno: errno(&error) };
-        let image = Image::new(&launch.argv, &launch.env).map_err(failed)?;
+        let image = Image::runtime(&launch.argv, &launch.env).map_err(failed)?;
         let (printed, [stdin, stdout, stderr]) = match streams {
             Some(fds) => (Printed::to(fds[2].as_fd()), fds.map(Stdio::from)),
             None => {
@@ -91,17 +91,21 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    fn new(argv: &[String], env: &[String]) -> io::Result<Self> {
+    /// A runtime, which may be named without a directory.
+    fn runtime(argv: &[String], env: &[String]) -> io::Result<Self> {
         if argv.is_empty() {
             return Err(Errno::NOENT.into());
         }
-        let strings = |lines: &[String]| -> io::Result<Vec<CString>> {
-            lines.iter().map(|line| Ok(CString::new(line.as_str())?)).collect()
-        };
-        let (mut argv, mut env) = (strings(argv)?, strings(env)?);
+        let mut argv = strings(argv)?;
         if let Some(path) = on_path(&argv[0]) {
             argv[0] = path;
         }
+        Self::new(argv, env)
+    }
+
+    /// With the shim's PATH, if `env` has none.
+    pub(crate) fn new(argv: Vec<CString>, env: &[String]) -> io::Result<Self> {
+        let mut env = strings(env)?;
         if !env.iter().any(|line| line.to_bytes().starts_with(b"PATH="))
             && let Some(path) = std::env::var_os("PATH")
         {
@@ -109,6 +113,10 @@ impl Image {
         }
         Ok(Self { argv, env })
     }
+}
+
+fn strings(lines: &[String]) -> io::Result<Vec<CString>> {
+    lines.iter().map(|line| Ok(CString::new(line.as_str())?)).collect()
 }
 
 /// A program that is named without a directory, where PATH has it. gantryd names its runtimes by
@@ -131,14 +139,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Reads who it is and writes it down. No child may be reaped before.
-    pub(crate) fn adopt() -> Result<Self, LaunchError> {
+    /// Reads who it is and writes it down. No child may be reaped before. It is none of the programs
+    /// that the shim has started itself, nor of their children.
+    pub(crate) fn adopt(logger: Option<Pid>) -> Result<Self, LaunchError> {
         let pid = read_pid().map_err(system("read the pid file"))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty())
             .map_err(|errno| system("open a pidfd")(errno.into()))?;
         let process = Self { pid, pidfd };
         reach(Point::ShimPidfdOpened);
-        if !is_descendant(pid) {
+        if !is_descendant(pid, logger) {
             // A runtime that names any other process must not have it signalled in its stead.
             let errno = Errno::CHILD.into();
             return Err(system("find a child in the pid that the runtime named")(errno));
@@ -185,12 +194,14 @@ fn positive(text: &str) -> Option<Pid> {
 }
 
 /// Whether the process is a child of the shim, or will be as soon as helpers of the runtime that are
-/// about to end have ended: crun waits for its own child no longer than for a word from it.
-fn is_descendant(pid: Pid) -> bool {
+/// about to end have ended: crun waits for its own child no longer than for a word from it. Descendants of
+/// the logger do not count.
+fn is_descendant(pid: Pid, logger: Option<Pid>) -> bool {
     let shim = rustix::process::getpid();
     // A helper can end between two looks, and then its child has another parent.
     (0..ATTEMPTS).any(|_| {
-        let mut ancestors = std::iter::successors(Some(pid), |pid| parent(&stat(*pid).ok()?));
+        let ancestors = std::iter::successors(Some(pid), |pid| parent(&stat(*pid).ok()?));
+        let mut ancestors = ancestors.take_while(|ancestor| Some(*ancestor) != logger);
         ancestors.any(|ancestor| ancestor == shim)
     })
 }

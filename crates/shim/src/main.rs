@@ -9,6 +9,7 @@ mod input;
 mod launch;
 mod linger;
 mod link;
+mod logger;
 mod poll;
 mod printed;
 mod pump;

@@ -29,15 +29,18 @@ pub(crate) enum Source {
     Input,
     /// Bytes on their way from the process's terminal.
     Output,
+    /// The logger is ready, or closes the pipe by which it says so.
+    Logger,
 }
 
-const SOURCES: [Source; 6] = [
+const SOURCES: [Source; 7] = [
     Source::Children,
     Source::Listener,
     Source::Peers,
     Source::Console,
     Source::Input,
     Source::Output,
+    Source::Logger,
 ];
 
 /// A handle to the one epoll instance.

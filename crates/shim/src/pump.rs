@@ -1,5 +1,6 @@
 //! Carries bytes from one descriptor to another, no faster than the slower of the two.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -98,6 +99,18 @@ impl Pump {
         self.buffer[..bytes.len()].copy_from_slice(bytes);
     }
 
+    /// Gives up what is pending and cannot be written. If it was for a pipe that nobody reads, so is the
+    /// rest, and the pipe, which would report that endlessly, is let go.
+    pub(crate) fn lose(&mut self) -> io::Result<()> {
+        self.start = self.end;
+        if self.to.watched {
+            let null = File::options().write(true).open("/dev/null")?;
+            self.poller.forget(&self.to.fd);
+            self.to = End { fd: null.into(), watched: false };
+        }
+        self.watch()
+    }
+
     fn read_and_write(&mut self) -> Step {
         if self.start == self.end {
             match read(&self.from.fd, &mut self.buffer[..]) {
@@ -164,6 +177,7 @@ impl End {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
+    use std::time::Instant;
 
     use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -222,6 +236,36 @@ mod tests {
         pump.hurry();
         assert_eq!(pump.step(), Step::Starved);
         assert_eq!(poller.wait(None).unwrap(), [(Source::Input, EventFlags::OUT)]);
+    }
+
+    #[test]
+    fn what_nobody_reads_is_lost_and_the_rest_is_read_on() {
+        let ((from, source), (sink, to)) = (pipe(), pipe());
+        let poller = Poller::new().unwrap();
+        let mut pump = Pump::new(&poller, Source::Output, from, to).unwrap();
+        drop(sink);
+        write(&source, b"words").unwrap();
+        assert_eq!(pump.step(), Step::Broken);
+        pump.lose().unwrap();
+        // The pipe is not heard of any more.
+        assert_eq!(poller.wait(Some(Instant::now())).unwrap(), []);
+        write(&source, b"more").unwrap();
+        assert_eq!(poller.wait(None).unwrap(), [(Source::Output, EventFlags::IN)]);
+        assert_eq!(pump.step(), Step::Moved(4));
+        assert_eq!(pump.step(), Step::Starved);
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_lost_until_there_is_room() {
+        let (from, source) = pipe();
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut pump = pump(from, full.into());
+        for _ in 0..2 {
+            write(&source, b"words").unwrap();
+            assert_eq!(pump.step(), Step::Broken);
+            pump.lose().unwrap();
+            assert_eq!(pump.step(), Step::Starved);
+        }
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! The shim's life: wait for orders, launch, run, report the exit, linger.
 
+mod launching;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use gantry_failpoints::{Point, reach};
 use gantry_shim_proto::{ExitFile, FromShim, Launch, LaunchError, ToShim, WaitStatus};
-use rustix::io::Errno;
 
-use crate::children::{self, Reaped};
 use crate::console::ConsoleSocket;
 use crate::launch::{Process, Runtime, system};
 use crate::link::{self, Link};
+use crate::logger::Logger;
 use crate::poll::{EventFlags, Poller, Source};
 use crate::state::ExitRecord;
 use crate::streams::{Drained, Streams};
@@ -20,12 +21,12 @@ use crate::title::Title;
 /// How long an exit is held back for a reader that does not keep up with a terminal.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
-/// How long until children that could not be found are looked for again.
-const KILL_AGAIN: Duration = Duration::from_millis(200);
-
 enum Phase {
     /// For the launch order.
     Waiting,
+    /// For the program that reads the output of the process to be, which has these standard streams if
+    /// it has no terminal.
+    Preparing(Box<Launch>, Option<[OwnedFd; 3]>),
     /// The runtime is at work.
     Launching(Runtime, Option<ConsoleSocket>),
     /// The launch failed; what it started is being killed.
@@ -47,6 +48,7 @@ pub(crate) struct Shim {
     phase: Phase,
     streams: Streams,
     process: Option<Process>,
+    logger: Option<Logger>,
     deadline: Option<Instant>,
     linger: Duration,
     /// The exit or the failed launch, once it was reported.
@@ -69,6 +71,7 @@ impl Shim {
             signals,
             phase: Phase::Waiting,
             process: None,
+            logger: None,
             deadline: None,
             linger: Duration::ZERO,
             last: None,
@@ -90,6 +93,7 @@ impl Shim {
                 self.handle(source, flags);
             }
             self.look_at_the_time();
+            self.look_after_the_logger();
         }
         self.link.close();
         reach(Point::ShimClosed);
@@ -102,7 +106,8 @@ impl Shim {
             Phase::Over => {
                 let known =
                     self.acknowledged || (!self.exit.is_unwritten() && self.link.is_alone());
-                known && !self.streams.are_pending()
+                let settled = self.logger.as_ref().is_none_or(Logger::is_over);
+                known && settled && !self.streams.are_pending()
             }
             _ => false,
         }
@@ -115,7 +120,14 @@ impl Shim {
             Source::Peers => self.listen_to_peers(),
             Source::Console => self.receive_terminal(),
             Source::Input => self.streams.carry_input(flags),
-            Source::Output => self.carry_output(),
+            Source::Output => {
+                // On a pipe's writing end: nobody reads it any more.
+                if flags.contains(EventFlags::ERR) {
+                    self.streams.lose_output();
+                }
+                self.carry_output();
+            }
+            Source::Logger => self.logger_speaks(),
         }
     }
 
@@ -127,6 +139,7 @@ impl Shim {
             self.kill_again,
             self.streams.next_look(),
             self.link.listen_again_at(),
+            self.logger.as_ref().and_then(Logger::next_time),
         ];
         times.into_iter().flatten().min()
     }
@@ -149,6 +162,18 @@ impl Shim {
         }
         if is_over(self.link.listen_again_at()) {
             self.link.listen_again();
+        }
+    }
+
+    /// It ends when it has read all, and is made to in the end.
+    fn look_after_the_logger(&mut self) {
+        let is_over = matches!(self.phase, Phase::Over) && !self.streams.are_pending();
+        let Some(logger) = &mut self.logger else { return };
+        if is_over {
+            logger.expect_end();
+        }
+        if logger.next_time().is_some_and(|time| time <= Instant::now()) {
+            logger.hurry();
         }
     }
 
@@ -176,20 +201,18 @@ impl Shim {
 
     /// The server and its caller are gone: nobody waits for an unfinished launch.
     fn abandoned(&mut self) {
-        if let Phase::Launching(..) = self.phase {
+        if self.is_launching() {
             self.children_ended();
         }
-        if let Phase::Launching(..) = self.phase {
+        if self.is_launching() {
             self.abort(LaunchError::Aborted);
         }
     }
 
     fn obey(&mut self, record: ToShim) {
         match record {
-            ToShim::Launch(launch) if matches!(self.phase, Phase::Waiting) => self.launch(&launch),
-            ToShim::Abort if matches!(self.phase, Phase::Launching(..)) => {
-                self.abort(LaunchError::Aborted);
-            }
+            ToShim::Launch(launch) if matches!(self.phase, Phase::Waiting) => self.launch(launch),
+            ToShim::Abort if self.is_launching() => self.abort(LaunchError::Aborted),
             ToShim::CloseStdin => self.streams.close_input(),
             ToShim::Resize { width, height } => self.streams.resize(width, height),
             ToShim::Ack => {
@@ -198,131 +221,6 @@ impl Shim {
             }
             ToShim::Launch(_) | ToShim::Abort => {}
         }
-    }
-
-    fn launch(&mut self, launch: &Launch) {
-        reach(Point::ShimLaunchReceived);
-        self.linger = Duration::from_millis(launch.linger_ms.into());
-        match self.start_runtime(launch) {
-            Ok(phase) => self.phase = phase,
-            Err(error) => self.fail(error),
-        }
-        // While the runtime works.
-        self.title.set(&launch.title);
-    }
-
-    fn start_runtime(&mut self, launch: &Launch) -> Result<Phase, LaunchError> {
-        let streams = self.streams.open(launch)?;
-        reach(Point::ShimStdioOpened);
-        let console = match launch.terminal {
-            true => {
-                Some(ConsoleSocket::new(&self.poller).map_err(system("listen on console.sock"))?)
-            }
-            false => None,
-        };
-        let runtime = Runtime::spawn(launch, streams)?;
-        reach(Point::ShimRuntimeSpawned);
-        Ok(Phase::Launching(runtime, console))
-    }
-
-    fn receive_terminal(&mut self) {
-        let Phase::Launching(_, console) = &mut self.phase else { return };
-        let received = console.as_mut().map(|console| console.receive(&self.poller));
-        let connected = match received {
-            Some(Ok(Some(master))) => {
-                *console = None;
-                self.streams.connect(master)
-            }
-            Some(Err(error)) => Err(error),
-            Some(Ok(None)) | None => Ok(()),
-        };
-        if let Err(error) = connected {
-            self.abort(system("receive the terminal")(error));
-        }
-    }
-
-    fn children_ended(&mut self) {
-        // One signal may stand for many children, and one is all that can be pending.
-        let _ = rustix::io::read(&self.signals, &mut [0; 128]);
-        if let Phase::Launching(runtime, _) = &mut self.phase {
-            match runtime.ended() {
-                Ok(None) => return,
-                Ok(Some(status)) => self.runtime_ended(status),
-                Err(error) => self.abort(system("wait for the runtime")(error)),
-            }
-        }
-        self.reap();
-    }
-
-    fn runtime_ended(&mut self, status: WaitStatus) {
-        if status != WaitStatus::Code(0) {
-            let printed = match &self.phase {
-                Phase::Launching(runtime, _) => runtime.printed(),
-                _ => String::new(),
-            };
-            return self.abort(LaunchError::Runtime { status, printed });
-        }
-        reach(Point::ShimRuntimeEnded);
-        // It was sent before the runtime ended, but may not have been looked at yet.
-        self.receive_terminal();
-        if let Phase::Launching(_, Some(_)) = self.phase {
-            return self.abort(system("receive the terminal")(Errno::NOTTY.into()));
-        }
-        if let Phase::Launching(..) = self.phase {
-            self.adopt_process();
-        }
-    }
-
-    fn adopt_process(&mut self) {
-        match Process::adopt() {
-            Ok(process) => {
-                let launched = FromShim::Launched { pid: process.number() };
-                self.link.send(&launched, Some(process.pidfd()));
-                reach(Point::ShimLaunchedSent);
-                self.process = Some(process);
-                self.phase = Phase::Running;
-            }
-            Err(error) => self.abort(error),
-        }
-    }
-
-    /// Gives a launch up. The failure is reported when nothing of it is left.
-    fn abort(&mut self, error: LaunchError) {
-        if let Phase::Launching(runtime, _) = &mut self.phase {
-            runtime.kill();
-        }
-        self.phase = Phase::Aborting(error);
-        reach(Point::ShimAborting);
-        self.reap();
-    }
-
-    fn reap(&mut self) {
-        loop {
-            match children::reap() {
-                Reaped::Child(pid, status) => {
-                    if self.process.as_ref().is_some_and(|process| process.pid == pid) {
-                        self.process_ended(status);
-                    }
-                }
-                Reaped::None if matches!(self.phase, Phase::Aborting(_)) => {
-                    let again = || Instant::now() + KILL_AGAIN;
-                    self.kill_again = children::kill_all().err().map(|_| again());
-                    return;
-                }
-                Reaped::None => return,
-                Reaped::Childless => break,
-            }
-        }
-        if let Phase::Aborting(error) = &self.phase {
-            self.fail(error.clone());
-        }
-    }
-
-    fn fail(&mut self, error: LaunchError) {
-        self.streams.end_input();
-        self.streams.give_up();
-        self.report(FromShim::LaunchFailed(error));
-        reach(Point::ShimFailureSent);
     }
 
     fn process_ended(&mut self, status: WaitStatus) {
@@ -383,6 +281,7 @@ impl Shim {
         match self.phase {
             Phase::Draining(_) => self.report_exit(),
             Phase::Over => self.streams.give_up(),
+            Phase::Preparing(..) => self.logger_is_late(),
             _ => {}
         }
     }

@@ -12,9 +12,10 @@ use crate::console::Terminal;
 use crate::input::Input;
 use crate::launch::system;
 use crate::linger::Lingering;
+use crate::logger::Logger;
 use crate::poll::{EventFlags, Poller, Source};
 use crate::pump::{Pump, Step};
-use crate::stdio::{self, Output, OutputPipe, open_input, open_output};
+use crate::stdio::{self, OutputPipe, Outputs, open_input};
 
 /// More than a terminal holds after an exit (the kernel's drivers/tty/pty.c and n_tty.c: 8192 and
 /// 4096 bytes): what comes behind it is of others that hold the terminal.
@@ -29,6 +30,14 @@ pub(crate) enum Drained {
     All,
     /// The pipe is full.
     Blocked,
+}
+
+/// What a process is to be started with.
+pub(crate) struct Opened {
+    /// Its standard streams; with a terminal none, as the runtime makes it.
+    pub(crate) fds: Option<[OwnedFd; 3]>,
+    /// The program that reads the output, if one does.
+    pub(crate) logger: Option<Logger>,
 }
 
 /// The streams, in whatever state.
@@ -62,28 +71,28 @@ impl Streams {
         }
     }
 
-    /// Opens the caller's paths and returns what the process is to get; with a terminal nothing,
-    /// as the runtime makes it.
-    pub(crate) fn open(&mut self, launch: &Launch) -> Result<Option<[OwnedFd; 3]>, LaunchError> {
+    /// Opens what the caller has named.
+    pub(crate) fn open(&mut self, launch: &Launch) -> Result<Opened, LaunchError> {
         if launch.terminal {
             let stdin = match launch.stdin.as_str() {
                 "" => None,
                 path => Some(open_input(path)?),
             };
-            let stdout = open_output(&launch.stdout, OFlags::NONBLOCK)?;
-            self.ends = Some((stdin, self.keep(stdout)));
+            let outputs = Outputs::open(&self.poller, launch)?;
+            self.pipes = outputs.pipes;
+            self.ends = Some((stdin, outputs.stdout));
             if launch.width != 0 && launch.height != 0 {
                 self.size = Some((launch.width, launch.height));
             }
-            return Ok(None);
+            return Ok(Opened { fds: None, logger: outputs.logger });
         }
         let stdin = match open_input(&launch.stdin)? {
             stdio::Input::File(file) => file,
             stdio::Input::Pipe(pipe) => self.feed(pipe).map_err(system("make the stdin pipe"))?,
         };
-        let stdout = open_output(&launch.stdout, OFlags::empty())?;
-        let stderr = open_output(&launch.stderr, OFlags::empty())?;
-        Ok(Some([stdin, self.keep(stdout), self.keep(stderr)]))
+        let Outputs { stdout, stderr, pipes, logger } = Outputs::open(&self.poller, launch)?;
+        self.pipes = pipes;
+        Ok(Opened { fds: Some([stdin, stdout, stderr]), logger })
     }
 
     /// The process reads from a pipe of its own, which ends when the caller says so and not
@@ -94,11 +103,6 @@ impl Streams {
         let pump = Pump::new(&self.poller, Source::Input, from, write_end)?;
         self.input = Some(Input::new(pump, None));
         Ok(read_end)
-    }
-
-    fn keep(&mut self, output: Output) -> OwnedFd {
-        self.pipes.extend(output.pipe);
-        output.writer
     }
 
     /// Connects the terminal that the runtime has made.
@@ -152,9 +156,20 @@ impl Streams {
         for _ in 0..STEPS {
             match self.output.as_mut().map(Pump::step) {
                 Some(Step::Moved(_)) => {}
-                Some(Step::Ended | Step::Broken) => self.output = None,
+                Some(Step::Broken) => self.lose_output(),
+                Some(Step::Ended) => self.output = None,
                 None | Some(Step::Starved | Step::Full) => return,
             }
+        }
+    }
+
+    /// A terminal's output cannot be written: its disk is full, or its logger has gone. It is read on
+    /// all the same, or the process would wait for ever.
+    pub(crate) fn lose_output(&mut self) {
+        if let Some(output) = &mut self.output
+            && output.lose().is_err()
+        {
+            self.output = None;
         }
     }
 

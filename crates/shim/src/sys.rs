@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -66,18 +66,44 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has the command's process execute `image`, whatever program the command names: std would go by
-/// execvp(3), which runs what the kernel cannot execute as a shell script. The process has an empty
-/// signal mask, as it would go on into the container (std resets SIGPIPE but not the mask), and the
-/// kernel kills it when the shim dies, since nobody would wait for it any more.
+/// Has the command's process execute `image`, see [`execute`], and the kernel kill it when the shim dies,
+/// since nobody would wait for it any more.
 pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj: String) {
-    let (argv, env) = (Pointers::new(image.argv), Pointers::new(image.env));
-    let execute = move || {
+    let execute = execute(image);
+    let become_runtime = move || {
         if !oom_score_adj.is_empty() {
             // Not permitted where it is less than an unprivileged server may give.
             let _ = set_oom_score(oom_score_adj.as_bytes());
         }
         set_parent_process_death_signal(Some(Signal::KILL))?;
+        execute()
+    };
+    // SAFETY: the closure makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(become_runtime) };
+}
+
+/// Has the command's process execute `image`, see [`execute`], with these descriptors from `first` on. Those
+/// numbers must not be in use by the command itself, nor be the numbers of `fds`.
+pub(crate) fn become_logger(command: &mut Command, image: Image, first: RawFd, fds: [OwnedFd; 3]) {
+    let execute = execute(image);
+    let become_logger = move || {
+        for (fd, number) in fds.iter().zip(first..) {
+            // SAFETY: it replaces a descriptor of a process that is about to execute a program, and that
+            // nothing in it uses until then.
+            check(unsafe { libc::dup2(fd.as_raw_fd(), number) })?;
+        }
+        execute()
+    };
+    // SAFETY: the closure makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(become_logger) };
+}
+
+/// Executes `image`, whatever program the command names: std would go by execvp(3), which runs what the
+/// kernel cannot execute as a shell script. The process has an empty signal mask, as it would go on into
+/// the container (std resets SIGPIPE but not the mask).
+fn execute(image: Image) -> impl Fn() -> io::Result<()> + Send + Sync + 'static {
+    let (argv, env) = (Pointers::new(image.argv), Pointers::new(image.env));
+    move || {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: the pointer is valid for writes.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
@@ -86,9 +112,7 @@ pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj:
         // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
         unsafe { libc::execve(argv.first(), argv.as_ptr(), env.as_ptr()) };
         Err(io::Error::last_os_error())
-    };
-    // SAFETY: the closure makes system calls only, and allocates nothing.
-    unsafe { command.pre_exec(execute) };
+    }
 }
 
 /// C strings as execve(2) takes them: an array of pointers with a null pointer at its end.

@@ -190,6 +190,7 @@ async fn start(
             argv,
             env: env.unwrap_or_default(),
             owner: identity.owner(prepared.bundle.path()),
+            namespace: identity.key.namespace.clone(),
             oom_score_adj: prepared.bundle.oom_score_adj(),
         })
     };

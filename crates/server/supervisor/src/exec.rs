@@ -79,6 +79,7 @@ async fn start(
             argv,
             env: Vec::new(),
             owner: identity.owner(&new.bundle),
+            namespace: identity.key.namespace.clone(),
             oom_score_adj: new.oom_score_adj,
         })
     };

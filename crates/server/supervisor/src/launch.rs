@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use gantry_domain::{ProcessSpec, Refusal, Stdio};
+use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::{Files, OciError, OciRuntime, Verb};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
@@ -33,6 +33,8 @@ pub(crate) struct RuntimeCall {
     pub(crate) env: Vec<String>,
     /// Id, bundle and runtime of the container.
     pub(crate) owner: [String; 3],
+    /// Of the container.
+    pub(crate) namespace: Namespace,
     /// As the spec has it.
     pub(crate) oom_score_adj: Option<i32>,
 }
@@ -108,7 +110,7 @@ impl Services {
         (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
         until: (&LaunchTurn, impl Future<Output = ()>),
     ) -> Result<Launched, SupervisorError> {
-        let record = ToShim::Launch(self.launch_record(spec, &call));
+        let record = ToShim::Launch(Box::new(self.launch_record(spec, &call)));
         shim.link.send(&record).map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
@@ -135,6 +137,7 @@ impl Services {
             env: env.chain(call.env.iter().cloned()).collect(),
             title: self.shims.program().title(&call.owner),
             oom_score_adj: score.map(|score| score.to_string()).unwrap_or_default(),
+            logger_env: logger_env(&call.namespace, &call.owner[0]),
         }
     }
 
@@ -192,6 +195,11 @@ impl Services {
     }
 }
 
+/// What a program that reads the output of a container is told, as by containerd.
+fn logger_env(namespace: &Namespace, id: &str) -> Vec<String> {
+    vec![format!("CONTAINER_ID={id}"), format!("CONTAINER_NAMESPACE={}", namespace.name())]
+}
+
 /// Tells which stream it was that could not be opened.
 fn with_stream(mut error: SupervisorError, stdio: &Stdio) -> SupervisorError {
     if let SupervisorError::Oci(OciError::Stdio { stream, path, .. }) = &mut error {
@@ -230,4 +238,16 @@ async fn failed(shim: &StartedShim) {
 
 fn system(what: &str, cause: std::io::Error) -> SupervisorError {
     OciError::System { what: what.to_owned(), cause }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logger_is_told_the_namespace_by_the_name_that_callers_use() {
+        let namespace = Namespace::named("moby").unwrap();
+        let env = logger_env(&namespace, "c1");
+        assert_eq!(env, ["CONTAINER_ID=c1", "CONTAINER_NAMESPACE=moby"]);
+    }
 }

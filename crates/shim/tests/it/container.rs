@@ -14,12 +14,12 @@ fn a_container_reads_writes_and_exits() {
     let (stdin, stdout, stderr) = (Pipe::new(), Pipe::new(), Pipe::new());
     let (out, err) = (stdout.reader(), stderr.reader());
     let mut shim = Shim::start();
-    shim.server.say(&ToShim::Launch(Launch {
+    shim.order(Launch {
         stdin: stdin.name(),
         stdout: stdout.name(),
         stderr: stderr.name(),
         ..bundle.run(&shim)
-    }));
+    });
     shim.server.hear_launched();
     stdin.writer().write_all(b"in\n").unwrap();
     shim.server.say(&ToShim::CloseStdin);
@@ -34,7 +34,7 @@ fn a_container_reads_writes_and_exits() {
 fn a_container_that_is_killed() {
     let bundle = Bundle::new("exec sleep 1000", false);
     let shim = Shim::start();
-    shim.server.say(&ToShim::Launch(bundle.run(&shim)));
+    shim.order(bundle.run(&shim));
     let (_, pidfd) = shim.server.hear_launched();
     pidfd_send_signal(&pidfd, Signal::KILL).unwrap();
     assert_eq!(shim.server.hear_exited(), WaitStatus::Signal(9));
@@ -46,7 +46,7 @@ fn a_container_gets_no_signals_of_the_shim() {
     let stdout = Pipe::new();
     let reader = stdout.reader();
     let shim = Shim::start();
-    shim.server.say(&ToShim::Launch(Launch { stdout: stdout.name(), ..bundle.run(&shim) }));
+    shim.order(Launch { stdout: stdout.name(), ..bundle.run(&shim) });
     shim.server.hear_launched();
     assert_eq!(shim.server.hear_exited(), WaitStatus::Code(0));
     drop(shim);
@@ -59,16 +59,16 @@ fn a_container_gets_no_signals_of_the_shim() {
 fn more_processes_in_a_container() {
     let bundle = Bundle::new("exec sleep 1000", false);
     let init = Shim::start();
-    init.server.say(&ToShim::Launch(bundle.run(&init)));
+    init.order(bundle.run(&init));
     let (_, init_pidfd) = init.server.hear_launched();
     let (stdin, stdout) = (Pipe::new(), Pipe::new());
     let mut reader = stdout.reader();
     let mut exec = Shim::start();
-    exec.server.say(&ToShim::Launch(Launch {
+    exec.order(Launch {
         stdin: stdin.name(),
         stdout: stdout.name(),
         ..bundle.exec(&exec, "sleep 1000 & cat; exit 3")
-    }));
+    });
     exec.server.hear_launched();
     stdin.writer().write_all(b"to the second").unwrap();
     assert_eq!(read_exact(&mut reader, 13), b"to the second");
@@ -87,7 +87,7 @@ fn a_container_whose_program_does_not_exist() {
     let bundle = Bundle::new("", false);
     bundle.set_args(&["/no/such/program"]);
     let mut shim = Shim::start();
-    shim.server.say(&ToShim::Launch(bundle.run(&shim)));
+    shim.order(bundle.run(&shim));
     match shim.server.hear() {
         Some((FromShim::LaunchFailed(error), None)) => {
             let status = WaitStatus::Code(1);

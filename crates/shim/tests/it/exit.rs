@@ -203,7 +203,7 @@ fn the_runtime_gets_a_clean_start() {
     let text = "ls /proc/$$/fd; exec sed -n '/^Sig[BIC]/p' /proc/self/status";
     let launch = gantry_shim_proto::Launch { stdout: pipe.name(), ..script(text) };
     let shim = Shim::start_badly();
-    shim.server.say(&ToShim::Launch(launch));
+    shim.order(launch);
     let none = "0000000000000000";
     let expected = format!("0\n1\n2\nSigBlk:\t{none}\nSigIgn:\t{none}\nSigCgt:\t{none}\n");
     assert_eq!(String::from_utf8(read_all(reader)).unwrap(), expected);

@@ -43,7 +43,8 @@ impl Server {
     /// The next record and the descriptor that came with it; `None` at the end.
     pub(crate) fn hear(&self) -> Option<(FromShim, Option<OwnedFd>)> {
         assert!(is_ready(&self.0, PollFlags::IN, PATIENCE), "the shim says nothing");
-        let mut packet = [0; 4096];
+        // As much as a server takes.
+        let mut packet = [0; 8192];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
@@ -115,8 +116,12 @@ impl Shim {
     /// A shim that was told to launch.
     pub(crate) fn launch(launch: Launch) -> Self {
         let shim = Self::start();
-        shim.server.say(&ToShim::Launch(launch));
+        shim.order(launch);
         shim
+    }
+
+    pub(crate) fn order(&self, launch: Launch) {
+        self.server.say(&ToShim::Launch(Box::new(launch)));
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

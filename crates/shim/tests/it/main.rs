@@ -7,10 +7,13 @@
 )]
 
 mod abort;
+mod bad_logger;
 mod bundle;
 mod container;
 mod exit;
+mod file;
 mod harness;
 mod input;
+mod logger;
 mod output;
 mod terminal;

@@ -33,7 +33,7 @@ fn start(command: &str) -> Console {
         height: 40,
         ..bundle.run(&shim)
     };
-    shim.server.say(&ToShim::Launch(launch));
+    shim.order(launch);
     Console { shim, stdin, stdout, bundle }
 }
 

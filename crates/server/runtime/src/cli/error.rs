@@ -76,6 +76,11 @@ impl OciError {
                 Some(log) if words::last_word(log).is_some() => Self::refused(verb, log, status),
                 _ => Self::without_log(verb, &printed, status),
             },
+            LaunchError::Uri { uri, why } => Self::Stdio {
+                stream: "stdio",
+                path: PathBuf::from(uri),
+                cause: io::Error::other(why),
+            },
             LaunchError::Aborted => Self::Refused {
                 reason: Reason::Other,
                 message: "the launch was given up".to_owned(),

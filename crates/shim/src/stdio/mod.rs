@@ -1,12 +1,21 @@
 //! Opens the caller's stdio paths: named pipes so that neither end ever waits for the other.
 
+mod outputs;
+mod uri;
+
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 
 use gantry_shim_proto::LaunchError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
 use rustix::io::Errno;
+
+pub(crate) use outputs::Outputs;
+pub(crate) use uri::Program;
 
 const NULL: &str = "/dev/null";
 
@@ -31,12 +40,12 @@ pub(crate) struct Output {
 }
 
 pub(crate) fn open_input(path: &str) -> Result<Input, LaunchError> {
-    let opened = match path {
+    let open_path = || match path {
         "" => open(NULL, OFlags::RDONLY).map(Input::File),
         path if is_pipe(path)? => open(path, OFlags::RDWR | OFlags::NONBLOCK).map(Input::Pipe),
         path => open(path, OFlags::RDONLY).and_then(no_directory).map(Input::File),
     };
-    opened.map_err(failed(path))
+    open_path().map_err(failed(path))
 }
 
 /// It can be opened, but not be read: the process would find out.
@@ -48,9 +57,11 @@ fn no_directory(file: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// `mode` goes to a pipe's writer: the process expects a blocking one, the shim's loop does not.
-pub(crate) fn open_output(path: &str, mode: OFlags) -> Result<Output, LaunchError> {
-    let opened = match path {
-        "" => open(NULL, OFlags::WRONLY).map(|writer| Output { writer, pipe: None }),
+pub(crate) fn open_output(path: impl AsRef<Path>, mode: OFlags) -> io::Result<Output> {
+    match path.as_ref() {
+        path if path.as_os_str().is_empty() => {
+            open(NULL, OFlags::WRONLY).map(|writer| Output { writer, pipe: None })
+        }
         path if is_pipe(path)? => OutputPipe::open(path).and_then(|pipe| {
             let writer = reopen(&pipe.0, OFlags::WRONLY | mode)?;
             Ok(Output { writer, pipe: Some(pipe) })
@@ -58,12 +69,25 @@ pub(crate) fn open_output(path: &str, mode: OFlags) -> Result<Output, LaunchErro
         path => {
             open(path, OFlags::WRONLY | OFlags::APPEND).map(|writer| Output { writer, pipe: None })
         }
-    };
-    opened.map_err(failed(path))
+    }
+}
+
+/// As [`open_output`]; a file that is missing is made, and its directories too, as containerd does.
+pub(crate) fn make_output(path: &Path, mode: OFlags) -> io::Result<Output> {
+    match open_output(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => return opened,
+    }
+    if let Some(dir) = path.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    }
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let writer = openat(CWD, path, flags, Mode::from_raw_mode(0o644))?;
+    Ok(Output { writer, pipe: None })
 }
 
 impl OutputPipe {
-    fn open(path: &str) -> io::Result<Self> {
+    fn open(path: &Path) -> io::Result<Self> {
         open(path, OFlags::RDWR | OFlags::NONBLOCK).map(Self)
     }
 
@@ -103,19 +127,18 @@ fn own_path(fd: &OwnedFd) -> String {
 
 /// Opens an open file again, whatever became of its path.
 pub(crate) fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
-    open(&own_path(fd), flags)
+    open(own_path(fd), flags)
 }
 
 /// A terminal must not become the shim's controlling one.
-fn open(path: &str, flags: OFlags) -> io::Result<OwnedFd> {
-    Ok(openat(CWD, path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
+fn open(path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(openat(CWD, path.as_ref(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
 }
 
-fn is_pipe(path: &str) -> Result<bool, LaunchError> {
-    let stat = stat(path).map_err(|errno| failed(path)(errno.into()))?;
-    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Fifo)
+fn is_pipe(path: impl AsRef<Path>) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(stat(path.as_ref())?.st_mode) == FileType::Fifo)
 }
 
-fn failed(path: &str) -> impl FnOnce(io::Error) -> LaunchError {
+pub(crate) fn failed(path: &str) -> impl FnOnce(io::Error) -> LaunchError {
     move |error| LaunchError::Stdio { path: path.to_owned(), errno: crate::launch::errno(&error) }
 }
