@@ -6,12 +6,14 @@
 
 mod container_message;
 mod containers;
+mod exit;
 mod introspection;
 mod key_locks;
 mod leases;
 mod namespaces;
 mod request;
 mod status;
+mod tasks;
 mod version;
 
 use std::{convert::Infallible, sync::Arc};
@@ -20,7 +22,8 @@ use containers::Containers;
 use gantry_api::containerd::{
     containers::containers_server::ContainersServer,
     introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
-    namespaces::namespaces_server::NamespacesServer, version::version_server::VersionServer,
+    namespaces::namespaces_server::NamespacesServer, tasks::tasks_server::TasksServer,
+    version::version_server::VersionServer,
 };
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_store::{Container, Store};
@@ -30,6 +33,7 @@ use key_locks::{KeyGuard, KeyLocks};
 use leases::Leases;
 use namespaces::Namespaces;
 use prost_types::Any;
+use tasks::Tasks;
 use tokio::{runtime::Handle, sync::Notify};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
@@ -82,6 +86,7 @@ impl Surface {
         routes.add(
             NamespacesServer::new(Namespaces(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(TasksServer::new(Tasks(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(VersionServer::new(Version));
     }
 

@@ -1,0 +1,111 @@
+//! What travels as JSON of the OCI runtime specification.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use gantry_api::containerd::type_url;
+use gantry_store::AnyValue;
+use prost_types::Any;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::rpc::BadField;
+
+/// A container's specification, which becomes its config.json as it is.
+pub(super) fn spec(spec: Option<AnyValue>) -> Result<Vec<u8>, BadField> {
+    const FIELD: &str = "container.spec";
+    let spec = spec.ok_or_else(|| BadField::new(FIELD, "must be given"))?;
+    let kind = |url: &str| url.rsplit_once('/').map_or(url, |(_, kind)| kind).to_owned();
+    if kind(&spec.type_url) != kind(type_url::SPEC) {
+        let problem = format!("is a {:?}, must be a {:?}", spec.type_url, type_url::SPEC);
+        return Err(BadField::new(FIELD, problem));
+    }
+    Ok(spec.value)
+}
+
+/// The process that is to be added to a task: whether it has a terminal is for the request to say, whatever
+/// the object says.
+pub(super) fn process(spec: Option<&Any>, terminal: bool) -> Result<String, BadField> {
+    const FIELD: &str = "spec";
+    let mut process: Object<'_, &RawValue> = object(FIELD, spec)?;
+    // For Go, the language of runc, the case of a name does not matter.
+    process.retain(|name, _| !name.eq_ignore_ascii_case("terminal"));
+    let unreadable = |error: serde_json::Error| BadField::new(FIELD, error.to_string());
+    let terminal = serde_json::value::to_raw_value(&terminal).map_err(unreadable)?;
+    process.insert("terminal".into(), &terminal);
+    serde_json::to_string(&process).map_err(unreadable)
+}
+
+/// Limits that are to change, as a runtime reads them.
+pub(super) fn resources(resources: Option<&Any>) -> Result<String, BadField> {
+    const FIELD: &str = "resources";
+    let _: Object<'_, IgnoredAny> = object(FIELD, resources)?;
+    let value = resources.map(|any| any.value.clone()).unwrap_or_default();
+    String::from_utf8(value).map_err(|error| BadField::new(FIELD, error.to_string()))
+}
+
+/// The members of an object, whose values are not looked at: they take no more memory than they have bytes.
+type Object<'a, T> = BTreeMap<Cow<'a, str>, T>;
+
+/// The value of an Any, whose type nobody looks at in containerd.
+fn object<'a, T: Deserialize<'a>>(
+    field: &'static str,
+    any: Option<&'a Any>,
+) -> Result<Object<'a, T>, BadField> {
+    let value = any.map(|any| any.value.as_slice()).unwrap_or_default();
+    if value.is_empty() {
+        return Err(BadField::new(field, "must be given"));
+    }
+    serde_json::from_slice(value)
+        .map_err(|error| BadField::new(field, format!("is not an object of JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, value: &str) -> Any {
+        Any { type_url: type_url.to_owned(), value: value.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn a_specification_is_passed_on_byte_for_byte() {
+        let given = |type_url: &str| {
+            let value = b"{ not looked at".to_vec();
+            spec(Some(AnyValue { type_url: type_url.to_owned(), value }))
+        };
+        for good in [type_url::SPEC, "Spec", "other/Spec"] {
+            assert_eq!(given(good).unwrap(), b"{ not looked at");
+        }
+        for bad in ["", "a/b", type_url::PROCESS] {
+            assert!(given(bad).unwrap_err().to_string().starts_with("container.spec: "), "{bad}");
+        }
+        assert_eq!(spec(None).unwrap_err().to_string(), "container.spec: must be given");
+    }
+
+    #[test]
+    fn a_process_has_the_terminal_of_its_request() {
+        let given = r#"{"args":["a"],"Terminal":true,"terminal":true,"rlimits":[{"hard":18446744073709551615}]}"#;
+        let process = process(Some(&any("a/b", given)), false).unwrap();
+        let expected =
+            r#"{"args":["a"],"rlimits":[{"hard":18446744073709551615}],"terminal":false}"#;
+        assert_eq!(process, expected);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for bad in ["", "null", "[]", "1", "{", "{} x", "\u{1}"] {
+            let any = any(type_url::PROCESS, bad);
+            assert!(process(Some(&any), true).unwrap_err().to_string().starts_with("spec: "));
+            assert!(resources(Some(&any)).unwrap_err().to_string().starts_with("resources: "));
+        }
+        assert!(process(None, true).is_err() && resources(None).is_err());
+        let deep = "[".repeat(100_000);
+        assert!(process(Some(&any("", &format!("{{\"a\":{deep}"))), true).is_err());
+    }
+
+    #[test]
+    fn limits_are_passed_on_as_they_are() {
+        let given = r#"{ "memory": {"limit": 0},  "unified": {"a.b": "1"} }"#;
+        assert_eq!(resources(Some(&any("a/b", given))).unwrap(), given);
+    }
+}

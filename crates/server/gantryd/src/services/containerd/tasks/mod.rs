@@ -1,0 +1,14 @@
+//! `containerd.services.tasks.v1.Tasks`: what runs of a container.
+//!
+//! A container's metadata is looked for before its task, as in containerd: a task whose container is not
+//! there is not found. Errors are [`texts`].
+
+mod create;
+mod json;
+mod options;
+mod service;
+mod stdio;
+mod texts;
+mod view;
+
+pub(super) use service::Tasks;

@@ -1,0 +1,323 @@
+//! The calls.
+
+use std::sync::Arc;
+
+use gantry_api::containerd::{
+    from_any,
+    runc::CheckpointOptions,
+    tasks::{self as api, tasks_server},
+};
+use gantry_domain::{
+    ConsoleSize, ContainerId, Phase, ProcessId, ProcessPhase, ProcessSpec, Refusal,
+};
+use gantry_supervisor::resources::DirectLimits;
+use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
+use tonic::{Request, Response, Status};
+
+use super::{
+    create, json, stdio,
+    texts::{Call, Subject},
+    view,
+};
+use crate::rpc::{BadField, Charge, caller, listing};
+use crate::services::containerd::{Surface, request};
+
+/// A container's specification is held by who creates the task, and by who writes it.
+const COPIES_OF_A_SPEC: usize = 2;
+
+/// The service.
+#[derive(Clone)]
+pub(crate) struct Tasks(pub(in crate::services::containerd) Surface);
+
+/// The process that a request is about.
+struct Target<'a> {
+    supervisor: &'a Supervisor,
+    /// The name of the container's runtime.
+    runtime: String,
+    task: ContainerHandle,
+    process: ProcessId,
+    subject: Subject,
+}
+
+impl Tasks {
+    /// The task that is named in a request, and its first process, or the one of this exec id.
+    async fn target<T>(
+        &self,
+        request: &Request<T>,
+        (id, exec): (&str, &str),
+    ) -> Result<Target<'_>, Status> {
+        let namespace = request::namespace(request)?;
+        let container = self.0.container(&namespace, id).await?;
+        let subject = Subject { task: id.to_owned(), exec: exec.to_owned() };
+        let supervisor = self.0.supervisor().await;
+        // There is no task of an id that none can have.
+        let id = ContainerId::parse(id).map_err(|_| subject.no_task())?;
+        let task = supervisor.container(namespace.clone(), id);
+        let task = task.map_err(|error| subject.status(Call::Look, &error))?;
+        let process = request::process_id(exec)?;
+        // The rest of the metadata may be large, and a call long.
+        let runtime = container.runtime.name;
+        Ok(Target { supervisor, runtime, task, process, subject })
+    }
+}
+
+impl Target<'_> {
+    /// The answer to a call that has failed.
+    fn failed(&self, call: Call) -> impl Fn(SupervisorError) -> Status {
+        move |error| self.subject.status(call, &error)
+    }
+
+    /// The task as it is, or was last known.
+    async fn listed(&self) -> Result<Listed, Status> {
+        let listed = self.supervisor.list(std::slice::from_ref(&self.task)).await;
+        listed.into_iter().next().ok_or_else(|| self.subject.no_task())
+    }
+}
+
+fn signal(number: u32) -> Result<i32, BadField> {
+    match i32::try_from(number) {
+        Ok(number @ 0..=64) => Ok(number),
+        _ => Err(BadField::new("signal", format!("must be 0 to 64, is {number}"))),
+    }
+}
+
+fn cells(field: &'static str, cells: u32) -> Result<u16, BadField> {
+    u16::try_from(cells)
+        .map_err(|_| BadField::new(field, format!("must be less than 65536, is {cells}")))
+}
+
+#[tonic::async_trait]
+impl tasks_server::Tasks for Tasks {
+    async fn create(
+        &self,
+        request: Request<api::CreateTaskRequest>,
+    ) -> Result<Response<api::CreateTaskResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let caller = caller(&request);
+        let charge = request.extensions().get().map(Arc::<Charge>::clone);
+        let request = request.into_inner();
+        let container_id = request.container_id.clone();
+        let subject = Subject { task: container_id.clone(), exec: String::new() };
+        let id = request::container_id("container_id", &container_id)?;
+        let supervisor = self.0.supervisor().await;
+        // Who deletes the container meanwhile waits, and finds the task.
+        let _held = self.0.lock(&namespace, &id).await;
+        let container = self.0.container(&namespace, &container_id).await?;
+        let new = create::new_task(request, container, (id, caller))?;
+        if let Some(charge) = charge {
+            charge.add(COPIES_OF_A_SPEC * new.spec.len())?;
+        }
+        let created = supervisor.create_task(namespace, new).await;
+        let pid = created.map_err(|error| subject.status(Call::Create, &error))?.pid;
+        Ok(Response::new(api::CreateTaskResponse { container_id, pid }))
+    }
+
+    async fn start(
+        &self,
+        request: Request<api::StartRequest>,
+    ) -> Result<Response<api::StartResponse>, Status> {
+        let api::StartRequest { container_id, exec_id } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        let (task, process) = (&target.task, target.process.clone());
+        let started = target.supervisor.start_process(task, process, caller(&request)).await;
+        let pid = started.map_err(target.failed(Call::Start))?;
+        Ok(Response::new(api::StartResponse { pid }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<api::DeleteTaskRequest>,
+    ) -> Result<Response<api::DeleteResponse>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let deleted = target.task.delete(ProcessId::init()).await;
+        let deleted = deleted.map_err(target.failed(Call::Delete))?;
+        Ok(Response::new(view::deleted(String::new(), deleted)))
+    }
+
+    async fn delete_process(
+        &self,
+        request: Request<api::DeleteProcessRequest>,
+    ) -> Result<Response<api::DeleteResponse>, Status> {
+        let api::DeleteProcessRequest { container_id, exec_id } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        if target.process.is_init() {
+            let problem = "must be given: a task is deleted by Delete";
+            return Err(BadField::new("exec_id", problem).into());
+        }
+        let deleted = target.task.delete(target.process.clone()).await;
+        let deleted = deleted.map_err(target.failed(Call::Delete))?;
+        Ok(Response::new(view::deleted(exec_id.clone(), deleted)))
+    }
+
+    async fn get(
+        &self,
+        request: Request<api::GetRequest>,
+    ) -> Result<Response<api::GetResponse>, Status> {
+        let api::GetRequest { container_id, exec_id } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        let listed = target.listed().await?;
+        let process = view::process(&listed.view, &target.process);
+        let process = process.ok_or_else(|| target.subject.no_process())?;
+        Ok(Response::new(api::GetResponse { process: Some(process) }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<api::ListTasksRequest>,
+    ) -> Result<Response<api::ListTasksResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let supervisor = self.0.supervisor().await;
+        let _listing = listing(&request).await;
+        let listed = supervisor.list(&supervisor.containers(&namespace)).await;
+        let first = |listed: &Listed| view::process(&listed.view, &ProcessId::init());
+        let tasks = listed.iter().filter_map(first).collect();
+        Ok(Response::new(api::ListTasksResponse { tasks }))
+    }
+
+    async fn kill(&self, request: Request<api::KillRequest>) -> Result<Response<()>, Status> {
+        let api::KillRequest { container_id, exec_id, signal: number, all } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        let number = signal(*number)?;
+        let sent = if *all && target.process.is_init() {
+            target.task.signal_all(number).await
+        } else {
+            target.task.signal(target.process.clone(), number).await
+        };
+        sent.map_err(target.failed(Call::Kill))?;
+        Ok(Response::new(()))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<api::ExecProcessRequest>,
+    ) -> Result<Response<()>, Status> {
+        let mut target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let request = request.into_inner();
+        let process = request::new_exec_id("exec_id", &request.exec_id)?;
+        target.subject.exec = request.exec_id;
+        let spec = ProcessSpec {
+            terminal: request.terminal,
+            stdio: stdio::parse(&request.stdin, &request.stdout, &request.stderr)?,
+            oci: Some(json::process(request.spec.as_ref(), request.terminal)?),
+            ..ProcessSpec::unknown(process)
+        };
+        target.task.add_exec(spec).await.map_err(target.failed(Call::Exec))?;
+        Ok(Response::new(()))
+    }
+
+    async fn resize_pty(
+        &self,
+        request: Request<api::ResizePtyRequest>,
+    ) -> Result<Response<()>, Status> {
+        let api::ResizePtyRequest { container_id, exec_id, width, height } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        let size =
+            ConsoleSize { width: cells("width", *width)?, height: cells("height", *height)? };
+        match target.task.resize(target.process.clone(), size).await {
+            // A terminal comes with its process.
+            Ok(())
+            | Err(SupervisorError::Refused(Refusal::ProcessPhase {
+                phase: ProcessPhase::Created,
+                ..
+            })) => Ok(Response::new(())),
+            Err(error) => Err(target.failed(Call::Resize)(error)),
+        }
+    }
+
+    async fn close_io(
+        &self,
+        request: Request<api::CloseIoRequest>,
+    ) -> Result<Response<()>, Status> {
+        let api::CloseIoRequest { container_id, exec_id, stdin } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        if *stdin {
+            let closed = target.task.close_stdin(target.process.clone()).await;
+            closed.map_err(target.failed(Call::Look))?;
+        } else {
+            let listed = target.listed().await?;
+            let process = view::process(&listed.view, &target.process);
+            process.ok_or_else(|| target.subject.no_process())?;
+        }
+        Ok(Response::new(()))
+    }
+
+    async fn pause(&self, request: Request<api::PauseTaskRequest>) -> Result<Response<()>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        target.task.pause().await.map_err(target.failed(Call::Pause))?;
+        Ok(Response::new(()))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<api::ResumeTaskRequest>,
+    ) -> Result<Response<()>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        target.task.resume().await.map_err(target.failed(Call::Resume))?;
+        Ok(Response::new(()))
+    }
+
+    async fn list_pids(
+        &self,
+        request: Request<api::ListPidsRequest>,
+    ) -> Result<Response<api::ListPidsResponse>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let processes = view::processes(&target.listed().await?);
+        Ok(Response::new(api::ListPidsResponse { processes }))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<api::CheckpointTaskRequest>,
+    ) -> Result<Response<api::CheckpointTaskResponse>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        if let Some(options) = &request.get_ref().options {
+            let runtime = &target.runtime;
+            match from_any::<CheckpointOptions>(options) {
+                Ok(Some(_)) => {}
+                _ if options.type_url.is_empty() && options.value.is_empty() => {}
+                _ => {
+                    let problem = format!("invalid task checkpoint option for {runtime}");
+                    return Err(BadField::new("options", problem).into());
+                }
+            }
+        }
+        match target.listed().await?.view.phase {
+            Phase::Running | Phase::Paused => {
+                let problem = "tasks cannot be checkpointed yet: not implemented";
+                Err(Status::unimplemented(problem))
+            }
+            other => Err(target.failed(Call::Checkpoint)(Refusal::Phase(other).into())),
+        }
+    }
+
+    async fn update(
+        &self,
+        request: Request<api::UpdateTaskRequest>,
+    ) -> Result<Response<()>, Status> {
+        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let runtime = Some(json::resources(request.get_ref().resources.as_ref())?);
+        let limits = NewLimits { runtime, direct: DirectLimits::default() };
+        target.task.update(limits).await.map_err(target.failed(Call::Update))?;
+        Ok(Response::new(()))
+    }
+
+    async fn metrics(
+        &self,
+        request: Request<api::MetricsRequest>,
+    ) -> Result<Response<api::MetricsResponse>, Status> {
+        let namespace = request::namespace(&request)?;
+        let problem = "resource usage cannot be read yet: not implemented";
+        tracing::debug!(%namespace, problem, "request refused");
+        Err(Status::unimplemented(problem))
+    }
+
+    async fn wait(
+        &self,
+        request: Request<api::WaitRequest>,
+    ) -> Result<Response<api::WaitResponse>, Status> {
+        let api::WaitRequest { container_id, exec_id } = request.get_ref();
+        let target = self.target(&request, (container_id, exec_id)).await?;
+        let waited = target.task.wait(target.process.clone()).await;
+        Ok(Response::new(view::waited(waited.map_err(target.failed(Call::Look))?)))
+    }
+}
