@@ -6,6 +6,7 @@
 
 mod container_message;
 mod containers;
+mod events;
 mod exit;
 mod introspection;
 mod key_locks;
@@ -19,8 +20,9 @@ mod version;
 use std::{convert::Infallible, sync::Arc};
 
 use containers::Containers;
+use events::Events;
 use gantry_api::containerd::{
-    containers::containers_server::ContainersServer,
+    containers::containers_server::ContainersServer, events::events_server::EventsServer,
     introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
     namespaces::namespaces_server::NamespacesServer, tasks::tasks_server::TasksServer,
     version::version_server::VersionServer,
@@ -81,6 +83,7 @@ impl Surface {
         routes.add(
             ContainersServer::new(Containers(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
         routes.add(LeasesServer::new(Leases(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(
@@ -92,7 +95,7 @@ impl Surface {
 
     /// Does what nobody asks for, as long as the server runs.
     pub(crate) async fn keep(self) {
-        leases::expire(self).await;
+        tokio::join!(leases::expire(self.clone()), events::note_receipts(&self));
     }
 
     async fn supervisor(&self) -> &Supervisor {
@@ -130,10 +133,8 @@ impl Surface {
     }
 
     /// Tells an event: a message of `gantry_api::containerd::event_types` with its topic.
-    #[allow(clippy::unused_async, clippy::needless_pass_by_value, reason = "see below")]
     async fn publish(&self, namespace: &Namespace, topic: &'static str, event: Any) {
-        // The service of events, once it is there, takes it from here.
-        tracing::debug!(%namespace, topic, kind = event.type_url, "event");
+        events::publish(self.supervisor().await.events(), namespace, topic, event);
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gantry_domain::{ProcessPhase, Refusal};
+use gantry_events::TooLong;
 use gantry_store::StoreError;
 use gantry_supervisor::SupervisorError;
 use tonic::{Code, Status};
@@ -43,6 +44,11 @@ pub(super) fn of_store(error: StoreError) -> Status {
         None => return Status::new(code, message),
     };
     Status::with_error_details(code, message, details)
+}
+
+/// An event that a client publishes is too long.
+pub(super) fn of_too_long(error: TooLong) -> Status {
+    invalid("event", error.to_string())
 }
 
 /// What a caller is told of an error of the supervisor. A state that does not allow what was asked is for
