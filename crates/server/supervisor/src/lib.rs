@@ -63,7 +63,7 @@ use services::Services;
 pub use services::{OnShimDeath, Settings, StartError};
 pub use shim_link::ShimProgram;
 pub use state_dir::{StateDir, StateError};
-pub use stats::ContainerStats;
+pub use stats::{ContainerMetrics, ContainerStats};
 pub use task::{NewTask, TaskRuntime};
 use tokio::sync::Notify;
 
@@ -75,8 +75,10 @@ pub struct Caller(pub u64);
 pub mod resources {
     pub use gantry_kernel::{
         cgroup::{
-            BlkioEntry, BlkioStats, CgroupStats, CpuStats, DeviceLimit, DeviceLimitKind,
-            DirectLimits, HugetlbStats, MemoryData, MemoryStats, PidsStats,
+            BlkioEntry, BlkioStats, CgroupMetrics, CgroupStats, CpuStats, DeviceLimit,
+            DeviceLimitKind, DirectLimits, HugetlbStats, IoEntry, MemoryData, MemoryEvents,
+            MemoryOomControl, MemoryStats, PidsStats, Pressure, PressureLine, RdmaEntry, RdmaStats,
+            V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
         },
         net_dev::Interface,
     };

@@ -4,7 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use gantry_domain::Phase;
 use gantry_kernel::{
-    cgroup::{self, Cgroup, CgroupError, CgroupStats},
+    cgroup::{self, Cgroup, CgroupError, CgroupMetrics, CgroupStats},
     net_dev::{self, Interface},
 };
 
@@ -23,8 +23,19 @@ pub struct ContainerStats {
     pub interfaces: Vec<Interface>,
 }
 
+/// What a container uses, with all details that the kernel tells.
+#[derive(Debug)]
+pub struct ContainerMetrics {
+    /// When it was read.
+    pub at: SystemTime,
+    /// Of all its processes.
+    pub cgroup: CgroupMetrics,
+    /// Of the network namespace of its first process.
+    pub interfaces: Vec<Interface>,
+}
+
 impl Supervisor {
-    /// Reads everything.
+    /// Reads everything that [`ContainerStats`] has.
     ///
     /// # Errors
     /// A container that ends meanwhile is not found; one that lives, and whose cgroup somebody has
@@ -33,42 +44,66 @@ impl Supervisor {
         &self,
         container: &ContainerHandle,
     ) -> Result<ContainerStats, SupervisorError> {
+        self.read(container, |view, cgroup| {
+            Ok(ContainerStats {
+                cgroup: cgroup.stats()?,
+                system_usage: cgroup::system_usage()?,
+                interfaces: interfaces(view),
+                at: SystemTime::now(),
+            })
+        })
+        .await
+    }
+
+    /// Reads all details, which takes longer than [`Self::stats`].
+    ///
+    /// # Errors
+    /// As [`Self::stats`].
+    pub async fn metrics(
+        &self,
+        container: &ContainerHandle,
+    ) -> Result<ContainerMetrics, SupervisorError> {
+        self.read(container, |view, cgroup| {
+            Ok(ContainerMetrics {
+                cgroup: cgroup.metrics()?,
+                interfaces: interfaces(view),
+                at: SystemTime::now(),
+            })
+        })
+        .await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        container: &ContainerHandle,
+        read: fn(&ContainerView, &Cgroup) -> Result<T, CgroupError>,
+    ) -> Result<T, SupervisorError> {
         let view = container.view().await?;
         let id = view.id.clone();
-        let stats = match view.cgroup.clone() {
+        let read_now = match view.cgroup.clone() {
             Some(cgroup) => {
                 // Of many nested cgroups the kernel has much to add up.
                 let path = cgroup.path().to_owned();
-                let read = move |_: &Path| read_now(&view, &cgroup);
-                self.0.services.disks.run("read the statistics of", &path, read).await??
+                let read = move |_: &Path| read(&view, &cgroup);
+                self.0.services.disks.run("read the statistics of", &path, read).await?
             }
-            None => None,
+            None => Err(CgroupError::Removed),
         };
-        match stats {
-            Some(stats) => Ok(stats),
-            None => match container.view().await?.phase {
-                Phase::Stopped(_) => Err(SupervisorError::ContainerNotFound(id)),
-                _ => Err(SupervisorError::CgroupGone(id)),
-            },
+        match read_now {
+            Ok(stats) => Ok(stats),
+            Err(CgroupError::Removed | CgroupError::Gone { .. }) => {
+                match container.view().await?.phase {
+                    Phase::Stopped(_) => Err(SupervisorError::ContainerNotFound(id)),
+                    _ => Err(SupervisorError::CgroupGone(id)),
+                }
+            }
+            Err(cause) => Err(SupervisorError::Stats { container: id, cause }),
         }
     }
 }
 
-/// `None` without the cgroup.
-fn read_now(
-    view: &ContainerView,
-    cgroup: &Cgroup,
-) -> Result<Option<ContainerStats>, SupervisorError> {
-    let failed = |cause| SupervisorError::Stats { container: view.id.clone(), cause };
-    let stats = match cgroup.stats() {
-        Err(CgroupError::Removed | CgroupError::Gone { .. }) => return Ok(None),
-        other => other.map_err(failed)?,
-    };
-    let system_usage = cgroup::system_usage().map_err(failed)?;
-    // The first process is the one that is sure to be in the container's network namespace.
-    let interfaces = match view.processes.first() {
-        Some(process) => net_dev::interfaces(process.pid).unwrap_or_default(),
-        None => Vec::new(),
-    };
-    Ok(Some(ContainerStats { at: SystemTime::now(), cgroup: stats, system_usage, interfaces }))
+/// The first process is the one that is sure to be in the container's network namespace.
+fn interfaces(view: &ContainerView) -> Vec<Interface> {
+    let first = view.processes.first();
+    first.map_or_else(Vec::new, |process| net_dev::interfaces(process.pid).unwrap_or_default())
 }

@@ -8,6 +8,7 @@ mod freezer;
 mod hierarchy;
 mod kill;
 mod limits;
+mod metrics;
 mod oom;
 mod own;
 mod rcu_warmup;
@@ -30,6 +31,10 @@ pub use self::{
     file::Reader,
     hierarchy::Hierarchies,
     limits::{DeviceLimit, DeviceLimitKind, DirectLimits, LimitError},
+    metrics::{
+        CgroupMetrics, IoEntry, MemoryEvents, MemoryOomControl, Pressure, PressureLine, RdmaEntry,
+        RdmaStats, V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
+    },
     oom::OomWatch,
     own::{OwnLimits, ShimCgroup, limit_own},
     rcu_warmup::RcuWarmup,

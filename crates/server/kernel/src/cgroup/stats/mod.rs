@@ -13,6 +13,7 @@ use super::{
     Cgroup, CgroupError, Dir,
     file::{Reader, pairs},
 };
+pub(super) use v1::memory_data as v1_memory_data;
 
 /// Everything about one container. What its kernel or its cgroup does not tell is zero or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -198,7 +199,7 @@ fn system_ticks(stat: &str) -> Option<u64> {
 }
 
 /// The huge page sizes of the host, as the files of the controller spell them.
-fn huge_page_sizes() -> Vec<String> {
+pub(super) fn huge_page_sizes() -> Vec<String> {
     let Ok(sizes) = fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
     let names = sizes.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     names.filter_map(|name| huge_page_size(&name)).collect()
@@ -215,7 +216,10 @@ fn huge_page_size(directory: &str) -> Option<String> {
 }
 
 /// A directory of memory.stat, or empty if there is none.
-fn memory_stat(reader: &mut Reader, dir: &Path) -> Result<HashMap<String, u64>, CgroupError> {
+pub(super) fn memory_stat(
+    reader: &mut Reader,
+    dir: &Path,
+) -> Result<HashMap<String, u64>, CgroupError> {
     let text = reader.read_present(&dir.join("memory.stat"))?.unwrap_or_default();
     Ok(pairs(text).map(|(key, value)| (key.to_owned(), value)).collect())
 }

@@ -50,21 +50,28 @@ pub(super) fn throttling(
 /// memory. Without swap accounting there are no memsw files.
 pub(super) fn memory(reader: &mut Reader, dir: &Path) -> Result<MemoryStats, CgroupError> {
     let stats = memory_stat(reader, dir)?;
-    let mut data = |prefix: &str| -> Result<MemoryData, CgroupError> {
-        let mut numbers = Numbers { reader, dir, prefix: prefix.to_owned() };
-        Ok(MemoryData {
-            usage: numbers.get("usage_in_bytes")?,
-            max_usage: numbers.get("max_usage_in_bytes")?,
-            failcnt: numbers.get("failcnt")?,
-            limit: numbers.get("limit_in_bytes")?,
-        })
-    };
+    let mut data = |prefix: &str| memory_data(reader, dir, prefix);
     Ok(MemoryStats {
         cache: stats.get("cache").copied().unwrap_or(0),
         usage: data("memory")?,
         swap_usage: data("memory.memsw")?,
         kernel_usage: data("memory.kmem")?,
         stats,
+    })
+}
+
+/// The files of one kind of memory.
+pub(in crate::cgroup) fn memory_data(
+    reader: &mut Reader,
+    dir: &Path,
+    prefix: &str,
+) -> Result<MemoryData, CgroupError> {
+    let mut numbers = Numbers { reader, dir, prefix: prefix.to_owned() };
+    Ok(MemoryData {
+        usage: numbers.get("usage_in_bytes")?,
+        max_usage: numbers.get("max_usage_in_bytes")?,
+        failcnt: numbers.get("failcnt")?,
+        limit: numbers.get("limit_in_bytes")?,
     })
 }
 
