@@ -12,6 +12,8 @@ mod introspection;
 mod key_locks;
 mod leases;
 mod namespaces;
+#[cfg_attr(not(test), allow(dead_code, reason = "for the service of tasks"))]
+mod metrics;
 mod request;
 mod status;
 mod tasks;
