@@ -9,6 +9,7 @@ use gantry_api::containerd::{
     introspection::introspection_client::IntrospectionClient,
     leases::leases_client::LeasesClient,
     namespaces::namespaces_client::NamespacesClient,
+    tasks::tasks_client::TasksClient,
     type_url,
     version::version_client::VersionClient,
 };
@@ -57,6 +58,10 @@ impl Bed {
 
     pub(crate) fn namespaces(&self) -> NamespacesClient<Channel> {
         NamespacesClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn tasks(&self) -> TasksClient<Channel> {
+        TasksClient::new(self.channel.clone())
     }
 
     pub(crate) fn version(&self) -> VersionClient<Channel> {

@@ -7,5 +7,6 @@ mod leases;
 mod listing;
 mod namespaces;
 mod restart;
+mod tasks;
 
 use bed::{Bed, any, assert_refused, container, of};

@@ -1,0 +1,11 @@
+//! Tasks: how they are created, started, waited for and deleted, and what is done with them meanwhile.
+
+mod control;
+mod errors;
+mod execs;
+mod lifecycle;
+mod restart;
+mod streams;
+mod task;
+
+use task::{NewTask, Task, finish, request};

@@ -1,0 +1,88 @@
+//! Tasks live on while the server is away, and are there when it is back.
+
+use gantry_api::containerd::task_types::Status as State;
+use gantry_tests::{Runtime, Server, eventually, patiently, processes};
+use rstest::rstest;
+use rustix::process::Signal;
+use tonic::Code;
+
+use super::{NewTask, finish};
+use crate::{Bed, assert_refused};
+
+#[rstest]
+#[tokio::test]
+async fn tasks_are_as_they_were(#[values(Signal::TERM, Signal::KILL)] signal: Signal) {
+    let Some(mut bed) = Bed::start_with(Server::setup(Runtime::Runc)).await else { return };
+    let before = {
+        let created = NewTask::new(&bed, "ns", "created").sh("exit 3").create().await.unwrap();
+        let running = NewTask::new(&bed, "ns", "running").create().await.unwrap();
+        running.start("").await.unwrap();
+        running.exec("added", "exit 4").await.unwrap();
+        running.exec("ended", "exit 5").await.unwrap();
+        running.start("ended").await.unwrap();
+        running.wait("ended").await.unwrap();
+        let ends = NewTask::new(&bed, "ns", "ends").create().await.unwrap();
+        ends.start("").await.unwrap();
+        let ended = NewTask::new(&bed, "ns", "ended").sh("exit 6").create().await.unwrap();
+        ended.start("").await.unwrap();
+        ended.wait("").await.unwrap();
+        let mut seen = Vec::new();
+        for (task, exec) in
+            [(&created, ""), (&running, ""), (&running, "added"), (&running, "ended"), (&ended, "")]
+        {
+            seen.push((task.kept(), exec, task.get(exec).await.unwrap()));
+        }
+        (seen, ends.kept(), ends.pid)
+    };
+    let (seen, ends, pid) = before;
+    bed.server.end(signal).await;
+    processes::kill(pid);
+    assert!(processes::ends_within(pid, gantry_tests::PATIENCE).await);
+    bed.server.start_again().await;
+    let ends = ends.again(&bed);
+    let exit = patiently("Wait", ends.wait("")).await.unwrap();
+    assert_eq!(exit.exit_status, 137);
+    assert_eq!(ends.state("").await, State::Stopped);
+    for (task, exec, process) in &seen {
+        let now = task.again(&bed).get(exec).await.unwrap();
+        assert_eq!(now, *process, "{exec}");
+    }
+    let task = |at: usize| seen[at].0.again(&bed);
+    let (created, running, ended) = (task(0), task(1), task(4));
+    created.start("").await.unwrap();
+    assert_eq!(created.wait("").await.unwrap().exit_status, 3);
+    running.start("added").await.unwrap();
+    assert_eq!(running.wait("added").await.unwrap().exit_status, 4);
+    assert_eq!(running.wait("ended").await.unwrap().exit_status, 5);
+    assert_eq!(running.delete_exec("ended").await.unwrap().exit_status, 5);
+    let again = "cannot start a stopped process: unknown";
+    assert_refused(ended.start("").await, Code::Unknown, again);
+    assert_eq!(ended.delete().await.unwrap().exit_status, 6);
+    assert_eq!(ends.delete().await.unwrap().exit_status, 137);
+    created.end().await;
+    running.end().await;
+    finish(bed).await;
+}
+
+/// A wait has no end of its own.
+#[tokio::test]
+async fn a_server_that_stops_does_not_wait_for_those_who_wait() {
+    let Some(mut bed) = Bed::start().await else { return };
+    let (kept, waiting) = {
+        let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
+        task.start("").await.unwrap();
+        let waiting = tokio::spawn(task.waiting(""));
+        // Requests of one connection are read in turn.
+        task.state("").await;
+        (task.kept(), waiting)
+    };
+    let (status, after) = bed.server.end(Signal::TERM).await;
+    assert!(status.success());
+    assert!(after < std::time::Duration::from_millis(1500), "{after:?}");
+    assert!(waiting.await.unwrap().is_err());
+    bed.server.start_again().await;
+    let task = kept.again(&bed);
+    eventually("it still runs", || processes::command(task.pid).is_some()).await;
+    task.end().await;
+    finish(bed).await;
+}
