@@ -1,0 +1,85 @@
+//! The server is killed and restarted under a dockerd that lives on: it subscribes to events again and
+//! asks nothing, so what ended meanwhile must reach it as events.
+
+use std::time::{Duration, Instant};
+
+use gantry_tests::{PATIENCE, eventually, processes};
+use rstest::rstest;
+use rustix::process::Signal;
+
+use crate::{
+    dockerd::{Client, Docker},
+    peer::Peer,
+};
+
+/// How soon after the server is back an exit must be seen.
+const SOON: Duration = Duration::from_secs(5);
+
+/// How often, see `GANTRY_TEST_AWAY` in main.rs.
+fn repetitions() -> u32 {
+    match std::env::var("GANTRY_TEST_AWAY") {
+        Ok(count) => count.parse().expect("GANTRY_TEST_AWAY: a number"),
+        Err(_) => 10,
+    }
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_ends_while_the_server_is_away_is_seen_soon(
+    #[values(Signal::KILL, Signal::TERM)] signal: Signal,
+) {
+    if Peer::chosen() == Peer::Containerd {
+        gantry_tests::skip("an improvement: containerd loses exits that happen while it is away");
+        return;
+    }
+    let mut docker = Docker::start().await;
+    docker.run_service("stays", &[]).await;
+    let pid = docker.pid("stays");
+    let (lasting, mut lasting_client) = sleeping_exec(&docker, 0).await;
+    for round in 1..=repetitions() {
+        let [ends, killed] = ["ends", "killed"].map(|name| format!("{name}-{round}"));
+        docker.run_service(&ends, &[]).await;
+        docker.run_service(&killed, &["--rm"]).await;
+        let (sleep, mut exec) = sleeping_exec(&docker, round).await;
+        let pids = [docker.pid(&ends), docker.pid(&killed), sleep];
+        docker.host.end_server(signal).await;
+        processes::signal(pids[0], Signal::TERM);
+        processes::kill(pids[1]);
+        processes::kill(pids[2]);
+        for pid in pids {
+            assert!(processes::ends_within(pid, PATIENCE).await);
+        }
+        docker.host.start_server().await;
+        let back = Instant::now();
+        let (code, ended) = ("{{.State.Status}} {{.State.ExitCode}}", "exited 5");
+        docker.becomes(&ends, code, ended).await;
+        let code = exec.code_within(PATIENCE).await;
+        eventually("docker ps agrees", || docker.running() == ["stays"]).await;
+        let took = back.elapsed();
+        assert!(took < SOON, "round {round}: seen only after {took:?}");
+        assert_eq!(code, Some(137), "the exec's client: {}", exec.output());
+        assert_eq!(docker.pid("stays"), pid);
+        assert_eq!(docker.ok(&["exec", "stays", "echo", "well"]), "well");
+        docker.ok(&["rm", &ends]);
+    }
+    // The one that was there from the beginning is still attached.
+    processes::kill(lasting);
+    assert_eq!(lasting_client.code_within(PATIENCE).await, Some(137));
+    docker.ok(&["stop", "stays"]);
+    assert_eq!(docker.exit_code("stays"), "exited 5");
+    docker.finish().await;
+}
+
+/// An exec that sleeps for ever, in the container "stays": its pid, and its client.
+async fn sleeping_exec(docker: &Docker, number: u32) -> (u32, Client) {
+    let command = format!("sleep {}", 7_000_000 + number);
+    let exec = [&["exec", "stays"], &command.split(' ').collect::<Vec<_>>()[..]].concat();
+    let client = docker.in_background(&exec, &format!("exec-{number}"));
+    let mut pid = None;
+    eventually("the exec runs", || {
+        pid = docker.host.pid_of(&command);
+        pid.is_some()
+    })
+    .await;
+    (pid.expect("a pid"), client)
+}

@@ -1,0 +1,27 @@
+//! Unmodified clients of containerd on `gantryd`: Debian's dockerd 20.10 with its client, and `ctr` of
+//! Debian's containerd 1.6. Each test has a server, and most a dockerd, in namespaces for network and
+//! mounts of their own, so nothing of the host's network or mounts is touched.
+//!
+//! A client that is missing fails the test: `.ci/install test` brings them.
+//!
+//! Environment:
+//! - `GANTRY_TEST_PEER=containerd`: the same tests against the original, Debian's containerd 1.6 with its
+//!   own shims. All pass there too, which shows that the tests ask for what clients have from containerd.
+//! - `GANTRY_TEST_DOCKERD`, `GANTRY_TEST_DOCKER`: another daemon and client than Debian's.
+//! - `GANTRY_TEST_AWAY`: how often the server is killed under containers that end meanwhile (10).
+
+mod away;
+mod ctr_containers;
+mod ctr_events;
+mod ctr_run;
+mod ctr_tasks;
+mod dockerd;
+mod ends;
+mod exec;
+mod host;
+mod live_restore;
+mod look;
+mod many;
+mod network;
+mod peer;
+mod run;
