@@ -110,9 +110,10 @@ async fn output_can_go_to_a_file_or_a_logger() {
     ctr_tasks::remove(&host, "one").await;
     assert_eq!(fs::read_to_string(&file).expect("the log"), "out\nerr\n");
     // stdout and stderr are descriptors 3 and 4 of the logger; closing 5 says that it is ready.
+    // containerd sends it SIGTERM at the end, which it may ignore until it has read all.
     let logged = host.path("logged");
     let text = format!(
-        "#!/bin/sh\nexec 5>&-\n{{ echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $*\"; cat <&3; cat <&4; \
+        "#!/bin/sh\ntrap '' TERM\nexec 5>&-\n{{ echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $*\"; cat <&3; cat <&4; \
          echo end; }} > {}\n",
         logged.display()
     );
