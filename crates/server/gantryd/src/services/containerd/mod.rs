@@ -11,9 +11,9 @@ mod exit;
 mod introspection;
 mod key_locks;
 mod leases;
-mod namespaces;
 #[cfg_attr(not(test), allow(dead_code, reason = "for the service of tasks"))]
 mod metrics;
+mod namespaces;
 mod request;
 mod status;
 mod tasks;
