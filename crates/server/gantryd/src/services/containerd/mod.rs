@@ -11,7 +11,6 @@ mod exit;
 mod introspection;
 mod key_locks;
 mod leases;
-#[cfg_attr(not(test), allow(dead_code, reason = "for the service of tasks"))]
 mod metrics;
 mod namespaces;
 mod request;

@@ -9,6 +9,7 @@ mod options;
 mod service;
 mod stdio;
 mod texts;
+mod usage;
 mod view;
 
 pub(super) use service::Tasks;

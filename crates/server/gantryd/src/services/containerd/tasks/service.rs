@@ -10,6 +10,7 @@ use gantry_api::containerd::{
 use gantry_domain::{
     ConsoleSize, ContainerId, Phase, ProcessId, ProcessPhase, ProcessSpec, Refusal,
 };
+use gantry_store::filter::{FilterError, Filters};
 use gantry_supervisor::resources::DirectLimits;
 use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
 use tonic::{Request, Response, Status};
@@ -17,7 +18,7 @@ use tonic::{Request, Response, Status};
 use super::{
     create, json, stdio,
     texts::{Call, Subject},
-    view,
+    usage, view,
 };
 use crate::rpc::{BadField, Charge, caller, listing};
 use crate::services::containerd::{Surface, request};
@@ -72,6 +73,11 @@ impl Target<'_> {
         let listed = self.supervisor.list(std::slice::from_ref(&self.task)).await;
         listed.into_iter().next().ok_or_else(|| self.subject.no_task())
     }
+}
+
+/// A filter that is none, for which containerd has no code here.
+fn bad_filter(error: &FilterError) -> Status {
+    Status::unknown(error.to_string())
 }
 
 fn signal(number: u32) -> Result<i32, BadField> {
@@ -306,9 +312,12 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::MetricsRequest>,
     ) -> Result<Response<api::MetricsResponse>, Status> {
         let namespace = request::namespace(&request)?;
-        let problem = "resource usage cannot be read yet: not implemented";
-        tracing::debug!(%namespace, problem, "request refused");
-        Err(Status::unimplemented(problem))
+        let filters =
+            Filters::parse(&request.get_ref().filters).map_err(|error| bad_filter(&error))?;
+        let supervisor = self.0.supervisor().await;
+        let _listing = listing(&request).await;
+        let metrics = usage::read(supervisor, &namespace, &filters).await;
+        Ok(Response::new(api::MetricsResponse { metrics }))
     }
 
     async fn wait(
