@@ -1,7 +1,6 @@
 //! The API surfaces: each parses a request, asks the supervisor or the store, and replies, with a
 //! mapping of errors to codes of its own. Protobuf types end here.
 
-#[allow(dead_code, reason = "its first services are being made")]
 pub(crate) mod containerd;
 mod path;
 pub(crate) mod types;
