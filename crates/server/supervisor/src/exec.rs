@@ -231,6 +231,8 @@ impl Actor {
         let exit = self.exit_of(process);
         self.lifecycle.exec_deleted(process)?;
         self.processes.remove(process);
+        // Its caller has its exit now; there is no event of a process's deletion.
+        self.services.events.settle(&self.identity.key, self.identity.generation, process);
         self.identity.dir.process(process).discard();
         self.waiters.refuse(process);
         Ok(DeletedProcess { pid, exit })

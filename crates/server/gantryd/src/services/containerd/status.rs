@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gantry_domain::{ProcessPhase, Refusal};
+use gantry_domain::Refusal;
 use gantry_events::TooLong;
 use gantry_store::StoreError;
 use gantry_supervisor::SupervisorError;
@@ -51,8 +51,7 @@ pub(super) fn of_too_long(error: TooLong) -> Status {
     invalid("event", error.to_string())
 }
 
-/// What a caller is told of an error of the supervisor. A state that does not allow what was asked is for
-/// [`of_wrong_state`].
+/// What a caller is told of an error of the supervisor, where `tasks/texts.rs` has no words of its own for it.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn of_supervisor(error: SupervisorError) -> Status {
     let (code, message) = (code(error.kind()), error.to_string());
@@ -85,26 +84,9 @@ pub(super) fn of_supervisor(error: SupervisorError) -> Status {
     }
 }
 
-/// As [`of_supervisor`], for something that not every state of a process allows: containerd has no code for
-/// that, but says what cannot be done (`verb`), as in `cannot start a paused process`.
-pub(super) fn of_wrong_state(error: SupervisorError, verb: &str) -> Status {
-    let state = match &error {
-        SupervisorError::Refused(Refusal::Phase(phase)) => phase.name(),
-        SupervisorError::Refused(Refusal::ProcessPhase { phase, .. }) => match phase {
-            // The runtime is at work.
-            ProcessPhase::Starting => ProcessPhase::Running.name(),
-            phase => phase.name(),
-        },
-        _ => return of_supervisor(error),
-    };
-    let message = format!("cannot {verb} a {state} process");
-    tracing::info!(code = ?Code::Unknown, error = message, "request failed");
-    Status::unknown(message)
-}
-
 #[cfg(test)]
 mod tests {
-    use gantry_domain::{ContainerId, Phase};
+    use gantry_domain::ContainerId;
 
     use super::*;
 
@@ -119,11 +101,6 @@ mod tests {
         assert_eq!(
             told(of_supervisor(SupervisorError::ContainerTaken(id))),
             (Code::AlreadyExists, "task c: already exists".to_owned())
-        );
-        let refused = SupervisorError::Refused(Refusal::Phase(Phase::Paused));
-        assert_eq!(
-            told(of_wrong_state(refused, "start")),
-            (Code::Unknown, "cannot start a paused process".to_owned())
         );
         assert_eq!(
             told(of_store(StoreError::NotFound("x".into()))),

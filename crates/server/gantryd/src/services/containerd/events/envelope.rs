@@ -166,7 +166,11 @@ mod tests {
         of_container(&Event { at: AT, container, generation: Generation(1), kind })
     }
 
-    fn check<M: Name + Default + PartialEq>(kind: EventKind, topic: &str, expected: &M) {
+    fn check<M: Name + Default + PartialEq + std::fmt::Debug>(
+        kind: EventKind,
+        topic: &str,
+        expected: &M,
+    ) {
         let envelope = of(kind);
         assert_eq!(envelope.timestamp, Some(Timestamp { seconds: 2, nanos: 3 }));
         assert_eq!((&*envelope.namespace, &*envelope.topic), ("moby", topic));
