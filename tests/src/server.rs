@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_api::types::GetServerVersionRequest;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -227,12 +226,12 @@ impl Server {
         }
     }
 
-    /// Waits until it answers, unless it ends: the socket alone may be there before.
+    /// Waits until it answers, unless it ends: the socket alone may be there before, and its metadata may not
+    /// be open yet.
     async fn answers(&mut self) -> Result<(), ExitStatus> {
         let begin = Instant::now();
-        let mut api = self.service.api();
         // There is nothing to wait on before there is a socket.
-        while api.get_server_version(GetServerVersionRequest {}).await.is_err() {
+        while !self.service.is_ready().await {
             if let Some(ended) = self.child.as_mut().expect("a child").try_wait().expect("wait") {
                 return Err(ended);
             }

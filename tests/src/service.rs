@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use gantry_api::{
     Timestamp,
-    types::{StateRequest, api_client::ApiClient},
+    containerd::introspection::introspection_client::IntrospectionClient,
+    types::{GetServerVersionRequest, StateRequest, api_client::ApiClient},
 };
 use tonic::{
-    Status,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -56,6 +57,24 @@ impl Service {
     #[must_use]
     pub fn api(&self) -> Api {
         Api::new(self.channel.clone())
+    }
+
+    /// The test's one connection.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Whether all services answer that wait for something.
+    pub async fn is_ready(&self) -> bool {
+        if self.api().get_server_version(GetServerVersionRequest {}).await.is_err() {
+            return false;
+        }
+        match IntrospectionClient::new(self.channel()).server(()).await {
+            Ok(_) => true,
+            // One of before these services.
+            Err(error) => error.code() == Code::Unimplemented,
+        }
     }
 
     /// The state of one container.

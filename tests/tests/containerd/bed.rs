@@ -13,11 +13,8 @@ use gantry_api::containerd::{
     type_url,
     version::version_client::VersionClient,
 };
-use gantry_tests::{PATIENCE, Runtime, Server, improves, server::Setup, service::endpoint};
-use tonic::{
-    Code, Request, Status,
-    transport::{Channel, channel},
-};
+use gantry_tests::{Runtime, Server, improves, server::Setup};
+use tonic::{Code, Request, Status, transport::Channel};
 
 /// A server of the test's own, and a connection to it.
 pub(crate) struct Bed {
@@ -39,7 +36,7 @@ impl Bed {
             return None;
         }
         let server = setup.start().await?;
-        let channel = connect(&server).connect_lazy();
+        let channel = server.service.channel();
         Some(Self { server, channel })
     }
 
@@ -84,10 +81,6 @@ impl Bed {
         let got = self.containers().get(of(namespace, request)).await?;
         Ok(got.into_inner().container.expect("a container"))
     }
-}
-
-fn connect(server: &Server) -> channel::Endpoint {
-    endpoint(&server.service.socket).timeout(PATIENCE)
 }
 
 /// A request about a namespace.

@@ -8,5 +8,6 @@ mod listing;
 mod namespaces;
 mod restart;
 mod tasks;
+mod sockets;
 
 use bed::{Bed, any, assert_refused, container, of};

@@ -7,6 +7,7 @@ use tokio::{
     net::{UnixListener, UnixStream, unix::SocketAddr},
     time::sleep,
 };
+use tokio_stream::{StreamExt, StreamMap};
 
 use crate::connection::{Connection, Connections};
 
@@ -15,8 +16,20 @@ use crate::connection::{Connection, Connections};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The connections that clients make, for as long as they are asked for.
+/// The connections that clients make to any of the sockets, for as long as they are asked for.
 pub(crate) fn incoming(
+    listeners: Vec<UnixListener>,
+    connections: &Connections,
+) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
+    let of_all: StreamMap<_, _> = listeners
+        .into_iter()
+        .map(|listener| Box::pin(incoming_to(listener, connections.clone())))
+        .enumerate()
+        .collect();
+    of_all.map(|(_, connection)| connection)
+}
+
+fn incoming_to(
     listener: UnixListener,
     connections: Connections,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {

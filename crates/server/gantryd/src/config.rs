@@ -1,5 +1,6 @@
 //! Flags and a TOML file become one validated configuration.
 
+mod given;
 mod size;
 mod time;
 
@@ -15,8 +16,8 @@ use gantry_disk::{ReadError, read_regular};
 use gantry_kernel::cgroup::OwnLimits;
 use gantry_runtime::{BadVariable, Variable};
 use gantry_supervisor::OnShimDeath;
+use given::Given;
 use lexopt::{Arg, Parser, ValueExt};
-use serde::Deserialize;
 use size::size;
 use time::duration;
 
@@ -32,7 +33,7 @@ const DROP_IN_NAMES: [&str; 2] = ["containerd", "docker-containerd"];
 pub(crate) const HELP: &str = "\
 gantryd: a gRPC-only container runtime service
 
-  -l, --listen PATH         unix socket, also as unix://PATH [/run/gantry/gantryd.sock]
+  -l, --listen PATH         unix socket, also as unix://PATH; may be repeated [/run/gantry/gantryd.sock]
       --state-dir DIR       what must survive a restart of gantryd [/run/gantry/state]
       --root DIR            what must survive a boot [/var/lib/gantry]
   -r, --runtime NAME|PATH   runc-compatible runtime of containers that name none [runc]
@@ -59,7 +60,8 @@ Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 /// What gantryd is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    pub(crate) listen: PathBuf,
+    /// All serve the same; at least one.
+    pub(crate) listen: Vec<PathBuf>,
     pub(crate) state_dir: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) runtime: String,
@@ -108,29 +110,6 @@ pub(crate) enum ConfigError {
     Environment { what: &'static str, cause: std::io::Error },
 }
 
-/// What was given, by file or by flag, before defaults.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Given {
-    listen: Option<PathBuf>,
-    state_dir: Option<PathBuf>,
-    root: Option<PathBuf>,
-    runtime: Option<String>,
-    runtime_args: Vec<String>,
-    runtime_env: Vec<String>,
-    shim_name: Option<String>,
-    shim_binary: Option<PathBuf>,
-    start_timeout: Option<String>,
-    runtime_timeout: Option<String>,
-    linger: Option<String>,
-    on_shim_death: Option<String>,
-    retain_count: Option<usize>,
-    memory_max: Option<String>,
-    memory_high: Option<String>,
-    log_level: Option<String>,
-    log_format: Option<String>,
-}
-
 impl Config {
     /// The keys of what is different in `other`, `log_level` aside.
     pub(crate) fn differing(&self, other: &Self) -> Vec<&'static str> {
@@ -173,7 +152,7 @@ impl Command {
                 Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
                 Arg::Long("config") => file = Some(PathBuf::from(parser.value()?)),
                 Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
-                Arg::Short('l') => flags.listen = Some(parser.value()?.into()),
+                Arg::Short('l') => flags.listen.push(parser.value()?.into()),
                 Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
                 // Of services of old; there is nothing here that it would change.
                 Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
@@ -226,64 +205,12 @@ fn read(path: &Path) -> Result<Given, ConfigError> {
 }
 
 impl Given {
-    /// Takes the value of a flag; false if there is no such flag.
-    fn set(&mut self, name: &str, parser: &mut Parser) -> Result<bool, lexopt::Error> {
-        match name {
-            "listen" => self.listen = Some(parser.value()?.into()),
-            "state-dir" => self.state_dir = Some(parser.value()?.into()),
-            "root" => self.root = Some(parser.value()?.into()),
-            "runtime" => self.runtime = Some(parser.value()?.string()?),
-            "runtime-args" => self.runtime_args.push(parser.value()?.string()?),
-            "runtime-env" => self.runtime_env.push(parser.value()?.string()?),
-            "shim" => self.shim_name = Some(parser.value()?.string()?),
-            "shim-binary" => self.shim_binary = Some(parser.value()?.into()),
-            "start-timeout" => self.start_timeout = Some(parser.value()?.string()?),
-            "runtime-timeout" => self.runtime_timeout = Some(parser.value()?.string()?),
-            "linger" => self.linger = Some(parser.value()?.string()?),
-            "on-shim-death" => self.on_shim_death = Some(parser.value()?.string()?),
-            "retain-count" => self.retain_count = Some(parser.value()?.parse()?),
-            "memory-max" => self.memory_max = Some(parser.value()?.string()?),
-            "memory-high" => self.memory_high = Some(parser.value()?.string()?),
-            "log-level" => self.log_level = Some(parser.value()?.string()?),
-            "log-format" => self.log_format = Some(parser.value()?.string()?),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    /// Flags come before the file.
-    fn or(self, file: Self) -> Self {
-        Self {
-            listen: self.listen.or(file.listen),
-            state_dir: self.state_dir.or(file.state_dir),
-            root: self.root.or(file.root),
-            runtime: self.runtime.or(file.runtime),
-            runtime_args: if self.runtime_args.is_empty() {
-                file.runtime_args
-            } else {
-                self.runtime_args
-            },
-            runtime_env: file.runtime_env.into_iter().chain(self.runtime_env).collect(),
-            shim_name: self.shim_name.or(file.shim_name),
-            shim_binary: self.shim_binary.or(file.shim_binary),
-            start_timeout: self.start_timeout.or(file.start_timeout),
-            runtime_timeout: self.runtime_timeout.or(file.runtime_timeout),
-            linger: self.linger.or(file.linger),
-            on_shim_death: self.on_shim_death.or(file.on_shim_death),
-            retain_count: self.retain_count.or(file.retain_count),
-            memory_max: self.memory_max.or(file.memory_max),
-            memory_high: self.memory_high.or(file.memory_high),
-            log_level: self.log_level.or(file.log_level),
-            log_format: self.log_format.or(file.log_format),
-        }
-    }
-
     /// Invoked as containerd, shims get containerd's shim name.
     fn config(self, drop_in: Option<&str>) -> Result<Config, ConfigError> {
-        let listen = socket(self.listen.as_deref().unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+        let listen = sockets(self.listen)?;
         let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
         Ok(Config {
-            listen: absolute("listen", listen)?,
+            listen,
             state_dir: absolute(
                 "state_dir",
                 &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
@@ -332,6 +259,21 @@ impl Given {
 fn shim_name(name: Option<&str>) -> OsString {
     let name = name.and_then(|name| Path::new(name).file_name());
     name.map_or_else(|| OsString::from(SHIM), OsString::from)
+}
+
+/// Where to listen, each place once.
+fn sockets(mut given: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
+    if given.is_empty() {
+        given.push(PathBuf::from(DEFAULT_SOCKET));
+    }
+    let mut sockets = Vec::new();
+    for listen in &given {
+        let path = absolute("listen", socket(listen)?)?;
+        if !sockets.contains(&path) {
+            sockets.push(path);
+        }
+    }
+    Ok(sockets)
 }
 
 /// What is behind `unix://`, which daemons of old put before a path.

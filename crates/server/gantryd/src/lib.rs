@@ -79,7 +79,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     keep_memory_small()?;
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
-    let listener = listen::listen(&config.listen)?;
+    let listeners = listen::listen(&config.listen)?;
     reach(Point::ServerListening);
     let connections = Builder::new_multi_thread()
         .thread_name("connections")
@@ -93,7 +93,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         .build()?;
     let serving = async {
         reload::on_hangup(config.clone(), log.clone())?;
-        serve(config, state, listener, supervisor.handle().clone()).await
+        serve(config, state, listeners, supervisor.handle().clone()).await
     };
     let served = connections.block_on(serving);
     // Nobody waits for a thread that a dead file system holds.

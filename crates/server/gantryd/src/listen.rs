@@ -1,4 +1,4 @@
-//! The socket: taken from a service manager, or made with tight permissions.
+//! The sockets: taken from a service manager, or made with tight permissions.
 
 use std::{
     fs::{self, File},
@@ -26,6 +26,8 @@ pub(crate) enum ListenError {
     InUse(PathBuf),
     #[error("{0}: exists and is not a socket")]
     NotASocket(PathBuf),
+    #[error("cannot use a socket that the service manager has passed: {0}")]
+    Passed(io::Error),
     #[error("cannot {what} {path}: {cause}", path = .path.display())]
     Io { what: &'static str, path: PathBuf, cause: io::Error },
 }
@@ -65,20 +67,42 @@ impl SocketFile {
     }
 }
 
-/// Takes the socket that a service manager has passed (sd_listen_fds(3)), else makes one at
-/// `path`: for the owner and the group only, in a directory that others can pass but not read. To
+/// Takes the sockets that a service manager has passed (sd_listen_fds(3)), else makes one at each of
+/// `paths`: for the owner and the group only, in a directory that others can pass but not read. To
 /// be called before there are threads, as it sets the umask for a moment.
 ///
-/// The socket is closed before all connections, also when the server is killed: a daemon connects again
+/// The sockets are closed before all connections, also when the server is killed: a daemon connects again
 /// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
 /// 17.05 subscribes to events there, and is deaf for good if that fails.
-pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
-    let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
-    if let Some(fd) = passed_socket() {
-        let socket = UnixListener::from(closed_first(fd));
-        socket.set_nonblocking(true).map_err(failed("use the passed socket instead of"))?;
-        return Ok(Listener { socket, file: None });
+pub(crate) fn listen(paths: &[PathBuf]) -> Result<Vec<Listener>, ListenError> {
+    let passed = passed_sockets();
+    if !passed.is_empty() {
+        return passed.into_iter().map(take).collect();
     }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for path in paths {
+        match make(path) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                for made in listeners.into_iter().filter_map(|listener| listener.file) {
+                    // The other error is the one to tell.
+                    let _ = made.remove();
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(listeners)
+}
+
+fn take(fd: OwnedFd) -> Result<Listener, ListenError> {
+    let socket = UnixListener::from(closed_first(fd));
+    socket.set_nonblocking(true).map_err(ListenError::Passed)?;
+    Ok(Listener { socket, file: None })
+}
+
+fn make(path: &Path) -> Result<Listener, ListenError> {
+    let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     if let Some(parent) = path.parent() {
         fs::DirBuilder::new()
             .recursive(true)
@@ -92,10 +116,10 @@ pub(crate) fn listen(path: &Path) -> Result<Listener, ListenError> {
     umask(before);
     let socket = socket.map_err(failed("listen on"))?;
     let socket = UnixListener::from(closed_first(socket.into()));
+    let file = SocketFile::new(path).map_err(failed("look at"))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .map_err(failed("set the permissions of"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
-    let file = SocketFile::new(path).map_err(failed("look at"))?;
     Ok(Listener { socket, file: Some(file) })
 }
 
@@ -160,10 +184,9 @@ fn connect(path: &Path) -> io::Result<()> {
     Ok(socket::connect(socket.as_raw_fd(), &UnixAddr::new(&address.path)?)?)
 }
 
-/// The first socket of sd_listen_fds(3).
-fn passed_socket() -> Option<OwnedFd> {
-    let fd = sd_notify::listen_fds().ok()?.next()?;
-    Some(own(fd))
+/// The sockets of sd_listen_fds(3).
+fn passed_sockets() -> Vec<OwnedFd> {
+    sd_notify::listen_fds().into_iter().flatten().map(own).collect()
 }
 
 #[allow(unsafe_code, reason = "the protocol passes a descriptor by number")]
@@ -181,37 +204,49 @@ mod tests {
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/s.sock");
-        let first = listen(&path).unwrap();
+        let first = make(&path).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o660);
         assert_eq!(mode(path.parent().unwrap()), 0o711);
-        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
         drop(first);
-        listen(&path).unwrap();
+        make(&path).unwrap();
+    }
+
+    #[test]
+    fn of_several_sockets_all_are_made_or_none_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("file"), "").unwrap();
+        let wrong = [path("a"), path("b"), path("file")];
+        assert!(matches!(listen(&wrong), Err(ListenError::NotASocket(_))));
+        assert!(!path("a").exists() && !path("b").exists());
+        let made = listen(&wrong[..2]).unwrap();
+        assert!(made.len() == 2 && path("a").exists() && path("b").exists());
     }
 
     #[test]
     fn a_directory_may_be_deep() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x".repeat(200)).join("y".repeat(200)).join("s.sock");
-        let first = listen(&path).unwrap();
-        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        let first = make(&path).unwrap();
+        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
         drop(first);
-        listen(&path).unwrap();
+        make(&path).unwrap();
         let name = path.with_file_name("z".repeat(200));
-        assert!(listen(&name).is_err());
+        assert!(make(&name).is_err());
     }
 
     #[test]
     fn a_socket_that_is_anothers_by_now_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        let first = listen(&path).unwrap();
+        let first = make(&path).unwrap();
         fs::remove_file(&path).unwrap();
         first.file.unwrap().remove().unwrap();
-        let second = listen(&path).unwrap();
+        let second = make(&path).unwrap();
         fs::rename(&path, dir.path().join("aside")).unwrap();
-        let third = listen(&path).unwrap();
+        let third = make(&path).unwrap();
         second.file.unwrap().remove().unwrap();
         assert!(path.exists());
         third.file.unwrap().remove().unwrap();
@@ -228,13 +263,13 @@ mod tests {
         socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         socket::listen(&socket, socket::Backlog::new(0).unwrap()).unwrap();
         let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        assert!(matches!(listen(&path), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
         assert!(path.exists());
     }
 
     #[test]
     fn a_file_in_the_way_is_left_alone() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(listen(file.path()), Err(ListenError::NotASocket(_))));
+        assert!(matches!(make(file.path()), Err(ListenError::NotASocket(_))));
     }
 }

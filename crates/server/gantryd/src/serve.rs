@@ -20,7 +20,7 @@ use crate::{
     accept::incoming,
     config::Config,
     connection::Connections,
-    listen::Listener,
+    listen::{Listener, SocketFile},
     metadata,
     readiness::Programs,
     rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
@@ -62,11 +62,16 @@ pub(crate) type ServeError = Box<dyn Error + Send + Sync>;
 pub(crate) async fn serve(
     config: Config,
     state: StateDir,
-    listener: Listener,
+    listeners: Vec<Listener>,
     supervisors: Handle,
 ) -> Result<(), ServeError> {
     let mut stop = StopSignals::catch()?;
-    let Listener { socket, file } = listener;
+    let mut sockets = Vec::new();
+    let mut files = Vec::new();
+    for Listener { socket, file } in listeners {
+        sockets.push(UnixListener::from_std(socket)?);
+        files.extend(file);
+    }
     let connections = Connections::default();
     let pending = PendingSupervisor::default();
 
@@ -90,7 +95,7 @@ pub(crate) async fn serve(
         .initial_stream_window_size(WINDOW)
         .layer(EndlessLayer::new(connections.clone()))
         .add_routes(routes.routes())
-        .serve_with_incoming(incoming(UnixListener::from_std(socket)?, connections.clone()));
+        .serve_with_incoming(incoming(sockets, &connections));
     let accepting = tokio::spawn(server);
 
     let listen = config.listen.clone();
@@ -113,7 +118,7 @@ pub(crate) async fn serve(
         () = stop.wait() => false,
     };
     if is_ready {
-        tracing::info!(listen = %listen.display(), version = env!("CARGO_PKG_VERSION"), "ready");
+        tracing::info!(?listen, version = env!("CARGO_PKG_VERSION"), "ready");
         // Nobody listens where there is no service manager.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         if let Some(supervisor) = pending.get() {
@@ -143,9 +148,9 @@ pub(crate) async fn serve(
     {
         tracing::warn!("the metadata cannot be closed; it is checked when it is opened again");
     }
-    if let Some(file) = file {
-        file.remove()?;
-    }
+    // All, also if one cannot be removed.
+    let removed: Vec<_> = files.iter().map(SocketFile::remove).collect();
+    removed.into_iter().collect::<io::Result<()>>()?;
     Ok(())
 }
 

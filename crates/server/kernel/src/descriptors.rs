@@ -27,18 +27,25 @@ pub fn leaves_room(fd: &impl AsRawFd) -> bool {
 /// highest number, 8 bytes for each, and copies it when a process is started.
 const LAST: libc::rlim_t = 8191;
 
+/// How many such descriptors fit below a low limit, less one.
+const MOST_FIRST: RawFd = 15;
+
 /// Gives a descriptor a number that is higher than those of all that are opened later. The kernel
 /// closes the files of a process that was killed from the highest number to the lowest (since Linux
 /// 4.3, where work that a task has put off for its end is done in reverse order).
 pub fn closed_first(fd: OwnedFd) -> OwnedFd {
     let last = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(limit, _)| LAST.min(limit - 1));
     let last = RawFd::try_from(last).unwrap_or_default();
-    match fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(last)) {
-        // SAFETY: the kernel has just made this descriptor, and nothing else knows of it.
-        Ok(moved) => unsafe { OwnedFd::from_raw_fd(moved) },
-        // The limit was lowered meanwhile, or the number is taken: this one serves as well.
-        Err(_) => fd,
+    // Below a low limit the last numbers may be those of other such descriptors.
+    let numbers = (last - MOST_FIRST..=last).rev().filter(|number| *number > fd.as_raw_fd());
+    for number in numbers {
+        if let Ok(moved) = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(number)) {
+            // SAFETY: the kernel has just made this descriptor, and nothing else knows of it.
+            return unsafe { OwnedFd::from_raw_fd(moved) };
+        }
     }
+    // The limit was lowered meanwhile: this one serves as well.
+    fd
 }
 
 fn is_below(fd: RawFd, limit: libc::rlim_t) -> bool {

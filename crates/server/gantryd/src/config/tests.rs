@@ -19,7 +19,7 @@ fn a_daemon_of_old_is_understood() {
          --runtime docker-runc --runtime-args --x --debug --pprof-address= --frobnicate=1",
     )
     .unwrap();
-    assert_eq!(config.listen, Path::new("/run/d.sock"));
+    assert_eq!(config.listen, [Path::new("/run/d.sock")]);
     assert_eq!(config.state_dir, Path::new("/run/s"));
     assert_eq!(config.shim_name, "docker-containerd-shim");
     assert_eq!(config.start_timeout, Duration::from_secs(120));
@@ -49,7 +49,7 @@ fn an_unknown_flag_is_an_error_under_our_own_name() {
 #[test]
 fn relative_paths_are_made_absolute() {
     let config = parse("gantryd -l here.sock --state-dir here").unwrap();
-    assert!(config.listen.is_absolute() && config.state_dir.is_absolute());
+    assert!(config.listen[0].is_absolute() && config.state_dir.is_absolute());
     let runtime = |given: &str| parse(&format!("gantryd -r {given}")).unwrap().runtime;
     assert_eq!((runtime("crun"), runtime("/bin/crun")), ("crun".into(), "/bin/crun".into()));
     assert!(Path::new(&runtime("./crun")).is_absolute());
@@ -62,7 +62,7 @@ fn paths_need_not_be_utf_8() {
     let line = ["gantryd", "-l"].map(OsStr::new).into_iter().chain([path]);
     match Command::parse(line.map(OsString::from)).unwrap() {
         Command::Serve(config) => {
-            assert_eq!(config.listen.as_os_str().as_bytes(), b"/run/\xff");
+            assert_eq!(config.listen[0].as_os_str().as_bytes(), b"/run/\xff");
         }
         other => panic!("{other:?}"),
     }
@@ -77,6 +77,25 @@ fn flags_win_over_the_file() {
     assert_eq!((config.runtime.as_str(), config.retain_count), ("runc", 7));
     fs::write(file.path(), "unknown = 1\n").unwrap();
     assert!(parse(&format!("gantryd --config {}", file.path().display())).is_err());
+}
+
+#[test]
+fn there_may_be_several_sockets() {
+    let config = parse("gantryd -l /a --listen unix:///b -l /a").unwrap();
+    assert_eq!(config.listen, [Path::new("/a"), Path::new("/b")]);
+    assert_eq!(parse("gantryd").unwrap().listen, [Path::new(DEFAULT_SOCKET)]);
+    assert!(parse("gantryd -l /a -l tcp://127.0.0.1:1").is_err());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let with_file = |text: &str, flags: &str| {
+        fs::write(file.path(), text).unwrap();
+        parse(&format!("gantryd --config {}{flags}", file.path().display()))
+    };
+    let many = "listen = [\"/a\", \"unix:///b\"]\n";
+    assert_eq!(with_file(many, "").unwrap().listen, [Path::new("/a"), Path::new("/b")]);
+    assert_eq!(with_file(many, " -l /c").unwrap().listen, [Path::new("/c")]);
+    assert_eq!(with_file("listen = \"/a\"\n", "").unwrap().listen, [Path::new("/a")]);
+    let error = with_file("listen = 1\n", "").unwrap_err().to_string();
+    assert!(error.contains("a string or a list of strings"), "{error}");
 }
 
 /// A pipe would never end, nor /dev/zero fit anywhere.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use gantry_api::{FILE_DESCRIPTOR_SET, types};
+use gantry_api::{FILE_DESCRIPTOR_SET, containerd::containers::Container, types};
 use proptest::prelude::*;
 use prost::Message;
+use prost_types::Any;
 
 use super::{
     scan::{Refusal, Scan},
@@ -118,6 +119,32 @@ fn every_field_of_every_request_is_bounded() {
         assert_names(scan(&shape, &field(1000, b"").repeat(1025), 7), "unknown fields");
         assert_names(scan(&shape, &field(1000, &[0; 4097]), 7), "unknown fields");
     }
+}
+
+#[test]
+fn requests_of_containerd_have_bounds_of_their_own() {
+    let shapes = shape::all(gantry_api::containerd::FILE_DESCRIPTOR_SET).unwrap();
+    assert_eq!(shapes.len(), 41);
+    let create = &shapes["/containerd.services.containers.v1.Containers/Create"];
+    let scanned = |container: &Container| scan(create, &field(1, &container.encode_to_vec()), 4096);
+    let any = |length| Any { type_url: "t".to_owned(), value: vec![b'x'; length] };
+    let container = Container {
+        labels: (0..10_000).map(|n| (format!("label-{n}"), "v".repeat(100))).collect(),
+        spec: Some(any(1 << 20)),
+        ..Container::default()
+    };
+    assert!(scanned(&container).is_ok());
+    let label = ("l".to_owned(), "v".repeat((64 << 10) + 1));
+    let labels = [label].into();
+    let long_label = Container { labels, ..Container::default() };
+    assert_names(scanned(&long_label), "container.labels.value");
+    let large_spec = Container { spec: Some(any((16 << 20) + 1)), ..Container::default() };
+    assert_names(scanned(&large_spec), "container.spec.value");
+    let extensions = (0..1025).map(|n| (n.to_string(), any(0))).collect();
+    let many_extensions = Container { extensions, ..Container::default() };
+    assert_names(scanned(&many_extensions), "container.extensions");
+    let list = &shapes["/containerd.services.containers.v1.Containers/List"];
+    assert_names(scan(list, &field(1, &[b'x'; 40 << 10]).repeat(2), 4096), "filters");
 }
 
 /// However often a list of lists is begun anew.
