@@ -6,6 +6,7 @@ use gantry_api::containerd::{
         Container, CreateContainerRequest, GetContainerRequest,
         container::Runtime as ContainerRuntime, containers_client::ContainersClient,
     },
+    events::events_client::EventsClient,
     introspection::introspection_client::IntrospectionClient,
     leases::leases_client::LeasesClient,
     namespaces::namespaces_client::NamespacesClient,
@@ -43,6 +44,10 @@ impl Bed {
     pub(crate) fn containers(&self) -> ContainersClient<Channel> {
         let client = ContainersClient::new(self.channel.clone());
         client.max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(crate) fn events(&self) -> EventsClient<Channel> {
+        EventsClient::new(self.channel.clone())
     }
 
     pub(crate) fn introspection(&self) -> IntrospectionClient<Channel> {

@@ -2,6 +2,7 @@
 
 mod bed;
 mod containers;
+mod events;
 mod introspection;
 mod leases;
 mod listing;

@@ -272,7 +272,7 @@ async fn a_call_that_never_ends_is_given_up() {
     server.finish().await;
 }
 
-/// Watches of health, and reflection whose client may ask more, are as endless.
+/// Watches of health, reflection whose client may ask more, and containerd's events are as endless.
 #[tokio::test]
 async fn no_endless_call_delays_a_stop() {
     if improves("it has neither") {
@@ -291,6 +291,8 @@ async fn no_endless_call_delays_a_stop() {
             follower.open(stream, &reflect(version));
             follower.wait_for(is_answer(stream.into()));
         }
+        follower.call(7, "/containerd.services.events.v1.Events/Subscribe");
+        follower.wait_for(is_answer(7));
         follower
     })
     .await;
