@@ -109,10 +109,10 @@ async fn a_paused_task_stands_still_until_it_is_resumed() {
     becomes(&host, "one", "RUNNING").await;
     fails(host.ctr(&["tasks", "resume", "one"]));
     succeeds(host.ctr(&["tasks", "exec", "--exec-id", "one", "one", "true"]));
-    // Paused again, it can be killed.
+    // Paused again, it can be killed: with containerd and cgroup v1, it ends when it is resumed.
     succeeds(host.ctr(&["tasks", "pause", "one"]));
     succeeds(host.ctr(&["tasks", "kill", "--signal", "SIGKILL", "one"]));
-    succeeds(host.ctr(&["tasks", "resume", "one"]));
+    host.ctr(&["tasks", "resume", "one"]).output().expect("run ctr");
     becomes(&host, "one", "STOPPED").await;
     remove(&host, "one").await;
     host.finish().await;

@@ -8,7 +8,7 @@
 //! - `GANTRY_TEST_PEER=containerd`: the same tests against the original, Debian's containerd 1.6 with its
 //!   own shims. All pass there too, which shows that the tests ask for what clients have from containerd.
 //! - `GANTRY_TEST_DOCKERD`, `GANTRY_TEST_DOCKER`: another daemon and client than Debian's.
-//! - `GANTRY_TEST_AWAY`: how often the server is killed under containers that end meanwhile (10).
+//! - `GANTRY_TEST_AWAY`: how often the server is ended under containers that end meanwhile (10).
 
 mod away;
 mod ctr_containers;
