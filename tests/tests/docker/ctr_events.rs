@@ -81,6 +81,7 @@ async fn a_subscriber_hears_the_life_of_a_task_in_order() {
     assert!(init.contains("\"id\":\"one\"") && init.contains("\"exit_status\":5"), "{init}");
     let delete = output.lines().find(|line| line.contains(" /tasks/delete ")).expect("a delete");
     assert!(delete.contains("\"exit_status\":5") && delete.contains("\"exited_at\":"), "{delete}");
+    drop(events);
     host.finish().await;
 }
 
@@ -107,6 +108,7 @@ async fn short_lives_are_told_from_start_to_exit_to_every_subscriber() {
             assert_eq!(topics(&host, events, id), life, "{}", events.output());
         }
     }
+    drop(subscribers);
     host.finish().await;
 }
 
@@ -125,5 +127,6 @@ async fn running_out_of_memory_is_told_before_the_exit() {
     let topics = topics(&host, &events, "eats");
     let at = |topic: &str| topics.iter().position(|t| t == topic);
     assert!(at("/tasks/oom").is_some() && at("/tasks/oom") < at("/tasks/exit"), "{topics:?}");
+    drop(events);
     host.finish().await;
 }

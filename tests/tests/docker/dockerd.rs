@@ -3,13 +3,14 @@
 use std::{
     env,
     fs::{self, File},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 use gantry_tests::{PATIENCE, eventually, processes};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
     host::{self, Host},
@@ -212,7 +213,8 @@ pub(crate) struct Client {
 impl Client {
     /// Starts one, whose output goes to this file.
     pub(crate) fn new(mut command: Command, output: PathBuf) -> Self {
-        Self { child: command.spawn().expect("run a client"), output }
+        let child = command.process_group(0).spawn().expect("run a client");
+        Self { child, output }
     }
 
     /// What it has printed so far.
@@ -241,7 +243,12 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // The client itself is a child of timeout(1).
+        if let (Ok(None), Some(group)) =
+            (self.child.try_wait(), Pid::from_raw(self.child.id().cast_signed()))
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
         let _ = self.child.wait();
     }
 }

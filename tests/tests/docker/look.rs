@@ -72,7 +72,7 @@ async fn update_sets_the_limits_of_a_running_container() {
 #[tokio::test]
 async fn a_paused_container_stands_still() {
     let docker = Docker::start().await;
-    docker.run("counts", &[], "while :; do echo; sleep 0.02; done");
+    docker.run("counts", &[], "while :; do echo x; sleep 0.02; done");
     let status = "{{.State.Status}}";
     docker.ok(&["pause", "counts"]);
     assert_eq!(docker.inspect("counts", status), "paused");
