@@ -3,12 +3,13 @@
 mod bed;
 mod containers;
 mod events;
+mod failpoints;
 mod introspection;
 mod leases;
 mod listing;
 mod namespaces;
 mod restart;
-mod tasks;
 mod sockets;
+mod tasks;
 
 use bed::{Bed, any, assert_refused, container, of};

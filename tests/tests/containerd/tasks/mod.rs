@@ -8,4 +8,5 @@ mod restart;
 mod streams;
 mod task;
 
-use task::{NewTask, Task, finish, request};
+pub(crate) use task::finish;
+use task::{NewTask, Task, request};

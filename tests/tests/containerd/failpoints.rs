@@ -1,0 +1,215 @@
+//! The server dies at each step of a task's life in turn. Every call that is made again then succeeds or says
+//! that it was done, the exits are the true ones, and nothing is left.
+
+use std::sync::Arc;
+
+use gantry_api::containerd::tasks::{
+    CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, KillRequest,
+    StartRequest, WaitRequest, tasks_client::TasksClient,
+};
+use gantry_api::containerd::type_url;
+use gantry_failpoints::{DIRECTORY, Point};
+use gantry_tests::{Runtime, Server, Variant, bundle::Bundle, processes, variants};
+use serde_json::json;
+use tokio::{sync::Semaphore, task::JoinSet};
+use tonic::{Code, Response, Status, transport::Channel};
+
+use crate::{Bed, any, container, of, tasks::finish};
+
+const NAMESPACE: &str = "ns";
+const ID: &str = "c";
+const EXEC: &str = "e";
+
+/// Cases at a time: a dying server is waited for more than worked on.
+const AT_ONCE: usize = 4;
+
+/// How long a server may take to die after the connection to it has ended.
+const DEATH: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Each is reached in the life of a task with an exec.
+const POINTS: [Point; 26] = [
+    Point::ServerDirectoryMade,
+    Point::ServerContainerRecorded,
+    Point::ServerProcessRecorded,
+    Point::ServerInitPlaced,
+    Point::ServerLaunchSent,
+    Point::ServerLaunchedReceived,
+    Point::ServerStarted,
+    Point::ServerStartToBeJournalled,
+    Point::ServerStartJournalled,
+    Point::ServerStartNoted,
+    Point::ServerOperated,
+    Point::ServerExecPlaced,
+    Point::ServerExecSpecWritten,
+    Point::ServerExecToBeJournalled,
+    Point::ServerExecJournalled,
+    Point::ServerExecNoted,
+    Point::ServerExecExited,
+    Point::ServerExecExitJournalled,
+    Point::ServerExecRemoved,
+    Point::ServerInitExited,
+    Point::ServerInitDismissed,
+    Point::ServerCleared,
+    Point::ServerRuntimeDeleted,
+    Point::ServerSetAside,
+    Point::ServerExitJournalled,
+    Point::ServerStateRemoved,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_die_at_each_step_of_a_task() {
+    let Some(variant) = variants::find("failpoints") else { return };
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for point in POINTS {
+        let (variant, turns) = (variant.clone(), Arc::clone(&turns));
+        running.spawn(async move {
+            let _turn = turns.acquire_owned().await.expect("not closed");
+            // A task of its own, so that its panic is known as its.
+            let told = tokio::spawn(live(variant, point)).await;
+            told.err().map(|error| format!("{point:?}: {error}"))
+        });
+    }
+    let failed: Vec<String> = running.join_all().await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{} cases failed: {failed:#?}", failed.len());
+}
+
+async fn live(variant: Variant, point: Point) {
+    let armed = tempfile::Builder::new().prefix("gantry-armed-").tempdir().unwrap();
+    let setup = Server::setup(Runtime::Runc).variant(&variant);
+    let setup = setup.variable(DIRECTORY, armed.path().to_str().unwrap());
+    let Some(mut bed) = Bed::start_with(setup).await else { return };
+    create_container(&bed).await;
+    let file = armed.path().join(point.name());
+    std::fs::write(&file, "").unwrap();
+
+    let task = || CreateTaskRequest { container_id: ID.to_owned(), ..Default::default() };
+    let exists = |error: &Status| error.code() == Code::AlreadyExists;
+    call(
+        &mut bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, task());
+            async move { tasks.create(request).await }
+        },
+        exists,
+    )
+    .await;
+    start(&mut bed, "").await;
+    let exec = || ExecProcessRequest {
+        container_id: ID.to_owned(),
+        exec_id: EXEC.to_owned(),
+        spec: Some(any(
+            type_url::PROCESS,
+            json!({ "args": ["sh", "-c", "exit 7"], "cwd": "/", "env": ["PATH=/bin"], "user": {} })
+                .to_string()
+                .as_bytes(),
+        )),
+        ..Default::default()
+    };
+    call(
+        &mut bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, exec());
+            async move { tasks.exec(request).await }
+        },
+        exists,
+    )
+    .await;
+    start(&mut bed, EXEC).await;
+    assert_eq!(wait(&mut bed, EXEC).await, 7);
+    let gone = |error: &Status| error.code() == Code::NotFound;
+    let exec = || DeleteProcessRequest { container_id: ID.to_owned(), exec_id: EXEC.to_owned() };
+    let deleted = call(
+        &mut bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, exec());
+            async move { tasks.delete_process(request).await }
+        },
+        gone,
+    );
+    assert!(deleted.await.is_none_or(|deleted| deleted.exit_status == 7));
+    let kill = || KillRequest { container_id: ID.to_owned(), signal: 9, ..Default::default() };
+    call(
+        &mut bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, kill());
+            async move { tasks.kill(request).await }
+        },
+        gone,
+    )
+    .await;
+    assert_eq!(wait(&mut bed, "").await, 137);
+    let task = || DeleteTaskRequest { container_id: ID.to_owned() };
+    let deleted = call(
+        &mut bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, task());
+            async move { tasks.delete(request).await }
+        },
+        gone,
+    );
+    assert!(deleted.await.is_none_or(|deleted| deleted.exit_status == 137));
+
+    assert!(!file.exists(), "the point was not reached");
+    // It may have died after its last answer.
+    revive(&mut bed).await;
+    finish(bed).await;
+}
+
+async fn create_container(bed: &Bed) {
+    let work = bed.server.work();
+    let cgroup = format!("{}/{ID}", bed.server.service.cgroup);
+    let mut config = Bundle::new(work.join("bundles"), &work.join("rootfs"), &cgroup).config;
+    config["process"]["args"] = json!(["sleep", "1000000"]);
+    let mut container = container(ID);
+    container.spec = Some(any(type_url::SPEC, config.to_string().as_bytes()));
+    bed.create(NAMESPACE, container).await.unwrap();
+}
+
+async fn start(bed: &mut Bed, exec: &str) {
+    let request = || StartRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
+    let started = |error: &Status| error.message().starts_with("cannot start a ");
+    call(
+        bed,
+        |mut tasks: TasksClient<Channel>| {
+            let request = of(NAMESPACE, request());
+            async move { tasks.start(request).await }
+        },
+        started,
+    )
+    .await;
+}
+
+async fn wait(bed: &mut Bed, exec: &str) -> u32 {
+    let request = || WaitRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
+    let wait = |mut tasks: TasksClient<Channel>| {
+        let request = of(NAMESPACE, request());
+        async move { tasks.wait(request).await }
+    };
+    call(bed, wait, |_| false).await.expect("an exit").exit_status
+}
+
+/// Calls until there is an answer, or an error that says that an earlier call was heard.
+async fn call<T, F: Future<Output = Result<Response<T>, Status>>>(
+    bed: &mut Bed,
+    call: impl Fn(TasksClient<Channel>) -> F,
+    was_heard: impl Fn(&Status) -> bool,
+) -> Option<T> {
+    loop {
+        match call(bed.tasks()).await {
+            Ok(answer) => return Some(answer.into_inner()),
+            Err(error) if was_heard(&error) => return None,
+            Err(error) => assert!(revive(bed).await, "a call failed: {error:?}"),
+        }
+    }
+}
+
+/// Starts the server again if it has died, or is about to; whether it had.
+async fn revive(bed: &mut Bed) -> bool {
+    let dead = processes::ends_within(bed.server.pid(), DEATH).await;
+    if dead {
+        bed.server.kill().await;
+        bed.server.start_again().await;
+    }
+    dead
+}
