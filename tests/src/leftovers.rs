@@ -158,12 +158,14 @@ impl OpenFiles {
 
     /// What there is more of than before.
     fn more(&self, pid: u32, work: &Path) -> BTreeMap<String, usize> {
+        // A server opens its metadata beside its first answers.
+        let kept = |kind: &str| kind.contains("events.") || kind.ends_with("/metadata.redb");
         let mut kinds = Self::of(pid, work).0;
         kinds.retain(|kind, count| {
             let watched = ["[pidfd]", "[eventfd]", "inotify"].iter().any(|k| kind.contains(k))
                 || kind.starts_with("pipe:")
                 || kind.contains("/sys/fs/cgroup")
-                || kind.starts_with(WORK) && !kind.contains("events.");
+                || kind.starts_with(WORK) && !kept(kind);
             watched && *count > self.0.get(kind).copied().unwrap_or_default()
         });
         kinds

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{ConsoleSize, Exit, Phase, ProcessId, Refusal};
+use gantry_domain::{ConsoleSize, Exit, Phase, ProcessId, ProcessPhase, Refusal};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::checkpoint::CheckpointRequest;
 use gantry_shim_proto::ToShim;
@@ -166,6 +166,10 @@ impl Actor {
             return Err(SupervisorError::ProcessExited(process.clone()));
         }
         let Some(link) = &known.link else {
+            let phase = self.lifecycle.process_phase(process);
+            if let Some(phase @ (ProcessPhase::Created | ProcessPhase::Starting)) = phase {
+                return Err(Refusal::ProcessPhase { process: process.clone(), phase }.into());
+            }
             let cause = std::io::ErrorKind::NotConnected.into();
             return Err(SupervisorError::Shim { process: process.clone(), cause });
         };

@@ -73,6 +73,7 @@ async fn a_terminal_has_the_size_that_it_is_given() {
         .unwrap();
     // There is no terminal yet.
     resize(&bed, &task, "e", (1, 1)).await.unwrap();
+    close_stdin(&bed, &task, "e", true).await.unwrap();
     task.start("e").await.unwrap();
     exec.stdout_until("ready").await;
     resize(&bed, &task, "e", (93, 39)).await.unwrap();

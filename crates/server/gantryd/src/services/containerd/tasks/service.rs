@@ -92,6 +92,17 @@ fn cells(field: &'static str, cells: u32) -> Result<u16, BadField> {
         .map_err(|_| BadField::new(field, format!("must be less than 65536, is {cells}")))
 }
 
+/// As in containerd, who is too early for the streams of a process is told nothing of that.
+fn or_unstarted(done: Result<(), SupervisorError>) -> Result<(), SupervisorError> {
+    match done {
+        Err(SupervisorError::Refused(Refusal::ProcessPhase {
+            phase: ProcessPhase::Created | ProcessPhase::Starting,
+            ..
+        })) => Ok(()),
+        other => other,
+    }
+}
+
 #[tonic::async_trait]
 impl tasks_server::Tasks for Tasks {
     async fn create(
@@ -219,15 +230,9 @@ impl tasks_server::Tasks for Tasks {
         let target = self.target(&request, (container_id, exec_id)).await?;
         let size =
             ConsoleSize { width: cells("width", *width)?, height: cells("height", *height)? };
-        match target.task.resize(target.process.clone(), size).await {
-            // A terminal comes with its process.
-            Ok(())
-            | Err(SupervisorError::Refused(Refusal::ProcessPhase {
-                phase: ProcessPhase::Created,
-                ..
-            })) => Ok(Response::new(())),
-            Err(error) => Err(target.failed(Call::Resize)(error)),
-        }
+        let resized = target.task.resize(target.process.clone(), size).await;
+        or_unstarted(resized).map_err(target.failed(Call::Resize))?;
+        Ok(Response::new(()))
     }
 
     async fn close_io(
@@ -238,7 +243,7 @@ impl tasks_server::Tasks for Tasks {
         let target = self.target(&request, (container_id, exec_id)).await?;
         if *stdin {
             let closed = target.task.close_stdin(target.process.clone()).await;
-            closed.map_err(target.failed(Call::Look))?;
+            or_unstarted(closed).map_err(target.failed(Call::Look))?;
         } else {
             let listed = target.listed().await?;
             let process = view::process(&listed.view, &target.process);
