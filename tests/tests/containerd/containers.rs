@@ -118,7 +118,8 @@ async fn what_is_wrong_is_named_in_the_words_of_containerd() {
     }
     let missing = r#"container "x" in namespace "ns": not found"#;
     assert_refused(bed.get("ns", "x").await, Code::NotFound, missing);
-    assert_refused(update(&bed, container("x"), &[]).await, Code::NotFound, missing);
+    let unknown = update(&bed, container("x"), &[]).await;
+    assert_refused(unknown, Code::NotFound, r#"container "x": not found"#);
     assert_refused(delete(&bed, "ns", "x").await, Code::NotFound, missing);
     delete(&bed, "ns", "c").await.unwrap();
     let gone = r#"container "c" in namespace "ns": not found"#;

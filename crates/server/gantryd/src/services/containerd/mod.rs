@@ -48,8 +48,9 @@ use crate::{
     rpc::{AdmissionLayer, Aside},
 };
 
-/// Larger messages are refused before they are looked at. Clients of containerd send 16 MiB at most.
-const MAX_MESSAGE: usize = (16 << 20) + (64 << 10);
+/// Larger messages are refused before they are looked at. It is well above the 16 MiB that clients of
+/// containerd send and that a field may have, so that a field that is too large is named.
+const MAX_MESSAGE: usize = 64 << 20;
 
 /// What the services share. Clones are the same.
 #[derive(Clone)]
