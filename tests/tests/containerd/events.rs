@@ -25,7 +25,7 @@ use crate::{Bed, any, assert_refused, container, of};
 const ELSEWHERE: Timestamp = Timestamp { seconds: 1_500_000_000, nanos: 7 };
 
 /// Returns once the server has answered with headers, so that it tells all that happens afterwards.
-async fn subscribe(bed: &Bed, filters: &[&str]) -> Streaming<Envelope> {
+pub(crate) async fn subscribe(bed: &Bed, filters: &[&str]) -> Streaming<Envelope> {
     try_subscribe(bed, filters).await.unwrap()
 }
 
@@ -34,7 +34,12 @@ async fn try_subscribe(bed: &Bed, filters: &[&str]) -> Result<Streaming<Envelope
     Ok(bed.events().subscribe(SubscribeRequest { filters }).await?.into_inner())
 }
 
-async fn publish(bed: &Bed, namespace: &str, topic: &str, event: Any) -> Result<(), Status> {
+pub(crate) async fn publish(
+    bed: &Bed,
+    namespace: &str,
+    topic: &str,
+    event: Any,
+) -> Result<(), Status> {
     let request = PublishRequest { topic: topic.to_owned(), event: Some(event) };
     bed.events().publish(of(namespace, request)).await.map(drop)
 }
@@ -52,7 +57,7 @@ fn envelope(namespace: &str, topic: &str, event: Any) -> Envelope {
     }
 }
 
-async fn next(stream: &mut Streaming<Envelope>) -> Envelope {
+pub(crate) async fn next(stream: &mut Streaming<Envelope>) -> Envelope {
     patiently("an event", stream.message()).await.unwrap().expect("no end")
 }
 

@@ -7,6 +7,7 @@ mod lifecycle;
 mod restart;
 mod streams;
 mod task;
+mod told;
 
 pub(crate) use task::finish;
 use task::{NewTask, Task, request};
