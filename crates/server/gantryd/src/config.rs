@@ -1,23 +1,27 @@
 //! Flags and a TOML file become one validated configuration.
 
+mod drop_in;
+mod file;
 mod given;
+mod place;
 mod size;
 mod time;
 
 use std::{
-    ffi::{OsStr, OsString},
-    os::unix::ffi::OsStrExt,
+    ffi::OsString,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
 };
 
-use gantry_disk::{ReadError, read_regular};
+use drop_in::DropIn;
+use gantry_disk::ReadError;
 use gantry_kernel::cgroup::OwnLimits;
 use gantry_runtime::{BadVariable, Variable};
 use gantry_supervisor::OnShimDeath;
 use given::Given;
 use lexopt::{Arg, Parser, ValueExt};
+use place::{absolute, beside_this_program, located, shim_name, socket};
 use size::size;
 use time::duration;
 
@@ -26,9 +30,6 @@ const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
 const DEFAULT_ROOT: &str = "/var/lib/gantry";
 const DEFAULT_RUNTIME: &str = "runc";
 const SHIM: &str = "gantry-shim";
-
-/// Names under which a daemon of old starts its runtime service, with flags of old.
-const DROP_IN_NAMES: [&str; 2] = ["containerd", "docker-containerd"];
 
 pub(crate) const HELP: &str = "\
 gantryd: a gRPC-only container runtime service
@@ -54,6 +55,9 @@ gantryd: a gRPC-only container runtime service
       --config FILE         a TOML file with the same keys (with underscores)
       --version, --help
 
+Called as containerd it listens on /run/containerd/containerd.sock, and knows containerd's flags
+too: -c FILE, -a PATH (--address), --state DIR, -l PATH or LEVEL; and `config default`, `config dump`.
+
 Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 ";
 
@@ -62,6 +66,8 @@ Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 pub(crate) struct Config {
     /// All serve the same; at least one.
     pub(crate) listen: Vec<PathBuf>,
+    /// User and group that the sockets are for.
+    pub(crate) owner: Option<(u32, u32)>,
     pub(crate) state_dir: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) runtime: String,
@@ -79,6 +85,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// Unknown flags, tolerated only under a name of containerd's.
     pub(crate) ignored: Vec<String>,
+    /// What a file of containerd's says that has no meaning here.
+    pub(crate) ignored_keys: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +99,8 @@ pub(crate) enum LogFormat {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Serve(Box<Config>),
-    Version,
-    Help,
+    /// To tell something, and no more.
+    Print(String),
 }
 
 /// What is wrong with the configuration.
@@ -106,6 +114,8 @@ pub(crate) enum ConfigError {
     Read { path: PathBuf, problem: ReadError },
     #[error("{path}: {cause}", path = .path.display())]
     Toml { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error("there is no sub-command {0:?}, only `config default` and `config dump`")]
+    SubCommand(String),
     #[error("cannot tell {what}: {cause}")]
     Environment { what: &'static str, cause: std::io::Error },
 }
@@ -114,7 +124,7 @@ impl Config {
     /// The keys of what is different in `other`, `log_level` aside.
     pub(crate) fn differing(&self, other: &Self) -> Vec<&'static str> {
         let same = [
-            ("listen", self.listen == other.listen),
+            ("listen", self.listen == other.listen && self.owner == other.owner),
             ("state_dir", self.state_dir == other.state_dir),
             ("root", self.root == other.root),
             ("runtime", self.runtime == other.runtime),
@@ -138,19 +148,31 @@ impl Config {
 impl Command {
     /// Reads the command line, and the file it names.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
+        Self::parse_beside(args, Path::new(drop_in::DEFAULT_FILE))
+    }
+
+    fn parse_beside(
+        args: impl IntoIterator<Item = OsString>,
+        default_file: &Path,
+    ) -> Result<Self, ConfigError> {
         let mut parser = Parser::from_iter(args);
-        let program = parser.bin_name().and_then(|path| Path::new(path).file_name());
-        let program = program.and_then(OsStr::to_str).filter(|name| DROP_IN_NAMES.contains(name));
-        let program = program.map(str::to_owned);
-        let drop_in = program.is_some();
+        let drop_in = parser.bin_name().and_then(DropIn::called);
         let mut flags = Given::default();
         let mut file = None;
         let mut ignored = Vec::new();
+        let mut words = Vec::new();
         while let Some(arg) = parser.next()? {
+            if let Some(flag) = drop_in.and_then(|_| drop_in::Flag::of(&arg)) {
+                flag.take(parser.value()?, &mut flags)?;
+                continue;
+            }
             match arg {
-                Arg::Long("version") | Arg::Short('v' | 'V') => return Ok(Self::Version),
-                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Help),
+                Arg::Long("version") | Arg::Short('v' | 'V') => {
+                    return Ok(Self::Print(drop_in::version(drop_in)));
+                }
+                Arg::Long("help") | Arg::Short('h') => return Ok(Self::Print(HELP.to_owned())),
                 Arg::Long("config") => file = Some(PathBuf::from(parser.value()?)),
+                Arg::Short('c') if drop_in.is_some() => file = Some(parser.value()?.into()),
                 Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
                 Arg::Short('l') => flags.listen.push(parser.value()?.into()),
                 Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
@@ -161,22 +183,31 @@ impl Command {
                 Arg::Long(name) => {
                     let name = name.to_owned();
                     if !flags.set(&name, &mut parser)? {
-                        if !drop_in {
+                        if drop_in.is_none() {
                             return Err(Arg::Long(&name).unexpected().into());
                         }
                         ignored.push(skip(&name, &mut parser));
                     }
                 }
-                other if drop_in => {
-                    if let Arg::Value(value) = other {
-                        ignored.push(value.to_string_lossy().into_owned());
-                    }
-                }
+                Arg::Value(word) if drop_in.is_some() => words.push(word),
+                Arg::Short(name) if drop_in.is_some() => ignored.push(format!("-{name}")),
                 other => return Err(other.unexpected().into()),
             }
         }
-        let file = file.map(|path| read(&path)).transpose()?.unwrap_or_default();
-        let mut config = flags.or(file).config(program.as_deref())?;
+        let asked = drop_in.map(|_| drop_in::SubCommand::of(&words)).transpose()?.flatten();
+        if let Some(drop_in::SubCommand::Default) = asked {
+            let defaults = drop_in.map(DropIn::defaults).unwrap_or_default();
+            return Ok(Self::Print(defaults.config(drop_in)?.as_containerd()));
+        }
+        let file = match file {
+            Some(path) => file::read(&path, drop_in.is_some())?,
+            None => drop_in.map(|name| name.file(default_file)).transpose()?.unwrap_or_default(),
+        };
+        let defaults = drop_in.map(DropIn::defaults).unwrap_or_default();
+        let mut config = flags.or(file).or(defaults).config(drop_in)?;
+        if asked.is_some() {
+            return Ok(Self::Print(config.as_containerd()));
+        }
         config.ignored = ignored;
         Ok(Self::Serve(Box::new(config)))
     }
@@ -188,29 +219,14 @@ fn skip(name: &str, parser: &mut Parser) -> String {
     value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))
 }
 
-/// Bytes of a configuration file, which has some dozen lines.
-const MAX_FILE: u64 = 1 << 20;
-
-fn not_utf8() -> ReadError {
-    let error = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is not UTF-8");
-    ReadError::Io(error)
-}
-
-fn read(path: &Path) -> Result<Given, ConfigError> {
-    let failed = |problem| ConfigError::Read { path: path.to_owned(), problem };
-    let text = read_regular(path, MAX_FILE).map_err(failed)?;
-    let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
-    toml::from_str(&text)
-        .map_err(|cause| ConfigError::Toml { path: path.to_owned(), cause: Box::new(cause) })
-}
-
 impl Given {
     /// Invoked as containerd, shims get containerd's shim name.
-    fn config(self, drop_in: Option<&str>) -> Result<Config, ConfigError> {
+    fn config(self, drop_in: Option<DropIn>) -> Result<Config, ConfigError> {
         let listen = sockets(self.listen)?;
         let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
         Ok(Config {
             listen,
+            owner: self.owner,
             state_dir: absolute(
                 "state_dir",
                 &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
@@ -225,7 +241,7 @@ impl Given {
                 .collect::<Result<_, BadVariable>>()
                 .map_err(|error| value("runtime_env", error.to_string()))?,
             shim_name: match (&self.shim_name, drop_in) {
-                (None, Some(program)) => format!("{program}-shim").into(),
+                (None, Some(program)) => format!("{}-shim", program.name()).into(),
                 (name, _) => shim_name(name.as_deref()),
             },
             shim_binary: match self.shim_binary {
@@ -251,14 +267,9 @@ impl Given {
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
             ignored: Vec::new(),
+            ignored_keys: self.ignored_keys,
         })
     }
-}
-
-/// `--shim` only names the processes: a path there is another program's, which is never run.
-fn shim_name(name: Option<&str>) -> OsString {
-    let name = name.and_then(|name| Path::new(name).file_name());
-    name.map_or_else(|| OsString::from(SHIM), OsString::from)
 }
 
 /// Where to listen, each place once.
@@ -276,43 +287,8 @@ fn sockets(mut given: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(sockets)
 }
 
-/// What is behind `unix://`, which daemons of old put before a path.
-fn socket(listen: &Path) -> Result<&Path, ConfigError> {
-    let bytes = listen.as_os_str().as_bytes();
-    let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);
-    if path.windows(3).any(|part| part == b"://") {
-        let problem = format!("only unix sockets are served, not {}", listen.display());
-        return Err(value("listen", problem));
-    }
-    Ok(Path::new(OsStr::from_bytes(path)))
-}
-
-/// Makes the path absolute: shims run in other directories.
-fn located(runtime: String) -> Result<String, ConfigError> {
-    if !runtime.contains('/') {
-        return Ok(runtime);
-    }
-    let path = absolute("runtime", Path::new(&runtime))?;
-    path.into_os_string().into_string().map_err(|path| {
-        value("runtime", format!("must be UTF-8 with its directory, is {}", path.display()))
-    })
-}
-
 fn value(key: &'static str, problem: String) -> ConfigError {
     ConfigError::Value { key, problem }
-}
-
-fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
-    std::path::absolute(path).map_err(|error| value(key, format!("{path:?}: {error}")))
-}
-
-/// Beside the real executable, even if started through a link named containerd.
-fn beside_this_program() -> Result<PathBuf, ConfigError> {
-    let program = std::env::current_exe().map_err(|cause| ConfigError::Environment {
-        what: "where this program is, to find the shim",
-        cause,
-    })?;
-    Ok(program.with_file_name(SHIM))
 }
 
 impl FromStr for LogFormat {

@@ -40,8 +40,7 @@ pub fn run() -> ExitCode {
     reset_signals();
     match Command::parse(std::env::args_os()) {
         Ok(Command::Serve(config)) => serve_with(*config),
-        Ok(Command::Version) => print(concat!("gantryd version ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Help) => print(config::HELP),
+        Ok(Command::Print(text)) => print(&text),
         Err(error) => {
             say(io::stderr(), &format!("gantryd: {error}\n"));
             ExitCode::from(2)
@@ -73,13 +72,21 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     for flag in &config.ignored {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
+    if !config.ignored_keys.is_empty() {
+        let keys = config.ignored_keys.join(", ");
+        tracing::warn!(keys, "what the configuration file says there has no meaning here");
+    }
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     keep_memory_small()?;
+    // First: the state may be in the directory of the socket, as containerd's is, which others pass.
+    for path in &config.listen {
+        listen::make_directory(path)?;
+    }
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
-    let listeners = listen::listen(&config.listen)?;
+    let listeners = listen::listen(&config.listen, config.owner)?;
     reach(Point::ServerListening);
     let connections = Builder::new_multi_thread()
         .thread_name("connections")

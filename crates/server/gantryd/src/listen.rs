@@ -6,7 +6,7 @@ use std::{
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::{
-            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
+            fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown},
             net::UnixListener,
         },
     },
@@ -74,14 +74,19 @@ impl SocketFile {
 /// The sockets are closed before all connections, also when the server is killed: a daemon connects again
 /// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
 /// 17.05 subscribes to events there, and is deaf for good if that fails.
-pub(crate) fn listen(paths: &[PathBuf]) -> Result<Vec<Listener>, ListenError> {
+///
+/// `owner` is the user and the group that the sockets are given to, if not the server's own.
+pub(crate) fn listen(
+    paths: &[PathBuf],
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<Listener>, ListenError> {
     let passed = passed_sockets();
     if !passed.is_empty() {
         return passed.into_iter().map(take).collect();
     }
     let mut listeners: Vec<Listener> = Vec::new();
     for path in paths {
-        match make(path) {
+        match make(path, owner) {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
                 for made in listeners.into_iter().filter_map(|listener| listener.file) {
@@ -101,7 +106,27 @@ fn take(fd: OwnedFd) -> Result<Listener, ListenError> {
     Ok(Listener { socket, file: None })
 }
 
-fn make(path: &Path) -> Result<Listener, ListenError> {
+fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<Listener, ListenError> {
+    let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
+    make_directory(path)?;
+    make_room(path)?;
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let socket = Address::of(path).and_then(|address| UnixListener::bind(&address.path));
+    umask(before);
+    let socket = socket.map_err(failed("listen on"))?;
+    let socket = UnixListener::from(closed_first(socket.into()));
+    let file = SocketFile::new(path).map_err(failed("look at"))?;
+    if let Some((uid, gid)) = owner {
+        chown(path, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .map_err(failed("set the permissions of"))?;
+    socket.set_nonblocking(true).map_err(failed("listen on"))?;
+    Ok(Listener { socket, file: Some(file) })
+}
+
+/// Makes the directory of a socket, if it is not there.
+pub(crate) fn make_directory(path: &Path) -> Result<(), ListenError> {
     let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     if let Some(parent) = path.parent() {
         fs::DirBuilder::new()
@@ -110,17 +135,7 @@ fn make(path: &Path) -> Result<Listener, ListenError> {
             .create(parent)
             .map_err(failed("create the directory of"))?;
     }
-    make_room(path)?;
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let socket = Address::of(path).and_then(|address| UnixListener::bind(&address.path));
-    umask(before);
-    let socket = socket.map_err(failed("listen on"))?;
-    let socket = UnixListener::from(closed_first(socket.into()));
-    let file = SocketFile::new(path).map_err(failed("look at"))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
-        .map_err(failed("set the permissions of"))?;
-    socket.set_nonblocking(true).map_err(failed("listen on"))?;
-    Ok(Listener { socket, file: Some(file) })
+    Ok(())
 }
 
 /// Removes the socket of a server that is no more.
@@ -204,13 +219,13 @@ mod tests {
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/s.sock");
-        let first = make(&path).unwrap();
+        let first = make(&path, None).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o660);
         assert_eq!(mode(path.parent().unwrap()), 0o711);
-        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
         drop(first);
-        make(&path).unwrap();
+        make(&path, None).unwrap();
     }
 
     #[test]
@@ -219,9 +234,9 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         fs::write(path("file"), "").unwrap();
         let wrong = [path("a"), path("b"), path("file")];
-        assert!(matches!(listen(&wrong), Err(ListenError::NotASocket(_))));
+        assert!(matches!(listen(&wrong, None), Err(ListenError::NotASocket(_))));
         assert!(!path("a").exists() && !path("b").exists());
-        let made = listen(&wrong[..2]).unwrap();
+        let made = listen(&wrong[..2], None).unwrap();
         assert!(made.len() == 2 && path("a").exists() && path("b").exists());
     }
 
@@ -229,24 +244,24 @@ mod tests {
     fn a_directory_may_be_deep() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x".repeat(200)).join("y".repeat(200)).join("s.sock");
-        let first = make(&path).unwrap();
-        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
+        let first = make(&path, None).unwrap();
+        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
         drop(first);
-        make(&path).unwrap();
+        make(&path, None).unwrap();
         let name = path.with_file_name("z".repeat(200));
-        assert!(make(&name).is_err());
+        assert!(make(&name, None).is_err());
     }
 
     #[test]
     fn a_socket_that_is_anothers_by_now_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        let first = make(&path).unwrap();
+        let first = make(&path, None).unwrap();
         fs::remove_file(&path).unwrap();
         first.file.unwrap().remove().unwrap();
-        let second = make(&path).unwrap();
+        let second = make(&path, None).unwrap();
         fs::rename(&path, dir.path().join("aside")).unwrap();
-        let third = make(&path).unwrap();
+        let third = make(&path, None).unwrap();
         second.file.unwrap().remove().unwrap();
         assert!(path.exists());
         third.file.unwrap().remove().unwrap();
@@ -263,13 +278,13 @@ mod tests {
         socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         socket::listen(&socket, socket::Backlog::new(0).unwrap()).unwrap();
         let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        assert!(matches!(make(&path), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
         assert!(path.exists());
     }
 
     #[test]
     fn a_file_in_the_way_is_left_alone() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(make(file.path()), Err(ListenError::NotASocket(_))));
+        assert!(matches!(make(file.path(), None), Err(ListenError::NotASocket(_))));
     }
 }

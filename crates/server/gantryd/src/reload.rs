@@ -48,7 +48,7 @@ impl Reload {
     fn run(&mut self) {
         match Command::parse(std::env::args_os()) {
             Ok(Command::Serve(new)) => self.apply(&new),
-            Ok(Command::Version | Command::Help) => {}
+            Ok(Command::Print(_)) => {}
             Err(error) => tracing::error!(%error, "the configuration stays as it is"),
         }
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 pub(super) struct Given {
     #[serde(deserialize_with = "one_or_many")]
     pub(super) listen: Vec<PathBuf>,
+    #[serde(skip)]
+    pub(super) owner: Option<(u32, u32)>,
     pub(super) state_dir: Option<PathBuf>,
     pub(super) root: Option<PathBuf>,
     pub(super) runtime: Option<String>,
@@ -27,6 +29,8 @@ pub(super) struct Given {
     pub(super) memory_high: Option<String>,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
+    #[serde(skip)]
+    pub(super) ignored_keys: Vec<String>,
 }
 
 impl Given {
@@ -59,6 +63,7 @@ impl Given {
     pub(super) fn or(self, file: Self) -> Self {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            owner: self.owner.or(file.owner),
             state_dir: self.state_dir.or(file.state_dir),
             root: self.root.or(file.root),
             runtime: self.runtime.or(file.runtime),
@@ -79,6 +84,7 @@ impl Given {
             memory_high: self.memory_high.or(file.memory_high),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
+            ignored_keys: [self.ignored_keys, file.ignored_keys].concat(),
         }
     }
 }

@@ -1,12 +1,25 @@
 //! What flags and files become.
 
-use std::fs;
+use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 
 use super::*;
 
-fn parse(line: &str) -> Result<Config, ConfigError> {
-    match Command::parse(line.split(' ').map(OsString::from))? {
+fn command(line: &str) -> Result<Command, ConfigError> {
+    // Whatever file containerd has on this machine.
+    Command::parse_beside(line.split(' ').map(OsString::from), Path::new("/no/such/file"))
+}
+
+pub(super) fn parse(line: &str) -> Result<Config, ConfigError> {
+    match command(line)? {
         Command::Serve(config) => Ok(*config),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is printed instead of serving.
+pub(super) fn printed(line: &str) -> String {
+    match command(line).unwrap() {
+        Command::Print(text) => text,
         other => panic!("{other:?}"),
     }
 }

@@ -40,6 +40,7 @@ use tasks::Tasks;
 use tokio::{runtime::Handle, sync::Notify};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
+pub(crate) use version::VERSION;
 use version::Version;
 
 use super::{PendingMetadata, PendingSupervisor};

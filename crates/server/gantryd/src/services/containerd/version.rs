@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 /// The version of containerd whose services are here, and Gantry's own. Clients conclude from 2.0.0 and later
 /// that the transfer service is there.
-const VERSION: &str = concat!("1.7.30+gantry", env!("CARGO_PKG_VERSION"));
+pub(crate) const VERSION: &str = concat!("1.7.30+gantry", env!("CARGO_PKG_VERSION"));
 
 /// The service.
 pub(super) struct Version;

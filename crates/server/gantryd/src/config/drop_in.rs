@@ -1,0 +1,323 @@
+//! What is different when gantryd is installed in the place of containerd, under its name.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use lexopt::{Arg, ValueExt};
+use toml::Value;
+
+use super::{Config, ConfigError, Given, file};
+use crate::services::containerd::VERSION;
+
+/// The file that containerd reads when it is told of none.
+pub(super) const DEFAULT_FILE: &str = "/etc/containerd/config.toml";
+
+/// A name under which daemons start their runtime service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DropIn {
+    Containerd,
+    /// Of Docker 1.11 to 18.06.
+    DockerContainerd,
+}
+
+impl DropIn {
+    /// Of a program that is called by this path.
+    pub(super) fn called(program: &str) -> Option<Self> {
+        let name = Path::new(program).file_name()?;
+        [Self::Containerd, Self::DockerContainerd].into_iter().find(|known| name == known.name())
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Containerd => "containerd",
+            Self::DockerContainerd => "docker-containerd",
+        }
+    }
+
+    /// What containerd would take for what is not said.
+    pub(super) fn defaults(self) -> Given {
+        Given {
+            listen: vec!["/run/containerd/containerd.sock".into()],
+            state_dir: Some("/run/containerd".into()),
+            root: Some("/var/lib/containerd".into()),
+            ..Given::default()
+        }
+    }
+
+    /// The file that nobody needs to name, if it is there.
+    pub(super) fn file(self, path: &Path) -> Result<Given, ConfigError> {
+        match self {
+            Self::Containerd if path.try_exists().unwrap_or(true) => file::read(path, true),
+            _ => Ok(Given::default()),
+        }
+    }
+}
+
+/// A flag of containerd's that gantryd has not, or understands otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Flag {
+    Address,
+    State,
+    Level,
+    /// containerd 0.2 listened where `-l` says, and later ones log at that level.
+    ListenOrLevel,
+}
+
+impl Flag {
+    pub(super) fn of(arg: &Arg<'_>) -> Option<Self> {
+        match arg {
+            Arg::Long("address") | Arg::Short('a') => Some(Self::Address),
+            Arg::Long("state") => Some(Self::State),
+            Arg::Long("log-level") => Some(Self::Level),
+            Arg::Short('l') => Some(Self::ListenOrLevel),
+            _ => None,
+        }
+    }
+
+    pub(super) fn take(self, value: OsString, given: &mut Given) -> Result<(), lexopt::Error> {
+        match self {
+            Self::State => given.state_dir = Some(value.into()),
+            Self::ListenOrLevel if !value.as_bytes().contains(&b'/') => {
+                given.log_level = Some(level(&value.string()?));
+            }
+            Self::Address | Self::ListenOrLevel => given.listen = vec![PathBuf::from(value)],
+            Self::Level => given.log_level = Some(level(&value.string()?)),
+        }
+        Ok(())
+    }
+}
+
+/// A level of containerd's (logrus) by its name here; what is none may be a filter.
+pub(super) fn level(name: &str) -> String {
+    match name {
+        "fatal" | "panic" => "error",
+        "warning" => "warn",
+        other => other,
+    }
+    .to_owned()
+}
+
+/// What is not to serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubCommand {
+    /// Tells what would be in force without flags and file.
+    Default,
+    /// Tells what would be in force.
+    Dump,
+}
+
+impl SubCommand {
+    /// None serves; an unknown one must not, as whoever calls it waits for its end.
+    pub(super) fn of(words: &[OsString]) -> Result<Option<Self>, ConfigError> {
+        let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into()).collect();
+        match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+            [] => Ok(None),
+            ["config", "default"] => Ok(Some(Self::Default)),
+            ["config", "dump"] => Ok(Some(Self::Dump)),
+            _ => Err(ConfigError::SubCommand(words.join(" "))),
+        }
+    }
+}
+
+/// The version, in the form of containerd's where it stands in its place.
+pub(super) fn version(drop_in: Option<DropIn>) -> String {
+    let own = env!("CARGO_PKG_VERSION");
+    match drop_in {
+        // Name, package, version and revision.
+        Some(name) => {
+            format!("{} github.com/containerd/containerd {VERSION} gantry-{own}\n", name.name())
+        }
+        None => format!("gantryd version {own}\n"),
+    }
+}
+
+impl Config {
+    /// As a configuration file of containerd's, version 2.
+    pub(super) fn as_containerd(&self) -> String {
+        let text = |text: &str| Value::from(text).to_string();
+        let path = |path: &Path| text(&path.to_string_lossy());
+        let (uid, gid) = self.owner.unwrap_or_default();
+        format!(
+            "root = {}\nstate = {}\nversion = 2\n\n[debug]\n  level = {}\n\n\
+             [grpc]\n  address = {}\n  gid = {gid}\n  uid = {uid}\n",
+            path(&self.root),
+            path(&self.state_dir),
+            text(&self.log_level),
+            path(&self.listen[0]),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::tests::{parse, printed};
+    use super::*;
+
+    /// What dockerd 20.10 writes for the containerd that it starts, with values that it may have.
+    const OF_DOCKERD: &str = r#"
+        version = 0
+        root = "/var/lib/docker/containerd/daemon"
+        state = "/run/docker/containerd/daemon"
+        plugin_dir = ""
+        disabled_plugins = ["cri"]
+        oom_score = 0
+        [grpc]
+          address = "/run/docker/containerd/containerd.sock"
+          tcp_address = ""
+          uid = 3
+          gid = 4
+          max_recv_message_size = 16777216
+        [ttrpc]
+          address = ""
+          uid = 0
+        [debug]
+          address = "/run/docker/containerd/containerd-debug.sock"
+          level = "warning"
+        [metrics]
+          address = ""
+          grpc_histogram = false
+        [cgroup]
+          path = ""
+        [timeouts]
+        [plugins]
+          [plugins.linux]
+            shim_debug = true
+    "#;
+
+    fn file(text: &str) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), text).unwrap();
+        file
+    }
+
+    fn with(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let file = file(text);
+        parse(&format!("{name} --config {}", file.path().display()))
+    }
+
+    #[test]
+    fn flags_of_containerd() {
+        let config = parse("containerd -a /run/a.sock --root /r --state /s -l warning").unwrap();
+        assert_eq!((&*config.listen[0], config.root), (Path::new("/run/a.sock"), "/r".into()));
+        assert_eq!((config.state_dir, config.log_level), ("/s".into(), "warn".into()));
+        let config = parse("docker-containerd -l unix:///l --address=/a --log-level panic");
+        let config = config.unwrap();
+        assert_eq!((&*config.listen[0], config.log_level), (Path::new("/a"), "error".into()));
+        assert_eq!(parse("containerd -l ./here").unwrap().log_level, "info");
+        let config = parse("containerd -c /no/such/file").unwrap_err();
+        assert!(config.to_string().contains("/no/such/file"));
+        for line in ["gantryd -a /a", "gantryd --state /s", "gantryd -c /f", "gantryd config dump"]
+        {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn places_of_containerd() {
+        for (name, listen, root) in [
+            ("containerd", "/run/containerd/containerd.sock", "/var/lib/containerd"),
+            ("gantryd", "/run/gantry/gantryd.sock", "/var/lib/gantry"),
+        ] {
+            let config = parse(name).unwrap();
+            assert_eq!((&*config.listen[0], config.root), (Path::new(listen), root.into()));
+        }
+    }
+
+    #[test]
+    fn the_file_of_a_daemon() {
+        let config = with(OF_DOCKERD, "containerd").unwrap();
+        assert_eq!(config.root, Path::new("/var/lib/docker/containerd/daemon"));
+        assert_eq!(config.state_dir, Path::new("/run/docker/containerd/daemon"));
+        assert_eq!(config.listen[0], Path::new("/run/docker/containerd/containerd.sock"));
+        assert_eq!((config.owner, config.log_level.as_str()), (Some((3, 4)), "warn"));
+        let mut ignored = config.ignored_keys;
+        ignored.sort();
+        let expected =
+            ["debug.address", "disabled_plugins", "grpc.max_recv_message_size", "plugins"];
+        assert_eq!(ignored, expected);
+        let path = file(OF_DOCKERD);
+        let line = format!("containerd --config {} --log-level debug", path.path().display());
+        assert_eq!(parse(&line).unwrap().log_level, "debug");
+    }
+
+    #[test]
+    fn versions_of_the_file() {
+        for text in ["version = 1", "version = 2\nroot = \"\"", "version = 3\n[grpc]\ngid = 0"] {
+            let config = with(text, "containerd").unwrap();
+            assert_eq!((config.root, config.owner), ("/var/lib/containerd".into(), None), "{text}");
+            assert!(config.ignored_keys.is_empty());
+        }
+        for (text, words) in [
+            ("version = 4", "version: is 4"),
+            ("version = \"2\"", "invalid type"),
+            ("state = 1", "invalid type"),
+            ("[grpc]\nuid = -1", "invalid value"),
+            ("version = 2\nversion = 2", "duplicate key"),
+        ] {
+            let error = with(text, "containerd").unwrap_err().to_string();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn either_file_in_the_place_of_containerd() {
+        let config = with("listen = \"/l\"\nroot = \"/r\"", "containerd").unwrap();
+        assert_eq!((&*config.listen[0], config.root), (Path::new("/l"), "/r".into()));
+        assert!(with("listen = \"/l\"\nno_such_key = 1", "containerd").is_err());
+        assert!(with("version = 2", "gantryd").is_err(), "and in no other place");
+    }
+
+    #[test]
+    fn the_file_that_nobody_names() {
+        let path = file("version = 2\nroot = \"/r\"");
+        let root = |name: &str| {
+            let command = super::super::Command::parse_beside([name.into()], path.path()).unwrap();
+            match command {
+                super::super::Command::Serve(config) => config.root,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(root("/usr/bin/containerd"), Path::new("/r"));
+        assert_eq!(root("docker-containerd"), Path::new("/var/lib/containerd"));
+        assert_eq!(root("gantryd"), Path::new("/var/lib/gantry"));
+    }
+
+    #[test]
+    fn what_is_told_instead_of_serving() {
+        let version = printed("/usr/bin/containerd --version");
+        let words: Vec<&str> = version.trim_end().split(' ').collect();
+        assert_eq!(words[..2], ["containerd", "github.com/containerd/containerd"]);
+        assert!(words[2].starts_with("1.7.") && words[2].contains("+gantry"), "{version}");
+        assert_eq!(words.len(), 4);
+        assert!(printed("gantryd --version").starts_with("gantryd version "));
+        let expected = "root = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\nversion = 2\n\n\
+             [debug]\n  level = \"info\"\n\n\
+             [grpc]\n  address = \"/run/containerd/containerd.sock\"\n  gid = 0\n  uid = 0\n";
+        assert_eq!(printed("containerd config default"), expected);
+        assert_eq!(printed("containerd --root /r config default"), expected);
+    }
+
+    #[test]
+    fn what_is_dumped_is_read_again() {
+        let path = file(OF_DOCKERD);
+        let line = format!("containerd -c {} --root /r\"oot config dump", path.path().display());
+        let dumped = printed(&line);
+        let config = with(&dumped, "containerd").unwrap();
+        assert_eq!(config.as_containerd(), dumped);
+        assert_eq!((config.root, config.owner), ("/r\"oot".into(), Some((3, 4))));
+    }
+
+    #[test]
+    fn an_unknown_sub_command_never_serves() {
+        for words in ["publish", "oci-hook", "config", "config migrate", "config default x", "foo"]
+        {
+            let error = parse(&format!("containerd {words}")).unwrap_err().to_string();
+            assert!(error.contains(&format!("{words:?}")), "{words}: {error}");
+        }
+    }
+}

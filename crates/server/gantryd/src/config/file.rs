@@ -1,0 +1,129 @@
+//! The configuration file: of gantryd, and of containerd where it takes containerd's place.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use gantry_disk::{ReadError, read_regular};
+use serde::{Deserialize, de::DeserializeOwned};
+use toml::{Table, Value};
+
+use super::{ConfigError, Given, drop_in::level, value};
+
+/// Bytes of a configuration file, which has some dozen lines.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Keys by which a file shows that it is containerd's. `root` is a key of both.
+const OF_CONTAINERD: [&str; 16] = [
+    "version",
+    "state",
+    "temp",
+    "plugin_dir",
+    "grpc",
+    "ttrpc",
+    "debug",
+    "metrics",
+    "disabled_plugins",
+    "required_plugins",
+    "plugins",
+    "oom_score",
+    "cgroup",
+    "proxy_plugins",
+    "timeouts",
+    "imports",
+];
+
+/// The latest version of containerd's file whose keys are where they are looked for; without one, it
+/// is the first.
+const LATEST_VERSION: u32 = 3;
+
+/// What has a meaning here of containerd's file (its pkg cmd/containerd/server/config).
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Containerd {
+    version: u32,
+    root: PathBuf,
+    state: PathBuf,
+    grpc: Grpc,
+    debug: Debug,
+    #[serde(flatten)]
+    rest: Table,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Grpc {
+    address: PathBuf,
+    uid: u32,
+    gid: u32,
+    #[serde(flatten)]
+    rest: Table,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Debug {
+    level: String,
+    #[serde(flatten)]
+    rest: Table,
+}
+
+/// Reads a file; in containerd's place also one of containerd's.
+pub(super) fn read(path: &Path, drop_in: bool) -> Result<Given, ConfigError> {
+    let failed = |problem| ConfigError::Read { path: path.to_owned(), problem };
+    let text = read_regular(path, MAX_FILE).map_err(failed)?;
+    let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
+    if !drop_in || !is_containerds(&parse(path, &text)?) {
+        return parse(path, &text);
+    }
+    containerds(parse(path, &text)?)
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text)
+        .map_err(|cause| ConfigError::Toml { path: path.to_owned(), cause: Box::new(cause) })
+}
+
+fn not_utf8() -> ReadError {
+    ReadError::Io(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+fn is_containerds(file: &Table) -> bool {
+    file.keys().any(|key| OF_CONTAINERD.contains(&key.as_str()))
+}
+
+/// An empty value is none: containerd's clients write down all keys that there are.
+fn containerds(file: Containerd) -> Result<Given, ConfigError> {
+    if file.version > LATEST_VERSION {
+        let problem = format!("is {}, must not be above {LATEST_VERSION}", file.version);
+        return Err(value("version", problem));
+    }
+    let rest = [("", &file.rest), ("grpc.", &file.grpc.rest), ("debug.", &file.debug.rest)];
+    let ignored = rest.into_iter().flat_map(|(place, rest)| {
+        let said = rest.iter().filter(|(_, value)| !is_empty(value));
+        said.map(move |(key, _)| format!("{place}{key}"))
+    });
+    let path = |path: PathBuf| (!path.as_os_str().is_empty()).then_some(path);
+    Ok(Given {
+        ignored_keys: ignored.collect(),
+        listen: path(file.grpc.address).into_iter().collect(),
+        owner: Some((file.grpc.uid, file.grpc.gid)).filter(|owner| *owner != (0, 0)),
+        state_dir: path(file.state),
+        root: path(file.root),
+        log_level: (!file.debug.level.is_empty()).then(|| level(&file.debug.level)),
+        ..Given::default()
+    })
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Integer(number) => *number == 0,
+        Value::Float(number) => *number == 0.0,
+        Value::Boolean(yes) => !yes,
+        Value::Datetime(_) => false,
+        Value::Array(values) => values.is_empty(),
+        Value::Table(values) => values.values().all(is_empty),
+    }
+}
