@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_tests::{PATIENCE, eventually, processes};
+use gantry_tests::{PATIENCE, processes};
 use rustix::process::Signal;
 
 use crate::{
     dockerd::{Client, Docker},
+    host::eventually,
     peer::Peer,
 };
 
@@ -48,8 +49,7 @@ async fn what_ends_while_the_server_is_away_is_seen_soon() {
         }
         docker.host.start_server().await;
         let back = Instant::now();
-        let (code, ended) = ("{{.State.Status}} {{.State.ExitCode}}", "exited 5");
-        docker.becomes(&ends, code, ended).await;
+        assert_eq!(docker.ok(&["wait", &ends]), "5");
         let code = exec.code_within(PATIENCE).await;
         eventually("docker ps agrees", || docker.running() == ["stays"]).await;
         let took = back.elapsed();

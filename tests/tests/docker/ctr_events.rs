@@ -2,13 +2,11 @@
 
 use std::{fs::File, process::Stdio};
 
-use gantry_tests::eventually;
-
 use crate::{
     ctr_containers::create,
     ctr_tasks::{self, WAITS, becomes},
     dockerd::Client,
-    host::{Host, succeeds},
+    host::{Host, eventually, succeeds},
 };
 
 /// A subscriber that gets all events from now on.

@@ -2,11 +2,11 @@
 
 use std::{fs, io::Write, process::Stdio};
 
-use gantry_tests::{eventually, runtime::write_script, terminal::Terminal};
+use gantry_tests::{runtime::write_script, terminal::Terminal};
 
 use crate::{
     ctr_tasks,
-    host::{Host, code, fails, succeeds},
+    host::{Host, code, eventually, fails, succeeds},
 };
 
 /// Arguments that run a shell script.
@@ -71,13 +71,14 @@ async fn a_detached_run_leaves_a_task_and_its_pid() {
 async fn run_with_a_terminal_is_interactive() {
     let host = Host::make().await;
     let rootfs = host.text("rootfs");
-    let script = "tty; echo ready; read line; stty size; echo \"got $line\"; exit 6";
+    // ctr sizes the terminal at any time behind the start.
+    let script = "tty; echo ready; read line; until [ \"$(stty size)\" = '33 91' ]; do sleep 0.05; done; \
+                  echo \"got $line\"; exit 6";
     let command = host.ctr(&run(&["--rm", "--tty"], &rootfs, "one", script));
     let mut terminal = Terminal::run(&command, 91, 33);
     let shown = terminal.until("ready").await;
     assert!(shown.contains("/dev/pts/0"), "{shown}");
     terminal.type_in("hello\n").await;
-    terminal.until("33 91").await;
     terminal.until("got hello").await;
     assert_eq!(terminal.end().await.code(), Some(6));
     host.finish().await;

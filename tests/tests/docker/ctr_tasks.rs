@@ -1,12 +1,11 @@
 //! `ctr tasks`.
 
-use gantry_tests::eventually;
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
     ctr_containers::create,
-    host::{Host, code, fails, succeeds},
+    host::{Host, code, eventually, fails, succeeds},
 };
 
 /// What a shell script is that ends with code 5 on SIGTERM.

@@ -3,17 +3,17 @@
 use std::{
     env,
     fs::{self, File},
-    os::unix::process::CommandExt,
+    os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use gantry_tests::{PATIENCE, eventually, processes};
+use gantry_tests::{PATIENCE, processes};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
-    host::{self, Host},
+    host::{self, Host, eventually},
     peer::{self, Peer},
 };
 
@@ -91,12 +91,15 @@ impl Docker {
         command.args(["--storage-driver=overlay2", "--log-level=debug"]).args(&self.arguments);
         self.dockerd.0 = Some(self.host.spawn(command, "dockerd.log"));
         let begin = Instant::now();
-        while !self.docker(&["version"]).output().expect("run docker").status.success() {
+        // It listens before it is ready, and a client then waits.
+        while UnixStream::connect(self.host.path("d.sock")).is_err()
+            || !self.output(&["version"]).status.success()
+        {
             let child = self.dockerd.0.as_mut().expect("a child");
             let ended = child.try_wait().expect("wait for dockerd");
             let waits = ended.is_none() && begin.elapsed() < PATIENCE;
             assert!(waits, "dockerd does not answer, {ended:?}:\n{}", self.host.logs());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -174,8 +177,8 @@ impl Docker {
 
     /// Waits until a container has printed something.
     pub(crate) async fn prints(&self, name: &str, text: &str) {
-        let printed = || self.ok(&["logs", name]).contains(text);
-        eventually(&format!("{name} prints {text:?}"), printed).await;
+        let follow = ["logs", "--follow", name];
+        self.in_background(&follow, &format!("{name}.follow")).prints(text).await;
     }
 
     /// The names of containers that run.
@@ -224,7 +227,8 @@ impl Client {
 
     /// Waits until it has printed something.
     pub(crate) async fn prints(&self, text: &str) {
-        eventually(&format!("a client prints {text:?}"), || self.output().contains(text)).await;
+        let printed = || self.output().contains(text);
+        gantry_tests::eventually(&format!("a client prints {text:?}"), printed).await;
     }
 
     /// Its pid, or that of what passes signals on to it.

@@ -3,13 +3,13 @@
 use std::{
     fs::{self, File},
     io::{BufRead, BufReader},
-    os::unix::process::CommandExt,
+    os::unix::{net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use gantry_tests::{PATIENCE, Runtime, bundle, cgroup, eventually, leftovers, processes};
+use gantry_tests::{PATIENCE, Runtime, bundle, cgroup, leftovers, patiently, processes};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -47,14 +47,14 @@ impl Host {
         let mut command = self.command(&line[0]);
         command.args(&line[1..]);
         self.server = Some(self.spawn(command, "server.log"));
+        let begin = Instant::now();
         // What a dead server has left of its socket answers nobody.
-        let begin = std::time::Instant::now();
-        while !self.ctr(&["namespaces", "ls"]).output().expect("run ctr").status.success() {
+        while UnixStream::connect(Peer::socket(self.work.path())).is_err() {
             let child = self.server.as_mut().expect("a child");
             let ended = child.try_wait().expect("wait for the server");
             let waits = ended.is_none() && begin.elapsed() < PATIENCE;
             assert!(waits, "the server does not answer, {ended:?}:\n{}", self.logs());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -242,6 +242,17 @@ fn hold_namespaces() -> Child {
     BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");
     assert_eq!(line, "ready\n", "namespaces of the test's own");
     holder
+}
+
+/// Waits until a client tells that something is so. There are pauses between the questions, as each
+/// starts processes.
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let asking = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    patiently(what, asking).await;
 }
 
 /// Ends a program with a signal.

@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use gantry_tests::{cgroup, eventually};
+use gantry_tests::cgroup;
 
-use crate::dockerd::Docker;
+use crate::{dockerd::Docker, host::eventually};
 
 #[tokio::test]
 async fn logs_follow_a_container_to_its_end() {

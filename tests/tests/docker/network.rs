@@ -1,8 +1,6 @@
 //! A network of containers, which dockerd makes in the namespaces that the server's hooks hand it.
 
-use gantry_tests::eventually;
-
-use crate::dockerd::Docker;
+use crate::{dockerd::Docker, host::eventually};
 
 #[tokio::test]
 async fn containers_talk_over_a_bridge_and_through_a_published_port() {
