@@ -165,3 +165,33 @@ async fn a_container_with_a_task_is_not_deleted() {
     bed.containers().delete(request("ns", delete())).await.unwrap();
     finish(bed).await;
 }
+
+/// Either there is a task when the container is to be deleted, or no container when the task is to be made.
+#[tokio::test]
+async fn a_container_is_not_deleted_while_its_task_is_created() {
+    let Some(bed) = Bed::start().await else { return };
+    for round in 0..8 {
+        let id = format!("c{round}");
+        let deleting = async {
+            loop {
+                let delete = request("ns", DeleteContainerRequest { id: id.clone() });
+                match bed.containers().delete(delete).await {
+                    // It was not made yet.
+                    Err(error) if error.code() == Code::NotFound => {}
+                    deleted => break deleted,
+                }
+            }
+        };
+        match tokio::join!(NewTask::new(&bed, "ns", &id).create(), deleting) {
+            (Ok(task), Err(refused)) => {
+                assert_eq!(refused.code(), Code::FailedPrecondition, "{refused:?}");
+                bed.get("ns", &id).await.unwrap();
+                task.end().await;
+            }
+            (Err(missing), Ok(_)) => assert_eq!(missing.code(), Code::NotFound, "{missing:?}"),
+            (made, deleted) => panic!("{round}: {:?} {deleted:?}", made.map(|task| task.pid)),
+        }
+        assert_eq!(ids(&bed, "ns").await, [""; 0]);
+    }
+    finish(bed).await;
+}
