@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
-use gantry_tests::{eventually, improves, processes, programs, service::endpoint};
+use gantry_tests::{eventually, improves, patiently, processes, programs, service::endpoint};
 use rustix::process::Signal;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
@@ -67,9 +67,13 @@ async fn it_reads_the_file_that_a_daemon_writes() {
     let mut served = Served(child);
     let socket = place("docker/sock");
     eventually("there is a socket", || socket.exists()).await;
-    while !is_serving(&socket).await {
-        assert!(served.0.try_wait().unwrap().is_none(), "{:?}", fs::read_to_string(place("log")));
-    }
+    patiently("it serves", async {
+        while !is_serving(&socket).await {
+            let ended = served.0.try_wait().unwrap();
+            assert!(ended.is_none(), "{:?}", fs::read_to_string(place("log")));
+        }
+    })
+    .await;
     let metadata = fs::metadata(&socket).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (0, 12345, 0o660));
     let directory = fs::metadata(place("docker")).unwrap().permissions().mode() & 0o777;
