@@ -15,12 +15,14 @@ mod lifecycle;
 #[cfg(test)]
 mod lifecycle_properties;
 mod namespace;
+mod phase;
 mod process;
 
 pub use event::{Created, Event, EventKind, Generation, Mount, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};
 pub use kind::Kind;
-pub use lifecycle::{Lifecycle, Phase, ProcessPhase, Refusal, Retention};
+pub use lifecycle::Lifecycle;
 pub use namespace::{InvalidNamespace, Namespace};
+pub use phase::{Phase, ProcessPhase, Refusal, Retention};
 pub use process::{ConsoleSize, ProcessSpec, Rlimit, Stdio, User};
