@@ -33,7 +33,7 @@ async fn what_ends_while_the_server_is_away_is_seen_soon() {
     docker.run_service("stays", &[]).await;
     let pid = docker.pid("stays");
     docker.ok(&["exec", "--detach", "stays", "sleep", "7000000"]);
-    let lasting = docker.host.pid_of("sleep 7000000").expect("the exec runs");
+    let lasting = pid_of(&docker, "sleep 7000000").await;
     for round in 1..=repetitions() {
         let [ends, killed] = ["ends", "killed"].map(|name| format!("{name}-{round}"));
         docker.run_service(&ends, &[]).await;
@@ -75,11 +75,16 @@ async fn sleeping_exec(docker: &Docker, number: u32) -> (u32, Client) {
     let command = format!("sleep {}", 7_000_000 + number);
     let exec = [&["exec", "stays"], &command.split(' ').collect::<Vec<_>>()[..]].concat();
     let client = docker.in_background(&exec, &format!("exec-{number}"));
+    (pid_of(docker, &command).await, client)
+}
+
+/// The pid of an exec, which has these arguments only a moment after it was started.
+async fn pid_of(docker: &Docker, command: &str) -> u32 {
     let mut pid = None;
     eventually("the exec runs", || {
-        pid = docker.host.pid_of(&command);
+        pid = docker.host.pid_of(command);
         pid.is_some()
     })
     .await;
-    (pid.expect("a pid"), client)
+    pid.expect("a pid")
 }
