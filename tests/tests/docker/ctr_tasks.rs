@@ -130,7 +130,8 @@ async fn processes_and_metrics_are_those_of_the_cgroup() {
     };
     eventually("two processes", || pids().len() == 2).await;
     assert!(pids().contains(&task(&host, "one").expect("a task").0));
-    assert!(pids().contains(&host.pid_of("sleep 7000001").expect("a process")));
+    let sleeps = || host.pid_of("sleep 7000001").is_some_and(|pid| pids().contains(&pid));
+    eventually("one of them sleeps", sleeps).await;
     let metrics = succeeds(host.ctr(&["tasks", "metrics", "--format", "json", "one"]));
     let metrics: Value = serde_json::from_str(&metrics).expect("JSON");
     assert_eq!(metrics["pids"]["current"], 2, "{metrics}");
