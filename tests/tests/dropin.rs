@@ -274,10 +274,11 @@ async fn a_socket_may_be_passed() {
     let work = tempfile::tempdir().unwrap();
     let socket = work.path().join("passed");
     let state = work.path().join("state");
+    let elsewhere = work.path().join("elsewhere");
     let mut activator = Command::new(activate)
         .args(["-l", path(&socket)])
         .arg(programs::server())
-        .args(["-l", "/nowhere/else", "--state-dir", path(&state)])
+        .args(["-l", path(&elsewhere.join("socket")), "--state-dir", path(&state)])
         .args(["--root", path(&work.path().join("root"))])
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -293,6 +294,7 @@ async fn a_socket_may_be_passed() {
     assert_eq!(answer.unwrap().into_inner().status(), ServingStatus::Serving);
     assert_eq!(status.code(), Some(0));
     assert!(socket.exists(), "it is the service manager's to remove");
+    assert!(!elsewhere.exists(), "nothing is made where nobody listens");
 }
 
 #[tokio::test]

@@ -80,13 +80,16 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     keep_memory_small()?;
-    // First: the state may be in the directory of the socket, as containerd's is, which others pass.
-    for path in &config.listen {
-        listen::make_directory(path)?;
+    let passed = listen::passed_sockets();
+    if passed.is_empty() {
+        // First: the state may be in the directory of the socket, as containerd's is, which others pass.
+        for path in &config.listen {
+            listen::make_directory(path)?;
+        }
     }
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
-    let listeners = listen::listen(&config.listen, config.owner)?;
+    let listeners = listen::listen(passed, &config.listen, config.owner)?;
     reach(Point::ServerListening);
     let connections = Builder::new_multi_thread()
         .thread_name("connections")

@@ -67,7 +67,7 @@ impl SocketFile {
     }
 }
 
-/// Takes the sockets that a service manager has passed (sd_listen_fds(3)), else makes one at each of
+/// Takes the sockets that a service manager has passed ([`passed_sockets`]), else makes one at each of
 /// `paths`: for the owner and the group only, in a directory that others can pass but not read. To
 /// be called before there are threads, as it sets the umask for a moment.
 ///
@@ -77,10 +77,10 @@ impl SocketFile {
 ///
 /// `owner` is the user and the group that the sockets are given to, if not the server's own.
 pub(crate) fn listen(
+    passed: Vec<OwnedFd>,
     paths: &[PathBuf],
     owner: Option<(u32, u32)>,
 ) -> Result<Vec<Listener>, ListenError> {
-    let passed = passed_sockets();
     if !passed.is_empty() {
         return passed.into_iter().map(take).collect();
     }
@@ -199,8 +199,8 @@ fn connect(path: &Path) -> io::Result<()> {
     Ok(socket::connect(socket.as_raw_fd(), &UnixAddr::new(&address.path)?)?)
 }
 
-/// The sockets of sd_listen_fds(3).
-fn passed_sockets() -> Vec<OwnedFd> {
+/// The sockets that a service manager has passed (sd_listen_fds(3)), once.
+pub(crate) fn passed_sockets() -> Vec<OwnedFd> {
     sd_notify::listen_fds().into_iter().flatten().map(own).collect()
 }
 
@@ -234,9 +234,9 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         fs::write(path("file"), "").unwrap();
         let wrong = [path("a"), path("b"), path("file")];
-        assert!(matches!(listen(&wrong, None), Err(ListenError::NotASocket(_))));
+        assert!(matches!(listen(Vec::new(), &wrong, None), Err(ListenError::NotASocket(_))));
         assert!(!path("a").exists() && !path("b").exists());
-        let made = listen(&wrong[..2], None).unwrap();
+        let made = listen(Vec::new(), &wrong[..2], None).unwrap();
         assert!(made.len() == 2 && path("a").exists() && path("b").exists());
     }
 
