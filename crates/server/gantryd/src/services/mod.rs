@@ -2,7 +2,10 @@
 //! mapping of errors to codes of its own. Protobuf types end here.
 
 pub(crate) mod containerd;
+mod exit;
+mod numbers;
 mod path;
+mod time;
 pub(crate) mod types;
 
 use std::sync::Arc;

@@ -164,7 +164,7 @@ async fn delete(
     let container = request::container_id("id", &id)?;
     // Whoever makes a task holds it, too, from before the container is looked up.
     let _nobody_makes_a_task = surface.lock(&namespace, &container).await;
-    if surface.task(&namespace, &container).await.is_ok() {
+    if surface.has_task(&namespace, &container).await {
         return Err(Status::failed_precondition(format!(
             "cannot delete container {id:?}, which has a task: failed precondition"
         )));

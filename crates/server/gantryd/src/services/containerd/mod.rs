@@ -7,7 +7,6 @@
 mod container_message;
 mod containers;
 mod events;
-mod exit;
 mod introspection;
 mod key_locks;
 mod leases;
@@ -30,7 +29,7 @@ use gantry_api::containerd::{
 };
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_store::{Container, Store};
-use gantry_supervisor::{ContainerHandle, Supervisor};
+use gantry_supervisor::Supervisor;
 use introspection::Introspection;
 use key_locks::{KeyGuard, KeyLocks};
 use leases::Leases;
@@ -118,14 +117,9 @@ impl Surface {
         self.store().await.container(namespace, id).await.map_err(status::of_store)
     }
 
-    /// The task of a container, which has its id.
-    async fn task(
-        &self,
-        namespace: &Namespace,
-        id: &ContainerId,
-    ) -> Result<ContainerHandle, Status> {
-        let supervisor = self.supervisor().await;
-        supervisor.container(namespace.clone(), id.clone()).map_err(status::of_supervisor)
+    /// Whether a container has a task, which has its id.
+    async fn has_task(&self, namespace: &Namespace, id: &ContainerId) -> bool {
+        self.supervisor().await.container(namespace.clone(), id.clone()).is_ok()
     }
 
     /// Until the guard is dropped, nobody else deletes this container, or makes a task of it: whether a

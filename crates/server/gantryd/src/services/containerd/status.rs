@@ -1,11 +1,9 @@
-//! The one mapping of errors to the codes and the words of containerd's services.
+//! What a client of containerd is told of an error; of one of the supervisor's, see `tasks/texts.rs`.
 
 use std::time::Duration;
 
-use gantry_domain::Refusal;
 use gantry_events::TooLong;
 use gantry_store::StoreError;
-use gantry_supervisor::SupervisorError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -51,57 +49,13 @@ pub(super) fn of_too_long(error: TooLong) -> Status {
     invalid("event", error.to_string())
 }
 
-/// What a caller is told of an error of the supervisor, where `tasks/texts.rs` has no words of its own for it.
-#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
-pub(super) fn of_supervisor(error: SupervisorError) -> Status {
-    let (code, message) = (code(error.kind()), error.to_string());
-    tracing::info!(?code, error = message, "request failed");
-    match &error {
-        SupervisorError::ContainerNotFound(id) => no_task(id.as_str()),
-        SupervisorError::ContainerTaken(id) => {
-            Status::already_exists(format!("task {id}: already exists"))
-        }
-        SupervisorError::ProcessNotFound(id) | SupervisorError::Refused(Refusal::NoProcess(id)) => {
-            no_process(id.as_str())
-        }
-        SupervisorError::ProcessExited(_) | SupervisorError::ProcessForgotten(_) => {
-            Status::not_found("process already finished: not found")
-        }
-        SupervisorError::Refused(Refusal::ProcessTaken(id)) => {
-            Status::already_exists(format!("id {id}: already exists"))
-        }
-        _ => match error.stream() {
-            Some(stream) => {
-                let details = ErrorDetails::with_bad_request_violation(stream, message.clone());
-                Status::with_error_details(code, message, details)
-            }
-            None if error.is_crowded() => {
-                let details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
-                Status::with_error_details(code, message, details)
-            }
-            None => Status::new(code, message),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use gantry_domain::ContainerId;
-
     use super::*;
 
     #[test]
     fn errors_have_the_words_of_containerd() {
-        let id = ContainerId::parse("c").unwrap();
         let told = |status: Status| (status.code(), status.message().to_owned());
-        assert_eq!(
-            told(of_supervisor(SupervisorError::ContainerNotFound(id.clone()))),
-            (Code::NotFound, "task c not found".to_owned())
-        );
-        assert_eq!(
-            told(of_supervisor(SupervisorError::ContainerTaken(id))),
-            (Code::AlreadyExists, "task c: already exists".to_owned())
-        );
         assert_eq!(
             told(of_store(StoreError::NotFound("x".into()))),
             (Code::NotFound, "x: not found".to_owned())

@@ -1,21 +1,16 @@
 //! Between the API's messages and what the supervisor knows.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use gantry_api::{Timestamp, types};
-use gantry_domain::{ConsoleSize, Event, EventKind, ExitStatus, Phase, ProcessSpec, Rlimit, User};
+use gantry_domain::{ConsoleSize, Event, EventKind, Phase, ProcessSpec, Rlimit, User};
 use gantry_supervisor::CheckpointConfig;
 use gantry_supervisor::ContainerView;
 use tonic::metadata::MetadataMap;
 
 use super::{capabilities, parse};
 use crate::rpc::BadField;
-
-/// 0001-01-01T00:00:00Z in seconds since the epoch, the first moment of a `Timestamp`.
-const YEAR_ONE: i64 = -62_135_596_800;
-
-/// 9999-12-31T23:59:59Z, the last one's second.
-const YEAR_9999: i64 = 253_402_300_799;
+use crate::services::exit::status as exit_status;
+pub(super) use crate::services::time::timestamp;
+use crate::services::time::{YEAR_9999, YEAR_ONE};
 
 pub(super) fn server_version() -> types::GetServerVersionResponse {
     let number = |text: &str| text.parse().unwrap_or_default();
@@ -168,18 +163,6 @@ pub(super) fn event(event: &Event) -> Option<types::Event> {
     })
 }
 
-fn exit_status(status: ExitStatus) -> u32 {
-    match status {
-        ExitStatus::Code(code) => code.into(),
-        ExitStatus::Signal(signal) => 128 + u32::from(signal),
-        ExitStatus::Unknown => gantry_api::EXIT_STATUS_UNKNOWN,
-    }
-}
-
-pub(super) fn timestamp(at: gantry_domain::Timestamp) -> Timestamp {
-    Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0))
-}
-
 /// Clamps to the epoch, since no stored event is earlier. Go's zero time (year 1), which old clients send,
 /// means no timestamp.
 pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Timestamp>, BadField> {
@@ -199,7 +182,9 @@ pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Time
 
 #[cfg(test)]
 mod tests {
-    use gantry_domain::{ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessId};
+    use gantry_domain::{
+        ContainerId, ContainerKey, Exit, ExitStatus, Generation, Namespace, ProcessId,
+    };
 
     use super::*;
 
@@ -250,12 +235,5 @@ mod tests {
             "init"
         );
         assert_eq!(pid(EventKind::Exited { process, generation, pid: 7, exit }), "init");
-    }
-
-    #[test]
-    fn only_the_wire_knows_128_and_255() {
-        assert_eq!(exit_status(ExitStatus::Code(42)), 42);
-        assert_eq!(exit_status(ExitStatus::Signal(9)), 137);
-        assert_eq!(exit_status(ExitStatus::Unknown), 255);
     }
 }

@@ -3,7 +3,10 @@
 use gantry_domain::{ContainerId, ProcessId, Stdio};
 
 use crate::rpc::BadField;
-pub(super) use crate::services::path::{absolute as absolute_path, optional as optional_path};
+pub(super) use crate::services::{
+    numbers::signal,
+    path::{absolute as absolute_path, optional as optional_path},
+};
 
 pub(super) fn container_id(id: &str) -> Result<ContainerId, BadField> {
     ContainerId::parse(id).map_err(|error| BadField::new("id", error.to_string()))
@@ -36,23 +39,4 @@ pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<S
         return Err(BadField::new(field, "must not contain a NUL"));
     }
     Ok(strings)
-}
-
-/// A signal's number, see signal(7), or 0, which asks whether the process lives, see kill(2).
-pub(super) fn signal(signal: u32) -> Result<i32, BadField> {
-    match i32::try_from(signal) {
-        Ok(number @ 0..=64) => Ok(number),
-        _ => Err(BadField::new("signal", format!("must be 0 to 64, is {signal}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signals_are_those_of_linux() {
-        assert!(signal(65).is_err() && signal(u32::MAX).is_err());
-        assert_eq!((signal(0).unwrap(), signal(64).unwrap()), (0, 64));
-    }
 }

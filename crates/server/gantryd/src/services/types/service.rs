@@ -17,7 +17,7 @@ use super::{
 };
 use crate::connection::Connections;
 use crate::rpc::{BadField, Charge, caller, follower, listing};
-use crate::services::PendingSupervisor;
+use crate::services::{PendingSupervisor, numbers::cells};
 
 /// What is read of config.json is held by who makes the container and by the container's task.
 const COPIES_OF_A_BUNDLE: usize = 2;
@@ -78,10 +78,6 @@ fn new_container(
 }
 
 fn console_size(width: u32, height: u32) -> Result<Option<ConsoleSize>, BadField> {
-    let cells = |field, cells: u32| {
-        u16::try_from(cells)
-            .map_err(|_| BadField::new(field, format!("must be less than 65536, is {cells}")))
-    };
     let size = ConsoleSize { width: cells("width", width)?, height: cells("height", height)? };
     Ok((size.width > 0 || size.height > 0).then_some(size))
 }

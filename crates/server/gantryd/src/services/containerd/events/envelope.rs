@@ -15,13 +15,11 @@ use gantry_events::{Entry, Publication, Published};
 use prost_types::{Any, Timestamp};
 use tonic::Status;
 
-use crate::services::containerd::{exit, status::invalid};
-
-/// Go's zero time, which stands for no time: 0001-01-01T00:00:00Z in seconds since the epoch.
-const ZERO: i64 = -62_135_596_800;
-
-/// 9999-12-31T23:59:59Z, the last second of a `Timestamp`.
-const LAST: i64 = 253_402_300_799;
+use crate::services::{
+    containerd::status::invalid,
+    exit,
+    time::{YEAR_9999, YEAR_ONE, timestamp},
+};
 
 /// An event with its topic, its namespace and its time.
 pub(super) fn envelope(entry: &Entry) -> Envelope {
@@ -35,7 +33,7 @@ pub(super) fn envelope(entry: &Entry) -> Envelope {
 pub(super) fn of_container(event: &Event) -> Envelope {
     let (topic, message) = message(event);
     Envelope {
-        timestamp: Some(exit::timestamp(event.at)),
+        timestamp: Some(timestamp(event.at)),
         namespace: event.container.namespace.name().to_owned(),
         topic: topic.to_owned(),
         event: Some(message),
@@ -48,7 +46,7 @@ fn of_published(published: &Published) -> Envelope {
         happened.map(|(seconds, nanos)| Timestamp { seconds, nanos: nanos.cast_signed() });
     let is_absent = type_url.is_empty() && value.is_empty();
     Envelope {
-        timestamp: Some(happened.unwrap_or_else(|| exit::timestamp(published.at))),
+        timestamp: Some(happened.unwrap_or_else(|| timestamp(published.at))),
         namespace: namespace.name().to_owned(),
         topic: topic.clone(),
         event: (!is_absent).then(|| Any { type_url: type_url.clone(), value: value.clone() }),
@@ -58,11 +56,13 @@ fn of_published(published: &Published) -> Envelope {
 /// The time of an envelope that is forwarded: seconds since the epoch, and nanoseconds.
 pub(super) fn happened(timestamp: Option<&Timestamp>) -> Result<(i64, u32), Status> {
     let field = "envelope.timestamp";
-    let given = timestamp.filter(|at| (at.seconds, at.nanos) != (ZERO, 0));
+    let given = timestamp.filter(|at| (at.seconds, at.nanos) != (YEAR_ONE, 0));
     let given = given.ok_or_else(|| invalid(field, "timestamp must be set on forwarded event"))?;
     let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     match nanos {
-        Some(nanos) if (ZERO..=LAST).contains(&given.seconds) => Ok((given.seconds, nanos)),
+        Some(nanos) if (YEAR_ONE..=YEAR_9999).contains(&given.seconds) => {
+            Ok((given.seconds, nanos))
+        }
         _ => Err(invalid(field, "timestamp must be of the years 1 to 9999, nanos 0 to 999999999")),
     }
 }
@@ -91,7 +91,7 @@ fn message(event: &Event) -> (&'static str, Any) {
                 id,
                 pid: *pid,
                 exit_status: exit::status(exit.status),
-                exited_at: Some(exit::timestamp(exit.at)),
+                exited_at: Some(timestamp(exit.at)),
             };
             (topic::TASK_EXIT, to_any(&exited))
         }
@@ -107,7 +107,7 @@ fn message(event: &Event) -> (&'static str, Any) {
                 container_id,
                 pid: *pid,
                 exit_status: exit::status(exit.status),
-                exited_at: Some(exit::timestamp(exit.at)),
+                exited_at: Some(timestamp(exit.at)),
                 // As containerd.
                 id: String::new(),
             };
@@ -277,15 +277,19 @@ mod tests {
     #[test]
     fn a_time_is_given_and_one_that_there_is() {
         let at = |seconds, nanos| happened(Some(&Timestamp { seconds, nanos }));
-        for (seconds, nanos) in [(0, 0), (ZERO, 1), (LAST, 999_999_999), (-1, 5)] {
+        for (seconds, nanos) in [(0, 0), (YEAR_ONE, 1), (YEAR_9999, 999_999_999), (-1, 5)] {
             assert_eq!(at(seconds, nanos).unwrap(), (seconds, nanos.cast_unsigned()));
         }
         let missing = "timestamp must be set on forwarded event: invalid argument";
-        assert_eq!(at(ZERO, 0).unwrap_err().message(), missing);
+        assert_eq!(at(YEAR_ONE, 0).unwrap_err().message(), missing);
         assert_eq!(happened(None).unwrap_err().message(), missing);
-        for (seconds, nanos) in
-            [(ZERO - 1, 0), (LAST + 1, 0), (0, -1), (0, 1_000_000_000), (i64::MIN, i32::MIN)]
-        {
+        for (seconds, nanos) in [
+            (YEAR_ONE - 1, 0),
+            (YEAR_9999 + 1, 0),
+            (0, -1),
+            (0, 1_000_000_000),
+            (i64::MIN, i32::MIN),
+        ] {
             let error = at(seconds, nanos).unwrap_err();
             assert_eq!(error.code(), tonic::Code::InvalidArgument, "{seconds} {nanos}");
         }

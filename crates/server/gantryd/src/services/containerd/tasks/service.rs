@@ -21,7 +21,10 @@ use super::{
     usage, view,
 };
 use crate::rpc::{BadField, Charge, caller, listing};
-use crate::services::containerd::{Surface, request};
+use crate::services::{
+    containerd::{Surface, request},
+    numbers::{cells, signal},
+};
 
 /// A container's specification is held by who creates the task, and by who writes it.
 const COPIES_OF_A_SPEC: usize = 2;
@@ -78,18 +81,6 @@ impl Target<'_> {
 /// A filter that is none, for which containerd has no code here.
 fn bad_filter(error: &FilterError) -> Status {
     Status::unknown(error.to_string())
-}
-
-fn signal(number: u32) -> Result<i32, BadField> {
-    match i32::try_from(number) {
-        Ok(number @ 0..=64) => Ok(number),
-        _ => Err(BadField::new("signal", format!("must be 0 to 64, is {number}"))),
-    }
-}
-
-fn cells(field: &'static str, cells: u32) -> Result<u16, BadField> {
-    u16::try_from(cells)
-        .map_err(|_| BadField::new(field, format!("must be less than 65536, is {cells}")))
 }
 
 /// As in containerd, who is too early for the streams of a process is told nothing of that.

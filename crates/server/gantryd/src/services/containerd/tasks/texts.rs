@@ -7,7 +7,7 @@ use gantry_domain::{Kind, Phase, ProcessPhase, Refusal};
 use gantry_supervisor::SupervisorError;
 use tonic::{Code, Status};
 
-use crate::rpc;
+use crate::{rpc, services::containerd::status};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,12 +54,12 @@ impl Subject {
 
     /// There is no such task.
     pub(super) fn no_task(&self) -> Status {
-        Status::not_found(format!("task {} not found", self.task))
+        status::no_task(&self.task)
     }
 
     /// There is no such process in it.
     pub(super) fn no_process(&self) -> Status {
-        Status::not_found(format!("process does not exist {}: not found", self.exec))
+        status::no_process(&self.exec)
     }
 
     fn words(&self, call: Call, error: &SupervisorError) -> (Code, String) {

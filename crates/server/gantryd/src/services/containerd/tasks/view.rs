@@ -11,7 +11,7 @@ use gantry_api::containerd::{
 use gantry_domain::{Exit, Phase, ProcessId, ProcessPhase};
 use gantry_supervisor::{ContainerView, DeletedProcess, Listed, ProcessView};
 
-use crate::services::containerd::exit;
+use crate::services::{exit, time::timestamp};
 
 /// One process of a task; none if there is no such process.
 pub(super) fn process(task: &ContainerView, id: &ProcessId) -> Option<Process> {
@@ -33,7 +33,7 @@ pub(super) fn process(task: &ContainerView, id: &ProcessId) -> Option<Process> {
         stderr: path(&stdio.stderr),
         terminal: process.spec.terminal,
         exit_status: exit.map(|exit| exit::status(exit.status)).unwrap_or_default(),
-        exited_at: exit.map(|exit| exit::timestamp(exit.at)),
+        exited_at: exit.map(|exit| timestamp(exit.at)),
     })
 }
 
@@ -73,16 +73,13 @@ pub(super) fn deleted(exec: String, deleted: DeletedProcess) -> DeleteResponse {
         id: exec,
         pid: deleted.pid,
         exit_status: deleted.exit.map(|exit| exit::status(exit.status)).unwrap_or_default(),
-        exited_at: deleted.exit.map(|exit| exit::timestamp(exit.at)),
+        exited_at: deleted.exit.map(|exit| timestamp(exit.at)),
     }
 }
 
 /// How a process has ended.
 pub(super) fn waited(exit: Exit) -> WaitResponse {
-    WaitResponse {
-        exit_status: exit::status(exit.status),
-        exited_at: Some(exit::timestamp(exit.at)),
-    }
+    WaitResponse { exit_status: exit::status(exit.status), exited_at: Some(timestamp(exit.at)) }
 }
 
 #[cfg(test)]
