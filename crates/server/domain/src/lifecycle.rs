@@ -147,9 +147,7 @@ impl Lifecycle {
         generation: Generation,
     ) -> Result<EventKind, Refusal> {
         self.require_free(process)?;
-        if self.phase != Phase::Created {
-            self.require_running()?;
-        }
+        self.require(matches!(self.phase, Phase::Created | Phase::Running))?;
         let phase = ProcessPhase::Created;
         self.execs.insert(process.clone(), Exec { generation, pid: 0, phase });
         Ok(EventKind::ProcessAdded { process: process.clone() })
@@ -283,55 +281,41 @@ impl Lifecycle {
     /// # Errors
     /// Unless the first process waits to be started.
     pub fn require_created(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Created => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Created))
     }
 
     /// # Errors
     /// Unless the first process lives and is not frozen.
     pub fn require_running(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Running => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Running))
     }
 
     /// # Errors
     /// Unless the container is frozen.
     pub fn require_paused(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Paused => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Paused))
     }
 
     /// # Errors
     /// Unless the container has a living first process that was started.
     pub fn require_alive(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Running | Phase::Paused => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Running | Phase::Paused))
     }
 
     /// # Errors
     /// Unless the container has a living first process, started or not.
     pub fn require_process(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Created | Phase::Running | Phase::Paused => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Created | Phase::Running | Phase::Paused))
     }
 
     /// # Errors
     /// If the container lives, once it was started.
     pub fn require_deletable(&self) -> Result<(), Refusal> {
-        match self.phase {
-            Phase::Created | Phase::Stopped(_) => Ok(()),
-            other => Err(Refusal::Phase(other)),
-        }
+        self.require(matches!(self.phase, Phase::Created | Phase::Stopped(_)))
+    }
+
+    fn require(&self, allowed: bool) -> Result<(), Refusal> {
+        if allowed { Ok(()) } else { Err(Refusal::Phase(self.phase)) }
     }
 
     /// The runtime has frozen the container. No event if it ended meanwhile.

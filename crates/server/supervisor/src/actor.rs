@@ -10,6 +10,9 @@
 //! (nothing)                Stopped --> kill the rest --> publish exits of execs --> remove --> publish init's exit
 //! ```
 //!
+//! A container that is kept until its caller deletes it is Created between Starting and Running, and its init's exit is
+//! published before the removal.
+//!
 //! The actor never waits: whatever takes time is a task of its own that reports back by a [`Message`], so a signal is
 //! never stuck behind a start. Every event of the container is journalled and published here, and requests are answered
 //! after that. `operation.rs` has what is being done with the container as a whole; `exit.rs` has its end.

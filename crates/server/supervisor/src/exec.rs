@@ -103,16 +103,19 @@ async fn become_hopeless(mut ended: watch::Receiver<bool>) {
 impl Actor {
     /// Starts a process at once.
     pub(crate) fn start_exec(&mut self, spec: Box<ProcessSpec>, caller: Caller, reply: Reply<u32>) {
+        let admitted = self.admit_exec(*spec);
+        self.launch_exec(admitted, caller, reply);
+    }
+
+    fn admit_exec(
+        &mut self,
+        spec: ProcessSpec,
+    ) -> Result<(Arc<ProcessSpec>, Generation), SupervisorError> {
         let generation = self.services.generations.next();
-        if let Err(replaced) = self.identity.require_same() {
-            let _ = reply.send(Err(replaced));
-            return;
-        }
-        if let Err(refusal) = self.lifecycle.admit_exec(&spec.id, generation) {
-            let _ = reply.send(Err(self.refused(refusal)));
-            return;
-        }
-        self.launch_exec(Arc::new(*spec), (caller, generation), reply);
+        self.identity.require_same()?;
+        let admitted = self.lifecycle.admit_exec(&spec.id, generation);
+        admitted.map_err(|refusal| self.refused(refusal))?;
+        Ok((Arc::new(spec), generation))
     }
 
     /// Adds a process that is started later. It is known from now on, also after a restart.
@@ -133,31 +136,33 @@ impl Actor {
 
     /// Starts a process that was added.
     pub(crate) fn start_added(&mut self, process: &ProcessId, caller: Caller, reply: Reply<u32>) {
-        let spec = match self.known_process(process) {
-            Ok(known) => Arc::clone(&known.spec),
-            Err(error) => {
-                let _ = reply.send(Err(error));
-                return;
-            }
-        };
-        let admitted = match self.identity.require_same() {
-            Ok(()) => self.lifecycle.admit_start(process).map_err(SupervisorError::from),
-            Err(replaced) => Err(replaced),
-        };
-        match admitted {
-            Ok(generation) => self.launch_exec(spec, (caller, generation), reply),
-            Err(error) => {
-                let _ = reply.send(Err(error));
-            }
-        }
+        let admitted = self.admit_added(process);
+        self.launch_exec(admitted, caller, reply);
+    }
+
+    fn admit_added(
+        &mut self,
+        process: &ProcessId,
+    ) -> Result<(Arc<ProcessSpec>, Generation), SupervisorError> {
+        let spec = Arc::clone(&self.known_process(process)?.spec);
+        self.identity.require_same()?;
+        Ok((spec, self.lifecycle.admit_start(process)?))
     }
 
     fn launch_exec(
         &mut self,
-        spec: Arc<ProcessSpec>,
-        (caller, generation): (Caller, Generation),
+        admitted: Result<(Arc<ProcessSpec>, Generation), SupervisorError>,
+        caller: Caller,
         mut reply: Reply<u32>,
     ) {
+        let (spec, generation) = match admitted {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                // A caller that is gone needs no answer.
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
         let record = self.record.as_ref();
         let init_ended = self.init_ended.subscribe();
         let new = NewExec {

@@ -51,7 +51,7 @@ pub(crate) enum Operation {
 }
 
 impl Operation {
-    pub(crate) fn name(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Pause => "pause",
@@ -112,42 +112,52 @@ impl Operation {
 
 impl Actor {
     pub(crate) fn operate(&mut self, operation: Operation, reply: Reply<()>) {
-        if let Err(error) = self.admit(&operation) {
+        match self.begin(operation) {
+            Ok((operation, change)) => self.work(async move {
+                let result = change.await;
+                Message::Operated { operation, result, reply }
+            }),
             // A caller that is gone needs no answer.
-            let _ = reply.send(Err(error));
-            return;
-        }
-        let operation = Arc::new(operation);
-        self.activity = Activity::Changing(Arc::clone(&operation));
-        let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-        let cgroup = self.cgroup.clone();
-        self.work(async move {
-            let result = operation.run(&services, &identity, cgroup.as_deref()).await;
-            Message::Operated { operation, result, reply }
-        });
-    }
-
-    fn admit(&self, operation: &Operation) -> Result<(), SupervisorError> {
-        match (operation.admit(&self.lifecycle), &self.activity) {
-            (Err(refusal), _) => Err(self.refused(refusal)),
-            (Ok(()), Activity::Changing(other)) => Err(SupervisorError::Busy(other.name())),
-            (Ok(()), _) => self.identity.require_same(),
+            Err(error) => drop(reply.send(Err(error))),
         }
     }
 
     /// Has the runtime start the first process of a container that was created.
     pub(crate) fn start_init(&mut self, reply: Reply<u32>) {
-        if let Err(error) = self.admit(&Operation::Start) {
-            let _ = reply.send(Err(error));
-            return;
+        match self.begin(Operation::Start) {
+            Ok((_, start)) => self.work(async move {
+                let result = start.await;
+                Message::Started { result, reply }
+            }),
+            Err(error) => drop(reply.send(Err(error))),
         }
-        let operation = Arc::new(Operation::Start);
+    }
+
+    /// Begins an operation, if it is allowed now. The future is the operation itself.
+    fn begin(
+        &mut self,
+        operation: Operation,
+    ) -> Result<
+        (Arc<Operation>, impl Future<Output = Result<(), SupervisorError>> + use<>),
+        SupervisorError,
+    > {
+        self.admit(operation.admit(&self.lifecycle))?;
+        self.identity.require_same()?;
+        let operation = Arc::new(operation);
         self.activity = Activity::Changing(Arc::clone(&operation));
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
-        self.work(async move {
-            let result = operation.run(&services, &identity, None).await;
-            Message::Started { result, reply }
-        });
+        let (cgroup, running) = (self.cgroup.clone(), Arc::clone(&operation));
+        let change = async move { running.run(&services, &identity, cgroup.as_deref()).await };
+        Ok((operation, change))
+    }
+
+    /// An error if the container's state does not allow something, or while an operation is under way.
+    pub(crate) fn admit(&self, allowed: Result<(), Refusal>) -> Result<(), SupervisorError> {
+        match (allowed, &self.activity) {
+            (Err(refusal), _) => Err(self.refused(refusal)),
+            (Ok(()), Activity::Changing(other)) => Err(SupervisorError::Busy(other.name())),
+            (Ok(()), _) => Ok(()),
+        }
     }
 
     /// The runtime has started the first process, or has not. An exit meanwhile comes after the start.

@@ -70,12 +70,7 @@ impl Actor {
             self.show();
             return;
         }
-        let refused = match (self.lifecycle.require_deletable(), &self.activity) {
-            (Err(refusal), _) => Some(self.refused(refusal)),
-            (Ok(()), Activity::Changing(other)) => Some(SupervisorError::Busy(other.name())),
-            (Ok(()), _) => None,
-        };
-        if let Some(error) = refused {
+        if let Err(error) = self.admit(self.lifecycle.require_deletable()) {
             let _ = reply.send(Err(error));
             return;
         }
