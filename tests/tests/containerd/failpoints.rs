@@ -12,9 +12,11 @@ use gantry_failpoints::{DIRECTORY, Point};
 use gantry_tests::{Runtime, Server, Variant, bundle::Bundle, processes, variants};
 use serde_json::json;
 use tokio::{sync::Semaphore, task::JoinSet};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Request, Response, Status, transport::Channel};
 
 use crate::{Bed, any, container, of, tasks::finish};
+
+type Client = TasksClient<Channel>;
 
 const NAMESPACE: &str = "ns";
 const ID: &str = "c";
@@ -83,72 +85,42 @@ async fn live(variant: Variant, point: Point) {
     let file = armed.path().join(point.name());
     std::fs::write(&file, "").unwrap();
 
-    let task = || CreateTaskRequest { container_id: ID.to_owned(), ..Default::default() };
+    let id = || ID.to_owned();
     let exists = |error: &Status| error.code() == Code::AlreadyExists;
-    call(
-        &mut bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, task());
-            async move { tasks.create(request).await }
-        },
-        exists,
-    )
-    .await;
+    let gone = |error: &Status| error.code() == Code::NotFound;
+    let task = CreateTaskRequest { container_id: id(), ..Default::default() };
+    call(&mut bed, task, |mut tasks: Client, task| async move { tasks.create(task).await }, exists)
+        .await;
     start(&mut bed, "").await;
-    let exec = || ExecProcessRequest {
-        container_id: ID.to_owned(),
+    let process =
+        json!({ "args": ["sh", "-c", "exit 7"], "cwd": "/", "env": ["PATH=/bin"], "user": {} });
+    let exec = ExecProcessRequest {
+        container_id: id(),
         exec_id: EXEC.to_owned(),
-        spec: Some(any(
-            type_url::PROCESS,
-            json!({ "args": ["sh", "-c", "exit 7"], "cwd": "/", "env": ["PATH=/bin"], "user": {} })
-                .to_string()
-                .as_bytes(),
-        )),
+        spec: Some(any(type_url::PROCESS, process.to_string().as_bytes())),
         ..Default::default()
     };
-    call(
-        &mut bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, exec());
-            async move { tasks.exec(request).await }
-        },
-        exists,
-    )
-    .await;
+    call(&mut bed, exec, |mut tasks: Client, exec| async move { tasks.exec(exec).await }, exists)
+        .await;
     start(&mut bed, EXEC).await;
     assert_eq!(wait(&mut bed, EXEC).await, 7);
-    let gone = |error: &Status| error.code() == Code::NotFound;
-    let exec = || DeleteProcessRequest { container_id: ID.to_owned(), exec_id: EXEC.to_owned() };
+    let exec = DeleteProcessRequest { container_id: id(), exec_id: EXEC.to_owned() };
+    let delete = |mut tasks: Client, exec| async move { tasks.delete_process(exec).await };
+    let deleted = call(&mut bed, exec, delete, gone).await;
+    assert!(deleted.is_none_or(|deleted| deleted.exit_status == 7));
+    let kill = KillRequest { container_id: id(), signal: 9, ..Default::default() };
+    call(&mut bed, kill, |mut tasks: Client, kill| async move { tasks.kill(kill).await }, gone)
+        .await;
+    assert_eq!(wait(&mut bed, "").await, 137);
+    let task = DeleteTaskRequest { container_id: id() };
     let deleted = call(
         &mut bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, exec());
-            async move { tasks.delete_process(request).await }
-        },
-        gone,
-    );
-    assert!(deleted.await.is_none_or(|deleted| deleted.exit_status == 7));
-    let kill = || KillRequest { container_id: ID.to_owned(), signal: 9, ..Default::default() };
-    call(
-        &mut bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, kill());
-            async move { tasks.kill(request).await }
-        },
+        task,
+        |mut tasks: Client, task| async move { tasks.delete(task).await },
         gone,
     )
     .await;
-    assert_eq!(wait(&mut bed, "").await, 137);
-    let task = || DeleteTaskRequest { container_id: ID.to_owned() };
-    let deleted = call(
-        &mut bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, task());
-            async move { tasks.delete(request).await }
-        },
-        gone,
-    );
-    assert!(deleted.await.is_none_or(|deleted| deleted.exit_status == 137));
+    assert!(deleted.is_none_or(|deleted| deleted.exit_status == 137));
 
     assert!(!file.exists(), "the point was not reached");
     // It may have died after its last answer.
@@ -167,36 +139,32 @@ async fn create_container(bed: &Bed) {
 }
 
 async fn start(bed: &mut Bed, exec: &str) {
-    let request = || StartRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
+    let request = StartRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
     let started = |error: &Status| error.message().starts_with("cannot start a ");
     call(
         bed,
-        |mut tasks: TasksClient<Channel>| {
-            let request = of(NAMESPACE, request());
-            async move { tasks.start(request).await }
-        },
+        request,
+        |mut tasks: Client, request| async move { tasks.start(request).await },
         started,
     )
     .await;
 }
 
 async fn wait(bed: &mut Bed, exec: &str) -> u32 {
-    let request = || WaitRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
-    let wait = |mut tasks: TasksClient<Channel>| {
-        let request = of(NAMESPACE, request());
-        async move { tasks.wait(request).await }
-    };
-    call(bed, wait, |_| false).await.expect("an exit").exit_status
+    let request = WaitRequest { container_id: ID.to_owned(), exec_id: exec.to_owned() };
+    let wait = |mut tasks: Client, request| async move { tasks.wait(request).await };
+    call(bed, request, wait, |_| false).await.expect("an exit").exit_status
 }
 
 /// Calls until there is an answer, or an error that says that an earlier call was heard.
-async fn call<T, F: Future<Output = Result<Response<T>, Status>>>(
+async fn call<Q: Clone, T, F: Future<Output = Result<Response<T>, Status>>>(
     bed: &mut Bed,
-    call: impl Fn(TasksClient<Channel>) -> F,
+    request: Q,
+    call: impl Fn(Client, Request<Q>) -> F,
     was_heard: impl Fn(&Status) -> bool,
 ) -> Option<T> {
     loop {
-        match call(bed.tasks()).await {
+        match call(bed.tasks(), of(NAMESPACE, request.clone())).await {
             Ok(answer) => return Some(answer.into_inner()),
             Err(error) if was_heard(&error) => return None,
             Err(error) => assert!(revive(bed).await, "a call failed: {error:?}"),
