@@ -76,8 +76,10 @@ impl Logger {
     /// Executes it; returns what is to be written to, with `mode`.
     pub(crate) fn start(
         poller: &Poller,
-        (uri, program): (&str, Program),
-        (env, mode): (&[String], OFlags),
+        uri: &str,
+        program: Program,
+        env: &[String],
+        mode: OFlags,
     ) -> Result<(Self, [OwnedFd; 2]), LaunchError> {
         let says_ready = program.says_ready;
         let start = || -> io::Result<(Self, [OwnedFd; 2])> {

@@ -135,7 +135,7 @@ impl Run {
                     ProcessPhase::Starting => ProcessPhase::Created,
                     other => other,
                 };
-                after.exec_reattached(id, Generation(100), (9, phase));
+                after.exec_reattached(id, Generation(100), 9, phase);
             }
         }
         if let (Phase::Stopped(exit), false) = (before.phase(), told) {

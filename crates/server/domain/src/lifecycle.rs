@@ -174,7 +174,8 @@ impl Lifecycle {
         &mut self,
         process: ProcessId,
         generation: Generation,
-        (pid, phase): (u32, ProcessPhase),
+        pid: u32,
+        phase: ProcessPhase,
     ) {
         self.execs.insert(process, Exec { generation, pid, phase });
     }

@@ -114,7 +114,7 @@ fn after_restart(journal: &[EventKind], init_status: Option<Exit>) -> Lifecycle 
     let mut container = Lifecycle::new(Generation(1), Retention::UntilExit);
     container.reattached(1, if paused { Phase::Paused } else { Phase::Running });
     for (process, generation) in living {
-        container.exec_reattached(process, generation, (2, ProcessPhase::Running));
+        container.exec_reattached(process, generation, 2, ProcessPhase::Running);
     }
     if let Some(status) = init_status {
         container.init_exited(status);

@@ -44,7 +44,8 @@ impl Older {
     pub(crate) fn tell(
         &mut self,
         places: &Range<u64>,
-        (wanted, latest): (&Wanted, SubscriptionId),
+        wanted: &Wanted,
+        latest: SubscriptionId,
         mut news: impl FnMut(&Event),
     ) {
         let indexes = self.index(places.start)..self.index(places.end);

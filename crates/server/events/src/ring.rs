@@ -286,7 +286,7 @@ impl Ring {
                 received.push(event.at);
             }
         };
-        self.older.tell(places, (&cursor.wanted, self.subscribed), &mut note);
+        self.older.tell(places, &cursor.wanted, self.subscribed, &mut note);
         let first = self.first;
         let index = |place: u64| usize::try_from(place.saturating_sub(first)).unwrap_or(usize::MAX);
         let len = self.slots.len();

@@ -87,7 +87,7 @@ pub(crate) async fn serve(
         .add_service(admission.layer(reflection().build_v1alpha()?))
         .add_service(Aside::new(api, supervisors.clone()));
     let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata));
-    surface.add_to(&mut routes, (&admission, &supervisors));
+    surface.add_to(&mut routes, &admission, &supervisors);
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)

@@ -188,7 +188,8 @@ impl CheckpointImage {
 /// Makes a checkpoint of a container. A failed one leaves nothing.
 pub async fn create(
     disks: &Disks,
-    (runtimes, runtime): (&Runtimes, &OciRuntime),
+    runtimes: &Runtimes,
+    runtime: &OciRuntime,
     mut request: CheckpointRequest,
 ) -> Result<(), CheckpointError> {
     let path = request.dir.join(&request.config.name);
@@ -199,7 +200,7 @@ pub async fn create(
     let id = request.container.clone();
     let options = request.options(&path);
     let settings = disks.run("write", &path, move |path| prepare(&request, path)).await??;
-    let made = runtimes.checkpoint((runtime, &id), &options, &settings).await;
+    let made = runtimes.checkpoint(runtime, &id, &options, &settings).await;
     if made.is_err() {
         disks.run("remove", &path, remove_failed).await?;
     }

@@ -155,8 +155,10 @@ impl Actor {
     pub(crate) fn new(
         services: Arc<Services>,
         identity: Identity,
-        (init, retention): (Arc<ProcessSpec>, Retention),
-        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+        init: Arc<ProcessSpec>,
+        retention: Retention,
+        handle: ContainerHandle,
+        messages: mpsc::Receiver<Message>,
     ) -> Self {
         Self {
             services,
@@ -221,7 +223,7 @@ impl Actor {
             Message::Started { result, reply } => self.started(result, reply),
             Message::ExecsOverdue => self.give_up_execs(),
             Message::ExecStarted { spec, generation, result, reply } => {
-                self.exec_started((spec, generation), result, reply);
+                self.exec_started(spec, generation, result, reply);
             }
             Message::Exited { process, exit } => self.exited(&process, exit),
             Message::OutOfMemory { kills } => self.out_of_memory(kills),

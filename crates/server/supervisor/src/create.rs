@@ -77,8 +77,8 @@ impl Supervisor {
         let generation = services.generations.next();
         let seen = Seen::default();
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
-        let described = (Arc::new(prepared.bundle.init().clone()), retention);
-        let actor = Actor::new(Arc::clone(services), identity, described, (handle, messages));
+        let init = Arc::new(prepared.bundle.init().clone());
+        let actor = Actor::new(Arc::clone(services), identity, init, retention, handle, messages);
         let (reply, answer) = oneshot::channel();
         tokio::spawn(actor.create(prepared, reply, permit));
         answer.await.unwrap_or(Err(SupervisorError::Bug))
@@ -89,10 +89,10 @@ impl Supervisor {
         let Services { settings, runtimes, disks, .. } = &*self.0.services;
         let (name, args) = (&new.runtime, &new.runtime_args);
         if !name.is_empty() {
-            return Ok(runtimes.find_aside(disks, (name, args), true).await??);
+            return Ok(runtimes.find_aside(disks, name, args, true).await??);
         }
         let args: Vec<String> = settings.default_runtime_args.iter().chain(args).cloned().collect();
-        Ok(runtimes.find_aside(disks, (&settings.default_runtime, &args), false).await??)
+        Ok(runtimes.find_aside(disks, &settings.default_runtime, &args, false).await??)
     }
 }
 
@@ -105,11 +105,11 @@ pub(crate) async fn bring_up(
     reply: &mut Reply<ContainerView>,
 ) -> Result<Created, SupervisorError> {
     let lane = Lane::Creates(prepared.bundle.path().parent().unwrap_or(Path::new("/")).to_owned());
-    let turn = services.turn((prepared.new.caller, lane), reply).await?;
+    let turn = services.turn(prepared.new.caller, lane, reply).await?;
     let mut first = true;
     loop {
         let mut record = new_record(services, identity, prepared);
-        match start(services, identity, prepared, (&mut record, &turn, reply)).await {
+        match start(services, identity, prepared, &mut record, &turn, reply).await {
             Ok((process, oom)) => {
                 let rootfs = prepared.task.as_ref().map(|task| task.rootfs.clone());
                 let rootfs = rootfs.unwrap_or_default();
@@ -154,7 +154,9 @@ async fn start(
     services: &Services,
     identity: &Identity,
     prepared: &PreparedContainer,
-    (record, turn, reply): (&mut ContainerRecord, &LaunchTurn, &mut Reply<ContainerView>),
+    record: &mut ContainerRecord,
+    turn: &LaunchTurn,
+    reply: &mut Reply<ContainerView>,
 ) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
@@ -164,7 +166,7 @@ async fn start(
         services.make_bundle(bundle, task).await?;
     }
     let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
-    let shim = services.shims.place(&init, &record_of_init).await?;
+    let placed = services.shims.place(&init, &record_of_init).await?;
     reach(Point::ServerInitPlaced);
 
     let start = match &prepared.image {
@@ -194,9 +196,8 @@ async fn start(
             oom_score_adj: prepared.bundle.oom_score_adj(),
         })
     };
-    let process = services
-        .launch((shim, &init, prepared.bundle.init()), call, (turn, reply.closed()))
-        .await?;
+    let process =
+        services.launch(turn, placed, prepared.bundle.init(), call, reply.closed()).await?;
     identity.note_keeping();
 
     if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {

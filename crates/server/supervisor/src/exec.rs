@@ -49,9 +49,9 @@ pub(crate) async fn start_exec(
     reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
     let lane = Lane::Execs(identity.key.clone());
-    let turn = services.turn((new.caller, lane), reply).await?;
+    let turn = services.turn(new.caller, lane, reply).await?;
     let dir = identity.dir.process(&new.spec.id);
-    let result = start(services, identity, (&dir, new), (&turn, reply)).await;
+    let result = start(services, identity, &dir, new, &turn, reply).await;
     if result.is_err() {
         dir.discard();
         reach(Point::ServerExecUndone);
@@ -62,12 +62,14 @@ pub(crate) async fn start_exec(
 async fn start(
     services: &Services,
     identity: &Identity,
-    (dir, new): (&ProcessDir, &NewExec),
-    (turn, reply): (&LaunchTurn, &mut Reply<u32>),
+    dir: &ProcessDir,
+    new: &NewExec,
+    turn: &LaunchTurn,
+    reply: &mut Reply<u32>,
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
     let record = ProcessRecord::new(new.generation, spec.clone());
-    let shim = services.shims.place(dir, &record).await?;
+    let placed = services.shims.place(dir, &record).await?;
     reach(Point::ServerExecPlaced);
     let call = |files: Files<'_>| {
         dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
@@ -89,7 +91,7 @@ async fn start(
             () = become_hopeless(new.init_ended.clone()) => {}
         }
     };
-    services.launch((shim, dir, spec), call, (turn, given_up)).await
+    services.launch(turn, placed, spec, call, given_up).await
 }
 
 /// Resolves when the container's end makes the launch pointless. Teardown waits for launches, and a hanging
@@ -183,7 +185,8 @@ impl Actor {
 
     pub(crate) fn exec_started(
         &mut self,
-        (spec, generation): (Arc<ProcessSpec>, Generation),
+        spec: Arc<ProcessSpec>,
+        generation: Generation,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     ) {

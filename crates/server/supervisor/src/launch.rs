@@ -1,10 +1,6 @@
 //! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
@@ -17,7 +13,8 @@ use crate::{
     handle::Reply,
     running_process::RunningProcess,
     shim_link::{Report, StartedShim},
-    state_dir::{ProcessDir, StateError},
+    shim_pool::PlacedShim,
+    state_dir::StateError,
     turns::{Lane, Turn},
 };
 
@@ -51,7 +48,8 @@ impl Services {
     /// Waits for the turn of a launch, unless its caller goes away meanwhile.
     pub(crate) async fn turn<T>(
         &self,
-        (caller, lane): (Caller, Lane),
+        caller: Caller,
+        lane: Lane,
         reply: &mut Reply<T>,
     ) -> Result<LaunchTurn, SupervisorError> {
         let after = self.settings.start_timeout;
@@ -70,20 +68,23 @@ impl Services {
     }
 
     /// Starts a process through a shim. `call` makes the command line and writes its input once the files are
-    /// known. The second of `until` resolves when the launch is to be aborted.
+    /// known. `given_up` resolves when the launch is to be aborted.
     pub(crate) async fn launch(
         &self,
-        (shim, dir, spec): (StartedShim, &ProcessDir, &ProcessSpec),
+        turn: &LaunchTurn,
+        placed: PlacedShim<'_>,
+        spec: &ProcessSpec,
         call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
-        until: (&LaunchTurn, impl Future<Output = ()>),
+        given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
         self.rcu_warmup.prepare();
         // The shim's working directory, since a socket's address is shorter than a path may be.
-        let console =
-            spec.terminal.then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", shim.pid)));
-        let seen = as_text(dir.path(), &shim);
+        let console = spec
+            .terminal
+            .then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", placed.shim.pid)));
+        let seen = as_text(&placed);
         let result = match call(Files { dir: &seen, console: console.as_deref() }) {
-            Ok(call) => self.order(call, (&shim, dir, spec), until).await,
+            Ok(call) => self.order(turn, &placed, spec, &call, given_up).await,
             Err(error) => Err(error.into()),
         };
         match result {
@@ -93,12 +94,12 @@ impl Services {
                 Ok(RunningProcess {
                     pid,
                     pidfd: Arc::new(pidfd),
-                    link: Some(Arc::new(shim.link)),
+                    link: Some(Arc::new(placed.shim.link)),
                     adoption,
                 })
             }
             Err(error) => {
-                shim.dismiss().await;
+                placed.shim.dismiss().await;
                 Err(with_stream(error, &spec.stdio))
             }
         }
@@ -106,16 +107,18 @@ impl Services {
 
     async fn order(
         &self,
-        call: RuntimeCall,
-        (shim, dir, spec): (&StartedShim, &ProcessDir, &ProcessSpec),
-        until: (&LaunchTurn, impl Future<Output = ()>),
+        turn: &LaunchTurn,
+        placed: &PlacedShim<'_>,
+        spec: &ProcessSpec,
+        call: &RuntimeCall,
+        given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
-        let record = ToShim::Launch(Box::new(self.launch_record(spec, &call)));
-        shim.link.send(&record).map_err(|cause| system("speak to the shim", cause))?;
+        let record = ToShim::Launch(Box::new(self.launch_record(spec, call)));
+        placed.shim.link.send(&record).map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();
-        self.await_launch((dir, &call), shim, until).await
+        self.await_launch(turn, placed, call, given_up).await
     }
 
     fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
@@ -143,9 +146,10 @@ impl Services {
 
     async fn await_launch(
         &self,
-        (dir, call): (&ProcessDir, &RuntimeCall),
-        shim: &StartedShim,
-        (turn, given_up): (&LaunchTurn, impl Future<Output = ()>),
+        turn: &LaunchTurn,
+        PlacedShim { shim, dir }: &PlacedShim<'_>,
+        call: &RuntimeCall,
+        given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
         let report = tokio::select! {
             report = timeout_at(turn.deadline, shim.link.receive()) => report,
@@ -167,8 +171,8 @@ impl Services {
             Ok(Some(Report::LaunchFailed(error))) => {
                 // Without its log, the runtime's status is what is known.
                 let log = dir.text(LOG_FILE).unwrap_or_default();
-                let called = (&call.runtime, call.verb);
-                let mut error = OciError::from_launch(error, called, log.as_deref());
+                let mut error =
+                    OciError::from_launch(error, &call.runtime, call.verb, log.as_deref());
                 if let OciError::Wordless { more, .. } = &mut error
                     && let Some(why) = self.runtimes.why_it_cannot_run(&call.runtime).await
                 {
@@ -209,10 +213,11 @@ fn with_stream(mut error: SupervisorError, stdio: &Stdio) -> SupervisorError {
 }
 
 /// The directory of a process as an argument of the runtime, which is text. A shim works in it.
-fn as_text(dir: &Path, shim: &StartedShim) -> PathBuf {
+fn as_text(placed: &PlacedShim<'_>) -> PathBuf {
+    let dir = placed.dir.path();
     match dir.to_str() {
         Some(_) => dir.to_owned(),
-        None => PathBuf::from(format!("/proc/{}/cwd", shim.pid)),
+        None => PathBuf::from(format!("/proc/{}/cwd", placed.shim.pid)),
     }
 }
 

@@ -177,7 +177,8 @@ impl Supervisor {
         &self,
         namespace: Namespace,
         id: ContainerId,
-        (spec, caller): (ProcessSpec, Caller),
+        spec: ProcessSpec,
+        caller: Caller,
     ) -> Result<u32, SupervisorError> {
         let _permit = self.admit()?;
         self.container(namespace, id)?.exec(spec, caller).await

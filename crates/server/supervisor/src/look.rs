@@ -82,7 +82,8 @@ impl Services {
     pub(crate) async fn look_at(
         self: Arc<Self>,
         identity: &Identity,
-        (mut record, exit): (ContainerRecord, Option<Exit>),
+        mut record: ContainerRecord,
+        exit: Option<Exit>,
     ) -> Result<Reattached, CgroupError> {
         let dir = identity.dir.process(&ProcessId::init());
         let execs = Arc::clone(&self).look_at_execs(identity, &record);
@@ -135,7 +136,7 @@ impl Services {
         dir: &ProcessDir,
         record: &ContainerRecord,
     ) -> Option<(RecoveredExec, Option<Found>)> {
-        let read = || async { self.read_exec((&identity.key, record), dir) };
+        let read = || async { self.read_exec(&identity.key, record, dir) };
         let what = format!("read {}", dir.path().display());
         let exec = until_answered(what, read).await;
         let left = exec.as_ref().map_or(LeftExec::Nothing, |exec| exec.left);

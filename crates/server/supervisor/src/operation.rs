@@ -90,8 +90,9 @@ impl Operation {
             Self::Update(limits) => update(services, identity, cgroup, limits).await,
             Self::Checkpoint(request) => {
                 let _turn = services.turn_of_change(identity).await;
-                let runtime = (&services.runtimes, &identity.runtime);
-                Ok(checkpoint::create(&services.disks, runtime, (**request).clone()).await?)
+                let (runtimes, runtime) = (&services.runtimes, &identity.runtime);
+                Ok(checkpoint::create(&services.disks, runtimes, runtime, (**request).clone())
+                    .await?)
             }
         }
     }

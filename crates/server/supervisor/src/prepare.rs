@@ -89,8 +89,8 @@ impl Supervisor {
         let named =
             if new.runtime.is_empty() { &services.settings.default_runtime } else { &new.runtime };
         let dialect = Dialect::of_runtime(named);
-        let place = (new.bundle.as_path(), new.stdio.clone());
-        let bundle = Bundle::open(&services.disks, place, dialect).await??;
+        let bundle =
+            Bundle::open(&services.disks, &new.bundle, new.stdio.clone(), dialect).await??;
         let image = match &new.checkpoint {
             Some(NamedCheckpoint { dir, name }) => {
                 let dir =

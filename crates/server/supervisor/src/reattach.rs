@@ -80,7 +80,7 @@ impl Supervisor {
             tracing::error!(container = %key, %error, "cannot be taken up");
             return;
         }
-        let actor = Actor::of_earlier((&self.0.services, key, dir), &left, (handle, messages));
+        let actor = Actor::of_earlier(&self.0.services, key, dir, &left, handle, messages);
         tokio::spawn(actor.run_reattached(left));
     }
 
@@ -96,8 +96,9 @@ impl Supervisor {
             let read = || async { services.read_container(&key, &dir) };
             match until_answered(format!("read the state of {key}"), read).await {
                 Some(left) => {
-                    let found = (&services, key, dir);
-                    Actor::of_earlier(found, &left, (handle, messages)).run_reattached(left).await;
+                    Actor::of_earlier(&services, key, dir, &left, handle, messages)
+                        .run_reattached(left)
+                        .await;
                 }
                 None => {
                     dir.discard();
@@ -110,16 +111,25 @@ impl Supervisor {
 
 impl Actor {
     fn of_earlier(
-        (services, key, dir): (&Arc<Services>, ContainerKey, ContainerDir),
+        services: &Arc<Services>,
+        key: ContainerKey,
+        dir: ContainerDir,
         Recovered { record, init, .. }: &Recovered,
-        (handle, messages): (ContainerHandle, mpsc::Receiver<Message>),
+        handle: ContainerHandle,
+        messages: mpsc::Receiver<Message>,
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
         let bundle = services.own_bundle(&key, record.retention);
         let (generation, seen) = (record.generation, Seen::default());
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
-        let described = (Arc::new(init.spec.clone()), record.retention);
-        Self::new(Arc::clone(services), identity, described, (handle, messages))
+        Self::new(
+            Arc::clone(services),
+            identity,
+            Arc::new(init.spec.clone()),
+            record.retention,
+            handle,
+            messages,
+        )
     }
 
     /// Takes the container up, then runs it.
@@ -142,8 +152,7 @@ impl Actor {
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
-            let look =
-                || Arc::clone(&services).look_at(&identity, (left.record.clone(), left.exit));
+            let look = || Arc::clone(&services).look_at(&identity, left.record.clone(), left.exit);
             let reattached = until_answered(format!("take {} up", identity.key), look).await;
             Message::Reattached(Box::new(reattached))
         });
@@ -235,7 +244,7 @@ impl Actor {
             LeftExec::Added => ProcessPhase::Created,
             LeftExec::Nothing | LeftExec::Started => ProcessPhase::Running,
         };
-        self.lifecycle.exec_reattached(id.clone(), generation, (pid, phase));
+        self.lifecycle.exec_reattached(id.clone(), generation, pid, phase);
         match found {
             Some(found) => self.process_found(spec, found),
             None => {

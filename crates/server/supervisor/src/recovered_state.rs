@@ -98,7 +98,8 @@ impl Services {
     /// Reads what is left of a further process; `None` if nobody was told of it.
     pub(crate) fn read_exec(
         &self,
-        (key, container): (&ContainerKey, &ContainerRecord),
+        key: &ContainerKey,
+        container: &ContainerRecord,
         dir: &ProcessDir,
     ) -> Result<Option<RecoveredExec>, StateError> {
         let record = match readable(dir.read())? {

@@ -36,6 +36,12 @@ struct IdleShim {
     dir: ProcessDir,
 }
 
+/// A shim at work in the directory of its process.
+pub(crate) struct PlacedShim<'a> {
+    pub(crate) shim: StartedShim,
+    pub(crate) dir: &'a ProcessDir,
+}
+
 impl ShimPool {
     /// Shims are started in `dirs`, and counted in `cgroup`.
     ///
@@ -65,11 +71,11 @@ impl ShimPool {
     }
 
     /// Makes the directory of a process, with a shim at work in it.
-    pub(crate) async fn place(
+    pub(crate) async fn place<'a>(
         &self,
-        dir: &ProcessDir,
+        dir: &'a ProcessDir,
         record: &ProcessRecord,
-    ) -> Result<StartedShim, SupervisorError> {
+    ) -> Result<PlacedShim<'a>, SupervisorError> {
         let IdleShim { shim, dir: new } = match self.take_spare().await {
             Some(spare) => spare,
             None => self.start()?,
@@ -79,7 +85,7 @@ impl ShimPool {
             new.move_to(dir)
         });
         match placed {
-            Ok(()) => Ok(shim),
+            Ok(()) => Ok(PlacedShim { shim, dir }),
             Err(error) => {
                 IdleShim { shim, dir: new }.discard().await;
                 Err(error.into())

@@ -75,8 +75,8 @@ impl Supervisor {
         let path = services.state.bundle(&key).path().to_owned();
         let program = &new.runtime.program;
         let named = if program.is_empty() { &services.settings.default_runtime } else { program };
-        let streams = (new.stdio.clone(), new.terminal);
-        let bundle = Bundle::to_be(path.clone(), &new.spec, streams, Dialect::of_runtime(named));
+        let (stdio, dialect) = (new.stdio.clone(), Dialect::of_runtime(named));
+        let bundle = Bundle::to_be(path.clone(), &new.spec, stdio, new.terminal, dialect);
         let prepared = PreparedContainer {
             new: NewContainer {
                 caller: new.caller,

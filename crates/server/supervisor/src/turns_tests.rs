@@ -41,7 +41,8 @@ async fn settle() {
 
 async fn wait(
     turns: &Turns,
-    (caller, lane): (Caller, Lane),
+    caller: Caller,
+    lane: Lane,
     served: &Served,
     name: &'static str,
 ) -> JoinHandle<Result<(), Closed>> {
@@ -58,12 +59,12 @@ async fn wait(
 #[tokio::test]
 async fn callers_take_turns_and_so_do_their_lanes() {
     let (turns, served) = (Turns::new(1, NEVER), Served::default());
-    wait(&turns, (ONE, lane("a")), &served, "first").await;
+    wait(&turns, ONE, lane("a"), &served, "first").await;
     for name in ["a1", "a2", "a3"] {
-        wait(&turns, (ONE, lane("a")), &served, name).await;
+        wait(&turns, ONE, lane("a"), &served, name).await;
     }
-    wait(&turns, (ONE, lane("b")), &served, "b1").await;
-    wait(&turns, (OTHER, lane("a")), &served, "other").await;
+    wait(&turns, ONE, lane("b"), &served, "b1").await;
+    wait(&turns, OTHER, lane("a"), &served, "other").await;
     let mut order = Vec::new();
     while let Some(name) = served.names().await.first().copied() {
         order.push(name);
@@ -76,10 +77,10 @@ async fn callers_take_turns_and_so_do_their_lanes() {
 #[tokio::test]
 async fn whoever_asks_again_and_again_starves_nobody() {
     let (turns, served) = (Turns::new(1, NEVER), Served::default());
-    wait(&turns, (ONE, lane("a")), &served, "one").await;
-    wait(&turns, (ONE, lane("a")), &served, "patient").await;
+    wait(&turns, ONE, lane("a"), &served, "one").await;
+    wait(&turns, ONE, lane("a"), &served, "patient").await;
     for _ in 0..2 {
-        wait(&turns, (OTHER, lane("a")), &served, "other").await;
+        wait(&turns, OTHER, lane("a"), &served, "other").await;
         let name = served.names().await[0];
         served.end(name);
     }
@@ -94,7 +95,7 @@ async fn whoever_asks_again_and_again_starves_nobody() {
 async fn nobody_waits_for_what_takes_long() {
     let (turns, served) = (Turns::new(2, Duration::from_millis(300)), Served::default());
     for name in ["stuck", "hung", "next", "last"] {
-        wait(&turns, (ONE, lane("a")), &served, name).await;
+        wait(&turns, ONE, lane("a"), &served, name).await;
     }
     while served.names().await.len() < 4 {
         sleep(Duration::from_millis(10)).await;
@@ -109,9 +110,9 @@ async fn nobody_waits_for_what_takes_long() {
 #[tokio::test]
 async fn whoever_goes_leaves_the_queue() {
     let (turns, served) = (Turns::new(1, NEVER), Served::default());
-    wait(&turns, (ONE, lane("a")), &served, "first").await;
-    let gone = wait(&turns, (ONE, lane("a")), &served, "gone").await;
-    wait(&turns, (ONE, lane("a")), &served, "next").await;
+    wait(&turns, ONE, lane("a"), &served, "first").await;
+    let gone = wait(&turns, ONE, lane("a"), &served, "gone").await;
+    wait(&turns, ONE, lane("a"), &served, "next").await;
     gone.abort();
     settle().await;
     assert_eq!(turns.lock().queue.callers[&ONE].lanes[&lane("a")].waiters.len(), 1);
@@ -122,9 +123,9 @@ async fn whoever_goes_leaves_the_queue() {
 #[tokio::test]
 async fn those_who_wait_are_sent_away() {
     let (turns, served) = (Turns::new(1, NEVER), Served::default());
-    wait(&turns, (ONE, lane("a")), &served, "first").await;
-    let abandoned = wait(&turns, (ONE, lane("b")), &served, "abandoned").await;
-    let stopped = wait(&turns, (OTHER, lane("a")), &served, "stopped").await;
+    wait(&turns, ONE, lane("a"), &served, "first").await;
+    let abandoned = wait(&turns, ONE, lane("b"), &served, "abandoned").await;
+    let stopped = wait(&turns, OTHER, lane("a"), &served, "stopped").await;
     turns.abandon(&lane("b"));
     assert_eq!(abandoned.await.unwrap(), Err(Closed));
     assert!(!turns.are_closed());

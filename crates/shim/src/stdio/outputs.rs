@@ -53,7 +53,7 @@ impl Outputs {
             output.writer
         };
         let start =
-            |uri: &str, program| Logger::start(poller, (uri, program), (&launch.logger_env, mode));
+            |uri: &str, program| Logger::start(poller, uri, program, &launch.logger_env, mode);
         let (stdout, stderr, logger) = match (out, err) {
             (Place::Opened(out), None) => {
                 let stdout = keep(out);

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use gantry_shim_proto::{ExitFile, FromShim, Launch, SOCKET_FILE, ToShim, WaitStatus};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, recvmsg, send, socket_with, socketpair,
 };
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_gantry-shim");
@@ -297,6 +298,13 @@ pub(crate) fn eventually(mut condition: impl FnMut() -> bool) {
 /// Whether a process that is no child of ours has gone, zombie included.
 pub(crate) fn is_gone(pid: u32) -> bool {
     !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+/// Waits for the end of a process whose parent may be one that never reaps it.
+pub(crate) fn ends_somewhere(pid: u32) -> bool {
+    let pid = Pid::from_raw(pid.cast_signed()).expect("not 0");
+    pidfd_open(pid, PidfdFlags::empty())
+        .map_or_else(|error| error == Errno::SRCH, |pidfd| ends(&pidfd))
 }
 
 /// Waits for the end of a process that is not ours to reap.

@@ -118,15 +118,15 @@ impl Cgroup {
             return Err(LimitError::NotInV2 { limit: "cpuRealtimePeriod or cpuRealtimeRuntime" });
         }
         if let Some(bytes) = limits.kernel_memory {
-            self.limit_v1("memory", ("kernelMemoryLimit", "memory.kmem.limit_in_bytes"), bytes)?;
+            self.limit_v1("memory", "kernelMemoryLimit", "memory.kmem.limit_in_bytes", bytes)?;
         }
         if let Some(bytes) = limits.kernel_tcp_memory {
             let file = "memory.kmem.tcp.limit_in_bytes";
-            self.limit_v1("memory", ("kernelTCPMemoryLimit", file), bytes)?;
+            self.limit_v1("memory", "kernelTCPMemoryLimit", file, bytes)?;
         }
         if let Some(weight) = limits.leaf_weight {
             let file = "blkio.leaf_weight";
-            self.limit_v1("blkio", ("blkioLeafWeight", file), weight.into())?;
+            self.limit_v1("blkio", "blkioLeafWeight", file, weight.into())?;
         }
         limits.devices.iter().try_for_each(|device| self.limit_device(device))
     }
@@ -135,7 +135,8 @@ impl Cgroup {
     fn limit_v1(
         &self,
         controller: &'static str,
-        (limit, file): (&'static str, &'static str),
+        limit: &'static str,
+        file: &'static str,
         value: u64,
     ) -> Result<(), LimitError> {
         match self.controller(controller) {

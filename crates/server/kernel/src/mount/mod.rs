@@ -82,7 +82,7 @@ fn attach(mount: &Mount, options: &Options, place: &Place) -> Result<(), MountPr
     }
     match overlay::shortened(&options.data) {
         Some((directory, data)) if data.len() <= longest_data() => {
-            overlay::mount_in(&directory, (&mount.source, place), (options.flags, &data))
+            overlay::mount_in(&directory, &mount.source, place, options.flags, &data)
         }
         _ => overlay::mount_by_parameters(&mount.source, place, options),
     }

@@ -54,8 +54,10 @@ fn common<'a>(a: &'a Path, b: &Path) -> &'a Path {
 /// Mounts where the names are from: the directory is a thread's, and no thread of the server's.
 pub(super) fn mount_in(
     directory: &Path,
-    (source, place): (&str, &Place),
-    (flags, data): (MsFlags, &str),
+    source: &str,
+    place: &Place,
+    flags: MsFlags,
+    data: &str,
 ) -> Result<(), MountProblem> {
     let in_directory = || {
         unshare(CloneFlags::CLONE_FS).map_err(MountProblem::of("unshare"))?;

@@ -44,7 +44,8 @@ impl Bundle {
     /// config.json in its own way.
     pub async fn open(
         disks: &Disks,
-        (path, stdio): (&Path, Stdio),
+        path: &Path,
+        stdio: Stdio,
         dialect: Dialect,
     ) -> Result<Result<Self, BundleError>, DiskError> {
         let work = move |config: &Path| {
@@ -85,7 +86,8 @@ impl Bundle {
     pub fn to_be(
         path: PathBuf,
         config: &[u8],
-        (stdio, terminal): (Stdio, bool),
+        stdio: Stdio,
+        terminal: bool,
         dialect: Dialect,
     ) -> Self {
         let mut config = Config::read(config, stdio, dialect);

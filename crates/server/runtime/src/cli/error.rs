@@ -56,7 +56,8 @@ impl OciError {
     /// From what a shim says, and the log that the runtime left.
     pub fn from_launch(
         error: LaunchError,
-        (runtime, verb): (&OciRuntime, Verb),
+        runtime: &OciRuntime,
+        verb: Verb,
         log: Option<&str>,
     ) -> Self {
         match error {

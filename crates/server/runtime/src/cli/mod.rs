@@ -243,7 +243,8 @@ impl Runtimes {
     /// Runs `checkpoint` with these options, and more settings for CRIU in a file.
     pub async fn checkpoint(
         &self,
-        (runtime, id): (&OciRuntime, &ContainerId),
+        runtime: &OciRuntime,
+        id: &ContainerId,
         options: &[String],
         criu_config: &Path,
     ) -> Result<(), OciError> {

@@ -29,15 +29,10 @@ impl Runtimes {
         by_caller: bool,
     ) -> Result<OciRuntime, OciError> {
         let program = self.environment.find(name, by_caller)?;
-        Ok(self.found(program, (name, args), by_caller))
+        Ok(self.found(program, name, args, by_caller))
     }
 
-    fn found(
-        &self,
-        program: PathBuf,
-        (name, args): (&str, &[String]),
-        by_caller: bool,
-    ) -> OciRuntime {
+    fn found(&self, program: PathBuf, name: &str, args: &[String], by_caller: bool) -> OciRuntime {
         let (name, args) = (name.to_owned(), args.to_vec());
         let variables = self.environment.root_variables();
         OciRuntime { name, program, args, variables, by_caller }
@@ -48,7 +43,8 @@ impl Runtimes {
     pub async fn find_aside(
         &self,
         disks: &Disks,
-        (name, args): (&str, &[String]),
+        name: &str,
+        args: &[String],
         by_caller: bool,
     ) -> Result<Result<OciRuntime, OciError>, DiskError> {
         if name.contains('/') {
@@ -62,7 +58,7 @@ impl Runtimes {
             match timeout(LOOK_DEADLINE, look).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(program))) => {
-                    return Ok(Ok(self.found(program, (name, args), by_caller)));
+                    return Ok(Ok(self.found(program, name, args, by_caller)));
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "an entry of PATH is passed over"),
                 Err(_) => {

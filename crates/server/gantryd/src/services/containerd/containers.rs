@@ -150,7 +150,7 @@ impl containers_server::Containers for Containers {
         // Nothing waits for these in the task that is not dropped.
         let (surface, store) = (self.0.clone(), self.0.store().await);
         self.0.supervisor().await;
-        to_the_end(async move { delete(&surface, store, (namespace, id)).await }).await?;
+        to_the_end(async move { delete(&surface, store, namespace, id).await }).await?;
         Ok(Response::new(()))
     }
 }
@@ -158,7 +158,8 @@ impl containers_server::Containers for Containers {
 async fn delete(
     surface: &Surface,
     store: Store,
-    (namespace, id): (Namespace, String),
+    namespace: Namespace,
+    id: String,
 ) -> Result<(), Status> {
     store.container(&namespace, &id).await.map_err(of_store)?;
     let container = request::container_id("id", &id)?;

@@ -78,7 +78,8 @@ impl Surface {
     pub(crate) fn add_to(
         &self,
         routes: &mut RoutesBuilder,
-        (admission, runtime): (&AdmissionLayer, &Handle),
+        admission: &AdmissionLayer,
+        runtime: &Handle,
     ) {
         let mut routes = Routes { routes, admission, runtime };
         let surface = || self.clone();

@@ -35,7 +35,8 @@ struct Reader {
 pub(super) fn stream(
     log: &EventLog,
     request: &types::EventsRequest,
-    (connections, counted): (&Connections, Option<OwnedSemaphorePermit>),
+    connections: &Connections,
+    counted: Option<OwnedSemaphorePermit>,
 ) -> Result<Response<EventStream>, BadField> {
     let id = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
     let filter = Filter { namespace: NAMESPACE, id };

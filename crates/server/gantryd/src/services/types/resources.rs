@@ -73,7 +73,7 @@ fn devices(update: &UpdateResource) -> Result<Vec<DeviceLimit>, BadField> {
         for (kind, value) in [(Weight, device.weight), (LeafWeight, device.leaf_weight)] {
             if value > 0 {
                 let value = weight(WEIGHT, value.into())?.into();
-                limits.push(device_limit(WEIGHT, device.blk_io_device, (kind, value))?);
+                limits.push(device_limit(WEIGHT, device.blk_io_device, kind, value)?);
             }
         }
     }
@@ -96,7 +96,7 @@ fn devices(update: &UpdateResource) -> Result<Vec<DeviceLimit>, BadField> {
         ),
     ] {
         for device in devices {
-            limits.push(device_limit(field, device.blk_io_device, (kind, device.rate))?);
+            limits.push(device_limit(field, device.blk_io_device, kind, device.rate)?);
         }
     }
     Ok(limits)
@@ -105,7 +105,8 @@ fn devices(update: &UpdateResource) -> Result<Vec<DeviceLimit>, BadField> {
 fn device_limit(
     field: &'static str,
     device: Option<BlockIoDevice>,
-    (kind, value): (DeviceLimitKind, u64),
+    kind: DeviceLimitKind,
+    value: u64,
 ) -> Result<DeviceLimit, BadField> {
     let device = device.ok_or_else(|| BadField::new(field, "must name a device"))?;
     Ok(DeviceLimit { major: device.major, minor: device.minor, kind, value })

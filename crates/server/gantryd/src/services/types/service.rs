@@ -169,7 +169,7 @@ impl api_server::Api for Api {
         let mut spec = convert::process_spec(request)?;
         spec.console_size = size;
         let supervisor = self.supervisor().await;
-        let started = supervisor.exec(NAMESPACE, container, (spec, caller)).await;
+        let started = supervisor.exec(NAMESPACE, container, spec, caller).await;
         let system_pid = started.map_err(status)?;
         Ok(Response::new(types::AddProcessResponse { system_pid }))
     }
@@ -250,7 +250,7 @@ impl api_server::Api for Api {
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
         let counted = follower(&request)?;
-        Ok(events::stream(events, &request.into_inner(), (&self.connections, counted))?)
+        Ok(events::stream(events, &request.into_inner(), &self.connections, counted)?)
     }
 
     async fn stats(

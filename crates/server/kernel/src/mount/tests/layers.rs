@@ -18,11 +18,7 @@ fn options(bundle: &Bundle, name: impl Fn(usize) -> String) -> Vec<String> {
 }
 
 /// `shown` is the first layer as the table of mounts has it.
-fn check(
-    bundle: &Bundle,
-    (mut options, shown): (Vec<String>, &str),
-    names: impl Fn(usize) -> String,
-) {
+fn check(bundle: &Bundle, mut options: Vec<String>, shown: &str, names: impl Fn(usize) -> String) {
     let here = std::env::current_dir().unwrap();
     let views = [options.clone(), {
         options.drain(..2);
@@ -54,7 +50,7 @@ fn names_that_are_short_below_a_long_path() {
         let name = |number: usize| format!("{parent}/{number}/f");
         let options = options(bundle, name);
         assert!(options[2].len() > 100_000);
-        check(bundle, (options, ",lowerdir=0/f:1/f:"), name);
+        check(bundle, options, ",lowerdir=0/f:1/f:", name);
     });
 }
 
@@ -63,7 +59,7 @@ fn names_that_are_too_long_together() {
     with_bundle(|bundle| {
         let name = |number: usize| format!("snapshots/{number:060}/fs");
         let first = format!(",lowerdir+={}/{},", bundle.dir.display(), name(0));
-        check(bundle, (options(bundle, name), &first), name);
+        check(bundle, options(bundle, name), &first, name);
     });
 }
 
@@ -71,7 +67,7 @@ fn names_that_are_too_long_together() {
 fn each_name_longer_than_the_kernel_takes_in_one() {
     with_bundle(|bundle| {
         let name = |number: usize| format!("{number:0150}/{}", "x".repeat(150));
-        check(bundle, (options(bundle, name), ",lowerdir+=/proc/thread-self/fd/"), name);
+        check(bundle, options(bundle, name), ",lowerdir+=/proc/thread-self/fd/", name);
     });
 }
 

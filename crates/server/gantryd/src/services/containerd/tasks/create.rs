@@ -13,7 +13,8 @@ use crate::rpc::BadField;
 pub(super) fn new_task(
     request: CreateTaskRequest,
     container: Container,
-    (id, caller): (ContainerId, Caller),
+    id: ContainerId,
+    caller: Caller,
 ) -> Result<NewTask, Status> {
     if request.checkpoint.is_some() {
         return Err(options::not_restored("checkpoint"));
@@ -72,7 +73,7 @@ mod tests {
 
     fn made(request: CreateTaskRequest) -> Result<NewTask, Status> {
         let id = ContainerId::parse("c").unwrap();
-        new_task(request, container(), (id, Caller(7)))
+        new_task(request, container(), id, Caller(7))
     }
 
     #[test]

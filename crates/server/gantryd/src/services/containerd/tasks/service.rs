@@ -48,7 +48,8 @@ impl Tasks {
     async fn target<T>(
         &self,
         request: &Request<T>,
-        (id, exec): (&str, &str),
+        id: &str,
+        exec: &str,
     ) -> Result<Target<'_>, Status> {
         let namespace = request::namespace(request)?;
         let container = self.0.container(&namespace, id).await?;
@@ -111,7 +112,7 @@ impl tasks_server::Tasks for Tasks {
         // Who deletes the container meanwhile waits, and finds the task.
         let _held = self.0.lock(&namespace, &id).await;
         let container = self.0.container(&namespace, &container_id).await?;
-        let new = create::new_task(request, container, (id, caller))?;
+        let new = create::new_task(request, container, id, caller)?;
         if let Some(charge) = charge {
             charge.add(COPIES_OF_A_SPEC * new.spec.len())?;
         }
@@ -125,7 +126,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::StartRequest>,
     ) -> Result<Response<api::StartResponse>, Status> {
         let api::StartRequest { container_id, exec_id } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         let (task, process) = (&target.task, target.process.clone());
         let started = target.supervisor.start_process(task, process, caller(&request)).await;
         let pid = started.map_err(target.failed(Call::Start))?;
@@ -136,7 +137,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::DeleteTaskRequest>,
     ) -> Result<Response<api::DeleteResponse>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         let deleted = target.task.delete(ProcessId::init()).await;
         let deleted = deleted.map_err(target.failed(Call::Delete))?;
         Ok(Response::new(view::deleted(String::new(), deleted)))
@@ -147,7 +148,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::DeleteProcessRequest>,
     ) -> Result<Response<api::DeleteResponse>, Status> {
         let api::DeleteProcessRequest { container_id, exec_id } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         if target.process.is_init() {
             let problem = "must be given: a task is deleted by Delete";
             return Err(BadField::new("exec_id", problem).into());
@@ -162,7 +163,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::GetRequest>,
     ) -> Result<Response<api::GetResponse>, Status> {
         let api::GetRequest { container_id, exec_id } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         let listed = target.listed().await?;
         let process = view::process(&listed.view, &target.process);
         let process = process.ok_or_else(|| target.subject.no_process())?;
@@ -184,7 +185,7 @@ impl tasks_server::Tasks for Tasks {
 
     async fn kill(&self, request: Request<api::KillRequest>) -> Result<Response<()>, Status> {
         let api::KillRequest { container_id, exec_id, signal: number, all } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         let number = signal(*number)?;
         let sent = if *all && target.process.is_init() {
             target.task.signal_all(number).await
@@ -199,7 +200,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::ExecProcessRequest>,
     ) -> Result<Response<()>, Status> {
-        let mut target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let mut target = self.target(&request, &request.get_ref().container_id, "").await?;
         let request = request.into_inner();
         let process = request::new_exec_id("exec_id", &request.exec_id)?;
         target.subject.exec = request.exec_id;
@@ -218,7 +219,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::ResizePtyRequest>,
     ) -> Result<Response<()>, Status> {
         let api::ResizePtyRequest { container_id, exec_id, width, height } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         let size =
             ConsoleSize { width: cells("width", *width)?, height: cells("height", *height)? };
         let resized = target.task.resize(target.process.clone(), size).await;
@@ -231,7 +232,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::CloseIoRequest>,
     ) -> Result<Response<()>, Status> {
         let api::CloseIoRequest { container_id, exec_id, stdin } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         if *stdin {
             let closed = target.task.close_stdin(target.process.clone()).await;
             or_unstarted(closed).map_err(target.failed(Call::Look))?;
@@ -244,7 +245,7 @@ impl tasks_server::Tasks for Tasks {
     }
 
     async fn pause(&self, request: Request<api::PauseTaskRequest>) -> Result<Response<()>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         target.task.pause().await.map_err(target.failed(Call::Pause))?;
         Ok(Response::new(()))
     }
@@ -253,7 +254,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::ResumeTaskRequest>,
     ) -> Result<Response<()>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         target.task.resume().await.map_err(target.failed(Call::Resume))?;
         Ok(Response::new(()))
     }
@@ -262,7 +263,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::ListPidsRequest>,
     ) -> Result<Response<api::ListPidsResponse>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         let processes = view::processes(&target.listed().await?);
         Ok(Response::new(api::ListPidsResponse { processes }))
     }
@@ -271,7 +272,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::CheckpointTaskRequest>,
     ) -> Result<Response<api::CheckpointTaskResponse>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         if let Some(options) = &request.get_ref().options {
             let runtime = &target.runtime;
             match from_any::<CheckpointOptions>(options) {
@@ -296,7 +297,7 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::UpdateTaskRequest>,
     ) -> Result<Response<()>, Status> {
-        let target = self.target(&request, (&request.get_ref().container_id, "")).await?;
+        let target = self.target(&request, &request.get_ref().container_id, "").await?;
         let runtime = Some(json::resources(request.get_ref().resources.as_ref())?);
         let limits = NewLimits { runtime, direct: DirectLimits::default() };
         target.task.update(limits).await.map_err(target.failed(Call::Update))?;
@@ -321,7 +322,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::WaitRequest>,
     ) -> Result<Response<api::WaitResponse>, Status> {
         let api::WaitRequest { container_id, exec_id } = request.get_ref();
-        let target = self.target(&request, (container_id, exec_id)).await?;
+        let target = self.target(&request, container_id, exec_id).await?;
         let waited = target.task.wait(target.process.clone()).await;
         Ok(Response::new(view::waited(waited.map_err(target.failed(Call::Look))?)))
     }
