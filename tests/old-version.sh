@@ -23,11 +23,10 @@ mkdir -p "$source"
 git archive "$commit" | tar -x -C "$source"
 cd "$source"
 
-# Of its own: where the programs appear. What they depend on is built, or taken, where today's programs
-# have it (cargo 1.91 or newer; an older one builds all of it again, here). To be the same as theirs it
-# needs their profile and features; `rc` of serde is one that only today's server asks for.
-export CARGO_TARGET_DIR=$target/upgrade CARGO_BUILD_BUILD_DIR=$target CARGO_INCREMENTAL=0 CARGO_TERM_QUIET=true
-cargo build --locked -p gantryd -p gantry-shim --features serde/rc
+# A build directory of its own: in a shared one cargo takes a crate of today for the crate of the same name and
+# place then, as it tells them apart by time stamps only.
+export CARGO_TARGET_DIR=$target/upgrade CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TERM_QUIET=true
+cargo build --locked -p gantryd -p gantry-shim
 # The shim as it was shipped: a static program that outlives its server.
 crates/shim/build.sh
 
