@@ -11,7 +11,8 @@ prefix=$root${PREFIX:-/usr/local}
 install -D -m 755 -t "$prefix/bin" "$binaries/gantryd" "$binaries/gantry-shim" "$binaries/gantry"
 install -D -m 644 -t "$prefix/lib/systemd/system" "$here/gantryd.service" "$here/gantryd.socket"
 install -D -m 644 "$here/tmpfiles.conf" "$prefix/lib/tmpfiles.d/gantry.conf"
-install -D -m 644 -t "$prefix/share/doc/gantry" "$here/gantryd.toml" "$here/docker-gantry.conf"
+install -D -m 644 -t "$prefix/share/doc/gantry" "$here/gantryd.toml" "$here/docker-gantry.conf" \
+  "$here/containerd.service"
 
 # Keep an existing configuration.
 [ -e "$root/etc/gantry/gantryd.toml" ] ||

@@ -154,8 +154,15 @@ grep -qx "$(main_pid)" $group/server/cgroup.procs || fail "the server is not in 
 start inside --cgroup-path beside
 for process in "$(init_of inside)" $(pidof gantry-shim); do unlimited "$process"; done
 
-step "end"
+step "in place of containerd"
 end inside
-systemctl stop gantryd.socket $unit
+install -m 644 /usr/local/share/doc/gantry/containerd.service /etc/systemd/system/
+systemctl daemon-reload
+systemctl start containerd.service || fail "it does not start in place of containerd"
+[ "$(systemctl is-active $unit)" = inactive ] || fail "two servers have one state directory"
+gantry --address /run/containerd/containerd.sock version || fail "no answer in place of containerd"
+systemctl stop containerd.service
+
+step "end"
 until_true sh -c '! pidof gantryd gantry-shim gantry-spare'
 echo "unit: passed"

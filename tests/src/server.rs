@@ -203,7 +203,7 @@ impl Server {
     /// Starts another build on the same state directory and socket, with more arguments.
     pub async fn start_again_as(&mut self, variant: &Variant, arguments: &[&str]) {
         self.setup = self.setup.clone().variant(variant).arguments(arguments);
-        // One that has nothing to take up, as another build may have more open from the start.
+        // One that has nothing to reattach to, as another build may have more open from the start.
         let idle = self.setup.clone().start().await.expect("this one was started too");
         self.open_files = OpenFiles::of(idle.pid(), idle.work());
         idle.finish().await;

@@ -1,4 +1,4 @@
-//! The server as a service: in place of the one that a daemon of old starts itself, and under a
+//! The server as a service: in place of the one that a daemon of 2017 starts itself, and under a
 //! service manager.
 
 use std::{
@@ -31,7 +31,7 @@ use tonic_health::pb::{
 /// Far less than the two minutes that a start may take, and more than a busy machine needs.
 const SOON: Duration = Duration::from_secs(30);
 
-/// As a daemon of old starts it, from a file of the old name, with its flags, and some of which
+/// As a daemon of 2017 starts it, from a file of the old name, with its flags, and some of which
 /// nobody has ever heard.
 #[rstest]
 #[tokio::test]

@@ -351,7 +351,7 @@ fn journal(server: &Server) -> PathBuf {
     server.state_dir().join("events.journal")
 }
 
-/// Daemons of old take any other event that names a process for one of an exec, and look for it.
+/// Daemons of 2017 take any other event that names a process for one of an exec, and look for it.
 #[tokio::test]
 async fn only_starts_and_exits_of_processes_name_one() {
     let Some(server) = Server::own(Runc).await else { return };

@@ -283,7 +283,7 @@ async fn output(mut exec: Process) -> String {
     text
 }
 
-/// Daemons of old close the stdin of whatever they have copied to, and warn of every error but
+/// Daemons of 2017 close the stdin of whatever they have copied to, and warn of every error but
 /// "container not found".
 #[tokio::test]
 async fn stdin_of_a_process_that_has_ended_may_be_closed() {

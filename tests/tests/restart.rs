@@ -246,7 +246,7 @@ async fn the_shims_of_a_dead_server_are_found_again() {
     server.finish().await;
 }
 
-/// A daemon of old waits as long.
+/// A daemon of 2017 waits as long.
 const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 

@@ -269,7 +269,7 @@ async fn a_call_ends_with_its_runtime_and_not_with_what_that_leaves_behind() {
     server.finish().await;
 }
 
-/// Daemons of old make exit codes of these phrases.
+/// Daemons of 2017 make exit codes of these phrases.
 #[tokio::test]
 async fn a_runtime_that_cannot_be_run_is_told_in_the_words_of_old() {
     if improves("the original keeps a directory, and the id is taken for good") {

@@ -1,4 +1,4 @@
-//! The streams of a process that was left running: where they are, and who may take them up.
+//! The streams of a process that was left running: where they are, and who may attach to them.
 
 use std::{
     fs::{self, File},

@@ -4,7 +4,7 @@
 //! contract) and keeps it open across restarts of the server. [`Client::create`] describes a
 //! container and starts it from a bundle directory that it writes; the [`Container`] it gives is a
 //! handle to wait, exec, signal, pause, measure and checkpoint. [`EventFollower`] tells a daemon
-//! what happens to all of its containers, [`Client::restore`] takes them up after a restart of the
+//! what happens to all of its containers, [`Client::restore`] finds them again after a restart of the
 //! daemon, and [`supervise`] runs the server itself.
 //!
 //! Errors name the operation and are sorted by what a daemon does about them, see [`ErrorKind`].

@@ -38,7 +38,7 @@ pub enum Restore {
 /// What became of a container while the daemon was away.
 #[derive(Debug)]
 pub enum Restored {
-    /// It still runs; its streams are open again, and execs can be taken up with
+    /// It still runs; its streams are open again, and execs can be attached to with
     /// [`Container::attach`].
     Running(Container),
     /// It has ended, or was ended now.

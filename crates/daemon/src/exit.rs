@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl Daemon {
-    /// Waits in the background for the end of a container that was started or taken up.
+    /// Waits in the background for the end of a container that was started, or found after a restart.
     pub(crate) fn watch_over(
         &self,
         container: Arc<Container>,

@@ -26,7 +26,7 @@ impl Daemon {
             tasks.spawn(async move {
                 let _operation = container.operation.lock().await;
                 if let Err(error) = daemon.take_up(&container, lives).await {
-                    tracing::error!(container = container.id(), "not taken up: {error:#}");
+                    tracing::error!(container = container.id(), "not restored: {error:#}");
                 }
             });
         }

@@ -55,6 +55,11 @@ pub struct Launch {
     pub oom_score_adj: String,
     /// The environment, but for PATH, of a program that reads the output, `NAME=VALUE`.
     pub logger_env: Vec<String>,
+    /// User who is to own the pipes that the process reads and writes, which is root in a user namespace; with
+    /// both 0 their owners stay.
+    pub io_uid: u32,
+    /// See `io_uid`.
+    pub io_gid: u32,
 }
 
 /// What a shim says to the server.
@@ -162,6 +167,8 @@ impl ToShim {
                 .list(&launch.title)
                 .str(&launch.oom_score_adj)
                 .list(&launch.logger_env)
+                .u32(launch.io_uid)
+                .u32(launch.io_gid)
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
@@ -191,6 +198,8 @@ impl ToShim {
                 title: fields.list()?,
                 oom_score_adj: fields.str()?,
                 logger_env: fields.list()?,
+                io_uid: fields.u32()?,
+                io_gid: fields.u32()?,
             }))),
             ABORT => Ok(Self::Abort),
             CLOSE_STDIN => Ok(Self::CloseStdin),

@@ -19,6 +19,8 @@ fn launch() -> Launch {
         title: vec!["shim".into(), "id".into()],
         oom_score_adj: "-7".into(),
         logger_env: vec!["C=d".into()],
+        io_uid: 0x0001_86a0,
+        io_gid: 0x0001_86a1,
     }
 }
 
@@ -33,7 +35,8 @@ const LAUNCH: &[u8] = b"\x01\x01\
     \x01\0\0\0\x03\0\0\0A=b\
     \x02\0\0\0\x04\0\0\0shim\x02\0\0\0id\
     \x02\0\0\0-7\
-    \x01\0\0\0\x03\0\0\0C=d";
+    \x01\0\0\0\x03\0\0\0C=d\
+    \xa0\x86\x01\0\xa1\x86\x01\0";
 
 fn to_shim() -> Vec<(ToShim, &'static [u8])> {
     vec![
@@ -98,8 +101,11 @@ fn a_later_version_may_append_fields() {
 
 #[test]
 fn an_earlier_version_may_leave_fields_out() {
-    let before_logger = Launch { logger_env: Vec::new(), ..launch() };
-    let without_logger = &LAUNCH[..LAUNCH.len() - 11];
+    let before_owner = Launch { io_uid: 0, io_gid: 0, ..launch() };
+    let without_owner = &LAUNCH[..LAUNCH.len() - 8];
+    assert_eq!(ToShim::decode(without_owner), Ok(ToShim::Launch(Box::new(before_owner.clone()))));
+    let before_logger = Launch { logger_env: Vec::new(), ..before_owner };
+    let without_logger = &without_owner[..without_owner.len() - 11];
     assert_eq!(ToShim::decode(without_logger), Ok(ToShim::Launch(Box::new(before_logger.clone()))));
     let before_title = Launch { title: Vec::new(), oom_score_adj: String::new(), ..before_logger };
     let without_title = &without_logger[..without_logger.len() - 24];

@@ -37,7 +37,7 @@ pub(crate) struct Runtime {
 
 impl Runtime {
     /// Executes what `launch` says, with the standard streams of the process to be if it has no
-    /// terminal. Servers of old relied on the shim's own PATH.
+    /// terminal. Earlier servers relied on the shim's own PATH.
     pub(crate) fn spawn(
         launch: &Launch,
         streams: Option<[OwnedFd; 3]>,

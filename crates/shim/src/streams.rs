@@ -92,7 +92,14 @@ impl Streams {
         };
         let Outputs { stdout, stderr, pipes, logger } = Outputs::open(&self.poller, launch)?;
         self.pipes = pipes;
-        Ok(Opened { fds: Some([stdin, stdout, stderr]), logger })
+        let fds = [stdin, stdout, stderr];
+        if (launch.io_uid, launch.io_gid) != (0, 0) {
+            for pipe in &fds {
+                stdio::give_pipe(pipe, launch.io_uid, launch.io_gid)
+                    .map_err(system("give the stdio pipes to io_uid and io_gid"))?;
+            }
+        }
+        Ok(Opened { fds: Some(fds), logger })
     }
 
     /// The process reads from a pipe of its own, which ends when the caller says so and not

@@ -12,7 +12,7 @@ fn limited(directory: &Path) -> Setup {
 }
 
 /// With a quarter of the descriptors that its containers need, a restarted server takes none of them
-/// for ended: it shows them as it last knew them, and takes them up when it can.
+/// for ended: it shows them as it last knew them, and reattaches when it can.
 #[tokio::test]
 async fn a_restart_with_too_few_descriptors_makes_no_exit_up() {
     const CONTAINERS: usize = 40;

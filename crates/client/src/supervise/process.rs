@@ -1,4 +1,4 @@
-//! The server's process: started by this daemon, or taken up from an earlier one.
+//! The server's process: started by this daemon, or by an earlier one.
 
 use std::{fs, io, path::Path, process::Stdio, time::Duration};
 

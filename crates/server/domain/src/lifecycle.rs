@@ -156,15 +156,15 @@ impl Lifecycle {
     /// A further process that was added is to be started; which of those that have had its id it is.
     ///
     /// # Errors
-    /// If there is none, it was started before, or the container does not run.
+    /// If there is none, it was started before, or the container is paused or has stopped.
     pub fn admit_start(&mut self, process: &ProcessId) -> Result<Generation, Refusal> {
-        let running = self.require_running();
+        let allowed = self.require(matches!(self.phase, Phase::Created | Phase::Running));
         let exec = self.execs.get_mut(process);
         let exec = exec.ok_or_else(|| Refusal::NoProcess(process.clone()))?;
         if exec.phase != ProcessPhase::Created {
             return Err(Refusal::ProcessPhase { process: process.clone(), phase: exec.phase });
         }
-        running?;
+        allowed?;
         exec.phase = ProcessPhase::Starting;
         Ok(exec.generation)
     }

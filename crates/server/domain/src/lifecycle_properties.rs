@@ -94,7 +94,7 @@ fn run(steps: &[Step]) -> Vec<EventKind> {
     events
 }
 
-/// The container as a restarted server takes it up.
+/// The container that a restarted server reattaches to.
 fn after_restart(journal: &[EventKind], init_status: Option<Exit>) -> Lifecycle {
     let mut paused = false;
     let mut living = std::collections::BTreeMap::new();

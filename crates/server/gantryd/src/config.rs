@@ -176,7 +176,7 @@ impl Command {
                 Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
                 Arg::Short('l') => flags.listen.push(parser.value()?.into()),
                 Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
-                // Of services of old; there is nothing here that it would change.
+                // Of containerd 0.2's metrics and profiles, which are not served here.
                 Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
                     parser.value()?;
                 }

@@ -9,7 +9,7 @@ use nix::{
     sys::resource::{Resource, getrlimit},
 };
 
-/// Of the limit, what is not given to containers that are taken up: requests, runtime calls and new
+/// Of the limit, what is not given to containers that the server reattaches to: requests, runtime calls and new
 /// connections need descriptors too, or else nothing would ever become free.
 const RESERVED_SHARE: libc::rlim_t = 4;
 

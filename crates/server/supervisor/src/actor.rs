@@ -36,6 +36,7 @@ use crate::{
     look::Reattached,
     oom::OomTask,
     operation::{Activity, Operation},
+    pending::Queue,
     reattach::Reattaching,
     remains::Remaining,
     running_process::{RunningProcess, WithoutShim},
@@ -144,7 +145,9 @@ pub(crate) struct Actor {
     /// The first process has ended while it was being started: the start is told first.
     pub(crate) early_exit: Option<Exit>,
     pub(crate) waiters: Waiters,
-    /// Those who have the container deleted.
+    /// What waits for the end of an operation.
+    pub(crate) pending: Queue,
+    /// Who has the container deleted, and others who wanted to.
     pub(crate) deleters: Vec<Reply<DeletedProcess>>,
     pub(crate) last_known: LastKnown,
     pub(crate) mailbox: mpsc::Sender<Message>,
@@ -175,6 +178,7 @@ impl Actor {
             activity: Activity::Idle,
             early_exit: None,
             waiters: Waiters::default(),
+            pending: Queue::default(),
             deleters: Vec::new(),
             last_known: handle.last_known,
             mailbox: handle.mailbox,

@@ -140,6 +140,7 @@ fn new_record(
     record.labels.clone_from(&prepared.new.labels);
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
+    record.pipe_owner = prepared.task.as_ref().map(|task| task.pipe_owner).unwrap_or_default();
     record.pid_namespace = prepared.bundle.has_pid_namespace();
     // The cgroup is known beforehand only where no cgroup manager chooses it; else it is looked up
     // between create and start, so that an out-of-memory kill in the first instant is seen.
@@ -194,6 +195,7 @@ async fn start(
             owner: identity.owner(prepared.bundle.path()),
             namespace: identity.key.namespace.clone(),
             oom_score_adj: prepared.bundle.oom_score_adj(),
+            pipe_owner: record.pipe_owner,
         })
     };
     let process =

@@ -8,7 +8,7 @@ use gantry_runtime::{Files, Verb, process_json};
 use tokio::{sync::watch, time::sleep};
 
 use crate::{
-    Caller, Services, SupervisorError,
+    Caller, PipeOwner, Services, SupervisorError,
     actor::{Actor, Message, Process},
     create::Identity,
     handle::{DeletedProcess, Reply},
@@ -36,6 +36,7 @@ pub(crate) struct NewExec {
     pub(crate) bundle: PathBuf,
     /// The container's, which is that of its processes.
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) pipe_owner: PipeOwner,
     /// Whether the container's first process has ended.
     pub(crate) init_ended: watch::Receiver<bool>,
 }
@@ -83,6 +84,7 @@ async fn start(
             owner: identity.owner(&new.bundle),
             namespace: identity.key.namespace.clone(),
             oom_score_adj: new.oom_score_adj,
+            pipe_owner: new.pipe_owner,
         })
     };
     let given_up = async {
@@ -175,6 +177,7 @@ impl Actor {
             bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
             init_ended,
             oom_score_adj: record.and_then(|record| record.oom_score_adj),
+            pipe_owner: record.map(|record| record.pipe_owner).unwrap_or_default(),
         };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
@@ -248,7 +251,7 @@ impl Actor {
 
     /// If the container ended during a runtime call, or is about to, that is the error for the caller: what the
     /// runtime says then (a fork without memory, for example) is about a namespace that goes.
-    fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
+    pub(crate) fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.processes.get(&ProcessId::init());
         match error {
             SupervisorError::Oci(_) | SupervisorError::CallerGone

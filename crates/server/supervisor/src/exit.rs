@@ -13,6 +13,7 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 use tokio::time::sleep;
 
 use crate::{
+    SupervisorError,
     actor::{Actor, Message, Process},
     create::Identity,
     handle::DeletedProcess,
@@ -239,10 +240,16 @@ impl Actor {
             self.waiters.answer(&init, exit);
         }
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
-        for reply in self.deleters.drain(..) {
-            // A caller that is gone needs no answer.
-            let _ = reply.send(Ok(DeletedProcess { pid, exit }));
+        let mut deleters = self.deleters.drain(..).filter(|reply| !reply.is_closed());
+        if let Some(first) = deleters.next() {
+            let _ = first.send(Ok(DeletedProcess { pid, exit }));
         }
+        for late in deleters {
+            // As if they had come after the first.
+            let _ =
+                late.send(Err(SupervisorError::ContainerNotFound(self.identity.key.id.clone())));
+        }
+        self.refuse_pending();
     }
 
     fn own_cgroup(&self) -> Option<Cgroup> {

@@ -80,20 +80,17 @@ impl Actor {
     /// Sends a signal to all processes in the container's cgroup that are the container's.
     pub(crate) fn signal_all(&mut self, signal: i32, reply: Reply<()>) {
         let init = ProcessId::init();
-        let living = self.known_process(&init).and_then(|known| match known.has_ended() {
-            true => Err(SupervisorError::ProcessExited(init.clone())),
-            false => Ok(()),
-        });
-        if let Err(error) = living {
-            let _ = reply.send(Err(error));
-            return;
-        }
+        let sent = match self.known_process(&init) {
+            // The others may live on without it.
+            Ok(known) if known.has_ended() && self.is_kept() => Ok(()),
+            Ok(_) => self.send_signal(&init, signal),
+            Err(error) => Err(error),
+        };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         let cgroup = self.cgroup.clone();
-        let init_signalled = self.send_signal(&init, signal);
         let release = (signal == libc::SIGKILL).then(|| self.release(&init));
         tokio::spawn(async move {
-            let mut sent = init_signalled;
+            let mut sent = sent;
             if let (Ok(()), Some(cgroup)) = (&sent, cgroup) {
                 let others = services.signal_own(&identity, &cgroup, signal).await;
                 sent = others.map_err(|cause| SupervisorError::SignalAll { cause });

@@ -9,7 +9,7 @@ use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
-    Caller, Services, SupervisorError,
+    Caller, PipeOwner, Services, SupervisorError,
     handle::Reply,
     running_process::RunningProcess,
     shim_link::{Report, StartedShim},
@@ -34,6 +34,8 @@ pub(crate) struct RuntimeCall {
     pub(crate) namespace: Namespace,
     /// As the spec has it.
     pub(crate) oom_score_adj: Option<i32>,
+    /// Of the process's stdio.
+    pub(crate) pipe_owner: PipeOwner,
 }
 
 /// The right to launch something now.
@@ -141,6 +143,8 @@ impl Services {
             title: self.shims.program().title(&call.owner),
             oom_score_adj: score.map(|score| score.to_string()).unwrap_or_default(),
             logger_env: logger_env(&call.namespace, &call.owner[0]),
+            io_uid: call.pipe_owner.uid,
+            io_gid: call.pipe_owner.gid,
         }
     }
 

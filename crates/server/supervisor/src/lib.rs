@@ -28,6 +28,7 @@ mod neighbours;
 mod oom;
 mod operation;
 mod ownership;
+mod pending;
 mod prepare;
 mod reattach;
 mod recovered_state;
@@ -64,7 +65,7 @@ pub use services::{OnShimDeath, Settings, StartError};
 pub use shim_link::ShimProgram;
 pub use state_dir::{StateDir, StateError};
 pub use stats::{ContainerMetrics, ContainerStats};
-pub use task::{NewTask, TaskRuntime};
+pub use task::{NewTask, PipeOwner, TaskRuntime};
 use tokio::sync::Notify;
 
 /// The connection of a request, for fair queueing.

@@ -7,7 +7,8 @@
 //!               `-> Ended -'            a container that is kept waits here until its caller deletes it
 //! ```
 //!
-//! A change that is under way when init ends still reports back, and changes nothing any more.
+//! A change that is under way when init ends still reports back, and changes nothing any more. What is asked for
+//! during a change waits for its end where the container is kept (see [`crate::pending`]).
 
 use std::sync::Arc;
 
@@ -170,10 +171,11 @@ impl Actor {
             reach(Point::ServerOperated);
             self.tell_start(pid);
         }
-        let _ = reply.send(result.map(|()| pid));
+        let _ = reply.send(result.map(|()| pid).map_err(|error| self.or_stopped(error)));
         if let Some(exit) = self.early_exit.take() {
             self.exited(&init, exit);
         }
+        self.go_on_with_pending();
     }
 
     /// Publishes the start of a container that was created.
@@ -206,7 +208,10 @@ impl Actor {
         if matches!(operation, Operation::Pause) {
             self.release_killed();
         }
+        let result =
+            if self.is_kept() { result.map_err(|error| self.or_stopped(error)) } else { result };
         let _ = reply.send(result);
+        self.go_on_with_pending();
     }
 
     /// Whether the runtime starts the first process at the moment.

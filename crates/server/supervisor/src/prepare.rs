@@ -8,7 +8,7 @@ use gantry_runtime::{
     checkpoint::{self, CheckpointImage},
 };
 
-use crate::{Caller, Supervisor, SupervisorError};
+use crate::{Caller, PipeOwner, Supervisor, SupervisorError};
 
 /// A container that is to be, in the words of its caller.
 #[derive(Debug)]
@@ -62,6 +62,8 @@ pub(crate) struct TaskContent {
     pub(crate) rootfs: Vec<Mount>,
     /// See [`crate::TaskRuntime::no_new_keyring`].
     pub(crate) no_new_keyring: bool,
+    /// See [`crate::TaskRuntime::pipe_owner`].
+    pub(crate) pipe_owner: PipeOwner,
 }
 
 impl PreparedContainer {

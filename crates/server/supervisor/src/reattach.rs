@@ -26,7 +26,7 @@ use crate::{
     state_dir::ContainerDir,
 };
 
-/// What waits until a container is taken up.
+/// What waits until the server has reattached to a container.
 #[derive(Default)]
 pub(crate) struct Reattaching {
     /// Past the deadline: the last known state is shown.
@@ -51,7 +51,7 @@ impl Supervisor {
         }
         let list = || async { services.state.containers() };
         let containers = until_answered("list the containers", list).await;
-        // All are read before the first is taken up, which needs descriptors that reading may lack.
+        // All are read before the server reattaches to the first, which needs descriptors that reading may lack.
         let read = |(key, dir)| {
             let left = services.read_container(&key, &dir);
             (key, dir, left)
@@ -62,7 +62,7 @@ impl Supervisor {
                 Ok(Some(left)) => self.reattach_to(key, dir, left),
                 Ok(None) => dir.discard(),
                 Err(error) => {
-                    tracing::warn!(container = %key, %error, "cannot be read now, and not be taken up");
+                    tracing::warn!(container = %key, %error, "its state cannot be read now; it is tried again");
                     self.reattach_later(key, dir);
                 }
             }
@@ -77,7 +77,7 @@ impl Supervisor {
         let (mut handle, messages) = ContainerHandle::new(key.clone());
         handle.half_made = !left.reported;
         if let Err(error) = self.0.services.registry.reserve(&handle) {
-            tracing::error!(container = %key, %error, "cannot be taken up");
+            tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;
         }
         let actor = Actor::of_earlier(&self.0.services, key, dir, &left, handle, messages);
@@ -89,7 +89,7 @@ impl Supervisor {
         let (handle, messages) = ContainerHandle::new(key.clone());
         let services = Arc::clone(&self.0.services);
         if let Err(error) = services.registry.reserve(&handle) {
-            tracing::error!(container = %key, %error, "cannot be taken up");
+            tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;
         }
         tokio::spawn(async move {
@@ -132,7 +132,7 @@ impl Actor {
         )
     }
 
-    /// Takes the container up, then runs it.
+    /// Reattaches to the container, then runs it.
     async fn run_reattached(mut self, left: Recovered) {
         if !left.reported {
             return self.discard(left.record).await;
@@ -153,7 +153,7 @@ impl Actor {
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let look = || Arc::clone(&services).look_at(&identity, left.record.clone(), left.exit);
-            let reattached = until_answered(format!("take {} up", identity.key), look).await;
+            let reattached = until_answered(format!("reattach to {}", identity.key), look).await;
             Message::Reattached(Box::new(reattached))
         });
         self.work(async {

@@ -12,6 +12,7 @@ use crate::{
     actor::{Actor, Process},
     handle::{ContainerView, DeletedProcess, ProcessView, Reply, Request},
     operation::{Activity, Operation},
+    pending::Pending,
 };
 
 impl Actor {
@@ -31,23 +32,34 @@ impl Actor {
             Request::CloseStdin { process, reply } => {
                 let _ = reply.send(self.close_stdin(&process));
             }
-            Request::Start(process, _, reply) if process.is_init() => self.start_init(reply),
+            Request::Start(process, _, reply) if process.is_init() => {
+                self.in_turn(Pending::Start(reply));
+            }
             Request::Start(process, caller, reply) => self.start_added(&process, caller, reply),
             Request::AddExec(spec, reply) => {
                 let _ = reply.send(self.add_exec(*spec));
                 self.show();
             }
             Request::Wait(process, reply) => self.wait_for(process, reply),
-            Request::Delete(process, reply) => self.delete(&process, reply),
+            Request::Delete(process, reply) if process.is_init() => {
+                self.in_turn(Pending::Delete(reply));
+            }
+            Request::Delete(process, reply) => {
+                let _ = reply.send(self.delete_exec(&process));
+                self.show();
+            }
             Request::SignalAll(signal, reply) => self.signal_all(signal, reply),
-            Request::Pause(reply) => self.operate(Operation::Pause, reply),
-            Request::Resume(reply) => self.operate(Operation::Resume, reply),
-            Request::Update(limits, reply) => self.operate(Operation::Update(limits), reply),
+            Request::Pause(reply) => self.in_turn(Pending::Operate(Operation::Pause, reply)),
+            Request::Resume(reply) => self.in_turn(Pending::Operate(Operation::Resume, reply)),
+            Request::Update(limits, reply) => {
+                self.in_turn(Pending::Operate(Operation::Update(limits), reply));
+            }
             Request::Checkpoint(dir, config, reply) => {
                 let init = self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid);
                 let container = self.identity.key.id.clone();
                 let request = CheckpointRequest { container, init, dir, config: *config };
-                self.operate(Operation::Checkpoint(Box::new(request)), reply);
+                let operation = Operation::Checkpoint(Box::new(request));
+                self.in_turn(Pending::Operate(operation, reply));
             }
         }
     }
@@ -64,12 +76,8 @@ impl Actor {
         }
     }
 
-    fn delete(&mut self, process: &ProcessId, reply: Reply<DeletedProcess>) {
-        if !process.is_init() {
-            let _ = reply.send(self.delete_exec(process));
-            self.show();
-            return;
-        }
+    /// Deletes the container.
+    pub(crate) fn delete_all(&mut self, reply: Reply<DeletedProcess>) {
         if let Err(error) = self.admit(self.lifecycle.require_deletable()) {
             let _ = reply.send(Err(error));
             return;
@@ -136,7 +144,11 @@ impl Actor {
 
     /// Without effect on a process that has no terminal: a daemon does not always know.
     fn resize(&self, process: &ProcessId, size: ConsoleSize) -> Result<(), SupervisorError> {
-        if !self.known_process(process)?.spec.terminal {
+        let has_terminal = self.known_process(process)?.spec.terminal;
+        if self.is_kept() && self.exit_of(process).is_some() {
+            return Err(SupervisorError::ProcessExited(process.clone()));
+        }
+        if !has_terminal {
             return Ok(());
         }
         self.tell_shim(process, &ToShim::Resize { width: size.width, height: size.height })

@@ -8,6 +8,7 @@ use std::{
 use gantry_domain::{ContainerId, ContainerKey, Mount, Namespace, ProcessId, Retention, Stdio};
 use gantry_kernel::mount::{MountError, mount_all, unmount_all};
 use gantry_runtime::bundle::{Bundle, Dialect};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Caller, ContainerHandle, NewContainer, PreparedContainer, ProcessView, Services, Supervisor,
@@ -47,6 +48,24 @@ pub struct TaskRuntime {
     pub no_pivot_root: bool,
     /// The process has its creator's session keyring.
     pub no_new_keyring: bool,
+    /// Of the stdio pipes of the task's processes.
+    pub pipe_owner: PipeOwner,
+}
+
+/// Who is to own a pipe: root of a container's user namespace, to be able to open `/proc/self/fd/1`. As it was if
+/// both are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PipeOwner {
+    /// On the host.
+    pub uid: u32,
+    /// On the host.
+    pub gid: u32,
+}
+
+impl PipeOwner {
+    pub(crate) fn is_unchanged(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl TaskRuntime {
@@ -95,6 +114,7 @@ impl Supervisor {
                 config: new.spec,
                 rootfs: new.rootfs,
                 no_new_keyring: new.runtime.no_new_keyring,
+                pipe_owner: new.runtime.pipe_owner,
             }),
         };
         let view = self.create(namespace, prepared).await?;

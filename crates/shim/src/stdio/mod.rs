@@ -11,7 +11,7 @@ use std::path::Path;
 
 use gantry_shim_proto::LaunchError;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, stat};
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchown, fstat, openat, stat};
 use rustix::io::Errno;
 
 pub(crate) use outputs::Outputs;
@@ -118,6 +118,15 @@ pub(crate) fn has_reader(writer: &OwnedFd) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let polled = poll(&mut fds, Some(&now));
     polled.is_ok() && !fds[0].revents().contains(PollFlags::ERR)
+}
+
+/// Makes a user the owner of a pipe, who can then open `/proc/self/fd/1` again. Of files and devices he is not:
+/// they are more than this process's.
+pub(crate) fn give_pipe(fd: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
+    if FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Fifo {
+        fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    Ok(())
 }
 
 /// The name under which an open file can be opened again, whatever became of its path.

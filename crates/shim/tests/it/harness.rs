@@ -302,7 +302,7 @@ pub(crate) fn is_gone(pid: u32) -> bool {
 
 /// Waits for the end of a process whose parent may be one that never reaps it.
 pub(crate) fn ends_somewhere(pid: u32) -> bool {
-    let pid = Pid::from_raw(pid.cast_signed()).expect("not 0");
+    let pid = Pid::from_raw(pid.cast_signed()).unwrap();
     pidfd_open(pid, PidfdFlags::empty())
         .map_or_else(|error| error == Errno::SRCH, |pidfd| ends(&pidfd))
 }

@@ -97,18 +97,22 @@ async fn an_exec_that_cannot_be_started_stays() {
 }
 
 #[tokio::test]
-async fn an_exec_may_be_added_before_its_task_is_started() {
+async fn an_exec_may_be_added_and_started_before_its_task_is() {
     let Some(bed) = Bed::start().await else { return };
     let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
-    let mut pipes = task.exec("e", "echo hello").await.unwrap();
-    let early = "container c init process is not running: failed precondition";
-    assert_refused(task.start("e").await, Code::FailedPrecondition, early);
+    let mut pipes = task.exec("early", "echo hello").await.unwrap();
     let created = "process not created: failed precondition";
-    assert_refused(task.kill("e", 9).await, Code::FailedPrecondition, created);
-    task.start("").await.unwrap();
-    task.start("e").await.unwrap();
+    assert_refused(task.kill("early", 9).await, Code::FailedPrecondition, created);
+    task.start("early").await.unwrap();
     assert_eq!(pipes.stdout_text().await, "hello\n");
-    assert_eq!(task.wait("e").await.unwrap().exit_status, 0);
+    assert_eq!(task.wait("early").await.unwrap().exit_status, 0);
+    assert_eq!(task.state("").await, State::Created);
+    let mut pipes = task.exec("later", "read line; echo $line").await.unwrap();
+    task.start("later").await.unwrap();
+    task.start("").await.unwrap();
+    pipes.write(b"hello\n").await;
+    assert_eq!(pipes.stdout_text().await, "hello\n");
+    assert_eq!(task.wait("later").await.unwrap().exit_status, 0);
     task.end().await;
     finish(bed).await;
 }

@@ -7,7 +7,9 @@ mod lifecycle;
 mod restart;
 mod streams;
 mod task;
+mod together;
 mod told;
+mod user_namespace;
 
 pub(crate) use task::finish;
 use task::{NewTask, Task, request};

@@ -10,7 +10,7 @@ use lexopt::{Arg, ValueExt};
 use toml::Value;
 
 use super::{Config, ConfigError, Given, file};
-use crate::services::containerd::VERSION;
+use crate::services::containerd::{REVISION, VERSION};
 
 /// The file that containerd reads when it is told of none.
 pub(super) const DEFAULT_FILE: &str = "/etc/containerd/config.toml";
@@ -124,13 +124,12 @@ impl SubCommand {
 
 /// The version, in the form of containerd's where it stands in its place.
 pub(super) fn version(drop_in: Option<DropIn>) -> String {
-    let own = env!("CARGO_PKG_VERSION");
     match drop_in {
         // Name, package, version and revision.
         Some(name) => {
-            format!("{} github.com/containerd/containerd {VERSION} gantry-{own}\n", name.name())
+            format!("{} github.com/containerd/containerd {VERSION} {REVISION}\n", name.name())
         }
-        None => format!("gantryd version {own}\n"),
+        None => format!("gantryd version {}\n", env!("CARGO_PKG_VERSION")),
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) fn shim_name(name: Option<&str>) -> OsString {
     name.map_or_else(|| OsString::from(SHIM), OsString::from)
 }
 
-/// What is behind `unix://`, which daemons of old put before a path.
+/// What is behind `unix://`, which daemons of 2017 put before a path.
 pub(super) fn socket(listen: &Path) -> Result<&Path, ConfigError> {
     let bytes = listen.as_os_str().as_bytes();
     let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);

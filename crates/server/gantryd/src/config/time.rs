@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ConfigError, value};
 
-/// A time as Go writes it, which is what daemons of old pass: "2m", "1m30s", "500ms".
+/// A time as Go writes it, which is what daemons of 2017 pass: "2m", "1m30s", "500ms".
 pub(super) fn duration(
     key: &'static str,
     given: Option<String>,

@@ -1,4 +1,4 @@
-//! Finds a runtime, and says in the words of old what is wrong with one that cannot be run.
+//! Finds a runtime, and says in containerd 0.2's words what is wrong with one that cannot be run.
 
 use std::{
     io,

@@ -14,9 +14,13 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{StateError, error::failed};
 
 pub(super) fn create_private_dirs(path: &Path) -> Result<(), StateError> {
+    create_dirs(path, 0o700)
+}
+
+pub(super) fn create_dirs(path: &Path, mode: u32) -> Result<(), StateError> {
     fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o700)
+        .mode(mode)
         .create(path)
         .map_err(failed("create directory", path))
 }

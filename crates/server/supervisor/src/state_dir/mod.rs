@@ -30,9 +30,9 @@ mod record;
 mod trash;
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -41,7 +41,7 @@ pub(crate) use bundle::TaskBundle;
 pub(crate) use dirs::{ContainerDir, ProcessDir};
 pub use error::StateError;
 use error::failed;
-use file::{create_private_dir, create_private_dirs, list};
+use file::{create_dirs, create_private_dir, create_private_dirs, list};
 use gantry_domain::{ContainerId, ContainerKey, Generation, Namespace};
 use nix::{
     fcntl::Flock,
@@ -83,8 +83,15 @@ impl StateDir {
     /// If another server has it, or it cannot be written.
     pub fn open(root: &Path) -> Result<Self, StateError> {
         let trash = root.join("trash");
-        create_private_dirs(root)?;
+        create_dirs(root, PASSABLE)?;
         require_own(root)?;
+        let mode = fs::metadata(root).map_err(failed("look at", root))?.mode();
+        // Earlier versions made the directory their own. What is secret in there is in private directories.
+        if mode & PASSABLE != PASSABLE
+            && let Err(error) = fs::set_permissions(root, Permissions::from_mode(mode | PASSABLE))
+        {
+            tracing::warn!(%error, path = %root.display(), "containers with user namespaces cannot reach their root file systems in there");
+        }
         for dir in [&root.join("containers"), &root.join("removed"), &root.join(REMAINS), &trash] {
             create_private_dirs(dir)?;
         }
@@ -235,6 +242,9 @@ impl StateDir {
         Ok(path)
     }
 }
+
+/// Root of a user namespace has to pass through to the root file systems of tasks.
+const PASSABLE: u32 = 0o711;
 
 /// Refuses a directory that others could manipulate.
 fn require_own(root: &Path) -> Result<(), StateError> {

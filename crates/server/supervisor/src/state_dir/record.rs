@@ -9,6 +9,8 @@ use gantry_kernel::cgroup::Cgroup;
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
 
+use crate::PipeOwner;
+
 const VERSION: u32 = 1;
 
 /// A container as it is kept.
@@ -41,6 +43,9 @@ pub struct ContainerRecord {
     /// As the spec has it.
     #[serde(default)]
     pub oom_score_adj: Option<i32>,
+    /// Of its processes' stdio.
+    #[serde(default, skip_serializing_if = "PipeOwner::is_unchanged")]
+    pub pipe_owner: PipeOwner,
     /// Whether `pause` was the last of the journalled pause and resume events.
     pub paused: bool,
     /// Out-of-memory kills that were reported.
@@ -96,6 +101,7 @@ impl ContainerRecord {
             pid_namespace: false,
             capability_list: false,
             oom_score_adj: None,
+            pipe_owner: PipeOwner::default(),
             paused: false,
             oom_kills: 0,
             retention: Retention::UntilExit,

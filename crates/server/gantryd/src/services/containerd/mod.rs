@@ -39,8 +39,8 @@ use tasks::Tasks;
 use tokio::{runtime::Handle, sync::Notify};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
-pub(crate) use version::VERSION;
 use version::Version;
+pub(crate) use version::{REVISION, VERSION};
 
 use super::{PendingMetadata, PendingSupervisor};
 use crate::{

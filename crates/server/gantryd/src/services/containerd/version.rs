@@ -7,13 +7,16 @@ use tonic::{Request, Response, Status};
 /// that the transfer service is there.
 pub(crate) const VERSION: &str = concat!("1.7.30+gantry", env!("CARGO_PKG_VERSION"));
 
+/// In place of a commit.
+pub(crate) const REVISION: &str = concat!("gantry-", env!("CARGO_PKG_VERSION"));
+
 /// The service.
 pub(super) struct Version;
 
 #[tonic::async_trait]
 impl version_server::Version for Version {
     async fn version(&self, _request: Request<()>) -> Result<Response<VersionResponse>, Status> {
-        let revision = env!("CARGO_PKG_VERSION_PRE").to_owned();
-        Ok(Response::new(VersionResponse { version: VERSION.to_owned(), revision }))
+        let (version, revision) = (VERSION.to_owned(), REVISION.to_owned());
+        Ok(Response::new(VersionResponse { version, revision }))
     }
 }

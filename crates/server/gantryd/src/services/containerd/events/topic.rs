@@ -27,8 +27,10 @@ fn problem(topic: &str) -> Option<String> {
     if topic.len() > MAX_LENGTH {
         return Some(format!("must not be longer than {MAX_LENGTH} bytes"));
     }
-    let problem = names.split('/').find_map(|name| check_identifier(name).err())?;
-    Some(format!("failed validation on component: {problem}"))
+    names.split('/').find_map(|name| {
+        let problem = check_identifier(name).err()?;
+        Some(format!("failed validation on component {:?}: {problem}", shown(name)))
+    })
 }
 
 /// Not more of it than an error should show.
@@ -51,11 +53,11 @@ mod tests {
             ("", "must not be empty"),
             ("tasks/start", "must start with '/'"),
             ("/", "must have at least one component"),
-            ("//", "failed validation on component: identifier must not be empty"),
-            ("/a/", "failed validation on component: identifier must not be empty"),
+            ("//", "failed validation on component \"\": identifier must not be empty"),
+            ("/a/", "failed validation on component \"\": identifier must not be empty"),
             (
                 "/a/b c",
-                "failed validation on component: identifier \"b c\" must match \
+                "failed validation on component \"b c\": identifier \"b c\" must match \
                  ^[A-Za-z0-9]+(?:[._-](?:[A-Za-z0-9]+))*$",
             ),
         ] {

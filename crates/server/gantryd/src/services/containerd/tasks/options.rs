@@ -4,7 +4,7 @@ use std::path::Path;
 
 use gantry_api::containerd::{from_any, runc::Options, tasks::CreateTaskRequest};
 use gantry_store::AnyValue;
-use gantry_supervisor::TaskRuntime;
+use gantry_supervisor::{PipeOwner, TaskRuntime};
 use prost_types::Any;
 use tonic::Status;
 
@@ -83,9 +83,9 @@ fn of_options(field: &'static str, options: &Any) -> Result<TaskRuntime, Status>
     }
 }
 
-/// `io_uid` and `io_gid` would own pipes between the process and the shim, which there are none of: a process
-/// has the caller's FIFOs, whose owner the caller chooses. `criu_work_path` is for checkpoints and restores.
-/// `criu_path` is what no runtime takes any more.
+/// `io_uid` and `io_gid` own the pipes of the process's stdio, of which the caller's FIFOs are some: there are no
+/// others between the process and the shim. `criu_work_path` is for checkpoints and restores. `criu_path` is what
+/// no runtime takes any more.
 fn of_runc(options: Options) -> Result<TaskRuntime, Status> {
     if !options.criu_image_path.is_empty() {
         return Err(not_restored("options.criu_image_path"));
@@ -101,6 +101,7 @@ fn of_runc(options: Options) -> Result<TaskRuntime, Status> {
         systemd_cgroup: options.systemd_cgroup,
         no_pivot_root: options.no_pivot_root,
         no_new_keyring: options.no_new_keyring,
+        pipe_owner: PipeOwner { uid: options.io_uid, gid: options.io_gid },
     })
 }
 
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_refused_and_what_has_no_effect_is_not() {
+    fn what_cannot_be_used_is_refused_and_the_rest_is_not() {
         let container = stored("io.containerd.runc.v2", None);
         let of = |options| runtime(&container, &request(Some(given(&options))));
         let named = |binary_name: &str| Options {
@@ -243,7 +244,7 @@ mod tests {
         let restored = Options { criu_image_path: "/image".to_owned(), ..Options::default() };
         assert_eq!(of(restored).unwrap_err().code(), Code::Unimplemented);
         #[allow(deprecated, reason = "clients of 1.6 send it")]
-        let without_effect = Options {
+        let taken = Options {
             shim_cgroup: "/shims".to_owned(),
             io_uid: 1,
             io_gid: 2,
@@ -253,7 +254,8 @@ mod tests {
             no_pivot_root: true,
             ..Options::default()
         };
-        let runtime = of(without_effect).unwrap();
+        let runtime = of(taken).unwrap();
+        assert_eq!(runtime.pipe_owner, PipeOwner { uid: 1, gid: 2 });
         assert!(runtime.no_new_keyring && runtime.no_pivot_root && !runtime.systemd_cgroup);
     }
 }

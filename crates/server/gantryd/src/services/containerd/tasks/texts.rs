@@ -78,7 +78,9 @@ impl Subject {
             E::ProcessExited(_) => self.state(call, State::Stopped),
             E::Refused(Refusal::ProcessPhase { phase, .. }) => self.state(call, of_process(*phase)),
             E::Refused(Refusal::Phase(phase)) => self.container_state(call, of_container(*phase)),
-            E::Oci(_) => self.runtime(call, &error.to_string(), error.kind()),
+            E::Oci(_) | E::Mount(_) | E::Bundle(_) => {
+                self.runtime(call, &error.to_string(), error.kind())
+            }
             other => named(rpc::code(other.kind()), &begun(call, other.to_string())),
         }
     }
@@ -123,7 +125,7 @@ impl Subject {
         named(Code::Unknown, &message)
     }
 
-    /// A runtime call has failed. What is wrong with the host, and not with the task, keeps its code.
+    /// A runtime call has failed, or what comes before one. What is wrong with the host, and not with the task, keeps its code.
     fn runtime(&self, call: Call, words: &str, kind: Kind) -> (Code, String) {
         let words = match words.strip_prefix("oci runtime error: ") {
             Some(said) => format!("OCI runtime {} failed: {said}", self.verb(call)),

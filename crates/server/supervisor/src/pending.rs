@@ -1,0 +1,70 @@
+//! Requests of a container that is kept wait for the operation under way, as callers of containerd expect. Each is
+//! allowed or refused by the state that the container then has. A caller of `types.API` is told of the operation
+//! instead.
+
+use std::collections::VecDeque;
+
+use crate::{
+    SupervisorError,
+    actor::Actor,
+    handle::{DeletedProcess, Reply},
+    operation::{Activity, Operation},
+};
+
+/// Requests that wait at a time. There is no more to be gained by waiting behind so many.
+const MOST: usize = 64;
+
+/// A request that waits.
+pub(crate) enum Pending {
+    Operate(Operation, Reply<()>),
+    Start(Reply<u32>),
+    Delete(Reply<DeletedProcess>),
+}
+
+/// Requests in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Queue(VecDeque<Pending>);
+
+impl Actor {
+    /// Does what is asked for, once no operation is under way.
+    pub(crate) fn in_turn(&mut self, request: Pending) {
+        match self.activity {
+            Activity::Changing(_) if self.is_kept() && self.pending.0.len() < MOST => {
+                self.pending.0.push_back(request);
+            }
+            _ => self.begin_pending(request),
+        }
+    }
+
+    /// An operation is over: goes on with what has waited for its end.
+    pub(crate) fn go_on_with_pending(&mut self) {
+        while !matches!(self.activity, Activity::Changing(_))
+            && let Some(request) = self.pending.0.pop_front()
+        {
+            self.begin_pending(request);
+        }
+    }
+
+    fn begin_pending(&mut self, request: Pending) {
+        match request {
+            // A caller that is gone wants nothing any more.
+            Pending::Operate(_, reply) if reply.is_closed() => {}
+            Pending::Operate(operation, reply) => self.operate(operation, reply),
+            Pending::Start(reply) => self.start_init(reply),
+            Pending::Delete(reply) => self.delete_all(reply),
+        }
+    }
+
+    /// The container is gone, and with it what was to be done with it.
+    pub(crate) fn refuse_pending(&mut self) {
+        for request in std::mem::take(&mut self.pending.0) {
+            let gone = || SupervisorError::ContainerNotFound(self.identity.key.id.clone());
+            // A caller that is gone needs no answer.
+            match request {
+                Pending::Operate(_, reply) => drop(reply.send(Err(gone()))),
+                Pending::Start(reply) => drop(reply.send(Err(gone()))),
+                Pending::Delete(reply) => drop(reply.send(Err(gone()))),
+            }
+        }
+    }
+}
