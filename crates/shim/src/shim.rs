@@ -1,4 +1,14 @@
 //! The shim's life: wait for orders, launch, run, report the exit, linger.
+//!
+//! ```text
+//! Waiting --> Preparing --> Launching --> Running --> Draining --> Over
+//!                 |             |                                   ^
+//!                 +-------------+------> Aborting ------------------+
+//! ```
+//!
+//! One thread waits for everything at once: the server's records, children, the streams, the logger, and deadlines.
+//! Each of these moves the phase on; nothing else waits. A shim whose server has gone keeps to the same order, and
+//! leaves once its report is acknowledged or on disk and unread output has had its time.
 
 mod launching;
 

@@ -1,4 +1,11 @@
 //! One place that reaps: gantryd's own children, and the orphans that come to it as a subreaper.
+//!
+//! ```text
+//! spawn, adopt --> waited for --> SIGCHLD --> reaped --> its status goes to who waits
+//! ```
+//!
+//! A pid is another process's as soon as it is reaped. So starting, killing by pid, and reaping exclude each other
+//! by one lock: whoever holds it knows that a child that is waited for has not been reaped.
 #![allow(unsafe_code, reason = "nix's waits know no real-time signals")]
 
 use std::{

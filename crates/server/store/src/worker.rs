@@ -1,4 +1,12 @@
 //! The threads that read and write, and what waits for them.
+//!
+//! ```text
+//! change --> queue --> one thread: up to 64 changes in one transaction --> fsync --> all are answered
+//! read ----> queue --> two threads, each on what was last committed -------------> answered
+//! ```
+//!
+//! A change that is refused leaves the others of its transaction as they are. Nothing is answered before all that it
+//! depends on is on the disk, and a queue that is full refuses instead of growing.
 
 use std::{
     sync::{

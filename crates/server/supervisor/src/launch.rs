@@ -1,4 +1,13 @@
 //! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
+//!
+//! ```text
+//! turn --> placed --> ordered --> launched           the shim has the process, the server its pidfd
+//!                        |   `--> failed             the shim's words, with the runtime's log
+//!                        `------> given up, overdue  the shim kills the runtime; if it does not, it is killed
+//! ```
+//!
+//! The wait for a turn counts in the launch's deadline. A caller that goes away gives the launch up in every state,
+//! and what it has started is killed before the launch returns.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -1,4 +1,10 @@
 //! A running process, and how its exit status is learned even without its shim.
+//!
+//! ```text
+//! shim reports ----------------------------------> exit with the shim's time
+//! shim is lost --> pidfd says that it ended --> exit.json, else the reaper, else the kernel
+//! pidfd first ---> shim has 3 s to report ------> as if the shim were lost
+//! ```
 
 use std::{
     sync::Arc,
