@@ -214,5 +214,4 @@ fn checksum(json: &[u8]) -> [u8; 8] {
 }
 
 #[cfg(test)]
-#[path = "tests_record.rs"]
 mod tests;

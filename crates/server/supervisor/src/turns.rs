@@ -273,5 +273,4 @@ impl Queue {
 }
 
 #[cfg(test)]
-#[path = "turns_tests.rs"]
 mod tests;

@@ -212,5 +212,4 @@ fn named(code: Code, message: &str) -> (Code, String) {
 }
 
 #[cfg(test)]
-#[path = "texts_tests.rs"]
 mod tests;
