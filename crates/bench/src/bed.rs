@@ -57,6 +57,11 @@ impl Bed {
         self.work.path()
     }
 
+    /// A cgroup below its own.
+    pub(crate) fn cgroup_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.cgroup)
+    }
+
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.work().join("rootfs")
     }

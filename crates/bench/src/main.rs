@@ -5,11 +5,13 @@ mod bare;
 mod bed;
 mod chart;
 mod containerd;
+mod docker;
 mod gantry;
 mod measure;
 mod proc;
 mod report;
 mod server;
+mod tasks;
 
 use std::{
     fs,
@@ -34,12 +36,12 @@ const HELP: &str = "\
 Usage: gantry-bench [--quick] [--only NAME]... [--address SOCKET] [--out DIR]
 
   --quick           a few samples of each, to see that all works
-  --only NAME       latency, throughput, streams, events, memory or idle
+  --only NAME       latency, throughput, docker, streams, events, memory or idle
   --address SOCKET  measure the server that listens there instead of starting one
   --out DIR         where to write benchmark.md, benchmark.json and *.svg; default: docs
 ";
 
-const NAMES: [&str; 6] = ["latency", "throughput", "streams", "events", "memory", "idle"];
+const NAMES: [&str; 7] = ["latency", "throughput", "docker", "streams", "events", "memory", "idle"];
 
 /// Beside the hierarchies of version 1; crun refuses to run where it sees it.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
@@ -140,6 +142,7 @@ async fn measure(name: &str, bench: &mut Bench) -> Result<Vec<Measure>> {
     match name {
         "latency" => measure::latency::measure(bench).await,
         "throughput" => measure::throughput::measure(bench).await,
+        "docker" => measure::docker::measure(bench).await,
         "streams" => measure::streams::measure(bench).await,
         "events" => measure::events::measure(bench).await,
         "memory" => measure::memory::measure(bench).await,
@@ -171,7 +174,7 @@ fn machine(bench: &Bench, options: &Options) -> Vec<(String, String)> {
         ("kernel".to_owned(), format!("{}, {cpus} CPUs", kernel.trim())),
         ("work directory".to_owned(), bench.bed.work().display().to_string()),
     ];
-    for program in ["runc", "crun", "containerd", "conmon"] {
+    for program in ["runc", "crun", "containerd", "dockerd", "conmon"] {
         facts.extend(first_line(program).map(|line| (program.to_owned(), line)));
     }
     facts

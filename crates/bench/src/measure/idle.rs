@@ -40,7 +40,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
     if let Some(containerd) = &bench.containerd {
         let bundles = others(bench, "containerd", fewer)?;
         for bundle in &bundles {
-            containerd.client.create(bundle).await?;
+            containerd.client.run(bundle).await?;
         }
         let mut pids = proc::running("containerd-shim-runc-v2", &containerd.address());
         pids.push(containerd.pid());
@@ -48,7 +48,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
         cpu.push(CONTAINERD, on_cpu);
         wakes.push(CONTAINERD, woken);
         for bundle in &bundles {
-            containerd.client.kill(bundle).await?;
+            containerd.client.kill(bundle, "").await?;
             containerd.client.wait_and_delete(bundle).await?;
         }
     }

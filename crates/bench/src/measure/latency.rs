@@ -171,7 +171,7 @@ async fn containerd_round(
 ) -> Result<()> {
     pace.rest().await;
     let begin = Instant::now();
-    containerd.client.create(sleep).await?;
+    containerd.client.run(sleep).await?;
     found.create.push(CONTAINERD, since(begin));
     pace.rest().await;
     let begin = Instant::now();
@@ -182,11 +182,11 @@ async fn containerd_round(
     let begin = Instant::now();
     succeed(&mut ctr)?;
     found.exec.push(CTR, since(begin));
-    containerd.client.kill(sleep).await?;
+    containerd.client.kill(sleep, "").await?;
     containerd.client.wait_and_delete(sleep).await?;
     pace.rest().await;
     let begin = Instant::now();
-    containerd.client.create(short).await?;
+    containerd.client.run(short).await?;
     containerd.client.wait_and_delete(short).await?;
     found.whole.push(CONTAINERD, since(begin));
     Ok(())

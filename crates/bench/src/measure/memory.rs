@@ -151,14 +151,14 @@ async fn containerd(bench: &Bench, shims: &mut Shims, rss: &mut Measure) -> Resu
     let size = bench.count(50, 5);
     let bundles = others(bench, "containerd", size)?;
     for bundle in &bundles {
-        containerd.client.create(bundle).await?;
+        containerd.client.run(bundle).await?;
     }
     // Their garbage collectors have had a chance.
     tokio::time::sleep(Duration::from_secs(2)).await;
     shims.look(CONTAINERD, &proc::running("containerd-shim-runc-v2", &containerd.address()));
     rss.push(&format!("containerd 1.6, {size} containers"), proc::rss(containerd.pid()) as f64);
     for bundle in &bundles {
-        containerd.client.kill(bundle).await?;
+        containerd.client.kill(bundle, "").await?;
         containerd.client.wait_and_delete(bundle).await?;
     }
     Ok(())

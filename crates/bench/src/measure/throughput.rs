@@ -8,9 +8,9 @@ use super::{Bench, CONTAINERD, CTR, GANTRY};
 use crate::{
     bare::{Bare, succeed},
     bed::Bundle,
-    containerd::Client,
     gantry::Gantry,
     report::{Bound::AtLeast, Measure, Versus},
+    tasks::Tasks,
 };
 
 /// Rates with each runtime and with 1, 8 and 32 clients.
@@ -96,12 +96,12 @@ async fn gantry_loops(gantry: &Gantry, bundles: &[Bundle], times: usize) -> Resu
     Ok(())
 }
 
-async fn containerd_loops(containerd: &Client, bundles: &[Bundle], times: usize) -> Result<()> {
+async fn containerd_loops(containerd: &Tasks, bundles: &[Bundle], times: usize) -> Result<()> {
     let clients = bundles.iter().cloned().map(|bundle| {
         let client = containerd.clone();
         tokio::spawn(async move {
             for _ in 0..times {
-                client.create(&bundle).await?;
+                client.run(&bundle).await?;
                 client.wait_and_delete(&bundle).await?;
             }
             anyhow::Ok(())

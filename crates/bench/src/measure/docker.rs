@@ -1,0 +1,233 @@
+//! What today's Docker asks for, of Gantry and of containerd 1.6 in turn: the same calls by the same client, with
+//! the same runtime on both sides.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::{Bench, CONTAINERD, GANTRY, ms, population::others, since};
+use crate::{
+    bed::Bundle,
+    docker::Docker,
+    proc,
+    report::{
+        Bound::{self, AtLeast, AtMost},
+        Measure, Versus,
+    },
+    tasks::Tasks,
+};
+
+/// Starts that are under way at once while many tasks are made.
+const AT_ONCE: usize = 4;
+
+/// A client of each.
+struct Both {
+    gantry: Tasks,
+    containerd: Tasks,
+}
+
+/// All of it, with each runtime.
+pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
+    let mut measures = Vec::new();
+    if bench.containerd.is_none() {
+        return Ok(measures);
+    }
+    for runtime in bench.runtimes() {
+        let both = both(bench, runtime.name).await?;
+        measures.extend(latencies(bench, &both, runtime.name).await?);
+        for clients in [1, 8, 32] {
+            measures.push(rates(bench, &both, runtime.name, clients).await?);
+        }
+        measures.extend(docker_start(bench, runtime.name)?);
+    }
+    measures.extend(many(bench).await?);
+    Ok(measures)
+}
+
+async fn both(bench: &Bench, runtime: &'static str) -> Result<Both> {
+    let root = bench.bed.work().join("runtimes");
+    let containerd = bench.containerd.as_ref().context("no containerd")?;
+    Ok(Both {
+        gantry: Tasks::connect(&bench.server.socket, root, runtime).await?,
+        containerd: containerd.on(runtime).await?,
+    })
+}
+
+/// What is wanted of Gantry's median, divided by that of containerd.
+fn wanted(measure: Measure, bound: Bound) -> Measure {
+    measure.aim(GANTRY, Versus::Ratio(CONTAINERD.to_owned()), bound)
+}
+
+async fn latencies(bench: &Bench, both: &Both, runtime: &str) -> Result<Vec<Measure>> {
+    let named = |what: &str| Measure::new(format!("{what}, {runtime} on both sides"), "ms");
+    let mut start = wanted(named("Tasks.Create and Start"), AtMost(0.5));
+    let mut exec = wanted(named("Tasks.Exec and Start"), AtMost(0.65));
+    let mut end = named("Tasks.Kill, Wait and Delete");
+    let sleep = bench.bed.bundle("task", &["sleep", "1000000"])?;
+    for round in 0..bench.count(60, 5) {
+        let mut turns = [(GANTRY, &both.gantry), (CONTAINERD, &both.containerd)];
+        // Whoever comes first pays for what the one before still has to do.
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (subject, client) in turns {
+            client.prepare(&sleep).await?;
+            let begin = Instant::now();
+            client.start(&sleep).await?;
+            start.push(subject, since(begin));
+            let begin = Instant::now();
+            client.exec(&sleep, "exec").await?;
+            exec.push(subject, since(begin));
+            client.end_exec(&sleep, "exec").await?;
+            let begin = Instant::now();
+            client.kill(&sleep, "").await?;
+            client.wait_and_delete(&sleep).await?;
+            end.push(subject, since(begin));
+        }
+    }
+    Ok(vec![start, exec, end])
+}
+
+async fn rates(bench: &Bench, both: &Both, runtime: &str, clients: usize) -> Result<Measure> {
+    let factor = match (runtime, clients) {
+        ("crun", 1) => 3.0,
+        ("crun", _) => 2.5,
+        (_, 1) => 2.3,
+        _ => 1.9,
+    };
+    let name = format!("tasks per second, {runtime} on both sides, {clients} clients");
+    let mut measure = wanted(Measure::new(name, "/s").more_is_better(), AtLeast(factor));
+    let id = |client| format!("rate-{client}");
+    let bundles = (0..clients).map(|client| bench.bed.bundle(&id(client), &["true"]));
+    let bundles = bundles.collect::<Result<Vec<_>>>()?;
+    let each = bench.count(64, 32) / clients;
+    for _ in 0..bench.count(5, 1) {
+        for (subject, client) in [(GANTRY, &both.gantry), (CONTAINERD, &both.containerd)] {
+            let begin = Instant::now();
+            loops(client, &bundles, each).await?;
+            measure.push(subject, (each * clients) as f64 / begin.elapsed().as_secs_f64());
+        }
+    }
+    Ok(measure)
+}
+
+/// Each bundle is run by a client of its own, this many times.
+async fn loops(client: &Tasks, bundles: &[Bundle], times: usize) -> Result<()> {
+    let clients = bundles.iter().cloned().map(|bundle| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            for _ in 0..times {
+                client.run(&bundle).await?;
+                client.wait_and_delete(&bundle).await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.await.context("a client")??;
+    }
+    Ok(())
+}
+
+/// `docker start` of a container that was created before, less the client's own start.
+fn docker_start(bench: &Bench, runtime: &str) -> Result<Option<Measure>> {
+    let name = format!("docker start of a prepared container, {runtime} on both sides");
+    let mut measure = wanted(Measure::new(name, "ms"), AtMost(0.7));
+    let Some(containerd) = &bench.containerd else { return Ok(None) };
+    let on = |name, socket: &std::path::Path| Docker::start(&bench.bed, name, socket, runtime);
+    let Some(ours) = on("gantry", &bench.server.socket)? else { return Ok(None) };
+    let Some(theirs) = on("containerd", &containerd.socket())? else { return Ok(None) };
+    for round in 0..bench.count(40, 3) {
+        let mut turns = [(GANTRY, &ours), (CONTAINERD, &theirs)];
+        if round % 2 == 1 {
+            turns.reverse();
+        }
+        for (subject, docker) in turns {
+            docker.create("prepared")?;
+            measure.push(subject, ms(docker.start_container("prepared")?));
+            docker.remove("prepared")?;
+        }
+    }
+    Ok(Some(measure))
+}
+
+/// Metrics and memory with many tasks, and a restart with still more.
+async fn many(bench: &mut Bench) -> Result<Vec<Measure>> {
+    let (some, more) = (bench.count(200, 20), bench.count(500, 40));
+    let mut metrics = wanted(Measure::new(format!("Metrics of {some} tasks"), "ms"), AtMost(0.2));
+    let memory = format!("proportional set size of server and shims, {some} tasks");
+    let mut memory = wanted(Measure::new(memory, "KiB"), AtMost(0.05));
+    let restart = format!("restart with {more} tasks, until Tasks.List has all");
+    let mut restart = wanted(Measure::new(restart, "ms"), AtMost(0.05));
+    let bundles = others(bench, "many", more)?;
+    for subject in [GANTRY, CONTAINERD] {
+        let Both { gantry, containerd } = both(bench, "runc").await?;
+        let client = if subject == GANTRY { gantry } else { containerd };
+        start_all(&client, &bundles[..some]).await?;
+        for _ in 0..bench.count(20, 3) {
+            let begin = Instant::now();
+            let found = client.metrics().await?;
+            metrics.push(subject, since(begin));
+            ensure!(found == some, "usage of {found} of {some} tasks");
+        }
+        memory.push(subject, memory_of(bench, subject) as f64);
+        start_all(&client, &bundles[some..]).await?;
+        let client = if subject == GANTRY && !bench.server.is_own() {
+            client
+        } else {
+            for _ in 0..bench.count(3, 1) {
+                restart.push(subject, restarted(bench, subject, more).await?);
+            }
+            let Both { gantry, containerd } = both(bench, "runc").await?;
+            if subject == GANTRY { gantry } else { containerd }
+        };
+        for bundle in &bundles {
+            client.kill(bundle, "").await?;
+            client.wait_and_delete(bundle).await?;
+        }
+    }
+    Ok(vec![metrics, memory, restart])
+}
+
+async fn start_all(client: &Tasks, bundles: &[Bundle]) -> Result<()> {
+    for some in bundles.chunks(AT_ONCE) {
+        let starts = some.iter().cloned().map(|bundle| {
+            let client = client.clone();
+            tokio::spawn(async move { client.run(&bundle).await })
+        });
+        for start in starts.collect::<Vec<_>>() {
+            start.await.context("a start")??;
+        }
+    }
+    Ok(())
+}
+
+fn memory_of(bench: &Bench, subject: &str) -> u64 {
+    let mut pids = if subject == GANTRY {
+        proc::children(bench.server.pid)
+    } else {
+        let address = bench.containerd.as_ref().map(|containerd| containerd.address());
+        proc::running("containerd-shim-runc-v2", &address.unwrap_or_default())
+    };
+    let server = bench.containerd.as_ref().map_or(0, |containerd| containerd.pid());
+    pids.push(if subject == GANTRY { bench.server.pid } else { server });
+    pids.into_iter().map(|pid| proc::private_dirty_and_pss(pid).1).sum()
+}
+
+/// Milliseconds from the start of another server until it lists all tasks.
+async fn restarted(bench: &mut Bench, subject: &str, size: usize) -> Result<f64> {
+    let begin = match (subject, &mut bench.containerd) {
+        (CONTAINERD, Some(containerd)) => containerd.crash()?,
+        _ => bench.server.crash()?,
+    };
+    loop {
+        if let Ok(Both { gantry, containerd }) = both(bench, "runc").await {
+            let client = if subject == GANTRY { gantry } else { containerd };
+            if client.count().await.is_ok_and(|found| found == size) {
+                return Ok(since(begin));
+            }
+        }
+        ensure!(begin.elapsed() < Duration::from_secs(120), "{subject} does not list its tasks");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
