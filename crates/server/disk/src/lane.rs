@@ -35,6 +35,8 @@ struct State {
     waiting: VecDeque<Box<dyn Job>>,
     threads: usize,
     idle: usize,
+    /// So many threads stay, also without work.
+    staying: usize,
 }
 
 /// Why work is not done.
@@ -67,7 +69,40 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Work<T, W> {
     }
 }
 
+/// Work that is done in any case.
+struct Duty<W>(W);
+
+impl<W: FnOnce() + Send> Job for Duty<W> {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
+    fn run(self: Box<Self>) {
+        (self.0)();
+    }
+}
+
 impl Lane {
+    /// One of which a thread stays: there may be no other one to be had later.
+    pub(crate) fn with_a_thread() -> io::Result<Self> {
+        let lane = Self::default();
+        lane.start_thread()?;
+        let mut state = lane.0.lock();
+        (state.threads, state.staying) = (1, 1);
+        drop(state);
+        Ok(lane)
+    }
+
+    /// Has it done as soon as there is a thread, however much waits for that. For a lane with a thread.
+    pub(crate) fn push_duty(&self, work: impl FnOnce() + Send + 'static) {
+        let mut state = self.0.lock();
+        if self.wants_thread(&state) && self.start_thread().is_ok() {
+            state.threads += 1;
+        }
+        state.waiting.push_back(Box::new(Duty(work)));
+        self.0.arrival.notify_one();
+    }
+
     /// Has it done as soon as there is a thread, unless nobody wants it any more by then.
     pub(crate) fn push<T, W>(&self, reply: oneshot::Sender<T>, work: W) -> Result<(), Refused>
     where
@@ -81,7 +116,7 @@ impl Lane {
         if state.waiting.len() >= MAX_WAITING {
             return Err(Refused::Full);
         }
-        if state.waiting.len() >= state.idle && state.threads < MAX_THREADS {
+        if self.wants_thread(&state) {
             match self.start_thread() {
                 Ok(()) => state.threads += 1,
                 // Those that are there get to it.
@@ -98,6 +133,11 @@ impl Lane {
     pub(crate) fn is_idle(&self) -> bool {
         // Whoever has a clone is about to have work done.
         Arc::strong_count(&self.0) == 1 && self.0.lock().threads == 0
+    }
+
+    /// Whether one more piece of work is to have one more thread.
+    fn wants_thread(&self, state: &State) -> bool {
+        state.waiting.len() >= state.idle && state.threads < MAX_THREADS
     }
 
     fn start_thread(&self) -> io::Result<()> {
@@ -125,11 +165,19 @@ impl Shared {
                 continue;
             }
             state.idle += 1;
-            let waited = self.arrival.wait_timeout(state, IDLE);
-            let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            let stays = state.threads <= state.staying;
+            let late = if stays {
+                // It does not even wake up.
+                state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
+                false
+            } else {
+                let waited = self.arrival.wait_timeout(state, IDLE);
+                let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = woken;
+                waited.timed_out()
+            };
             state.idle -= 1;
-            if waited.timed_out() && state.waiting.is_empty() {
+            if late && state.waiting.is_empty() && state.threads > state.staying {
                 state.threads -= 1;
                 return;
             }

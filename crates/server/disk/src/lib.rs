@@ -6,6 +6,8 @@
 //! mount delays nothing but what is on it. Which file system a path leads to is known without
 //! touching it: the mount table says so for every prefix of the path, and each symbolic link is
 //! read by a thread of the file system that the link is on.
+//!
+//! The server's own files have threads of their own, without a deadline; see [`OwnFiles`].
 
 // A write to standard output or error can fail, or wait for ever, and these macros panic.
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
@@ -14,6 +16,7 @@
 mod error;
 mod lane;
 mod mounts;
+mod own;
 mod read;
 mod walk;
 
@@ -28,6 +31,7 @@ use std::{
 pub use error::DiskError;
 use lane::{Lane, Refused};
 use mounts::{Device, MountTable, Mounts};
+pub use own::{MayWait, OwnFiles};
 pub use read::{ReadError, read_regular};
 use tokio::{sync::oneshot, time::Instant};
 use walk::{Step, Walk};

@@ -1,0 +1,108 @@
+//! Access to the server's own files, which can be on a disk that is slow, or frozen for a backup.
+
+use std::{
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use tokio::sync::oneshot;
+
+use crate::lane::Lane;
+
+/// Threads for the server's own files: a few, however many wait for them. Clones are the same.
+///
+/// Unlike with [`crate::Disks`] there is no deadline, as nobody could go on without knowing whether a file was
+/// written, and no bound on how many wait, which are no more than those that the server does something for.
+#[derive(Clone)]
+pub struct OwnFiles(Lane);
+
+/// The proof that this thread may wait for a disk: only [`OwnFiles::run`] gives it. A function that takes it
+/// cannot be called where other work would wait with it.
+#[derive(Debug)]
+pub struct MayWait(());
+
+impl fmt::Debug for OwnFiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnFiles").finish_non_exhaustive()
+    }
+}
+
+impl OwnFiles {
+    /// # Errors
+    /// If not even one thread can be made.
+    pub fn new() -> io::Result<Self> {
+        Lane::with_a_thread().map(Self)
+    }
+
+    /// Runs work on a thread that may wait for a disk. It is done also if this future is dropped.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MayWait) -> T + Send + 'static,
+    ) -> T {
+        let (done, answer) = oneshot::channel();
+        self.0.push_duty(move || {
+            // Whoever wanted it may have gone meanwhile.
+            let _ = done.send(catch_unwind(AssertUnwindSafe(|| work(&MayWait(())))));
+        });
+        match answer.await {
+            Ok(Ok(answer)) => answer,
+            // As if it had run here.
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => unreachable!("all work is done"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_is_done_however_much_there_is_and_whoever_has_gone() {
+        const MANY: usize = 3000;
+        let files = OwnFiles::new().unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let (done, counted) = mpsc::channel();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let ask = |_| {
+            let (released, done, files) = (Arc::clone(&released), done.clone(), files.clone());
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move {
+                asked.fetch_add(1, Ordering::Relaxed);
+                let work = move |_: &MayWait| {
+                    released.lock().unwrap().recv().unwrap();
+                    done.send(()).unwrap();
+                };
+                files.run(work).await;
+            })
+        };
+        let waiting: Vec<_> = (0..MANY).map(ask).collect();
+        // This runs while all of them wait.
+        while asked.load(Ordering::Relaxed) < MANY {
+            tokio::task::yield_now().await;
+        }
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+        for waiting in waiting {
+            assert!(waiting.await.unwrap_err().is_cancelled());
+        }
+        (0..MANY).for_each(|_| release.send(()).unwrap());
+        (0..MANY).for_each(|_| counted.recv().unwrap());
+        assert_eq!(files.run(|_| 7).await, 7);
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_its_callers_alone() {
+        let files = OwnFiles::new().unwrap();
+        let other = files.clone();
+        let panicked = tokio::spawn(async move { other.run(|_| panic!("on purpose")).await });
+        assert!(panicked.await.unwrap_err().is_panic());
+        assert_eq!(files.run(|_| 7).await, 7);
+    }
+}
