@@ -92,20 +92,20 @@ impl EventLog {
     /// match. `matches` is asked under a lock of the log, about exits and OOM kills only: the others do not
     /// count as received. The follower itself reads all events.
     pub fn follow(&self, matches: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Follower {
-        let mut feed = self.0.feed();
-        let id = self.0.named.ring().subscribe_untold(Wanted::Matching(Arc::new(matches)));
+        let mut feed = self.shared.feed();
+        let id = self.shared.named.ring().subscribe_untold(Wanted::Matching(Arc::new(matches)));
         feed.subscribe(id);
-        Follower { log: Arc::clone(&self.0), id }
+        Follower { log: Arc::clone(&self.shared), id }
     }
 
     /// Notes in the journal what followers have received, for as long as it is polled: a restarted server
     /// tells nobody again. To be run once, where the journal may be written.
     pub async fn note_receipts(&self) {
         loop {
-            self.0.received.notified().await;
-            let received = std::mem::take(self.0.named.ring().received());
+            self.shared.received.notified().await;
+            let received = std::mem::take(self.shared.named.ring().received());
             tokio::time::sleep(UNDER_WAY).await;
-            self.note(&received);
+            self.note(received).await;
         }
     }
 }

@@ -32,28 +32,32 @@ mod tests_recovery;
 mod tests_ring;
 #[cfg(test)]
 mod tests_untold;
+mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use gantry_domain::{ContainerKey, Event, EventKind, Generation, Namespace, ProcessId, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use self::channel::Channel;
 pub use self::follower::{Entry, Follower};
-use self::journal::Journal;
 use self::published::Feed;
 pub use self::published::{MAX_PUBLISHED, Publication, Published, TooLong};
 use self::recovery::Recovered;
 pub use self::recovery::{JournalError, Recovery};
 use self::ring::Ring;
 pub use self::subscription::{Lagged, Subscription};
+use self::writer::Writer;
 pub use filter::Filter;
 
 /// How many events are remembered at least, however few are replayed: a restarted server asks
 /// whether it journalled those of the moment before it died.
 const REMEMBERED: usize = 1000;
+
+/// Bytes of published events that wait to be written. Whoever publishes more waits for room.
+const UNWRITTEN: usize = 16 << 20;
 
 /// All events, in order. Clones are the same log.
 ///
@@ -69,13 +73,19 @@ const REMEMBERED: usize = 1000;
 /// All this is so for the namespace of `types.API`, and apart from that for the named ones together, of
 /// which OOM kills are kept like exits: see [`Follower`]. Events that are published are for those who follow
 /// at the time. They are journalled, and go when the journal is compacted.
+///
+/// What changes the log waits for its disk, and readers never do. A change that was asked for is made also
+/// if its future is dropped.
 #[derive(Clone)]
-pub struct EventLog(Arc<Shared>);
+pub struct EventLog {
+    shared: Arc<Shared>,
+    /// Does both steps of an append, so that the journal, the channels and the timestamps are in the same order.
+    writer: Writer,
+    /// For what is published and not written yet.
+    room: Arc<Semaphore>,
+}
 
 struct Shared {
-    /// Taken before the locks of readers, and held over both steps of an append, so that the journal, the
-    /// channels and the timestamps are in the same order.
-    writer: Mutex<Writer>,
     types: Channel,
     named: Channel,
     /// Taken before that of `named`.
@@ -83,12 +93,6 @@ struct Shared {
     /// Something was received that the journal does not say yet.
     received: Notify,
     retain: usize,
-}
-
-struct Writer {
-    journal: Journal,
-    last: Timestamp,
-    clock: fn() -> Timestamp,
 }
 
 /// Where a subscription begins.
@@ -102,9 +106,9 @@ pub enum From {
 
 /// An event that is to be added.
 #[derive(Debug)]
-pub struct NewEvent<'a> {
+pub struct NewEvent {
     /// Whose it is.
-    pub container: &'a ContainerKey,
+    pub container: ContainerKey,
     /// Which of the containers that have had this id.
     pub generation: Generation,
     /// What has happened.
@@ -136,86 +140,73 @@ impl EventLog {
         let Recovered { journal, mut lines, last, recovery } = recovery::open(dir, kept)?;
         let events = std::mem::take(&mut lines.events).into_iter();
         let (types, named) = events.partition(|event| event.container.namespace.is_types_api());
-        let shared = Shared {
-            writer: Mutex::new(Writer { journal, last, clock }),
+        let shared = Arc::new(Shared {
             types: Channel::new(Ring::of_earlier(kept, types, &lines)),
             named: Channel::new(Ring::of_earlier(kept, named, &lines)),
             feed: Mutex::default(),
             received: Notify::new(),
             retain,
-        };
-        Ok((Self(Arc::new(shared)), recovery))
+        });
+        let writer = Writer::start(Arc::clone(&shared), dir, journal, last, clock)?;
+        Ok((Self { shared, writer, room: Arc::new(Semaphore::new(UNWRITTEN)) }, recovery))
     }
 
     /// Adds an event: stamps it, writes it to the journal, then shows it to the subscribers.
-    pub fn append(
-        &self,
-        container: &ContainerKey,
-        generation: Generation,
-        kind: EventKind,
-    ) -> Appended {
-        self.append_within(NewEvent { container, generation, kind }, |show| show())
+    pub async fn append(&self, new: NewEvent) -> Appended {
+        self.append_within(new, |show| show()).await
     }
 
-    /// As [`Self::append`]; `change` gets a function that publishes the event, which is journalled by then,
-    /// so that `change` waits for no disk.
-    pub fn append_within(
+    /// As [`Self::append`]; `change` gets a function that publishes the event, which is journalled by then.
+    /// `change` runs on the thread that writes the journal, and must not wait for anything.
+    pub async fn append_within(
         &self,
-        NewEvent { container, generation, kind }: NewEvent<'_>,
-        change: impl FnOnce(&dyn Fn()),
+        NewEvent { container, generation, kind }: NewEvent,
+        change: impl FnOnce(&dyn Fn()) + Send + 'static,
     ) -> Appended {
-        let mut writer = self.0.writer();
-        let at = writer.stamp();
-        let event = Arc::new(Event { at, container: container.clone(), generation, kind });
-        let had = self.0.types.ring().had();
-        let durable = writer.journal.append(&event, had);
-        let channel = self.0.channel(&container.namespace);
-        change(&|| {
-            channel.ring().push(Arc::clone(&event));
-            channel.appended.notify_waiters();
-        });
-        self.0.compact(&mut writer.journal);
-        Appended { event, durable }
+        self.writer.append(container, generation, kind, Box::new(change)).await
     }
 
     /// Publishes an event to those who follow, in the order of all events.
     ///
     /// # Errors
     /// It is too long.
-    pub fn publish(&self, publication: Publication) -> Result<(), TooLong> {
-        publication.check()?;
-        let mut writer = self.0.writer();
-        let published = Arc::new(Published { at: writer.stamp(), publication });
-        writer.journal.publish(&published);
-        self.0.feed().push(published);
-        self.0.named.appended.notify_waiters();
-        self.0.compact(&mut writer.journal);
+    pub async fn publish(&self, publication: Publication) -> Result<(), TooLong> {
+        let room = u32::try_from(publication.check()?).unwrap_or(u32::MAX);
+        // Nobody closes it.
+        if let Ok(room) = Arc::clone(&self.room).acquire_many_owned(room).await {
+            self.writer.publish(publication, room).await;
+        }
         Ok(())
     }
 
     /// Nobody needs to be told any more that this process has ended, and its exit is kept for no follower:
     /// its caller has deleted it. The deletion of a whole container does this by its event.
-    pub fn settle(&self, container: &ContainerKey, generation: Generation, process: &ProcessId) {
+    pub async fn settle(
+        &self,
+        container: &ContainerKey,
+        generation: Generation,
+        process: &ProcessId,
+    ) {
         let is_exit = |event: &Event| match &event.kind {
             EventKind::Exited { process: of, .. } => {
                 of == process && event.generation == generation && event.container == *container
             }
             _ => false,
         };
-        let settled = self.0.channel(&container.namespace).ring().settle(is_exit);
-        self.note(&settled);
+        let settled = self.shared.channel(&container.namespace).ring().settle(is_exit);
+        self.note(settled).await;
     }
 
-    fn note(&self, told: &[Timestamp]) {
+    async fn note(&self, told: Vec<Timestamp>) {
         if !told.is_empty() {
-            self.0.writer().journal.note(told);
+            self.writer.note(told).await;
         }
     }
 
     /// Writes what could not be journalled before: whether a restarted server will know of every
     /// event now.
-    pub fn flush(&self) -> bool {
-        self.0.writer().journal.flush()
+    pub async fn flush(&self) -> bool {
+        self.writer.flush().await
     }
 
     /// Whether a remembered event of this generation satisfies `what`, which runs under a lock of the log.
@@ -235,7 +226,7 @@ impl EventLog {
         generation: Generation,
         what: impl Fn(&EventKind) -> Option<T>,
     ) -> Option<T> {
-        let ring = self.0.channel(&container.namespace).ring();
+        let ring = self.shared.channel(&container.namespace).ring();
         let newest_first = ring.iter();
         newest_first
             .filter(|event| event.generation == generation && event.container == *container)
@@ -245,46 +236,20 @@ impl EventLog {
     /// Begins to read, for a subscriber that wants those events that match: it reads all events.
     pub fn subscribe(&self, from: From, filter: Filter) -> Subscription {
         let namespace = filter.namespace.clone();
-        let mut ring = self.0.channel(&namespace).ring();
-        let (id, missing) = ring.subscribe(from, self.0.retain, filter);
+        let mut ring = self.shared.channel(&namespace).ring();
+        let (id, missing) = ring.subscribe(from, self.shared.retain, filter);
         let stored_end = ring.end();
-        Subscription { log: Arc::clone(&self.0), namespace, id, stored_end, missing }
+        Subscription { log: Arc::clone(&self.shared), namespace, id, stored_end, missing }
     }
 }
 
 impl Shared {
-    fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn feed(&self) -> MutexGuard<'_, Feed> {
         self.feed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn channel(&self, namespace: &Namespace) -> &Channel {
         if namespace.is_types_api() { &self.types } else { &self.named }
-    }
-
-    /// Makes the journal short if it has become long.
-    fn compact(&self, journal: &mut Journal) {
-        if !journal.is_long() {
-            return;
-        }
-        let mut lasting = self.types.ring().lasting();
-        lasting.extend(self.named.ring().lasting());
-        lasting.sort_by_key(|(event, _)| event.at);
-        if journal.compact(&lasting) {
-            self.types.ring().is_noted();
-            self.named.ring().is_noted();
-        }
-    }
-}
-
-impl Writer {
-    /// The time, or the moment after the last event if the clock was set back or stands still.
-    fn stamp(&mut self) -> Timestamp {
-        self.last = (self.clock)().max(Timestamp(self.last.0 + 1));
-        self.last
     }
 }
 

@@ -62,9 +62,9 @@ impl fmt::Debug for Publication {
 
 impl Publication {
     /// How long it is, if that is not too long.
-    pub(crate) fn check(&self) -> Result<(), TooLong> {
+    pub(crate) fn check(&self) -> Result<usize, TooLong> {
         let length = self.length();
-        if length > MAX_PUBLISHED { Err(TooLong(length)) } else { Ok(()) }
+        if length > MAX_PUBLISHED { Err(TooLong(length)) } else { Ok(length) }
     }
 
     fn length(&self) -> usize {

@@ -55,6 +55,8 @@ pub enum JournalError {
     Open { path: PathBuf, cause: io::Error },
     #[error("cannot rename the unreadable event journal {path}: {cause}", path = path.display())]
     Quarantine { path: PathBuf, cause: io::Error },
+    #[error("cannot start the thread that writes the event journal in {path}: {cause}", path = path.display())]
+    NoThread { path: PathBuf, cause: io::Error },
 }
 
 /// A journal to go on with.

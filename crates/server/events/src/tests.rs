@@ -11,6 +11,69 @@ pub(crate) fn container(id: &str) -> ContainerKey {
     ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() }
 }
 
+/// For tests without a runtime, and inside of one whose thread may wait.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    // The runtime's budget for a task is of no meaning here.
+    let mut future = std::pin::pin!(tokio::task::unconstrained(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(done) => return done,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+/// Adds them as fast as a server with many containers does: none is waited for before the next.
+pub(crate) fn append_all(log: &EventLog, new: impl IntoIterator<Item = NewEvent>) -> Vec<Event> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let begin = |new| {
+        let mut appending = Box::pin(tokio::task::unconstrained(log.append(new)));
+        match appending.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(appended) => Ok(appended),
+            std::task::Poll::Pending => Err(appending),
+        }
+    };
+    let begun: Vec<_> = new.into_iter().map(begin).collect();
+    let end = |begun: Result<Appended, _>| begun.unwrap_or_else(wait);
+    begun.into_iter().map(end).map(|appended| (*appended.event).clone()).collect()
+}
+
+impl EventLog {
+    pub(crate) fn append_now(
+        &self,
+        container: &ContainerKey,
+        generation: Generation,
+        kind: EventKind,
+    ) -> Appended {
+        wait(self.append(NewEvent { container: container.clone(), generation, kind }))
+    }
+
+    pub(crate) fn publish_now(&self, publication: Publication) -> Result<(), TooLong> {
+        wait(self.publish(publication))
+    }
+
+    pub(crate) fn settle_now(
+        &self,
+        of: &ContainerKey,
+        generation: Generation,
+        process: &ProcessId,
+    ) {
+        wait(self.settle(of, generation, process));
+    }
+
+    pub(crate) fn flush_now(&self) -> bool {
+        wait(self.flush())
+    }
+}
+
 pub(crate) fn all() -> Filter {
     Filter::all(Namespace::TYPES_API)
 }
@@ -38,8 +101,12 @@ pub(crate) fn times(events: &[Event]) -> Vec<u64> {
 }
 
 pub(crate) fn append(log: &EventLog, count: usize) -> Vec<Event> {
-    let appended = |_| log.append(&container("a"), Generation(1), EventKind::Paused);
-    (0..count).map(appended).map(|a| (*a.event).clone()).collect()
+    let new = |_| NewEvent {
+        container: container("a"),
+        generation: Generation(1),
+        kind: EventKind::Paused,
+    };
+    append_all(log, (0..count).map(new))
 }
 
 /// All stored events after that one.
@@ -108,8 +175,8 @@ async fn without_replay_there_are_live_events_only() {
 fn knows_what_it_recorded() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    log.append(&container("a"), Generation(1), EventKind::ContainerStarted { pid: 0 });
-    log.append(&container("a"), Generation(2), exited(3));
+    log.append_now(&container("a"), Generation(1), EventKind::ContainerStarted { pid: 0 });
+    log.append_now(&container("a"), Generation(2), exited(3));
     for log in [log, open(dir.path(), 500)] {
         let recorded = |id, generation, kind| {
             log.recorded(&container(id), Generation(generation), |k| *k == kind)
@@ -176,7 +243,7 @@ fn a_panic_elsewhere_does_not_end_the_log() {
         other.recorded(&container("a"), Generation(1), |_| panic!("under the lock"))
     });
     assert!(panicked.join().is_err());
-    assert!(log.0.types.ring.is_poisoned());
+    assert!(log.shared.types.ring.is_poisoned());
     events.extend(append(&log, 1));
     assert_eq!(stored(&log, Timestamp(0)), events);
 }
@@ -233,16 +300,19 @@ async fn stored_and_live_events_have_no_gap_and_no_repeat() {
 fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    let is_there = || log.recorded(&container("a"), Generation(1), |kind| *kind == exited(3));
-    let mut steps = Vec::new();
-    let new = NewEvent { container: &container("a"), generation: Generation(1), kind: exited(3) };
-    log.append_within(new, |show| {
-        let lines = std::fs::read_to_string(dir.path().join(journal::FILE)).unwrap();
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let (reader, path, noted) = (log.clone(), dir.path().join(journal::FILE), Arc::clone(&steps));
+    let new = NewEvent { container: container("a"), generation: Generation(1), kind: exited(3) };
+    wait(log.append_within(new, move |show| {
+        let is_there =
+            || reader.recorded(&container("a"), Generation(1), |kind| *kind == exited(3));
+        let lines = std::fs::read_to_string(path).unwrap();
+        let mut steps = noted.lock().unwrap();
         steps.push((lines.lines().count(), is_there()));
         show();
         steps.push((lines.lines().count(), is_there()));
-    });
-    assert_eq!(steps, [(1, false), (1, true)]);
+    }));
+    assert_eq!(*steps.lock().unwrap(), [(1, false), (1, true)]);
 }
 
 #[test]
@@ -252,8 +322,8 @@ fn a_subscriber_reads_its_own_namespace() {
     let moby = Namespace::named("moby").unwrap();
     let theirs = ContainerKey { namespace: moby.clone(), ..container("a") };
     for key in [&container("a"), &theirs] {
-        log.append(key, Generation(1), EventKind::ContainerStarted { pid: 0 });
-        log.append(key, Generation(1), exited(0));
+        log.append_now(key, Generation(1), EventKind::ContainerStarted { pid: 0 });
+        log.append_now(key, Generation(1), exited(0));
     }
     drop(log);
     let log = open(dir.path(), 500);

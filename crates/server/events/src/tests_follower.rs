@@ -36,7 +36,7 @@ fn deleted() -> EventKind {
 
 /// Adds events of one container.
 fn add<const N: usize>(log: &EventLog, of: &ContainerKey, kinds: [EventKind; N]) -> [Event; N] {
-    kinds.map(|kind| (*log.append(of, Generation(1), kind).event).clone())
+    kinds.map(|kind| (*log.append_now(of, Generation(1), kind).event).clone())
 }
 
 fn follow(log: &EventLog, namespace: &'static str) -> Follower {
@@ -197,9 +197,9 @@ async fn what_was_deleted_meanwhile_is_not_told() {
     let (a, b) = (named("moby", "a"), named("moby", "b"));
     let [_, other, _] = add(&log, &a, [exit_of(exec("e")), exit_of(exec("f")), exit_of(init())]);
     let [of_b] = add(&log, &b, [exit_of(exec("e"))]);
-    log.settle(&a, Generation(1), &exec("e"));
-    log.settle(&a, Generation(2), &exec("f"));
-    log.settle(&a, Generation(1), &init());
+    log.settle_now(&a, Generation(1), &exec("e"));
+    log.settle_now(&a, Generation(2), &exec("f"));
+    log.settle_now(&a, Generation(1), &init());
     for log in [&log, &killed(&dir).0] {
         assert_eq!(offered(log, "moby").await, [other.clone(), of_b.clone()]);
     }
@@ -222,7 +222,7 @@ async fn a_compacted_journal_knows_what_was_received() {
     assert_eq!(told(&log, "moby").await, had);
     let untold = add(&log, &named("moby", "b"), [EventKind::OutOfMemory, exit_of(init())]);
     let [settled] = add(&log, &named("moby", "c"), [exit_of(exec("e"))]);
-    log.settle(&settled.container, settled.generation, &exec("e"));
+    log.settle_now(&settled.container, settled.generation, &exec("e"));
     // Twice: they are among the newest, then older than those. What was received is noted thereby.
     for count in [1990, 5000] {
         crate::tests::append(&log, count);

@@ -12,7 +12,7 @@ use crate::{
 
 fn append_one(log: &EventLog) -> (Event, bool) {
     let container = crate::tests::container("a");
-    let Appended { event, durable } = log.append(&container, Generation(1), EventKind::Paused);
+    let Appended { event, durable } = log.append_now(&container, Generation(1), EventKind::Paused);
     ((*event).clone(), durable)
 }
 
@@ -38,14 +38,14 @@ fn the_reserve_is_used_then_events_wait() {
         let (copy, journal) = (TempDir::new().unwrap(), dir.join(journal::FILE));
         fs::copy(journal, copy.path().join(journal::FILE)).unwrap();
         assert_eq!(times(&stored(&open(copy.path(), 5000), Timestamp(0))), times(&events));
-        assert!(!log.flush());
+        assert!(!log.flush_now());
 
         fs::remove_file(filler).unwrap();
         events.extend(waiting.into_iter().map(|(event, _)| event));
         let (event, durable) = append_one(&log);
         events.push(event);
         assert!(durable);
-        assert!(log.flush());
+        assert!(log.flush_now());
         assert!(reserve.exists());
         assert_eq!(times(&stored(&open(dir, 5000), Timestamp(0))), times(&events));
 

@@ -34,9 +34,9 @@ async fn all_events_come_in_the_order_of_their_times() {
         move || {
             for _ in 0..EACH {
                 match published {
-                    true => log.publish(publication(vec![1])).unwrap(),
+                    true => log.publish_now(publication(vec![1])).unwrap(),
                     false => {
-                        drop(log.append(&named("moby", "a"), Generation(1), EventKind::Paused));
+                        drop(log.append_now(&named("moby", "a"), Generation(1), EventKind::Paused));
                     }
                 }
             }
@@ -65,13 +65,13 @@ async fn a_flood_pushes_out_no_event_of_a_container() {
     let process = ProcessId::init();
     let exit = Exit { status: ExitStatus::Code(0), at: Timestamp(1) };
     let exited = EventKind::Exited { process, generation: Generation(1), pid: 7, exit };
-    let exit = log.append(&named("moby", "a"), Generation(1), exited).event;
+    let exit = log.append_now(&named("moby", "a"), Generation(1), exited).event;
     let types = append(&log, 3);
     for _ in 0..3000 {
-        log.publish(publication(vec![7; 100])).unwrap();
+        log.publish_now(publication(vec![7; 100])).unwrap();
     }
     for _ in 0..18 {
-        log.publish(publication(vec![7; 1_000_000])).unwrap();
+        log.publish_now(publication(vec![7; 1_000_000])).unwrap();
         // 8 MiB, and one line of twice a megabyte.
         assert!(journal_size(dir.path()) < 11 << 20);
     }
@@ -91,9 +91,9 @@ fn what_is_too_long_is_refused() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 3);
     let most = MAX_PUBLISHED - "/at".len();
-    log.publish(publication(vec![0; most])).unwrap();
+    log.publish_now(publication(vec![0; most])).unwrap();
     let size = journal_size(dir.path());
-    let refused = log.publish(publication(vec![0; most + 1]));
+    let refused = log.publish_now(publication(vec![0; most + 1]));
     assert_eq!(refused, Err(TooLong(MAX_PUBLISHED + 1)));
     assert_eq!(journal_size(dir.path()), size);
 }
@@ -107,7 +107,7 @@ fn what_was_published_is_in_the_journal() {
     let dir = TempDir::new().unwrap();
     let (log, _) =
         EventLog::open_at(dir.path(), 3, || Timestamp(4_000_000_000_000_000_000)).unwrap();
-    log.publish(publication(b"x".to_vec())).unwrap();
+    log.publish_now(publication(b"x".to_vec())).unwrap();
     drop(log);
     let lines = record::recover(&fs::read(dir.path().join(journal::FILE)).unwrap());
     assert_eq!(lines.published[0].publication, publication(b"x".to_vec()));
@@ -162,12 +162,12 @@ fn a_full_disk_does_not_make_them_pile_up() {
         let mut follower = log.follow(|_| true);
         let filler = fill(dir);
         for _ in 0..20 {
-            log.publish(publication(vec![0; 10_000])).unwrap();
+            log.publish_now(publication(vec![0; 10_000])).unwrap();
         }
         assert!(dir.join("events.reserve").exists());
-        assert!(log.append(&named("moby", "a"), Generation(1), EventKind::Paused).durable);
+        assert!(log.append_now(&named("moby", "a"), Generation(1), EventKind::Paused).durable);
         fs::remove_file(filler).unwrap();
-        log.publish(publication(b"last".to_vec())).unwrap();
+        log.publish_now(publication(b"last".to_vec())).unwrap();
         let lines = record::recover(&fs::read(dir.join(journal::FILE)).unwrap());
         assert_eq!((lines.events.len(), lines.damage), (1, vec![]));
         assert_eq!(lines.published.last().unwrap().publication.value, b"last");

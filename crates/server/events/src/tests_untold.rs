@@ -8,20 +8,22 @@ use tempfile::TempDir;
 use crate::{
     record::recover,
     ring::{BACKLOG, Ring},
-    tests::{all, append, container, exited, open, stored, times},
+    tests::{all, append, append_all, container, exited, open, stored, times},
     *,
 };
 
 fn exits(log: &EventLog, count: usize) -> Vec<Event> {
-    let exit = |n: usize| {
-        log.append(
-            &container(&format!("c{n}")),
-            Generation(1),
-            EventKind::ContainerStarted { pid: 0 },
-        );
-        (*log.append(&container(&format!("c{n}")), Generation(1), exited(0)).event).clone()
+    let life = |n: usize| {
+        let container = container(&format!("c{n}"));
+        [EventKind::ContainerStarted { pid: 0 }, exited(0)].map(|kind| NewEvent {
+            container: container.clone(),
+            generation: Generation(1),
+            kind,
+        })
     };
-    (0..count).map(exit).collect()
+    let mut events = append_all(log, (0..count).flat_map(life));
+    events.retain(|event| matches!(event.kind, EventKind::Exited { .. }));
+    events
 }
 
 fn only_exits(events: &[Event]) -> Vec<u64> {
@@ -138,7 +140,7 @@ fn a_replay_has_arrived_when_thousands_came_after() {
 
 /// What a subscriber would be told now; it does not count as one.
 fn log_exits(log: &EventLog) -> Vec<Event> {
-    log.0.types.ring().lasting().iter().map(|(event, _)| (**event).clone()).collect()
+    log.shared.types.ring().lasting().iter().map(|(event, _)| (**event).clone()).collect()
 }
 
 #[test]

@@ -31,8 +31,8 @@ use tokio::runtime::Builder;
 /// They only copy bytes and answer health; handlers run beside them.
 const CONNECTION_THREADS: usize = 2;
 
-/// More than there are processors: a write to the state directory of a slow or frozen disk holds the
-/// thread that the container's task runs on, and some of those must not hold up all others.
+/// More than there are processors: the kernel's own files, of cgroups and processes, are read and written here, and
+/// some take long. Nothing here waits for a disk.
 const SUPERVISOR_THREADS: usize = 8;
 
 /// The program: reads the command line, and serves until a signal says stop.

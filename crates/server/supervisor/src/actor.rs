@@ -13,9 +13,10 @@
 //! A container that is kept until its caller deletes it is Created between Starting and Running, and its init's exit is
 //! published before the removal.
 //!
-//! The actor never waits: whatever takes time is a task of its own that reports back by a [`Message`], so a signal is
-//! never stuck behind a start. Every event of the container is journalled and published here, and requests are answered
-//! after that. `operation.rs` has what is being done with the container as a whole; `exit.rs` has its end.
+//! The actor waits for nothing but its own files and the journal: whatever else takes time is a task of its own that
+//! reports back by a [`Message`], so a signal is never stuck behind a start. Every event of the container is journalled
+//! and published here, and requests are answered after that. While a disk does not answer, this container waits and no
+//! other does. `operation.rs` has what is being done with the container as a whole; `exit.rs` has its end.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -41,7 +42,7 @@ use crate::{
     remains::Remaining,
     running_process::{RunningProcess, WithoutShim},
     shim_link::ShimLink,
-    state_dir::ContainerRecord,
+    state_dir::{ContainerRecord, ProcessDir},
     teardown::Users,
     waiters::Waiters,
 };
@@ -208,34 +209,34 @@ impl Actor {
             && let Some(message) = self.messages.recv().await
         {
             let changes = !matches!(message, Message::Request(_));
-            self.handle(message);
+            self.handle(message).await;
             if changes {
                 self.show();
             }
         }
     }
 
-    fn handle(&mut self, message: Message) {
+    async fn handle(&mut self, message: Message) {
         match message {
-            Message::Request(request) => self.wait(request),
-            Message::Reattached(reattached) => self.reattached(*reattached),
-            Message::Delayed => self.delayed(),
+            Message::Request(request) => self.wait(request).await,
+            Message::Reattached(reattached) => self.reattached(*reattached).await,
+            Message::Delayed => self.delayed().await,
             Message::Created { result, reply, permit } => {
-                self.created(result, reply);
+                self.created(result, reply).await;
                 drop(permit);
             }
-            Message::Started { result, reply } => self.started(result, reply),
-            Message::ExecsOverdue => self.give_up_execs(),
+            Message::Started { result, reply } => self.started(result, reply).await,
+            Message::ExecsOverdue => self.give_up_execs().await,
             Message::ExecStarted { spec, generation, result, reply } => {
-                self.exec_started(spec, generation, result, reply);
+                self.exec_started(spec, generation, result, reply).await;
             }
-            Message::Exited { process, exit } => self.exited(&process, exit),
-            Message::OutOfMemory { kills } => self.out_of_memory(kills),
+            Message::Exited { process, exit } => self.exited(&process, exit).await,
+            Message::OutOfMemory { kills } => self.out_of_memory(kills).await,
             Message::Operated { operation, result, reply } => {
-                self.operated(&operation, result, reply);
+                self.operated(&operation, result, reply).await;
             }
-            Message::RestKilled(users) => self.rest_killed(users),
-            Message::Removed(result) => self.removed(result),
+            Message::RestKilled(users) => self.rest_killed(users).await,
+            Message::Removed(result) => self.removed(result).await,
         }
     }
 
@@ -249,20 +250,24 @@ impl Actor {
     }
 
     /// Journals and publishes an event.
-    pub(crate) fn publish(&self, event: EventKind) -> bool {
-        self.publish_within(event, |show| show())
+    pub(crate) async fn publish(&mut self, event: EventKind) -> bool {
+        self.publish_within(event, |show| show()).await
     }
 
     /// As `publish`; `change` publishes the event with changes of its own.
-    pub(crate) fn publish_within(&self, event: EventKind, change: impl FnOnce(&dyn Fn())) -> bool {
+    pub(crate) async fn publish_within(
+        &mut self,
+        event: EventKind,
+        change: impl FnOnce(&dyn Fn()) + Send + 'static,
+    ) -> bool {
         let Identity { key, generation, .. } = &self.identity;
-        let new = NewEvent { container: key, generation: *generation, kind: event };
-        let appended = self.services.events.append_within(new, change);
+        let new = NewEvent { container: key.clone(), generation: *generation, kind: event };
+        let appended = self.services.events.append_within(new, change).await;
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
     }
 
-    fn created(
+    async fn created(
         &mut self,
         result: Result<Box<Created>, SupervisorError>,
         reply: Reply<ContainerView>,
@@ -296,9 +301,9 @@ impl Actor {
                 }),
             };
             reach(Point::ServerStartToBeJournalled);
-            self.publish(event);
+            self.publish(event).await;
             reach(Point::ServerStartJournalled);
-            self.note_start(&ProcessId::init());
+            self.note_start(&ProcessId::init()).await;
             reach(Point::ServerStartNoted);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         }
@@ -306,8 +311,9 @@ impl Actor {
         let _ = reply.send(Ok(self.view()));
     }
 
-    pub(crate) fn note_start(&self, process: &ProcessId) {
-        if let Err(error) = self.identity.dir.process(process).set_journalled() {
+    pub(crate) async fn note_start(&mut self, process: &ProcessId) {
+        let dir = self.identity.dir.process(process);
+        if let Err(error) = dir.run(ProcessDir::set_journalled).await {
             tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
     }

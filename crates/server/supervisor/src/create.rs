@@ -21,7 +21,7 @@ use crate::{
     prepare::{NewContainer, PreparedContainer},
     remains::Remaining,
     running_process::RunningProcess,
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir, ProcessRecord, StateError, TaskBundle},
+    state_dir::{ContainerDir, ContainerRecord, ProcessRecord, StateError, TaskBundle},
     turns::Lane,
 };
 
@@ -161,14 +161,19 @@ async fn start(
 ) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
     let id = &identity.key.id;
     let init = identity.dir.process(&ProcessId::init());
-    identity.dir.create(record)?;
+    let new = record.clone();
+    identity.dir.run(move |dir, wait| dir.create(&new, wait)).await?;
     reach(Point::ServerContainerRecorded);
     if let (Some(bundle), Some(task)) = (&identity.bundle, &prepared.task) {
         services.make_bundle(bundle, task).await?;
     }
     let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
-    let placed = services.shims.place(&init, &record_of_init).await?;
-    reach(Point::ServerInitPlaced);
+    let criu = prepared.image.as_ref().map(CheckpointImage::criu_config);
+    let placed = services.shims.place(&init, record_of_init, move |init, wait| {
+        reach(Point::ServerInitPlaced);
+        criu.map_or(Ok(()), |criu| init.write_text(checkpoint::CRIU_CONFIG_FILE, &criu, wait))
+    });
+    let placed = placed.await?;
 
     let start = match &prepared.image {
         Some(image) => Start::Restore { options: image.restore_options() },
@@ -184,35 +189,33 @@ async fn start(
         start: &start,
     };
     let call = |files: Files<'_>| {
-        let env =
-            prepared.image.as_ref().map(|image| restore_env(&init, image, files)).transpose()?;
         let argv = identity.runtime.create_argv(creation, files);
-        Ok(RuntimeCall {
+        RuntimeCall {
             runtime: identity.runtime.clone(),
             verb: start.verb(),
             argv,
-            env: env.unwrap_or_default(),
+            env: prepared.image.iter().map(|_| criu_variable(files)).collect(),
             owner: identity.owner(prepared.bundle.path()),
             namespace: identity.key.namespace.clone(),
             oom_score_adj: prepared.bundle.oom_score_adj(),
             pipe_owner: record.pipe_owner,
-        })
+        }
     };
     let process =
         services.launch(turn, placed, prepared.bundle.init(), call, reply.closed()).await?;
-    identity.note_keeping();
+    services.note_keeping(identity).await;
 
     if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
         // The runtime has read something else than what the bundle says.
         record.pid_namespace = false;
-        identity.dir.write(record)?;
+        write(identity, record).await?;
     }
     // Where it really is, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
         && record.cgroup.as_ref() != Some(&cgroup)
     {
         record.cgroup = Some(cgroup);
-        identity.dir.write(record)?;
+        write(identity, record).await?;
         reach(Point::ServerCgroupRecorded);
     }
     let oom = record
@@ -230,15 +233,15 @@ async fn start(
     Ok((process, oom))
 }
 
-/// What CRIU is told beside the runtime's options.
-fn restore_env(
-    init: &ProcessDir,
-    image: &CheckpointImage,
-    files: Files<'_>,
-) -> Result<Vec<String>, StateError> {
-    init.write_text(checkpoint::CRIU_CONFIG_FILE, &image.criu_config())?;
+async fn write(identity: &Identity, record: &ContainerRecord) -> Result<(), StateError> {
+    let record = record.clone();
+    identity.dir.run(move |dir, wait| dir.write(&record, wait)).await
+}
+
+/// Says where CRIU is told more than the runtime's options say.
+fn criu_variable(files: Files<'_>) -> String {
     let path = files.dir.join(checkpoint::CRIU_CONFIG_FILE);
-    Ok(vec![format!("{}={}", gantry_runtime::CRIU_CONFIG_VARIABLE, path.display())])
+    format!("{}={}", gantry_runtime::CRIU_CONFIG_VARIABLE, path.display())
 }
 
 fn is_taken(error: &SupervisorError) -> bool {
@@ -260,7 +263,7 @@ async fn undo(
     }
     // What was there before, and is not known to be ours, is nothing to come back for.
     let not_ours = |error: &Remaining| error.is_anothers() || taken;
-    services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours));
+    services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours)).await;
     reach(Point::ServerUndone);
     deleted
 }

@@ -54,7 +54,7 @@ pub(crate) async fn start_exec(
     let dir = identity.dir.process(&new.spec.id);
     let result = start(services, identity, &dir, new, &turn, reply).await;
     if result.is_err() {
-        dir.discard();
+        dir.discard().await;
         reach(Point::ServerExecUndone);
     }
     result
@@ -70,13 +70,17 @@ async fn start(
 ) -> Result<RunningProcess, SupervisorError> {
     let spec = &*new.spec;
     let record = ProcessRecord::new(new.generation, spec.clone());
-    let placed = services.shims.place(dir, &record).await?;
-    reach(Point::ServerExecPlaced);
-    let call = |files: Files<'_>| {
-        dir.write_input(SPEC_FILE, &process_json(spec, new.capability_list))?;
+    let input = process_json(spec, new.capability_list);
+    let placed = services.shims.place(dir, record, move |dir, wait| {
+        reach(Point::ServerExecPlaced);
+        dir.write_input(SPEC_FILE, &input, wait)?;
         reach(Point::ServerExecSpecWritten);
+        Ok(())
+    });
+    let placed = placed.await?;
+    let call = |files: Files<'_>| {
         let argv = identity.runtime.exec_argv(&identity.key.id, &files.dir.join(SPEC_FILE), files);
-        Ok(RuntimeCall {
+        RuntimeCall {
             runtime: identity.runtime.clone(),
             verb: Verb::Exec,
             argv,
@@ -85,7 +89,7 @@ async fn start(
             namespace: identity.key.namespace.clone(),
             oom_score_adj: new.oom_score_adj,
             pipe_owner: new.pipe_owner,
-        })
+        }
     };
     let given_up = async {
         tokio::select! {
@@ -106,50 +110,61 @@ async fn become_hopeless(mut ended: watch::Receiver<bool>) {
 
 impl Actor {
     /// Starts a process at once.
-    pub(crate) fn start_exec(&mut self, spec: Box<ProcessSpec>, caller: Caller, reply: Reply<u32>) {
-        let admitted = self.admit_exec(*spec);
+    pub(crate) async fn start_exec(
+        &mut self,
+        spec: Box<ProcessSpec>,
+        caller: Caller,
+        reply: Reply<u32>,
+    ) {
+        let admitted = self.admit_exec(*spec).await;
         self.launch_exec(admitted, caller, reply);
     }
 
-    fn admit_exec(
+    async fn admit_exec(
         &mut self,
         spec: ProcessSpec,
     ) -> Result<(Arc<ProcessSpec>, Generation), SupervisorError> {
         let generation = self.services.generations.next();
-        self.identity.require_same()?;
+        self.services.require_same(&self.identity).await?;
         let admitted = self.lifecycle.admit_exec(&spec.id, generation);
         admitted.map_err(|refusal| self.refused(refusal))?;
         Ok((Arc::new(spec), generation))
     }
 
     /// Adds a process that is started later. It is known from now on, also after a restart.
-    pub(crate) fn add_exec(&mut self, spec: ProcessSpec) -> Result<(), SupervisorError> {
+    pub(crate) async fn add_exec(&mut self, spec: ProcessSpec) -> Result<(), SupervisorError> {
         let generation = self.services.generations.next();
         let added = self.lifecycle.add_exec(&spec.id, generation);
         let event = added.map_err(|refusal| self.refused(refusal))?;
         let spec = Arc::new(spec);
         let record = ProcessRecord::new(generation, (*spec).clone());
-        if let Err(error) = self.identity.dir.add_process(&record) {
+        let added = self.identity.dir.run(move |dir, wait| dir.add_process(&record, wait)).await;
+        if let Err(error) = added {
             let _ = self.lifecycle.exec_deleted(&spec.id);
             return Err(error.into());
         }
         self.processes.insert(spec.id.clone(), Process::without_process(spec, 0));
-        self.publish(event);
+        self.publish(event).await;
         Ok(())
     }
 
     /// Starts a process that was added.
-    pub(crate) fn start_added(&mut self, process: &ProcessId, caller: Caller, reply: Reply<u32>) {
-        let admitted = self.admit_added(process);
+    pub(crate) async fn start_added(
+        &mut self,
+        process: &ProcessId,
+        caller: Caller,
+        reply: Reply<u32>,
+    ) {
+        let admitted = self.admit_added(process).await;
         self.launch_exec(admitted, caller, reply);
     }
 
-    fn admit_added(
+    async fn admit_added(
         &mut self,
         process: &ProcessId,
     ) -> Result<(Arc<ProcessSpec>, Generation), SupervisorError> {
         let spec = Arc::clone(&self.known_process(process)?.spec);
-        self.identity.require_same()?;
+        self.services.require_same(&self.identity).await?;
         Ok((spec, self.lifecycle.admit_start(process)?))
     }
 
@@ -186,7 +201,7 @@ impl Actor {
         });
     }
 
-    pub(crate) fn exec_started(
+    pub(crate) async fn exec_started(
         &mut self,
         spec: Arc<ProcessSpec>,
         generation: Generation,
@@ -197,9 +212,9 @@ impl Actor {
             Ok(process) => process,
             Err(error) => {
                 self.lifecycle.exec_failed(&spec.id);
-                self.keep_added(&spec, generation);
+                self.keep_added(&spec, generation).await;
                 let _ = reply.send(Err(self.or_stopped(error)));
-                self.go_on_ending(None);
+                self.go_on_ending(None).await;
                 return;
             }
         };
@@ -210,9 +225,9 @@ impl Actor {
             self.freezer(&spec.id).kill(pid, &process.pidfd);
         } else if let Some(event) = self.lifecycle.exec_started(&spec.id, pid) {
             reach(Point::ServerExecToBeJournalled);
-            self.publish(event);
+            self.publish(event).await;
             reach(Point::ServerExecJournalled);
-            self.note_start(&spec.id);
+            self.note_start(&spec.id).await;
             reach(Point::ServerExecNoted);
         }
         self.watch(spec, process);
@@ -220,11 +235,13 @@ impl Actor {
     }
 
     /// A process that was added can be started again after a failure, also by the next server.
-    fn keep_added(&self, spec: &ProcessSpec, generation: Generation) {
-        if self.lifecycle.retention() == Retention::UntilDeleted
-            && let Err(error) =
-                self.identity.dir.add_process(&ProcessRecord::new(generation, spec.clone()))
-        {
+    async fn keep_added(&mut self, spec: &ProcessSpec, generation: Generation) {
+        if self.lifecycle.retention() != Retention::UntilDeleted {
+            return;
+        }
+        let record = ProcessRecord::new(generation, spec.clone());
+        let added = self.identity.dir.run(move |dir, wait| dir.add_process(&record, wait)).await;
+        if let Err(error) = added {
             tracing::error!(
                 container = %self.identity.key, process = %spec.id, %error,
                 "cannot record a process that is to be started; a restarted gantryd does not know it",
@@ -233,7 +250,7 @@ impl Actor {
     }
 
     /// Forgets a process that is not there any more, or not yet.
-    pub(crate) fn delete_exec(
+    pub(crate) async fn delete_exec(
         &mut self,
         process: &ProcessId,
     ) -> Result<DeletedProcess, SupervisorError> {
@@ -243,8 +260,9 @@ impl Actor {
         self.lifecycle.exec_deleted(process)?;
         self.processes.remove(process);
         // Its caller has its exit now; there is no event of a process's deletion.
-        self.services.events.settle(&self.identity.key, self.identity.generation, process);
-        self.identity.dir.process(process).discard();
+        let Identity { key, generation, dir, .. } = &self.identity;
+        self.services.events.settle(key, *generation, process).await;
+        dir.process(process).discard().await;
         self.waiters.refuse(process);
         Ok(DeletedProcess { pid, exit })
     }

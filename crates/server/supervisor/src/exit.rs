@@ -19,6 +19,7 @@ use crate::{
     handle::DeletedProcess,
     operation::Activity,
     remains::{Over, Remaining},
+    state_dir::{ContainerRecord, StateDir, StateError},
     teardown::{self, Users},
     turns::Lane,
 };
@@ -29,73 +30,73 @@ const EXECS_DEADLINE: Duration = Duration::from_secs(10);
 
 impl Actor {
     /// A process has ended.
-    pub(crate) fn exited(&mut self, process: &ProcessId, exit: Exit) {
+    pub(crate) async fn exited(&mut self, process: &ProcessId, exit: Exit) {
         if process.is_init() {
-            return self.init_exited(exit);
+            return self.init_exited(exit).await;
         }
         reach(Point::ServerExecExited);
         let durable = match self.lifecycle.exec_exited(process, exit) {
-            Some(event) => self.publish(event),
+            Some(event) => self.publish(event).await,
             None => true,
         };
         reach(Point::ServerExecExitJournalled);
         if self.lifecycle.process_phase(process).is_some() {
-            self.keep_exit(process, exit, durable);
+            self.keep_exit(process, exit, durable).await;
         } else {
-            self.forget_exec(process, durable);
+            self.forget_exec(process, durable).await;
         }
         reach(Point::ServerExecRemoved);
         self.waiters.answer(process, exit);
-        self.go_on_ending(None);
+        self.go_on_ending(None).await;
     }
 
-    fn init_exited(&mut self, exit: Exit) {
+    async fn init_exited(&mut self, exit: Exit) {
         if self.is_starting() {
             self.early_exit = Some(exit);
             return;
         }
         if self.is_resuming() {
             // It could only end because it goes on, which is told first.
-            self.tell_pause(false);
+            self.tell_pause(false).await;
         }
         self.lifecycle.init_exited(exit);
         self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
         self.init_ended.send_replace(true);
         reach(Point::ServerInitExited);
-        self.dismiss_early(&ProcessId::init());
+        self.dismiss_early(&ProcessId::init()).await;
         reach(Point::ServerInitDismissed);
         self.kill_rest();
     }
 
     /// Lets a shim exit early if its exit.json is on disk.
-    fn dismiss_early(&self, process: &ProcessId) {
+    async fn dismiss_early(&mut self, process: &ProcessId) {
         let dir = self.identity.dir.process(process);
         // One that cannot be read waits for the journal.
-        if matches!(dir.text(EXIT_FILE), Ok(Some(_)))
+        if matches!(dir.run(|dir, wait| dir.text(EXIT_FILE, wait)).await, Ok(Some(_)))
             && let Some(known) = self.processes.get(process)
         {
             dismiss(known);
         }
     }
 
-    fn forget_exec(&mut self, process: &ProcessId, durable: bool) {
+    async fn forget_exec(&mut self, process: &ProcessId, durable: bool) {
         let known = self.processes.remove(process);
         self.ended.insert(process);
         if !durable {
             // What the disk says of it stays until the journal does.
             return;
         }
-        self.identity.dir.process(process).discard();
+        self.identity.dir.process(process).discard().await;
         if let Some(known) = known {
             dismiss(&known);
         }
     }
 
     /// Keeps an exit that was told for whoever asks, also after a restart.
-    fn keep_exit(&mut self, process: &ProcessId, exit: Exit, durable: bool) {
+    async fn keep_exit(&mut self, process: &ProcessId, exit: Exit, durable: bool) {
         let dir = self.identity.dir.process(process);
         // What the disk says of it stays until the journal does.
-        if durable && let Err(error) = dir.note_exit(exit) {
+        if durable && let Err(error) = dir.run(move |dir, wait| dir.note_exit(exit, wait)).await {
             tracing::error!(
                 container = %self.identity.key, %process, %error,
                 "cannot record an exit; the journal has it for as long as it keeps the event",
@@ -127,9 +128,9 @@ impl Actor {
         self.work(teardown::kill_rest(services, identity, cgroup, oom));
     }
 
-    pub(crate) fn rest_killed(&mut self, users: Option<Users>) {
+    pub(crate) async fn rest_killed(&mut self, users: Option<Users>) {
         self.activity = Activity::Killed;
-        self.go_on_ending(users);
+        self.go_on_ending(users).await;
         if matches!(self.activity, Activity::Killed) && self.is_kept() {
             self.work(async {
                 sleep(EXECS_DEADLINE).await;
@@ -139,11 +140,11 @@ impl Actor {
     }
 
     /// Whoever follows the container hears of its end, whatever keeps a process of it from ending.
-    pub(crate) fn give_up_execs(&mut self) {
+    pub(crate) async fn give_up_execs(&mut self) {
         if matches!(self.activity, Activity::Killed) {
             tracing::warn!(container = %self.identity.key, "a process does not end, though it was killed");
             self.lifecycle.give_up_execs();
-            self.go_on_ending(None);
+            self.go_on_ending(None).await;
         }
     }
 
@@ -154,7 +155,7 @@ impl Actor {
 
     /// Once every exec's exit is reported, tells that of the first process, or removes the container. `users` of
     /// its cgroup are current only if nothing is waited for; otherwise they are looked up again.
-    pub(crate) fn go_on_ending(&mut self, users: Option<Users>) {
+    pub(crate) async fn go_on_ending(&mut self, users: Option<Users>) {
         if !matches!(self.activity, Activity::Killed) || !self.lifecycle.may_be_removed() {
             return;
         }
@@ -162,11 +163,11 @@ impl Actor {
             return self.remove(users);
         }
         if let Some(event) = self.lifecycle.tell_exit() {
-            let durable = self.publish(event);
+            let durable = self.publish(event).await;
             reach(Point::ServerExitJournalled);
             let init = ProcessId::init();
             if let Some(exit) = self.exit_of(&init) {
-                self.keep_exit(&init, exit, durable);
+                self.keep_exit(&init, exit, durable).await;
                 self.waiters.answer(&init, exit);
             }
         }
@@ -186,13 +187,15 @@ impl Actor {
     }
 
     /// Frees the id and reports the last event, then removes the state directory, last of all.
-    pub(crate) fn removed(&mut self, result: Result<(), Remaining>) {
-        let key = &self.identity.key;
+    pub(crate) async fn removed(&mut self, result: Result<(), Remaining>) {
+        let key = self.identity.key.clone();
         let result = result.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
         if let Err(error) = &result {
             tracing::warn!(container = %key, %error, "it is over, but not gone yet");
         }
-        let aside = self.services.state.set_aside(&self.identity.dir, self.identity.generation);
+        let (dir, generation) = (self.identity.dir.clone(), self.identity.generation);
+        let aside = move |state: &StateDir, wait: &_| state.set_aside(&dir, generation, wait);
+        let aside = self.services.state.run(aside).await;
         let is_aside = aside.is_ok();
         let dir = aside.unwrap_or_else(|error| {
             tracing::error!(container = %key, %error, "cannot set its state aside");
@@ -201,11 +204,14 @@ impl Actor {
         reach(Point::ServerSetAside);
         // Together: whoever sees the last event finds the id free, and whoever finds no container finds
         // the event.
-        let registry = &self.services.registry;
+        let services = Arc::clone(&self.services);
         let told = match self.lifecycle.removed() {
-            Some(event) => self.publish_within(event, |show| registry.release_after(key, show)),
+            Some(event) => {
+                let free = move |show: &dyn Fn()| services.registry.release_after(&key, show);
+                self.publish_within(event, free).await
+            }
             None => {
-                registry.release(key);
+                services.registry.release(&key);
                 true
             }
         };
@@ -213,15 +219,11 @@ impl Actor {
         match self.record.take() {
             Some(record) if is_aside => {
                 let identity = Identity { dir, ..self.identity.clone() };
-                self.services.remove_remains(Over {
-                    identity,
-                    record,
-                    ended: true,
-                    told,
-                    deleted: result.is_ok(),
-                });
+                let deleted = result.is_ok();
+                let over = Over { identity, record, ended: true, told, deleted };
+                self.services.remove_remains(over).await;
             }
-            _ if told => dir.discard(),
+            _ if told => dir.discard().await,
             // What the disk says of it stays until the journal does.
             _ => {}
         }
@@ -256,16 +258,24 @@ impl Actor {
         self.record.as_ref()?.cgroup.clone()
     }
 
+    /// Changes the container's record, also on disk.
+    pub(crate) async fn note(
+        &mut self,
+        change: impl FnOnce(&mut ContainerRecord),
+    ) -> Result<(), StateError> {
+        let Some(record) = &mut self.record else { return Ok(()) };
+        change(record);
+        let record = record.clone();
+        self.identity.dir.run(move |dir, wait| dir.write(&record, wait)).await
+    }
+
     /// The container ran out of memory; `kills` of its processes were killed for that so far.
-    pub(crate) fn out_of_memory(&mut self, kills: u64) {
+    pub(crate) async fn out_of_memory(&mut self, kills: u64) {
         let Some(event) = self.lifecycle.out_of_memory() else { return };
-        self.publish(event);
+        self.publish(event).await;
         reach(Point::ServerOomJournalled);
-        if let Some(record) = &mut self.record {
-            record.oom_kills = kills;
-            if let Err(error) = self.identity.dir.write(record) {
-                tracing::error!(container = %self.identity.key, %error, "cannot record an OOM kill; a restarted gantryd reports it again");
-            }
+        if let Err(error) = self.note(|record| record.oom_kills = kills).await {
+            tracing::error!(container = %self.identity.key, %error, "cannot record an OOM kill; a restarted gantryd reports it again");
         }
         reach(Point::ServerOomNoted);
     }

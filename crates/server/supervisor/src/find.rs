@@ -6,7 +6,7 @@ use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use gantry_domain::{Exit, ExitStatus};
 use gantry_kernel::{Backoff, PidFd, if_there, leaves_room, process_start_time, until_answered};
 use gantry_shim_proto::Identity as ProcessIdentity;
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     running_process::{RunningProcess, now},
@@ -82,9 +82,10 @@ async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
             Said::Bye => None,
         },
     };
-    let identity = dir.started()?;
+    let read = dir.run(|dir, wait| Ok::<_, StateError>((dir.started(wait)?, dir.exit(wait)?)));
+    let (identity, exit) = read.await?;
     let pid = identity.as_ref().map_or(0, |identity| identity.pid);
-    if let Some(exit) = dir.exit()? {
+    if let Some(exit) = exit {
         return Ok(Found::Ended { pid, exit });
     }
     let opened = identity.as_ref().map(open).transpose();
@@ -105,7 +106,13 @@ async fn connect(dir: &ProcessDir) -> io::Result<Option<ShimLink>> {
     let connecting = async {
         let mut backoff = Backoff::default();
         loop {
-            match ShimLink::connect(dir.path()) {
+            let runtime = Handle::current();
+            // A socket's name is looked up in its directory.
+            let connected = dir.run(move |dir, _| {
+                let _inside = runtime.enter();
+                ShimLink::connect(dir.path())
+            });
+            match connected.await {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => backoff.pause().await,
                 other => return if_there(other),
             }

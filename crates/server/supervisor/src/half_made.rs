@@ -30,7 +30,7 @@ impl Actor {
         let deleted =
             deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
         reach(Point::ServerHalfMadeDeleted);
-        self.services.abandon(&self.identity, &record, deleted.is_ok());
+        self.services.abandon(&self.identity, &record, deleted.is_ok()).await;
         reach(Point::ServerHalfMadeRemoved);
         self.services.registry.release(&self.identity.key);
     }
@@ -51,5 +51,5 @@ pub(crate) async fn end(found: Found, freezer: Freezer) {
 
 pub(crate) async fn discard_exec(dir: &ProcessDir, found: Found, freezer: Freezer) {
     end(found, freezer).await;
-    dir.discard();
+    dir.discard().await;
 }

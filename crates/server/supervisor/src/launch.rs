@@ -23,7 +23,6 @@ use crate::{
     running_process::RunningProcess,
     shim_link::{Report, StartedShim},
     shim_pool::PlacedShim,
-    state_dir::StateError,
     turns::{Lane, Turn},
 };
 
@@ -78,14 +77,13 @@ impl Services {
         }
     }
 
-    /// Starts a process through a shim. `call` makes the command line and writes its input once the files are
-    /// known. `given_up` resolves when the launch is to be aborted.
+    /// Starts a process through a shim. `call` makes the command line once the files are known. `given_up` resolves when the launch is to be aborted.
     pub(crate) async fn launch(
         &self,
         turn: &LaunchTurn,
         placed: PlacedShim<'_>,
         spec: &ProcessSpec,
-        call: impl FnOnce(Files<'_>) -> Result<RuntimeCall, StateError>,
+        call: impl FnOnce(Files<'_>) -> RuntimeCall,
         given_up: impl Future<Output = ()>,
     ) -> Result<RunningProcess, SupervisorError> {
         self.rcu_warmup.prepare();
@@ -94,11 +92,8 @@ impl Services {
             .terminal
             .then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", placed.shim.pid)));
         let seen = as_text(&placed);
-        let result = match call(Files { dir: &seen, console: console.as_deref() }) {
-            Ok(call) => self.order(turn, &placed, spec, &call, given_up).await,
-            Err(error) => Err(error.into()),
-        };
-        match result {
+        let call = call(Files { dir: &seen, console: console.as_deref() });
+        match self.order(turn, &placed, spec, &call, given_up).await {
             Ok(Launched { pid, pidfd }) => {
                 reach(Point::ServerLaunchedReceived);
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
@@ -183,7 +178,7 @@ impl Services {
             }
             Ok(Some(Report::LaunchFailed(error))) => {
                 // Without its log, the runtime's status is what is known.
-                let log = dir.text(LOG_FILE).unwrap_or_default();
+                let log = dir.run(|dir, wait| dir.text(LOG_FILE, wait)).await.unwrap_or_default();
                 let mut error =
                     OciError::from_launch(error, &call.runtime, call.verb, log.as_deref());
                 if let OciError::Wordless { more, .. } = &mut error

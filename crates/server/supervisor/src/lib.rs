@@ -104,7 +104,7 @@ impl Supervisor {
     /// If the journal cannot be read or written, or the system does not provide what every container
     /// needs. A container that cannot be taken over is no error.
     pub async fn start(settings: Settings, state: StateDir) -> Result<Self, StartError> {
-        let services = Services::open(settings, state)?;
+        let services = Services::open(settings, state).await?;
         let supervisor = Self(Arc::new(Shared {
             services: Arc::new(services),
             draining: AtomicBool::new(false),
@@ -165,7 +165,7 @@ impl Supervisor {
             }
             ended.await;
         }
-        if !self.0.services.events.flush() {
+        if !self.0.services.events.flush().await {
             tracing::error!("events could not be journalled; the next server reports them again");
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     oom::ArmedOomWatch,
     recovered_state::{LeftExec, RecoveredExec},
     running_process::RunningProcess,
-    state_dir::{ContainerRecord, ProcessDir},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
 };
 
 /// A container of an earlier server, as it is found.
@@ -53,7 +53,7 @@ impl Services {
         record: &mut ContainerRecord,
         process: &RunningProcess,
     ) {
-        identity.note_keeping();
+        self.note_keeping(identity).await;
         if record.cgroup.is_none() {
             let ask = || async {
                 match Cgroup::of_process(&self.hierarchies, process.pid) {
@@ -116,7 +116,7 @@ impl Services {
         identity: &Identity,
         record: &ContainerRecord,
     ) -> Vec<(RecoveredExec, Option<Found>)> {
-        let list = || async { identity.dir.processes() };
+        let list = || identity.dir.run(ContainerDir::processes);
         let what = format!("list the processes of {}", identity.key);
         let mut looks = JoinSet::new();
         for dir in until_answered(what, list).await {
@@ -131,12 +131,15 @@ impl Services {
 
     /// `None`, and removed, if nobody was told of it, or its end was.
     async fn look_at_exec(
-        &self,
+        self: Arc<Self>,
         identity: &Identity,
         dir: &ProcessDir,
         record: &ContainerRecord,
     ) -> Option<(RecoveredExec, Option<Found>)> {
-        let read = || async { self.read_exec(&identity.key, record, dir) };
+        let read = || {
+            let (this, key, record) = (Arc::clone(&self), identity.key.clone(), record.clone());
+            dir.run(move |dir, wait| this.read_exec(&key, &record, dir, wait))
+        };
         let what = format!("read {}", dir.path().display());
         let exec = until_answered(what, read).await;
         let left = exec.as_ref().map_or(LeftExec::Nothing, |exec| exec.left);

@@ -11,15 +11,21 @@ use std::{
     time::Duration,
 };
 
+use gantry_disk::MayWait;
 use gantry_domain::{ContainerKey, ProcessId};
 use gantry_kernel::{
     PidFd,
     cgroup::{Cgroup, CgroupError},
     is_living, parent, process_start_time,
 };
+use gantry_shim_proto::Identity as ShimIdentity;
 use tokio::time::timeout;
 
-use crate::{Services, create::Identity};
+use crate::{
+    Services,
+    create::Identity,
+    state_dir::{ContainerDir, ProcessDir, StateDir},
+};
 
 /// How long killed processes may take to be gone. A process that waits for a device that does not
 /// answer (state D) cannot be killed; the container then ends without it.
@@ -119,7 +125,7 @@ impl Services {
             Err(CgroupError::Removed) => return Ok(()),
             other => other?,
         };
-        let init = identity.dir.process(&ProcessId::init()).started();
+        let init = identity.dir.process(&ProcessId::init()).run(ProcessDir::started).await;
         let init = init.ok().flatten().map(|init| init.pid);
         let own = self.own_of(identity, cgroup, &processes).await;
         for pid in own.into_iter().filter(|pid| Some(*pid) != init) {
@@ -133,7 +139,8 @@ impl Services {
     }
 
     async fn own_of(&self, identity: &Identity, cgroup: &Cgroup, processes: &[u32]) -> Vec<u32> {
-        let own_namespace = identity.dir.read().is_ok_and(|record| record.pid_namespace);
+        let record = identity.dir.run(ContainerDir::read).await;
+        let own_namespace = record.is_ok_and(|record| record.pid_namespace);
         let takers: BTreeSet<u32> = ancestry(std::process::id()).skip(1).collect();
         let kin: Vec<Kin> =
             processes.iter().map(|pid| self.kin(*pid, processes, &takers)).collect();
@@ -176,25 +183,12 @@ impl Services {
     }
 
     async fn others(&self, identity: &Identity, cgroup: &Cgroup, by_hand: bool) -> Others {
-        let mut others = Others::default();
-        let containers = self.state.containers();
-        others.are_unknown = containers.is_err();
-        for (key, dir) in containers.unwrap_or_default() {
-            let container = match dir.read() {
-                Ok(record) => record.cgroup,
-                Err(error) => {
-                    others.are_unknown |= !error.is_missing();
-                    None
-                }
-            };
-            let Some(container) = container else { continue };
-            if key == identity.key || !container.is_in(cgroup) {
-                continue;
-            }
-            let started = dir.process(&ProcessId::init()).started();
-            others.are_unknown |= started.is_err();
-            if let Ok(Some(init)) = started
-                && matches!(process_start_time(init.pid), Ok(Some(time)) if time == init.start_time)
+        let (own, around) = (identity.key.clone(), cgroup.clone());
+        let read = move |state: &StateDir, wait: &_| recorded_in(state, &own, &around, wait);
+        let (recorded, are_unknown) = self.state.run(read).await;
+        let mut others = Others { are_unknown, ..Others::default() };
+        for (container, init) in recorded {
+            if matches!(process_start_time(init.pid), Ok(Some(time)) if time == init.start_time)
                 && is_living(init.pid)
             {
                 others.add(&container, init.pid, cgroup);
@@ -223,6 +217,38 @@ impl Services {
             }
         }
     }
+}
+
+/// The other containers in a cgroup as the state directory has them, with their first processes; and whether some could
+/// not be read.
+fn recorded_in(
+    state: &StateDir,
+    own: &ContainerKey,
+    cgroup: &Cgroup,
+    wait: &MayWait,
+) -> (Vec<(Cgroup, ShimIdentity)>, bool) {
+    let mut found = Vec::new();
+    let containers = state.containers(wait);
+    let mut are_unknown = containers.is_err();
+    for (key, dir) in containers.unwrap_or_default() {
+        let container = match dir.read(wait) {
+            Ok(record) => record.cgroup,
+            Err(error) => {
+                are_unknown |= !error.is_missing();
+                None
+            }
+        };
+        let Some(container) = container else { continue };
+        if key == *own || !container.is_in(cgroup) {
+            continue;
+        }
+        match dir.process(&ProcessId::init()).started(wait) {
+            Ok(Some(init)) => found.push((container, init)),
+            Ok(None) => {}
+            Err(_) => are_unknown = true,
+        }
+    }
+    (found, are_unknown)
 }
 
 /// A process, its parent, the parent of that, and so on.

@@ -113,8 +113,8 @@ impl Operation {
 }
 
 impl Actor {
-    pub(crate) fn operate(&mut self, operation: Operation, reply: Reply<()>) {
-        match self.begin(operation) {
+    pub(crate) async fn operate(&mut self, operation: Operation, reply: Reply<()>) {
+        match self.begin(operation).await {
             Ok((operation, change)) => self.work(async move {
                 let result = change.await;
                 Message::Operated { operation, result, reply }
@@ -125,8 +125,8 @@ impl Actor {
     }
 
     /// Has the runtime start the first process of a container that was created.
-    pub(crate) fn start_init(&mut self, reply: Reply<u32>) {
-        match self.begin(Operation::Start) {
+    pub(crate) async fn start_init(&mut self, reply: Reply<u32>) {
+        match self.begin(Operation::Start).await {
             Ok((_, start)) => self.work(async move {
                 let result = start.await;
                 Message::Started { result, reply }
@@ -136,7 +136,7 @@ impl Actor {
     }
 
     /// Begins an operation, if it is allowed now. The future is the operation itself.
-    fn begin(
+    async fn begin(
         &mut self,
         operation: Operation,
     ) -> Result<
@@ -144,7 +144,7 @@ impl Actor {
         SupervisorError,
     > {
         self.admit(operation.admit(&self.lifecycle))?;
-        self.identity.require_same()?;
+        self.services.require_same(&self.identity).await?;
         let operation = Arc::new(operation);
         self.activity = Activity::Changing(Arc::clone(&operation));
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
@@ -163,34 +163,32 @@ impl Actor {
     }
 
     /// The runtime has started the first process, or has not. An exit meanwhile comes after the start.
-    pub(crate) fn started(&mut self, result: Result<(), SupervisorError>, reply: Reply<u32>) {
+    pub(crate) async fn started(&mut self, result: Result<(), SupervisorError>, reply: Reply<u32>) {
         self.activity = Activity::Idle;
         let init = ProcessId::init();
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
         if result.is_ok() {
             reach(Point::ServerOperated);
-            self.tell_start(pid);
+            self.tell_start(pid).await;
         }
         let _ = reply.send(result.map(|()| pid).map_err(|error| self.or_stopped(error)));
         if let Some(exit) = self.early_exit.take() {
-            self.exited(&init, exit);
+            self.exited(&init, exit).await;
         }
-        self.go_on_with_pending();
+        self.go_on_with_pending().await;
     }
 
     /// Publishes the start of a container that was created.
-    pub(crate) fn tell_start(&mut self, pid: u32) {
+    pub(crate) async fn tell_start(&mut self, pid: u32) {
         let event = self.lifecycle.started(pid);
-        self.publish(event);
+        self.publish(event).await;
         reach(Point::ServerStartJournalled);
-        let Some(record) = &mut self.record else { return };
-        record.started = true;
-        if let Err(error) = self.identity.dir.write(record) {
+        if let Err(error) = self.note(|record| record.started = true).await {
             tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
     }
 
-    pub(crate) fn operated(
+    pub(crate) async fn operated(
         &mut self,
         operation: &Operation,
         result: Result<(), SupervisorError>,
@@ -203,7 +201,7 @@ impl Actor {
             reach(Point::ServerOperated);
         }
         if let Some(paused) = operation.pauses(result.is_ok(), self.cgroup.as_deref()) {
-            self.tell_pause(paused);
+            self.tell_pause(paused).await;
         }
         if matches!(operation, Operation::Pause) {
             self.release_killed();
@@ -211,7 +209,7 @@ impl Actor {
         let result =
             if self.is_kept() { result.map_err(|error| self.or_stopped(error)) } else { result };
         let _ = reply.send(result);
-        self.go_on_with_pending();
+        self.go_on_with_pending().await;
     }
 
     /// Whether the runtime starts the first process at the moment.

@@ -16,7 +16,7 @@ use gantry_runtime::{Keeping, OciError, RuntimeState, is_same_directory};
 use gantry_shim_proto::PID_FILE;
 use tokio::time::sleep;
 
-use crate::{Services, SupervisorError, create::Identity};
+use crate::{Services, SupervisorError, create::Identity, state_dir::StateError};
 
 /// Pauses before asking again a runtime that calls an id taken and yet unknown: another create may be in
 /// progress. Leftovers of a killed runtime stay in that state.
@@ -58,63 +58,78 @@ pub(crate) enum Claim<'a> {
 pub(crate) struct Seen(Arc<OnceLock<Option<Keeping>>>);
 
 impl Identity {
-    /// To be called while init lives: the id is then this container's in the runtime.
-    pub(crate) fn note_keeping(&self) {
-        self.seen.0.get_or_init(|| self.runtime.keeping(&self.key.id));
-    }
-
-    /// Whether what the runtime knows by the id is surely this container.
-    fn is_surely_ours(&self) -> bool {
-        let seen = self.seen.0.get().and_then(Option::as_ref);
-        seen.is_some_and(|seen| self.runtime.keeping(&self.key.id).as_ref() == Some(seen))
-    }
-
-    /// An error if what the runtime knows by the id is surely another container.
-    pub(crate) fn require_same(&self) -> Result<(), SupervisorError> {
-        let seen = self.seen.0.get().and_then(Option::as_ref);
-        match (seen, self.runtime.keeping(&self.key.id)) {
-            (Some(seen), Some(now)) if now != *seen => {
-                Err(SupervisorError::Replaced(self.key.id.clone()))
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Init's pid, if it was started and still lives. An error says neither.
-    fn init(&self) -> Result<Option<u32>, OciError> {
+    async fn init(&self) -> Result<Option<u32>, OciError> {
         let dir = self.dir.process(&ProcessId::init());
         let unknown = |cause| OciError::System {
             what: "read which process is the container's".to_owned(),
             cause,
         };
-        match dir.started().map_err(|error| unknown(io::Error::other(error)))? {
+        let read = dir.run(|dir, wait| match dir.started(wait)? {
+            Some(started) => Ok((Some(started), None)),
+            None => Ok((None, dir.text(PID_FILE, wait)?)),
+        });
+        let read: Result<_, StateError> = read.await;
+        let (started, text) = read.map_err(|error| unknown(io::Error::other(error)))?;
+        match started {
             Some(started) => {
                 let time = process_start_time(started.pid).map_err(unknown)?;
                 Ok((time == Some(started.start_time)).then_some(started.pid))
             }
             // The runtime wrote it for this container, and the shim had no time to.
-            None => {
-                let text = dir.text(PID_FILE).map_err(|error| unknown(io::Error::other(error)))?;
-                Ok(text.and_then(|text| text.trim().parse().ok()))
-            }
+            None => Ok(text.and_then(|text| text.trim().parse().ok())),
         }
     }
 }
 
 impl Services {
+    /// To be called while init lives: the id is then this container's in the runtime.
+    pub(crate) async fn note_keeping(&self, identity: &Identity) {
+        if identity.seen.0.get().is_none() {
+            // Another call has seen the same.
+            let _ = identity.seen.0.set(self.keeping(identity).await);
+        }
+    }
+
+    /// The runtime's directory of the container as it is now. It is where the runtime is told to keep it, which may be
+    /// on a file system that does not answer: then it is not known, as where there is none.
+    async fn keeping(&self, identity: &Identity) -> Option<Keeping> {
+        let (runtime, id) = (identity.runtime.clone(), identity.key.id.clone());
+        let place = runtime.root();
+        let look = move |_: &Path| runtime.keeping(&id);
+        self.disks.run("look what the runtime has in", &place, look).await.ok().flatten()
+    }
+
+    /// Whether what the runtime knows by the id is surely this container.
+    async fn is_surely_ours(&self, identity: &Identity) -> bool {
+        match identity.seen.0.get() {
+            Some(Some(seen)) => self.keeping(identity).await.as_ref() == Some(seen),
+            _ => false,
+        }
+    }
+
+    /// An error if what the runtime knows by the id is surely another container.
+    pub(crate) async fn require_same(&self, identity: &Identity) -> Result<(), SupervisorError> {
+        let Some(Some(seen)) = identity.seen.0.get() else { return Ok(()) };
+        match self.keeping(identity).await {
+            Some(now) if now != *seen => Err(SupervisorError::Replaced(identity.key.id.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the runtime may be asked to delete what it knows by the container's id.
     pub(crate) async fn require_ours(
         &self,
         identity: &Identity,
         claim: Claim<'_>,
     ) -> Result<(), NotOurs> {
-        if identity.is_surely_ours() {
+        if self.is_surely_ours(identity).await {
             return Ok(());
         }
         let id = &identity.key.id;
         let state = self.ask(identity, claim).await;
         let unknown = |cause| NotOurs::Unknown { id: id.clone(), cause };
-        let (state, init) = (state.map_err(unknown)?, identity.init().map_err(unknown)?);
+        let (state, init) = (state.map_err(unknown)?, identity.init().await.map_err(unknown)?);
         match state.filter(|state| !is_ours(state, claim, init)) {
             None => Ok(()),
             Some(RuntimeState { bundle, pid, .. }) => {

@@ -27,30 +27,30 @@ pub(crate) struct Queue(VecDeque<Pending>);
 
 impl Actor {
     /// Does what is asked for, once no operation is under way.
-    pub(crate) fn in_turn(&mut self, request: Pending) {
+    pub(crate) async fn in_turn(&mut self, request: Pending) {
         match self.activity {
             Activity::Changing(_) if self.is_kept() && self.pending.0.len() < MOST => {
                 self.pending.0.push_back(request);
             }
-            _ => self.begin_pending(request),
+            _ => self.begin_pending(request).await,
         }
     }
 
     /// An operation is over: goes on with what has waited for its end.
-    pub(crate) fn go_on_with_pending(&mut self) {
+    pub(crate) async fn go_on_with_pending(&mut self) {
         while !matches!(self.activity, Activity::Changing(_))
             && let Some(request) = self.pending.0.pop_front()
         {
-            self.begin_pending(request);
+            self.begin_pending(request).await;
         }
     }
 
-    fn begin_pending(&mut self, request: Pending) {
+    async fn begin_pending(&mut self, request: Pending) {
         match request {
             // A caller that is gone wants nothing any more.
             Pending::Operate(_, reply) if reply.is_closed() => {}
-            Pending::Operate(operation, reply) => self.operate(operation, reply),
-            Pending::Start(reply) => self.start_init(reply),
+            Pending::Operate(operation, reply) => self.operate(operation, reply).await,
+            Pending::Start(reply) => self.start_init(reply).await,
             Pending::Delete(reply) => self.delete_all(reply),
         }
     }

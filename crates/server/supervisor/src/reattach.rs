@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use gantry_disk::MayWait;
 use gantry_domain::{ContainerKey, EventKind, Phase, ProcessPhase, ProcessSpec, Retention};
 use gantry_kernel::until_answered;
 use tokio::{sync::mpsc, time::sleep};
@@ -23,7 +24,7 @@ use crate::{
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
     removed::Told,
-    state_dir::ContainerDir,
+    state_dir::{ContainerDir, StateDir},
 };
 
 /// What waits until the server has reattached to a container.
@@ -37,30 +38,34 @@ pub(crate) struct Reattaching {
 impl Supervisor {
     pub(crate) async fn reattach(&self) {
         let services = &self.0.services;
-        let list = || async { services.state.removed() };
-        let read = || async { services.left_cgroups.read(&services.state) };
+        let state = &services.state;
+        let read = || services.left_cgroups.read(state);
         until_answered("read which cgroups were left", read).await;
-        services.left_cgroups.sweep(&services.state);
+        services.left_cgroups.sweep(state).await;
+        let list = || state.run(StateDir::removed);
         let mut over = Vec::new();
         for dir in until_answered("list the containers that have ended", list).await {
             over.extend(services.report_removed(dir, Told::Unknown).await);
         }
-        let list = || async { services.state.remains() };
+        let list = || state.run(StateDir::remains);
         for dir in until_answered("list what remains of containers", list).await {
             over.extend(services.report_removed(dir, Told::Yes).await);
         }
-        let list = || async { services.state.containers() };
+        let list = || state.run(StateDir::containers);
         let containers = until_answered("list the containers", list).await;
         // All are read before the server reattaches to the first, which needs descriptors that reading may lack.
-        let read = |(key, dir)| {
-            let left = services.read_container(&key, &dir);
-            (key, dir, left)
+        let this = Arc::clone(services);
+        let read = move |_: &_, wait: &MayWait| {
+            let read = |(key, dir)| {
+                let left = this.read_container(&key, &dir, wait);
+                (key, dir, left)
+            };
+            containers.into_iter().map(read).collect::<Vec<_>>()
         };
-        let left: Vec<_> = containers.into_iter().map(read).collect();
-        for (key, dir, left) in left {
+        for (key, dir, left) in state.run(read).await {
             match left {
                 Ok(Some(left)) => self.reattach_to(key, dir, left),
-                Ok(None) => dir.discard(),
+                Ok(None) => dir.discard().await,
                 Err(error) => {
                     tracing::warn!(container = %key, %error, "its state cannot be read now; it is tried again");
                     self.reattach_later(key, dir);
@@ -69,7 +74,7 @@ impl Supervisor {
         }
         // Last, when it is known which ids are in use.
         for over in over {
-            services.remove_remains(over);
+            services.remove_remains(over).await;
         }
     }
 
@@ -93,7 +98,10 @@ impl Supervisor {
             return;
         }
         tokio::spawn(async move {
-            let read = || async { services.read_container(&key, &dir) };
+            let read = || {
+                let (services, key) = (Arc::clone(&services), key.clone());
+                dir.run(move |dir, wait| services.read_container(&key, dir, wait))
+            };
             match until_answered(format!("read the state of {key}"), read).await {
                 Some(left) => {
                     Actor::of_earlier(&services, key, dir, &left, handle, messages)
@@ -101,7 +109,7 @@ impl Supervisor {
                         .await;
                 }
                 None => {
-                    dir.discard();
+                    dir.discard().await;
                     services.registry.release(&key);
                 }
             }
@@ -190,10 +198,10 @@ impl Actor {
     }
 
     /// Queues a request until reattached; only the last known state is answered before.
-    pub(crate) fn wait(&mut self, request: Request) {
-        let Some(reattaching) = &mut self.reattaching else { return self.request(request) };
+    pub(crate) async fn wait(&mut self, request: Request) {
+        let Some(reattaching) = &mut self.reattaching else { return self.request(request).await };
         if reattaching.delayed && matches!(request, Request::View(_)) {
-            self.request(request);
+            self.request(request).await;
         } else if reattaching.requests.len() < MAILBOX {
             reattaching.requests.push(request);
         } else {
@@ -202,40 +210,40 @@ impl Actor {
     }
 
     /// Reattaching has missed its deadline.
-    pub(crate) fn delayed(&mut self) {
+    pub(crate) async fn delayed(&mut self) {
         if let Some(reattaching) = &mut self.reattaching {
             reattaching.delayed = true;
             for request in std::mem::take(&mut reattaching.requests) {
-                self.wait(request);
+                self.wait(request).await;
             }
         }
     }
 
-    pub(crate) fn reattached(&mut self, reattached: Reattached) {
+    pub(crate) async fn reattached(&mut self, reattached: Reattached) {
         let Reattached { record, frozen, oom, init, untold_start, execs } = reattached;
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
         if untold_start && self.lifecycle.phase() == Phase::Created {
             let pid = self.processes.get(&self.init.id).map_or(0, |known| known.pid);
-            self.tell_start(pid);
+            self.tell_start(pid).await;
         }
         if let Some(frozen) = frozen {
-            self.tell_pause(frozen);
+            self.tell_pause(frozen).await;
         }
         for (exec, found) in execs {
-            self.exec_found(exec, found);
+            self.exec_found(exec, found).await;
         }
         if let Some(init) = init {
-            self.process_found(Arc::clone(&self.init), init);
+            self.process_found(Arc::clone(&self.init), init).await;
         }
         let waiting = self.reattaching.take().map(|reattaching| reattaching.requests);
         for request in waiting.unwrap_or_default() {
-            self.request(request);
+            self.request(request).await;
         }
     }
 
-    fn exec_found(&mut self, exec: RecoveredExec, found: Option<Found>) {
+    async fn exec_found(&mut self, exec: RecoveredExec, found: Option<Found>) {
         let RecoveredExec { generation, spec, pid, left } = exec;
         let pid = found.as_ref().map_or(pid, Found::pid);
         let (id, spec) = (spec.id.clone(), Arc::new(spec));
@@ -246,7 +254,7 @@ impl Actor {
         };
         self.lifecycle.exec_reattached(id.clone(), generation, pid, phase);
         match found {
-            Some(found) => self.process_found(spec, found),
+            Some(found) => self.process_found(spec, found).await,
             None => {
                 let pid = if phase == ProcessPhase::Created { 0 } else { pid };
                 self.processes.insert(id, Process::without_process(spec, pid));
@@ -255,13 +263,13 @@ impl Actor {
     }
 
     /// A process that ended without a server is known until its exit is published.
-    fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
+    async fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
         match found {
             Found::Running(process) => self.watch(spec, process),
             Found::Ended { pid, exit } => {
                 let id = spec.id.clone();
                 self.processes.insert(id.clone(), Process::without_process(spec, pid));
-                self.exited(&id, exit);
+                self.exited(&id, exit).await;
             }
         }
     }

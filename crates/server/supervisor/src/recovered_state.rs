@@ -1,5 +1,6 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
+use gantry_disk::MayWait;
 use gantry_domain::{
     ContainerKey, EventKind, Exit, ExitStatus, Generation, ProcessId, ProcessSpec, Retention,
 };
@@ -60,11 +61,12 @@ impl Services {
         &self,
         key: &ContainerKey,
         dir: &ContainerDir,
+        wait: &MayWait,
     ) -> Result<Option<Recovered>, StateError> {
         let init = dir.process(&ProcessId::init());
-        let (record, process) = (readable(dir.read())?, readable(init.read())?);
+        let (record, process) = (readable(dir.read(wait))?, readable(init.read(wait))?);
         let missing = is_missing(&record) || is_missing(&process);
-        if missing && !init.is_journalled()? {
+        if missing && !init.is_journalled(wait)? {
             return Ok(None);
         }
         let process = process.unwrap_or_else(|error| {
@@ -73,20 +75,20 @@ impl Services {
                 Err(_) => self.generations.next(),
             };
             let spec = ProcessSpec::unknown(ProcessId::init());
-            self.replace(&init, &error, ProcessRecord::new(generation, spec))
+            self.replace(&init, &error, ProcessRecord::new(generation, spec), wait)
         });
         let record = record.unwrap_or_else(|error| {
-            self.put_away(&error);
+            self.put_away(&error, wait);
             let record = ContainerRecord::new(key, process.generation, std::path::PathBuf::new());
-            if let Err(error) = dir.write(&record) {
+            if let Err(error) = dir.write(&record, wait) {
                 tracing::error!(container = %key, %error, "cannot write its state anew");
             }
             record
         });
-        let pid = init.started()?.map_or(0, |identity| identity.pid);
+        let pid = init.started(wait)?.map_or(0, |identity| identity.pid);
         // Its end can be in the journal where its files could not be removed.
         let which = Incarnation { container: record.generation, process: process.generation };
-        let start_told = self.is_start_told(key, which, &init)?;
+        let start_told = self.is_start_told(key, which, &init, wait)?;
         let exit = process.exit.or_else(|| self.told_exit(key, which));
         let (reported, exit) = match record.retention {
             Retention::UntilExit => (start_told && exit.is_none(), None),
@@ -101,18 +103,19 @@ impl Services {
         key: &ContainerKey,
         container: &ContainerRecord,
         dir: &ProcessDir,
+        wait: &MayWait,
     ) -> Result<Option<RecoveredExec>, StateError> {
-        let record = match readable(dir.read())? {
+        let record = match readable(dir.read(wait))? {
             Ok(record) => record,
-            Err(_) if !dir.is_journalled()? => return Ok(None),
+            Err(_) if !dir.is_journalled(wait)? => return Ok(None),
             Err(error) => {
                 let Some(id) = dir.id() else { return Ok(None) };
                 let record = ProcessRecord::new(self.generations.next(), ProcessSpec::unknown(id));
-                self.replace(dir, &error, record)
+                self.replace(dir, &error, record, wait)
             }
         };
         let which = Incarnation { container: container.generation, process: record.generation };
-        let start_told = self.is_start_told(key, which, dir)?;
+        let start_told = self.is_start_told(key, which, dir, wait)?;
         let exit = record.exit.or_else(|| self.told_exit(key, which));
         let left = match (container.retention, exit) {
             (Retention::UntilExit, None) if start_told => LeftExec::Started,
@@ -121,7 +124,7 @@ impl Services {
             (Retention::UntilDeleted, None) if start_told => LeftExec::Started,
             (Retention::UntilDeleted, None) => LeftExec::Added,
         };
-        let pid = dir.started()?.map_or(0, |identity| identity.pid);
+        let pid = dir.started(wait)?.map_or(0, |identity| identity.pid);
         Ok(Some(RecoveredExec { generation: record.generation, spec: record.spec, pid, left }))
     }
 
@@ -130,8 +133,9 @@ impl Services {
     pub(crate) fn read_removed(
         &self,
         dir: &ContainerDir,
+        wait: &MayWait,
     ) -> Result<Option<(ContainerRecord, Option<EventKind>)>, StateError> {
-        let record = match dir.read() {
+        let record = match dir.read(wait) {
             Ok(record) => record,
             Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(error),
@@ -140,13 +144,13 @@ impl Services {
         let init = dir.process(&ProcessId::init());
         let generation = record.generation;
         let which = Incarnation { container: generation, process: generation };
-        if !self.is_start_told(&key, which, &init)? {
+        if !self.is_start_told(&key, which, &init, wait)? {
             return Ok(Some((record, None)));
         }
-        let (process, pid) = (ProcessId::init(), init.started()?.map_or(0, |found| found.pid));
+        let (process, pid) = (ProcessId::init(), init.started(wait)?.map_or(0, |found| found.pid));
         let exit = || -> Result<Exit, StateError> {
             let unknown = || Exit { status: ExitStatus::Unknown, at: now() };
-            Ok(init.exit()?.unwrap_or_else(unknown))
+            Ok(init.exit(wait)?.unwrap_or_else(unknown))
         };
         let told = self.told_exit(&key, which);
         let untold = match (record.retention, told) {
@@ -156,7 +160,7 @@ impl Services {
             }
             (Retention::UntilDeleted, told) => {
                 let deleted = |event: &EventKind| matches!(event, EventKind::Deleted { .. });
-                let kept = readable(init.read())?.ok().and_then(|record| record.exit);
+                let kept = readable(init.read(wait))?.ok().and_then(|record| record.exit);
                 let exit = told.or(kept).map_or_else(exit, Ok)?;
                 let is_told = self.events.recorded(&key, generation, deleted);
                 (!is_told).then_some(EventKind::Deleted { pid, exit })
@@ -171,6 +175,7 @@ impl Services {
         key: &ContainerKey,
         which: Incarnation,
         dir: &ProcessDir,
+        wait: &MayWait,
     ) -> Result<bool, StateError> {
         let started = || {
             self.events.recorded(key, which.container, |event| match event {
@@ -181,7 +186,7 @@ impl Services {
                 _ => false,
             })
         };
-        Ok(dir.is_journalled()? || started())
+        Ok(dir.is_journalled(wait)? || started())
     }
 
     /// The end of a process, if it was told.
@@ -199,17 +204,19 @@ impl Services {
         dir: &ProcessDir,
         error: &StateError,
         record: ProcessRecord,
+        wait: &MayWait,
     ) -> ProcessRecord {
-        self.put_away(error);
-        if let Err(error) = dir.write(&record) {
+        self.put_away(error, wait);
+        if let Err(error) = dir.write(&record, wait) {
             tracing::error!(%error, "cannot write the state of a process anew");
         }
         record
     }
 
-    fn put_away(&self, error: &StateError) {
-        let moved_to =
-            error.damaged_file().map(|file| self.state.quarantine(file, self.generations.next()));
+    fn put_away(&self, error: &StateError, wait: &MayWait) {
+        let moved_to = error
+            .damaged_file()
+            .map(|file| self.state.quarantine(file, self.generations.next(), wait));
         tracing::error!(
             %error, ?moved_to,
             "state cannot be read; what runs goes on, and is known by its id only",

@@ -23,7 +23,7 @@ use crate::{
     create::Identity,
     handle::ContainerHandle,
     ownership::Claim,
-    state_dir::{ContainerRecord, StateError},
+    state_dir::{ContainerRecord, StateDir, StateError},
 };
 
 /// The longest pause between two attempts: each may cost two calls of the runtime.
@@ -104,9 +104,9 @@ impl Remains {
 
 impl Services {
     /// Removes what remains now, or else as soon as it can be.
-    pub(crate) fn remove_remains(self: &Arc<Self>, over: Over) {
+    pub(crate) async fn remove_remains(self: &Arc<Self>, over: Over) {
         if over.told && over.deleted {
-            return over.identity.dir.discard();
+            return over.identity.dir.discard().await;
         }
         let of = (over.identity.key.clone(), over.identity.generation);
         let (hurry, hurried) = mpsc::channel(1);
@@ -119,7 +119,7 @@ impl Services {
     }
 
     /// Removes a container whose start was not published; retries what fails.
-    pub(crate) fn abandon(
+    pub(crate) async fn abandon(
         self: &Arc<Self>,
         identity: &Identity,
         record: &ContainerRecord,
@@ -128,7 +128,9 @@ impl Services {
         let (identity, record) = (identity.clone(), record.clone());
         let mut over = Over { identity, record, ended: false, told: true, deleted };
         if !deleted {
-            match self.state.set_aside(&over.identity.dir, over.identity.generation) {
+            let (dir, generation) = (over.identity.dir.clone(), over.identity.generation);
+            let aside = move |state: &StateDir, wait: &_| state.set_aside(&dir, generation, wait);
+            match self.state.run(aside).await {
                 Ok(dir) => over.identity.dir = dir,
                 Err(error) => {
                     let container = &over.identity.key;
@@ -137,7 +139,7 @@ impl Services {
                 }
             }
         }
-        self.remove_remains(over);
+        self.remove_remains(over).await;
     }
 
     async fn retry(&self, mut over: Over, mut hurried: mpsc::Receiver<oneshot::Sender<()>>) {
@@ -165,19 +167,20 @@ impl Services {
         if failures > 0 {
             tracing::info!(container = %key, failures, "nothing of it remains");
         }
-        over.identity.dir.discard();
+        over.identity.dir.discard().await;
     }
 
     /// Does the remaining steps; may be repeated after success.
     async fn attempt(&self, over: &mut Over) -> Result<(), Remaining> {
         if !over.told {
-            over.told = self.events.flush();
+            over.told = self.events.flush().await;
         }
-        if over.told
-            && !over.deleted
-            && let Ok(dir) = self.state.keep_remains(&over.identity.dir, over.identity.generation)
-        {
-            over.identity.dir = dir;
+        if over.told && !over.deleted {
+            let (dir, generation) = (over.identity.dir.clone(), over.identity.generation);
+            let keep = move |state: &StateDir, wait: &_| state.keep_remains(&dir, generation, wait);
+            if let Ok(dir) = self.state.run(keep).await {
+                over.identity.dir = dir;
+            }
         }
         if !over.deleted {
             self.delete_remains(over).await?;

@@ -1,6 +1,9 @@
 //! Containers that an earlier server had set aside: they have ended, and their ids are free.
 
+use std::sync::Arc;
+
 use gantry_domain::{ContainerKey, ProcessId};
+use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::until_answered;
 use gantry_runtime::OciRuntime;
@@ -10,7 +13,7 @@ use crate::{
     create::Identity,
     ownership::Seen,
     remains::Over,
-    state_dir::{ContainerDir, ContainerRecord},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
 };
 
 /// Whether the end of a container that was set aside was told.
@@ -23,9 +26,14 @@ pub(crate) enum Told {
 
 impl Services {
     /// Publishes the last event of a container if an earlier server did not; returns what may remain of it.
-    pub(crate) async fn report_removed(&self, dir: ContainerDir, told: Told) -> Option<Over> {
+    pub(crate) async fn report_removed(
+        self: &Arc<Self>,
+        dir: ContainerDir,
+        told: Told,
+    ) -> Option<Over> {
         let read = || async {
-            match self.read_removed(&dir) {
+            let this = Arc::clone(self);
+            match dir.run(move |dir, wait| this.read_removed(dir, wait)).await {
                 Err(error) if error.is_scarce() => Err(error),
                 other => Ok(other),
             }
@@ -40,7 +48,7 @@ impl Services {
                 if let Err(error) = other {
                     tracing::error!(%error, "the end of a container cannot be read");
                 }
-                dir.discard();
+                dir.discard().await;
                 return None;
             }
         };
@@ -48,7 +56,8 @@ impl Services {
         let generation = record.generation;
         let told = match untold {
             Some(event) if told == Told::Unknown => {
-                let durable = self.events.append(&key, generation, event).durable;
+                let new = NewEvent { container: key.clone(), generation, kind: event };
+                let durable = self.events.append(new).await.durable;
                 reach(Point::ServerMissedExitJournalled);
                 durable
             }
@@ -59,7 +68,7 @@ impl Services {
         let identity = Identity { key, generation, dir, runtime, seen: Seen::default(), bundle };
         let init = identity.dir.process(&ProcessId::init());
         // Unless it is known that nobody was told of it, it has ended.
-        let ended = init.is_journalled().unwrap_or(true);
+        let ended = init.run(ProcessDir::is_journalled).await.unwrap_or(true);
         Some(Over { identity, record, ended, told, deleted: false })
     }
 

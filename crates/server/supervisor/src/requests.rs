@@ -16,13 +16,13 @@ use crate::{
 };
 
 impl Actor {
-    pub(crate) fn request(&mut self, request: Request) {
+    pub(crate) async fn request(&mut self, request: Request) {
         // A caller that is gone needs no answer: sends to it may fail.
         match request {
             Request::View(reply) => {
                 let _ = reply.send(self.alive_view());
             }
-            Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply),
+            Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply).await,
             Request::Signal { process, signal, reply } => {
                 self.signal(&process, signal, reply);
             }
@@ -33,33 +33,37 @@ impl Actor {
                 let _ = reply.send(self.close_stdin(&process));
             }
             Request::Start(process, _, reply) if process.is_init() => {
-                self.in_turn(Pending::Start(reply));
+                self.in_turn(Pending::Start(reply)).await;
             }
-            Request::Start(process, caller, reply) => self.start_added(&process, caller, reply),
+            Request::Start(process, caller, reply) => {
+                self.start_added(&process, caller, reply).await;
+            }
             Request::AddExec(spec, reply) => {
-                let _ = reply.send(self.add_exec(*spec));
+                let _ = reply.send(self.add_exec(*spec).await);
                 self.show();
             }
             Request::Wait(process, reply) => self.wait_for(process, reply),
             Request::Delete(process, reply) if process.is_init() => {
-                self.in_turn(Pending::Delete(reply));
+                self.in_turn(Pending::Delete(reply)).await;
             }
             Request::Delete(process, reply) => {
-                let _ = reply.send(self.delete_exec(&process));
+                let _ = reply.send(self.delete_exec(&process).await);
                 self.show();
             }
             Request::SignalAll(signal, reply) => self.signal_all(signal, reply),
-            Request::Pause(reply) => self.in_turn(Pending::Operate(Operation::Pause, reply)),
-            Request::Resume(reply) => self.in_turn(Pending::Operate(Operation::Resume, reply)),
+            Request::Pause(reply) => self.in_turn(Pending::Operate(Operation::Pause, reply)).await,
+            Request::Resume(reply) => {
+                self.in_turn(Pending::Operate(Operation::Resume, reply)).await;
+            }
             Request::Update(limits, reply) => {
-                self.in_turn(Pending::Operate(Operation::Update(limits), reply));
+                self.in_turn(Pending::Operate(Operation::Update(limits), reply)).await;
             }
             Request::Checkpoint(dir, config, reply) => {
                 let init = self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid);
                 let container = self.identity.key.id.clone();
                 let request = CheckpointRequest { container, init, dir, config: *config };
                 let operation = Operation::Checkpoint(Box::new(request));
-                self.in_turn(Pending::Operate(operation, reply));
+                self.in_turn(Pending::Operate(operation, reply)).await;
             }
         }
     }
@@ -189,20 +193,18 @@ impl Actor {
     }
 
     /// Publishes `pause` or `resume` if the state has changed.
-    pub(crate) fn tell_pause(&mut self, paused: bool) {
+    pub(crate) async fn tell_pause(&mut self, paused: bool) {
         let event = if paused { self.lifecycle.paused() } else { self.lifecycle.resumed() };
         if let Some(event) = event {
-            self.publish(event);
+            self.publish(event).await;
             reach(Point::ServerOperationJournalled);
-            self.note_pause(paused);
+            self.note_pause(paused).await;
             reach(Point::ServerOperationNoted);
         }
     }
 
-    fn note_pause(&mut self, paused: bool) {
-        let Some(record) = &mut self.record else { return };
-        record.paused = paused;
-        if let Err(error) = self.identity.dir.write(record) {
+    async fn note_pause(&mut self, paused: bool) {
+        if let Err(error) = self.note(|record| record.paused = paused).await {
             tracing::error!(container = %self.identity.key, %error, "cannot record a pause; the journal has it");
         }
     }

@@ -7,13 +7,14 @@
 //! ```
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use gantry_domain::{Exit, ExitStatus, Timestamp};
 use gantry_kernel::{Adoption, Backoff, PidFd, Trouble, until_answered, zombie_status};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 
 use crate::{
     kill::Freezer,
@@ -22,8 +23,11 @@ use crate::{
 };
 
 /// How long a shim may take to report an exit that the server has seen itself: it drains a
-/// terminal first, for a second at most.
+/// terminal first, for a second at most. The time that its disk takes is not counted.
 const REPORT_GRACE: Duration = Duration::from_secs(3);
+
+/// When it is worth asking whether its disk keeps it: most exits are reported in far less.
+const IS_LATE: Duration = Duration::from_millis(200);
 
 /// A process that lives, or has lived a moment ago.
 pub(crate) struct RunningProcess {
@@ -45,7 +49,7 @@ impl RunningProcess {
     /// Waits for the end of the process.
     pub(crate) async fn exit(mut self, dir: &ProcessDir, without_shim: WithoutShim) -> Exit {
         if let Some(link) = self.link.take() {
-            if let Some(exit) = self.reported(&link).await {
+            if let Some(exit) = self.reported(&link, dir).await {
                 return exit;
             }
             tracing::warn!(pid = self.pid, dir = %dir.path().display(), "lost the shim");
@@ -59,16 +63,10 @@ impl RunningProcess {
     }
 
     /// The exit as the shim reports it; `None` if it will not.
-    async fn reported(&self, link: &ShimLink) -> Option<Exit> {
-        let mut deadline: Option<Instant> = None;
+    async fn reported(&self, link: &ShimLink, dir: &ProcessDir) -> Option<Exit> {
+        let mut overdue = pin!(self.is_overdue(dir));
         let mut backoff = Backoff::default();
         loop {
-            let grace = async {
-                match deadline {
-                    Some(deadline) => sleep_until(deadline).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 report = link.receive() => match report {
@@ -84,19 +82,27 @@ impl RunningProcess {
                         return None;
                     }
                 },
-                () = self.pidfd.exited(), if deadline.is_none() => {
-                    deadline = Some(Instant::now() + REPORT_GRACE);
-                }
-                () = grace => return None,
+                () = &mut overdue => return None,
             }
         }
+    }
+
+    /// Waits until the shim should have reported the exit. It writes the exit down first: while a disk that is
+    /// frozen for a backup keeps it from that, it is well, and nobody else knows the status.
+    async fn is_overdue(&self, dir: &ProcessDir) {
+        self.pidfd.exited().await;
+        sleep(IS_LATE).await;
+        // An error is an answer of the disk, too.
+        let _ = dir.run(ProcessDir::touch).await;
+        sleep(REPORT_GRACE - IS_LATE).await;
     }
 
     /// The exit from exit.json, else from the kernel: of an orphan that became gantryd's child, of a
     /// process that somebody else reaped, or of a zombie.
     async fn exit_without_shim(&mut self, dir: &ProcessDir, at: Timestamp) -> Exit {
         let pid = self.pid;
-        let left = until_answered(format!("read how process {pid} ended"), || async { dir.exit() });
+        let left = || dir.run(ProcessDir::exit);
+        let left = until_answered(format!("read how process {pid} ended"), left);
         if let Some(exit) = left.await {
             return exit;
         }

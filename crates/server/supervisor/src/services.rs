@@ -96,15 +96,17 @@ pub(crate) struct Services {
 
 impl Services {
     /// Opens what is in the state directory, and starts what serves all containers.
-    pub(crate) fn open(settings: Settings, state: StateDir) -> Result<Self, StartError> {
-        let (events, recovery) = EventLog::open(state.root(), settings.retain_count)?;
+    pub(crate) async fn open(settings: Settings, state: StateDir) -> Result<Self, StartError> {
+        let retain = settings.retain_count;
+        let opened = state.run(move |state, _| EventLog::open(state.root(), retain)).await;
+        let (events, recovery) = opened?;
         if !recovery.is_clean() {
             tracing::error!(?recovery, "the event journal was damaged");
         }
         let reaper = Reaper::start()?;
         let shim_cgroup = limit_memory(settings.memory)?;
         let shim = settings.shim.clone();
-        let shims = ShimPool::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup)?;
+        let shims = ShimPool::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup);
         // The server may have moved by now.
         let hierarchies = Arc::new(Hierarchies::discover()?);
         Ok(Self {

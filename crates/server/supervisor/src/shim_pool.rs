@@ -1,14 +1,11 @@
 //! Shims, one of which is started ahead: the next process need not wait for it.
 
-use std::{
-    io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        mpsc::{Receiver, SyncSender, sync_channel},
-    },
-    thread,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
 };
 
+use gantry_disk::MayWait;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{Reaper, cgroup::ShimCgroup};
 use tokio::runtime::Handle;
@@ -16,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::{
     SupervisorError,
     shim_link::{ShimProgram, StartedShim},
-    state_dir::{NewProcessDirs, ProcessDir, ProcessRecord},
+    state_dir::{NewProcessDirs, ProcessDir, ProcessRecord, StateError},
 };
 
 /// Starts shims.
@@ -26,8 +23,8 @@ pub(crate) struct ShimPool {
     dirs: NewProcessDirs,
     cgroup: ShimCgroup,
     spare: Mutex<Option<IdleShim>>,
-    /// Asks the thread that starts them for a spare one.
-    wanted: SyncSender<()>,
+    /// A spare one is on its way.
+    is_starting: AtomicBool,
 }
 
 /// An idle shim in `new/<n>/`. A launch renames that directory into place. The shim exits with the server.
@@ -44,47 +41,39 @@ pub(crate) struct PlacedShim<'a> {
 
 impl ShimPool {
     /// Shims are started in `dirs`, and counted in `cgroup`.
-    ///
-    /// Also starts the thread that starts shims ahead (later there may be no thread left): fork and exec must
-    /// not run on a worker that other tasks wait for. To be called inside the runtime.
     pub(crate) fn new(
         program: ShimProgram,
         reaper: Reaper,
         dirs: NewProcessDirs,
         cgroup: ShimCgroup,
-    ) -> io::Result<Arc<Self>> {
-        let (wanted, wants) = sync_channel(1);
-        let shims =
-            Arc::new(Self { program, reaper, dirs, cgroup, spare: Mutex::default(), wanted });
-        let (runtime, this) = (Handle::current(), Arc::downgrade(&shims));
-        let thread = thread::Builder::new().name("shims".to_owned());
-        // Ends with `Shims`. A panic in it ends the server.
-        thread.spawn(move || {
-            let _inside = runtime.enter();
-            start_ahead(&this, &wants);
-        })?;
-        Ok(shims)
+    ) -> Arc<Self> {
+        let (spare, is_starting) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { program, reaper, dirs, cgroup, spare, is_starting })
     }
 
     pub(crate) fn program(&self) -> &ShimProgram {
         &self.program
     }
 
-    /// Makes the directory of a process, with a shim at work in it.
+    /// Makes the directory of a process, with a shim at work in it; `then` adds to it.
     pub(crate) async fn place<'a>(
-        &self,
+        self: &Arc<Self>,
         dir: &'a ProcessDir,
-        record: &ProcessRecord,
+        record: ProcessRecord,
+        then: impl FnOnce(&ProcessDir, &MayWait) -> Result<(), StateError> + Send + 'static,
     ) -> Result<PlacedShim<'a>, SupervisorError> {
         let IdleShim { shim, dir: new } = match self.take_spare().await {
             Some(spare) => spare,
-            None => self.start()?,
+            None => self.start().await?,
         };
-        let placed = new.write(record).and_then(|()| {
+        let place = dir.clone();
+        let placed = new.run(move |new, wait| {
+            new.write(&record, wait)?;
             reach(Point::ServerProcessRecorded);
-            new.move_to(dir)
+            new.move_to(&place, wait)?;
+            then(&place, wait)
         });
-        match placed {
+        match placed.await {
             Ok(()) => Ok(PlacedShim { shim, dir }),
             Err(error) => {
                 IdleShim { shim, dir: new }.discard().await;
@@ -94,18 +83,20 @@ impl ShimPool {
     }
 
     /// Has a spare one started, unless there is one.
-    pub(crate) fn start_spare(&self) {
-        // If it is full, one is on its way.
-        let _ = self.wanted.try_send(());
-    }
-
-    fn fill(&self) {
-        if self.lock().is_none() {
-            match self.start() {
-                Ok(spare) => *self.lock() = Some(spare),
+    pub(crate) fn start_spare(self: &Arc<Self>) {
+        if self.lock().is_some() || self.is_starting.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let shims = Arc::clone(self);
+        tokio::spawn(async move {
+            let started = shims.start().await;
+            // First: whoever takes it at once wants another.
+            shims.is_starting.store(false, Ordering::Relaxed);
+            match started {
+                Ok(spare) => *shims.lock() = Some(spare),
                 Err(error) => tracing::debug!(%error, "no shim is started ahead"),
             }
-        }
+        });
     }
 
     /// One that is well: it has nothing to say before it has orders.
@@ -118,8 +109,18 @@ impl ShimPool {
         None
     }
 
-    fn start(&self) -> Result<IdleShim, SupervisorError> {
-        let dir = self.dirs.create()?;
+    /// Fork and exec must not run on a worker that other tasks wait for, either.
+    async fn start(self: &Arc<Self>) -> Result<IdleShim, SupervisorError> {
+        let (shims, runtime) = (Arc::clone(self), Handle::current());
+        let started = self.dirs.run(move |wait| {
+            let _inside = runtime.enter();
+            shims.start_now(wait)
+        });
+        started.await
+    }
+
+    fn start_now(&self, wait: &MayWait) -> Result<IdleShim, SupervisorError> {
+        let dir = self.dirs.create(wait)?;
         match self.program.start(&self.reaper, dir.path()) {
             Ok(shim) => {
                 if let Err(error) = self.cgroup.take_in(shim.pid) {
@@ -128,7 +129,9 @@ impl ShimPool {
                 Ok(IdleShim { shim, dir })
             }
             Err(cause) => {
-                dir.discard();
+                if let Err(error) = dir.remove(wait) {
+                    tracing::error!(%error, "a directory for a process is left; the next start of gantryd removes it");
+                }
                 Err(SupervisorError::StartShim { path: self.program.path.clone(), cause })
             }
         }
@@ -140,17 +143,9 @@ impl ShimPool {
     }
 }
 
-fn start_ahead(shims: &Weak<ShimPool>, wants: &Receiver<()>) {
-    while wants.recv().is_ok()
-        && let Some(shims) = shims.upgrade()
-    {
-        shims.fill();
-    }
-}
-
 impl IdleShim {
     async fn discard(self) {
         self.shim.dismiss().await;
-        self.dir.discard();
+        self.dir.discard().await;
     }
 }

@@ -152,7 +152,8 @@ impl Services {
         bundle: &TaskBundle,
         content: &TaskContent,
     ) -> Result<(), SupervisorError> {
-        bundle.create(&content.config)?;
+        let (made, config) = (bundle.clone(), content.config.clone());
+        self.state.run(move |_, wait| made.create(&config, wait)).await?;
         if content.rootfs.is_empty() {
             return Ok(());
         }
@@ -173,7 +174,8 @@ impl Services {
         let unmount = move |_: &Path| unmount_all(&path);
         let unmounted = self.disks.run("unmount what is in", bundle.path(), unmount).await;
         unmounted.map_err(Remaining::Disk)?.map_err(Remaining::Mounts)?;
-        bundle.remove().map_err(Remaining::Bundle)
+        let bundle = bundle.clone();
+        self.state.run(move |_, wait| bundle.remove(wait)).await.map_err(Remaining::Bundle)
     }
 }
 

@@ -65,7 +65,7 @@ impl Services {
             tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not told to delete it");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
                 // What cannot be removed now is when the runtime has been asked.
-                let _ = self.leave_cgroup(identity, cgroup);
+                let _ = self.leave_cgroup(identity, cgroup).await;
             }
             if let (NotOurs::Another { .. }, Some(bundle)) = (&not_ours, &identity.bundle) {
                 self.remove_bundle(bundle).await?;
@@ -89,7 +89,7 @@ impl Services {
         reach(Point::ServerRuntimeDeleted);
         let deleted = deleted.map_err(Remaining::Runtime);
         let left = match cgroup {
-            Some(cgroup) => self.leave_cgroup(identity, cgroup).map_err(Remaining::Cgroup),
+            Some(cgroup) => self.leave_cgroup(identity, cgroup).await.map_err(Remaining::Cgroup),
             None => Ok(()),
         };
         reach(Point::ServerCgroupRemoved);
@@ -129,18 +129,18 @@ impl Services {
     }
 
     /// Removes the cgroup of a container that has ended, unless others use it.
-    fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
+    async fn leave_cgroup(&self, identity: &Identity, cgroup: &Cgroup) -> Result<(), CgroupError> {
         let pids = cgroup.pids()?;
         if !pids.is_empty() {
             tracing::info!(container = %identity.key, ?pids, "others use its cgroup, which stays");
-            self.left_cgroups.add(cgroup, &self.state);
+            self.left_cgroups.add(cgroup, &self.state).await;
             return Ok(());
         }
         let left = match cgroup.remove() {
             Err(CgroupError::Removed) => Ok(()),
             other => other,
         };
-        self.left_cgroups.sweep(&self.state);
+        self.left_cgroups.sweep(&self.state).await;
         left
     }
 }

@@ -7,7 +7,7 @@ use super::OciRuntime;
 impl OciRuntime {
     /// The root that its arguments name, else the one that runtimes of its name use, see runc(8) and
     /// crun(1).
-    pub(super) fn root(&self) -> PathBuf {
+    pub fn root(&self) -> PathBuf {
         self.root_of_user(nix::unistd::geteuid().is_root())
     }
 

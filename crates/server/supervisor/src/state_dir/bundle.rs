@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gantry_disk::MayWait;
+
 use super::{StateError, error::failed, trash::Trash};
 
 /// Under the state directory, with the name that containerd gives it: hooks look for it.
@@ -33,8 +35,8 @@ impl TaskBundle {
     }
 
     /// Makes the directory, in place of one that an earlier task has left.
-    pub(crate) fn create(&self, config: &[u8]) -> Result<(), StateError> {
-        self.remove()?;
+    pub(crate) fn create(&self, config: &[u8], wait: &MayWait) -> Result<(), StateError> {
+        self.remove(wait)?;
         // Root of a user namespace may have to pass through.
         let mut dirs = fs::DirBuilder::new();
         let rootfs = self.rootfs();
@@ -49,7 +51,7 @@ impl TaskBundle {
     }
 
     /// Removes the directory. It may be gone already.
-    pub(crate) fn remove(&self) -> Result<(), StateError> {
+    pub(crate) fn remove(&self, _: &MayWait) -> Result<(), StateError> {
         self.trash.take(&self.path)
     }
 }

@@ -3,8 +3,10 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
+use gantry_disk::{MayWait, OwnFiles};
 use gantry_domain::{Exit, ProcessId, Timestamp};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::if_there;
@@ -23,35 +25,51 @@ const CONTAINER_FILE: &str = "container.json";
 const PROCESS_FILE: &str = "process.json";
 const JOURNALLED_FILE: &str = "journalled";
 
+/// How the directories are read and written.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    pub(super) files: OwnFiles,
+    pub(super) trash: Trash,
+    /// On a disk, a rename must not reach it before the content does.
+    pub(super) sync: bool,
+}
+
 /// The directory of one container.
 #[derive(Debug, Clone)]
 pub struct ContainerDir {
     pub(super) path: PathBuf,
     pub(super) is_aside: bool,
-    pub(super) trash: Trash,
-    pub(super) sync: bool,
+    pub(super) access: Access,
 }
 
 /// The directory of one process; the working directory of its shim.
 #[derive(Debug, Clone)]
 pub struct ProcessDir {
     pub(super) path: PathBuf,
-    pub(super) trash: Trash,
-    pub(super) sync: bool,
+    pub(super) access: Access,
 }
 
 impl ContainerDir {
-    pub fn create(&self, record: &ContainerRecord) -> Result<(), StateError> {
+    /// Does something with the directory on a thread that may wait for the disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &MayWait) -> T + Send + 'static,
+    ) -> T {
+        let dir = self.clone();
+        self.access.files.run(move |wait| work(&dir, wait)).await
+    }
+
+    pub fn create(&self, record: &ContainerRecord, wait: &MayWait) -> Result<(), StateError> {
         create_private_dirs(&self.path)?;
         reach(Point::ServerDirectoryMade);
-        self.write(record)
+        self.write(record, wait)
     }
 
-    pub fn write(&self, record: &ContainerRecord) -> Result<(), StateError> {
-        write_json(&self.path.join(CONTAINER_FILE), record, self.sync)
+    pub fn write(&self, record: &ContainerRecord, _: &MayWait) -> Result<(), StateError> {
+        write_json(&self.path.join(CONTAINER_FILE), record, self.access.sync)
     }
 
-    pub fn read(&self) -> Result<ContainerRecord, StateError> {
+    pub fn read(&self, _: &MayWait) -> Result<ContainerRecord, StateError> {
         read_json(&self.path.join(CONTAINER_FILE))
     }
 
@@ -60,19 +78,23 @@ impl ContainerDir {
     }
 
     /// Makes the directory of a process that is started later.
-    pub(crate) fn add_process(&self, record: &ProcessRecord) -> Result<(), StateError> {
+    pub(crate) fn add_process(
+        &self,
+        record: &ProcessRecord,
+        wait: &MayWait,
+    ) -> Result<(), StateError> {
         let dir = self.process(&record.spec.id);
         // What an earlier process of this id left.
-        dir.remove()?;
+        dir.remove(wait)?;
         create_private_dirs(&dir.path)?;
-        dir.write(record)
+        dir.write(record, wait)
     }
 
     fn process_dir(&self, path: PathBuf) -> ProcessDir {
-        ProcessDir { path, trash: self.trash.clone(), sync: self.sync }
+        ProcessDir { path, access: self.access.clone() }
     }
 
-    pub fn processes(&self) -> Result<Vec<ProcessDir>, StateError> {
+    pub fn processes(&self, _: &MayWait) -> Result<Vec<ProcessDir>, StateError> {
         let mut found = Vec::new();
         let parent = self.path.join(PROCESSES);
         for name in list(&parent)? {
@@ -82,17 +104,17 @@ impl ContainerDir {
     }
 
     /// What cannot be removed now is removed later, if the directory is set aside: its name is not reused.
-    pub fn remove(&self) -> Result<(), StateError> {
+    pub fn remove(&self, _: &MayWait) -> Result<(), StateError> {
         if self.is_aside {
-            self.trash.take_at_last(&self.path)
+            self.access.trash.take_at_last(&self.path)
         } else {
-            self.trash.take(&self.path)
+            self.access.trash.take(&self.path)
         }
     }
 
-    /// The same where nobody waits for the result: a failure is logged, with what happens next.
-    pub(crate) fn discard(&self) {
-        let Err(error) = self.remove() else { return };
+    /// The same where nobody wants the result: a failure is logged, with what happens next.
+    pub(crate) async fn discard(&self) {
+        let Err(error) = self.run(Self::remove).await else { return };
         let path = self.path.display();
         if self.is_aside {
             tracing::error!(%path, %error, "cannot remove an ended container's state; retried until it is gone");
@@ -103,14 +125,23 @@ impl ContainerDir {
 }
 
 impl ProcessDir {
+    /// Does something with the directory on a thread that may wait for the disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &MayWait) -> T + Send + 'static,
+    ) -> T {
+        let dir = self.clone();
+        self.access.files.run(move |wait| work(&dir, wait)).await
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Renames a new directory into place, with the shim that runs in it.
-    pub(crate) fn move_to(&self, place: &Self) -> Result<(), StateError> {
+    pub(crate) fn move_to(&self, place: &Self, wait: &MayWait) -> Result<(), StateError> {
         // What an earlier process of this id left while its exit could not be journalled.
-        place.remove()?;
+        place.remove(wait)?;
         if let Some(parent) = place.path.parent() {
             create_private_dirs(parent)?;
         }
@@ -122,17 +153,17 @@ impl ProcessDir {
         ProcessId::parse(self.path.file_name()?.to_str()?).ok()
     }
 
-    pub fn write(&self, record: &ProcessRecord) -> Result<(), StateError> {
-        write_json(&self.path.join(PROCESS_FILE), record, self.sync)
+    pub fn write(&self, record: &ProcessRecord, _: &MayWait) -> Result<(), StateError> {
+        write_json(&self.path.join(PROCESS_FILE), record, self.access.sync)
     }
 
-    pub fn read(&self) -> Result<ProcessRecord, StateError> {
+    pub fn read(&self, _: &MayWait) -> Result<ProcessRecord, StateError> {
         read_json(&self.path.join(PROCESS_FILE))
     }
 
     /// The end of a file that the runtime or the shim wrote, if it is there and a regular file, as
     /// [`file::read_tail`] gives.
-    pub fn text(&self, file: &str) -> Result<Option<String>, StateError> {
+    pub fn text(&self, file: &str, _: &MayWait) -> Result<Option<String>, StateError> {
         let path = self.path.join(file);
         match if_there(file::read_tail(&path)) {
             // Not a file, today or tomorrow.
@@ -142,52 +173,63 @@ impl ProcessDir {
     }
 
     /// Who the process is, as its shim wrote down; `None` if it did not, or the file is damaged.
-    pub fn started(&self) -> Result<Option<ProcessIdentity>, StateError> {
-        Ok(self.text(STARTED_FILE)?.as_deref().and_then(ProcessIdentity::from_json))
+    pub fn started(&self, wait: &MayWait) -> Result<Option<ProcessIdentity>, StateError> {
+        Ok(self.text(STARTED_FILE, wait)?.as_deref().and_then(ProcessIdentity::from_json))
     }
 
     /// How the process ended, as its shim wrote down; `None` if it did not, or the file is damaged.
-    pub fn exit(&self) -> Result<Option<Exit>, StateError> {
-        let exit = self.text(EXIT_FILE)?.as_deref().and_then(ExitFile::from_json);
+    pub fn exit(&self, wait: &MayWait) -> Result<Option<Exit>, StateError> {
+        let exit = self.text(EXIT_FILE, wait)?.as_deref().and_then(ExitFile::from_json);
         Ok(exit.map(|exit| Exit { status: exit.status.into(), at: Timestamp(exit.at) }))
     }
 
     /// Writes a file that the runtime reads.
-    pub(crate) fn write_input(&self, file: &str, value: &impl Serialize) -> Result<(), StateError> {
+    pub(crate) fn write_input(
+        &self,
+        file: &str,
+        value: &impl Serialize,
+        _: &MayWait,
+    ) -> Result<(), StateError> {
         write_json(&self.path.join(file), value, false)
     }
 
     /// Writes a text that somebody else reads.
-    pub(crate) fn write_text(&self, file: &str, text: &str) -> Result<(), StateError> {
+    pub(crate) fn write_text(&self, file: &str, text: &str, _: &MayWait) -> Result<(), StateError> {
         let path = self.path.join(file);
         fs::write(&path, text).map_err(failed("write", &path))
     }
 
     /// Notes the exit of the process, which is in the journal.
-    pub(crate) fn note_exit(&self, exit: Exit) -> Result<(), StateError> {
-        let mut record = self.read()?;
+    pub(crate) fn note_exit(&self, exit: Exit, wait: &MayWait) -> Result<(), StateError> {
+        let mut record = self.read(wait)?;
         record.exit = Some(exit);
-        self.write(&record)
+        self.write(&record, wait)
     }
 
     /// Notes that the start of the process is in the journal.
-    pub(crate) fn set_journalled(&self) -> Result<(), StateError> {
+    pub(crate) fn set_journalled(&self, _: &MayWait) -> Result<(), StateError> {
         let path = self.path.join(JOURNALLED_FILE);
         File::create(&path).map_err(failed("create", &path)).map(drop)
     }
 
-    pub(crate) fn is_journalled(&self) -> Result<bool, StateError> {
+    pub(crate) fn is_journalled(&self, _: &MayWait) -> Result<bool, StateError> {
         let path = self.path.join(JOURNALLED_FILE);
         path.try_exists().map_err(failed("look for", &path))
     }
 
-    pub fn remove(&self) -> Result<(), StateError> {
-        self.trash.take(&self.path)
+    /// Returns once files can be changed here again.
+    pub(crate) fn touch(&self, _: &MayWait) -> Result<(), StateError> {
+        let touched = File::open(&self.path).and_then(|dir| dir.set_modified(SystemTime::now()));
+        touched.map_err(failed("touch", &self.path))
     }
 
-    /// The same where nobody waits for the result: a failure is logged, with what happens next.
-    pub(crate) fn discard(&self) {
-        if let Err(error) = self.remove() {
+    pub fn remove(&self, _: &MayWait) -> Result<(), StateError> {
+        self.access.trash.take(&self.path)
+    }
+
+    /// The same where nobody wants the result: a failure is logged, with what happens next.
+    pub(crate) async fn discard(&self) {
+        if let Err(error) = self.run(Self::remove).await {
             let path = self.path.display();
             tracing::error!(%path, %error, "cannot remove a process's state; it goes with the container's");
         }

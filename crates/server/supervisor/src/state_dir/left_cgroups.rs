@@ -1,5 +1,6 @@
 //! Cgroups of containers that have ended, in which others still are.
 
+use gantry_disk::MayWait;
 use gantry_domain::Generation;
 use gantry_kernel::cgroup::Cgroup;
 
@@ -12,19 +13,23 @@ const FILE: &str = "left_cgroups.json";
 
 impl StateDir {
     /// Those that the last server has noted. A damaged file is put away, and said so.
-    pub fn left_cgroups(&self) -> Result<Vec<Cgroup>, StateError> {
+    pub fn left_cgroups(&self, wait: &MayWait) -> Result<Vec<Cgroup>, StateError> {
         let path = self.root.join(FILE);
         match read_json(&path) {
             Err(error) if error.is_missing() => Ok(Vec::new()),
             Err(error @ StateError::Damaged { .. }) => {
                 tracing::error!(%error, "cgroups that others were in are forgotten");
-                self.quarantine(&path, Generation(0)).map(|_| Vec::new())
+                self.quarantine(&path, Generation(0), wait).map(|_| Vec::new())
             }
             other => other,
         }
     }
 
-    pub(crate) fn note_left_cgroups(&self, cgroups: &[Cgroup]) -> Result<(), StateError> {
-        write_json(&self.root.join(FILE), &cgroups, self.sync)
+    pub(crate) fn note_left_cgroups(
+        &self,
+        cgroups: &[Cgroup],
+        _: &MayWait,
+    ) -> Result<(), StateError> {
+        write_json(&self.root.join(FILE), &cgroups, self.access.sync)
     }
 }

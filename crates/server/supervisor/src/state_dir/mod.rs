@@ -19,6 +19,9 @@
 //!
 //! Every file is written under another name and renamed, so that it is there whole or not at all;
 //! and a directory that goes is renamed first, so that it goes whole.
+//!
+//! The disk can be slow, or not answer for a while. What touches it takes a [`MayWait`], which only the threads of
+//! [`OwnFiles`] have: nothing of this can run where other containers would wait with it.
 
 mod bundle;
 mod dirs;
@@ -34,14 +37,19 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub(crate) use bundle::TaskBundle;
+use dirs::Access;
 pub(crate) use dirs::{ContainerDir, ProcessDir};
 pub use error::StateError;
 use error::failed;
 use file::{create_dirs, create_private_dir, create_private_dirs, list};
+use gantry_disk::{MayWait, OwnFiles};
 use gantry_domain::{ContainerId, ContainerKey, Generation, Namespace};
 use nix::{
     fcntl::Flock,
@@ -55,29 +63,27 @@ const NEW: &str = "new";
 /// Of containers that are over and not gone.
 const REMAINS: &str = "remains";
 
-/// The state directory, locked against a second server.
-#[derive(Debug)]
+/// The state directory, locked against a second server. Clones are the same.
+#[derive(Debug, Clone)]
 pub struct StateDir {
     root: PathBuf,
     /// Where the containers are, as the kernel names it.
     canonical: Option<PathBuf>,
-    trash: Trash,
-    /// On a disk, a rename must not reach it before the content does.
-    sync: bool,
-    _lock: Flock<File>,
+    access: Access,
+    _lock: Arc<Flock<File>>,
 }
 
 /// Makes directories for processes.
 #[derive(Debug)]
 pub(crate) struct NewProcessDirs {
     parent: PathBuf,
-    trash: Trash,
-    sync: bool,
+    access: Access,
     count: AtomicU64,
 }
 
 impl StateDir {
-    /// Makes the directory if it is not there, and takes its lock.
+    /// Makes the directory if it is not there, and takes its lock. Waits for its disk: to be called where nothing
+    /// is served yet.
     ///
     /// # Errors
     /// If another server has it, or it cannot be written.
@@ -122,7 +128,18 @@ impl StateDir {
             }
         }
         let canonical = fs::canonicalize(root.join("containers")).ok();
-        Ok(Self { root: root.to_owned(), canonical, trash, sync, _lock: lock })
+        let files = OwnFiles::new().map_err(failed("start a thread for", root))?;
+        let access = Access { files, trash, sync };
+        Ok(Self { root: root.to_owned(), canonical, access, _lock: Arc::new(lock) })
+    }
+
+    /// Does something with it on a thread that may wait for the disk.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self, &MayWait) -> T + Send + 'static,
+    ) -> T {
+        let state = self.clone();
+        self.access.files.run(move |wait| work(&state, wait)).await
     }
 
     /// The directory.
@@ -139,7 +156,7 @@ impl StateDir {
     pub(crate) fn bundle(&self, key: &ContainerKey) -> TaskBundle {
         let namespaces = self.root.join(bundle::BUNDLES);
         let path = namespaces.join(key.namespace.name()).join(key.id.as_str());
-        TaskBundle { path, trash: self.trash.clone() }
+        TaskBundle { path, trash: self.access.trash.clone() }
     }
 
     /// Where the runtime keeps the tasks of a namespace, if their caller does not say.
@@ -157,7 +174,7 @@ impl StateDir {
     }
 
     fn container_dir(&self, path: PathBuf) -> ContainerDir {
-        ContainerDir { path, is_aside: false, trash: self.trash.clone(), sync: self.sync }
+        ContainerDir { path, is_aside: false, access: self.access.clone() }
     }
 
     fn aside_dir(&self, path: PathBuf) -> ContainerDir {
@@ -167,14 +184,13 @@ impl StateDir {
     pub(crate) fn new_process_dirs(&self) -> NewProcessDirs {
         NewProcessDirs {
             parent: self.root.join(NEW),
-            trash: self.trash.clone(),
-            sync: self.sync,
+            access: self.access.clone(),
             count: AtomicU64::new(0),
         }
     }
 
     /// The containers that were there when the last server ended.
-    pub fn containers(&self) -> Result<Vec<(ContainerKey, ContainerDir)>, StateError> {
+    pub fn containers(&self, _: &MayWait) -> Result<Vec<(ContainerKey, ContainerDir)>, StateError> {
         let mut found = Vec::new();
         for namespace in list(&self.root.join("containers"))? {
             let Some(namespace) = Namespace::from_record(&namespace) else { continue };
@@ -190,7 +206,7 @@ impl StateDir {
     }
 
     /// The containers whose id was free already, but whose exit may not be journalled.
-    pub fn removed(&self) -> Result<Vec<ContainerDir>, StateError> {
+    pub fn removed(&self, _: &MayWait) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join("removed");
         let dirs = list(&path)?;
         Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
@@ -201,6 +217,7 @@ impl StateDir {
         &self,
         dir: &ContainerDir,
         generation: Generation,
+        _: &MayWait,
     ) -> Result<ContainerDir, StateError> {
         let path = self.root.join("removed").join(generation.0.to_string());
         fs::rename(&dir.path, &path).map_err(failed("set aside", &dir.path))?;
@@ -208,7 +225,7 @@ impl StateDir {
     }
 
     /// The containers whose end was told, and of which something is left.
-    pub fn remains(&self) -> Result<Vec<ContainerDir>, StateError> {
+    pub fn remains(&self, _: &MayWait) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join(REMAINS);
         let dirs = list(&path)?;
         Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
@@ -219,6 +236,7 @@ impl StateDir {
         &self,
         dir: &ContainerDir,
         generation: Generation,
+        _: &MayWait,
     ) -> Result<ContainerDir, StateError> {
         let path = self.root.join(REMAINS).join(generation.0.to_string());
         if dir.path != path {
@@ -229,11 +247,16 @@ impl StateDir {
 
     /// Removes what is in the trash whenever a removal has failed, until it is gone.
     pub(crate) async fn keep_trash_empty(&self) {
-        self.trash.keep_empty().await;
+        self.access.trash.keep_empty(&self.access.files).await;
     }
 
     /// Puts a file that cannot be read out of the way, for a person to look at.
-    pub fn quarantine(&self, file: &Path, generation: Generation) -> Result<PathBuf, StateError> {
+    pub fn quarantine(
+        &self,
+        file: &Path,
+        generation: Generation,
+        _: &MayWait,
+    ) -> Result<PathBuf, StateError> {
         let quarantine = self.root.join("quarantine");
         create_private_dirs(&quarantine)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -261,7 +284,15 @@ fn require_own(root: &Path) -> Result<(), StateError> {
 }
 
 impl NewProcessDirs {
-    pub(crate) fn create(&self) -> Result<ProcessDir, StateError> {
+    /// Does something on a thread that may wait for the disk.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MayWait) -> T + Send + 'static,
+    ) -> T {
+        self.access.files.run(work).await
+    }
+
+    pub(crate) fn create(&self, _: &MayWait) -> Result<ProcessDir, StateError> {
         create_private_dirs(&self.parent)?;
         loop {
             let count = self.count.fetch_add(1, Ordering::Relaxed);
@@ -271,7 +302,7 @@ impl NewProcessDirs {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 other => {
                     other.map_err(failed("create directory", &path))?;
-                    return Ok(ProcessDir { path, trash: self.trash.clone(), sync: self.sync });
+                    return Ok(ProcessDir { path, access: self.access.clone() });
                 }
             }
         }

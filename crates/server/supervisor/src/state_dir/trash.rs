@@ -4,11 +4,12 @@ use std::{
     fs, io, mem,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
+use gantry_disk::OwnFiles;
 use gantry_kernel::{Backoff, Trouble, if_there};
 use tokio::sync::Notify;
 
@@ -69,7 +70,7 @@ impl Trash {
     /// [`Self::keep_empty`].
     pub(super) fn take_at_last(&self, path: &Path) -> Result<(), StateError> {
         self.take(path).inspect_err(|_| {
-            self.0.outside.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
+            self.outside().push(path.to_owned());
             self.0.full.notify_one();
         })
     }
@@ -78,20 +79,25 @@ impl Trash {
     /// cannot be removed now are later, see [`Self::keep_empty`].
     pub(super) fn take_all_in(&self, parent: &Path) -> Result<(), StateError> {
         let found = list(parent)?.into_iter().map(|name| parent.join(name));
-        self.0.outside.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+        self.outside().extend(found);
         self.take_outside().inspect_err(|_| self.0.full.notify_one())
     }
 
     fn take_outside(&self) -> Result<(), StateError> {
-        let mut outside = self.0.outside.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = Ok(());
-        for path in mem::take(&mut *outside) {
+        let outside = mem::take(&mut *self.outside());
+        for path in outside {
             if let Err(error) = self.take(&path) {
-                outside.push(path);
+                self.outside().push(path);
                 taken = Err(error);
             }
         }
         taken
+    }
+
+    /// Not to be held while a disk is waited for.
+    fn outside(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.0.outside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Removes what an earlier server, or an earlier attempt, could not.
@@ -104,11 +110,15 @@ impl Trash {
     }
 
     /// Empties it whenever something could not be removed at once.
-    pub(super) async fn keep_empty(&self) {
+    pub(super) async fn keep_empty(&self, files: &OwnFiles) {
         loop {
             self.0.full.notified().await;
             let mut backoff = Backoff::default();
-            while let Err(error) = self.sweep() {
+            let sweep = || {
+                let trash = self.clone();
+                files.run(move |_| trash.sweep())
+            };
+            while let Err(error) = sweep().await {
                 tracing::debug!(%error, "the trash cannot be emptied yet");
                 backoff.pause().await;
             }

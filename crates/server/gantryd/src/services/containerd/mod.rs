@@ -132,7 +132,7 @@ impl Surface {
 
     /// Tells an event: a message of `gantry_api::containerd::event_types` with its topic.
     async fn publish(&self, namespace: &Namespace, topic: &'static str, event: Any) {
-        events::publish(self.supervisor().await.events(), namespace, topic, event);
+        events::publish(self.supervisor().await.events(), namespace, topic, event).await;
     }
 }
 

@@ -26,11 +26,11 @@ use crate::rpc::follower;
 pub(super) struct Events(pub(super) Surface);
 
 /// Tells an event that a service itself has made: a message of `event_types` with its topic.
-pub(super) fn publish(log: &EventLog, namespace: &Namespace, topic: &str, event: Any) {
+pub(super) async fn publish(log: &EventLog, namespace: &Namespace, topic: &str, event: Any) {
     let (namespace, topic) = (namespace.clone(), topic.to_owned());
     let Any { type_url, value } = event;
     let publication = Publication { namespace, topic, type_url, value, happened: None };
-    if let Err(error) = log.publish(publication) {
+    if let Err(error) = log.publish(publication).await {
         // Of labels of more than a megabyte. What happened is done, whoever is told.
         tracing::warn!(%error, "an event is not told");
     }
@@ -91,7 +91,7 @@ impl events_server::Events for Events {
 impl Events {
     async fn tell(&self, publication: Publication) -> Result<Response<()>, Status> {
         let log = self.0.supervisor().await.events();
-        log.publish(publication).map_err(of_too_long)?;
+        log.publish(publication).await.map_err(of_too_long)?;
         Ok(Response::new(()))
     }
 }
