@@ -16,6 +16,7 @@ pub mod bundle;
 pub mod cgroup;
 pub mod container;
 pub mod dead_mount;
+pub mod disk;
 pub mod events;
 pub mod leftovers;
 pub mod pipes;

@@ -9,6 +9,7 @@ mod exits;
 mod few_descriptors;
 mod files;
 mod frozen;
+mod frozen_disk;
 mod hangs;
 mod inherited;
 mod large_configs;
