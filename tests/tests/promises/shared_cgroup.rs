@@ -95,9 +95,43 @@ async fn the_last_to_leave_removes_it_also_after_a_restart(
     server.finish().await;
 }
 
+/// What daemonizes there becomes a child of the other container's first process.
 #[rstest]
 #[tokio::test]
-async fn what_was_made_by_hand_is_spared(#[values(true, false)] own_namespace: bool) {
+async fn what_is_left_in_a_pid_namespace_that_was_joined_ends_too(
+    #[values(Runc, Crun)] runtime: Runtime,
+) {
+    if improves("the original's runtime kills both") {
+        return;
+    }
+    let Some(server) = Server::own(runtime).await else { return };
+    let host = server.container("host").create().await.unwrap();
+    let namespace = format!("/proc/{}/ns/pid", host.init.system_pid);
+    let path = format!("{}/guest", server.service.cgroup);
+    let guest = server.container("guest").sh(TWO).config(|config| {
+        config["linux"]["cgroupsPath"] = json!(path);
+        let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "pid");
+        namespaces.push(json!({ "type": "pid", "path": namespace }));
+    });
+    let mut guest = guest.create().await.unwrap();
+    guest.init.pipes().stdout_until("\n").await;
+    let members = cgroup::read(&path, "cgroup.procs").unwrap();
+    let all: Vec<u32> = members.lines().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(all.len(), 2, "{members}");
+    assert_eq!(guest.init.kill().await, 137);
+    assert!(!all.into_iter().any(lives), "what the guest has left");
+    assert!(lives(host.init.system_pid));
+    assert_eq!(host.init.kill().await, 137);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn what_was_made_by_hand_is_spared(
+    #[values(true, false)] own_namespace: bool,
+    #[values(false, true)] elsewhere: bool,
+) {
     if improves("the original's runtime kills both without a pid namespace") {
         return;
     }
@@ -107,9 +141,14 @@ async fn what_was_made_by_hand_is_spared(#[values(true, false)] own_namespace: b
     let mut container = container.create().await.unwrap();
     let said = container.init.pipes().stdout_until("\n").await;
     let child = said.trim().parse::<u32>().unwrap();
-    let bundle = server.container("by-hand").config(in_cgroup(&path, own_namespace)).bundle();
+    // A runtime's state that the server does not look at is known by its pid namespace only.
+    let in_namespace = own_namespace || elsewhere;
+    let bundle = server.container("by-hand").config(in_cgroup(&path, in_namespace)).bundle();
     let pid_file = server.work().join("by-hand.pid");
-    let root: PathBuf = server.service.runtime_root(Runc);
+    let root: PathBuf = match elsewhere {
+        true => server.work().join("elsewhere"),
+        false => server.service.runtime_root(Runc),
+    };
     let call = |args: &[&str]| {
         let mut runc = Command::new("runc");
         runc.args(Runc.arguments(&root)).args(args);

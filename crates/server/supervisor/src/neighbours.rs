@@ -2,7 +2,9 @@
 //!
 //! Teardown kills by cgroup, and decides only then which processes are the container's. With a pid namespace
 //! of its own, the kernel has already killed them. Without one, ancestry decides: a shim's working directory
-//! is in its container's directory, and a process without its shim is a child of the server.
+//! is in its container's directory, and a process without its shim is a child of the server. Who has joined another
+//! container's pid namespace leaves processes there that become children of that container's first process; they
+//! are told from that container's own by their cgroup.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -47,6 +49,7 @@ enum Kin {
 /// The living containers whose cgroup is the same, or inside it.
 #[derive(Debug, Default)]
 struct Others {
+    keys: HashSet<ContainerKey>,
     /// Their first processes.
     inits: Vec<u32>,
     /// Their pid namespaces, by inode.
@@ -144,17 +147,30 @@ impl Services {
         let takers: BTreeSet<u32> = ancestry(std::process::id()).skip(1).collect();
         let kin: Vec<Kin> =
             processes.iter().map(|pid| self.kin(*pid, processes, &takers)).collect();
-        let unclear = kin.contains(&Kin::Server) || kin.contains(&Kin::Orphan) && !own_namespace;
+        let is_unclear = |kin: &Kin| match kin {
+            Kin::Server => true,
+            Kin::Orphan => !own_namespace,
+            Kin::Container(key) => !own_namespace && *key != identity.key,
+            Kin::Stranger => false,
+        };
+        let unclear = kin.iter().any(is_unclear);
         let others = if unclear {
             self.others(identity, cgroup, !own_namespace).await
         } else {
             Others::default()
         };
         let is_own = |(pid, kin): &(&u32, Kin)| match kin {
-            Kin::Container(key) => *key == identity.key,
+            Kin::Container(key) if *key == identity.key => true,
+            Kin::Container(key) => {
+                !own_namespace && !others.are_unknown && !others.keys.contains(key)
+            }
             Kin::Server if own_namespace => others.is_nobody(),
             Kin::Server => !others.have(**pid),
-            Kin::Orphan => !own_namespace && !others.may_have_orphans && !others.have(**pid),
+            // A pid namespace that nothing here has made is of a container that another runtime knows.
+            Kin::Orphan => {
+                let elsewhere = pid_namespace(**pid).is_some_and(|inode| !is_servers(inode));
+                !own_namespace && !elsewhere && !others.may_have_orphans && !others.have(**pid)
+            }
             Kin::Stranger => false,
         };
         processes.iter().zip(kin).filter(is_own).map(|(pid, _)| *pid).collect()
@@ -187,7 +203,9 @@ impl Services {
         let read = move |state: &StateDir, wait: &_| recorded_in(state, &own, &around, wait);
         let (recorded, are_unknown) = self.state.run(read).await;
         let mut others = Others { are_unknown, ..Others::default() };
-        for (container, init) in recorded {
+        for (key, container, init) in recorded {
+            others.keys.insert(key);
+            let Some(init) = init else { continue };
             if matches!(process_start_time(init.pid), Ok(Some(time)) if time == init.start_time)
                 && is_living(init.pid)
             {
@@ -226,7 +244,7 @@ fn recorded_in(
     own: &ContainerKey,
     cgroup: &Cgroup,
     wait: &MayWait,
-) -> (Vec<(Cgroup, ShimIdentity)>, bool) {
+) -> (Vec<(ContainerKey, Cgroup, Option<ShimIdentity>)>, bool) {
     let mut found = Vec::new();
     let containers = state.containers(wait);
     let mut are_unknown = containers.is_err();
@@ -242,11 +260,9 @@ fn recorded_in(
         if key == *own || !container.is_in(cgroup) {
             continue;
         }
-        match dir.process(&ProcessId::init()).started(wait) {
-            Ok(Some(init)) => found.push((container, init)),
-            Ok(None) => {}
-            Err(_) => are_unknown = true,
-        }
+        let init = dir.process(&ProcessId::init()).started(wait);
+        are_unknown |= init.is_err();
+        found.push((key, container, init.ok().flatten()));
     }
     (found, are_unknown)
 }
