@@ -2,9 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use gantry_api::containerd::containers::{
-    Container, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
-    UpdateContainerRequest,
+use gantry_api::containerd::{
+    containers::{
+        Container, DeleteContainerRequest, GetContainerRequest, ListContainersRequest,
+        UpdateContainerRequest,
+    },
+    namespaces::{CreateNamespaceRequest, Namespace},
 };
 use prost_types::{FieldMask, Timestamp};
 use tonic::{Code, Request};
@@ -60,6 +63,26 @@ async fn a_container_is_kept_as_it_was_created() {
     given.updated_at = created.updated_at;
     assert_eq!(created, given);
     assert_eq!(bed.get("ns", "web-1").await.unwrap(), given);
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn a_namespace_names_the_runtime_of_who_names_none() {
+    let Some(bed) = Bed::start().await else { return };
+    let nameless = |id: &str| Container { runtime: None, ..container(id) };
+    let none = bed.create("ns", nameless("a")).await.unwrap_err();
+    assert_eq!(none.code(), Code::InvalidArgument);
+    let name = "io.containerd.runc.v1".to_owned();
+    let labels = [("containerd.io/defaults/runtime".to_owned(), name.clone())].into();
+    let namespace = Some(Namespace { name: "ns".to_owned(), labels });
+    bed.namespaces().create(CreateNamespaceRequest { namespace }).await.unwrap();
+    let runtime = |container: Container| container.runtime.unwrap().name;
+    assert_eq!(runtime(bed.create("ns", nameless("a")).await.unwrap()), name);
+    assert_eq!(runtime(bed.get("ns", "a").await.unwrap()), name);
+    // Who names one has that.
+    let named = bed.create("ns", container("b")).await.unwrap();
+    assert_eq!(runtime(named), "io.containerd.runc.v2");
+    assert!(bed.create("other", nameless("a")).await.is_err());
     bed.server.finish().await;
 }
 

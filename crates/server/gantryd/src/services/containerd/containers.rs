@@ -24,6 +24,10 @@ use crate::rpc::{Charge, listing};
 /// Clients take no larger answer.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// The label of a namespace that names the runtime of containers that are created without one. Clients of
+/// containerd look it up themselves.
+const DEFAULT_RUNTIME: &str = "containerd.io/defaults/runtime";
+
 /// The service.
 pub(super) struct Containers(pub(super) Surface);
 
@@ -97,8 +101,12 @@ impl containers_server::Containers for Containers {
     ) -> Result<Response<CreateContainerResponse>, Status> {
         let namespace = request::namespace(&request)?;
         let container = request.into_inner().container.unwrap_or_default();
-        let container = container_message::to_stored(container);
+        let mut container = container_message::to_stored(container);
         let (surface, store) = (self.0.clone(), self.0.store().await);
+        if container.runtime.name.is_empty() {
+            let labels = store.namespace_labels(&namespace).await.map_err(of_store)?;
+            container.runtime.name = labels.get(DEFAULT_RUNTIME).cloned().unwrap_or_default();
+        }
         let created = to_the_end(async move {
             let created = store.create_container(&namespace, container).await.map_err(of_store)?;
             let event = ContainerCreate {
@@ -128,13 +136,7 @@ impl containers_server::Containers for Containers {
         let updated = to_the_end(async move {
             let updated = store.update_container(&namespace, container, mask).await;
             let updated = updated.map_err(of_store)?;
-            let event = ContainerUpdate {
-                id: updated.id.clone(),
-                image: updated.image.clone(),
-                labels: updated.labels.clone(),
-                snapshot_key: updated.snapshot_key.clone(),
-            };
-            surface.publish(&namespace, topic::CONTAINER_UPDATE, to_any(&event)).await;
+            tell_update(&surface, &namespace, &updated).await;
             Ok(updated)
         });
         let container = Some(container_message::from_stored(updated.await?));
@@ -153,6 +155,17 @@ impl containers_server::Containers for Containers {
         to_the_end(async move { delete(&surface, store, namespace, id).await }).await?;
         Ok(Response::new(()))
     }
+}
+
+/// Tells that a container was changed, and how it is now.
+pub(super) async fn tell_update(surface: &Surface, namespace: &Namespace, updated: &Container) {
+    let event = ContainerUpdate {
+        id: updated.id.clone(),
+        image: updated.image.clone(),
+        labels: updated.labels.clone(),
+        snapshot_key: updated.snapshot_key.clone(),
+    };
+    surface.publish(namespace, topic::CONTAINER_UPDATE, to_any(&event)).await;
 }
 
 async fn delete(
