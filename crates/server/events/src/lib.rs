@@ -197,6 +197,12 @@ impl EventLog {
         self.note(settled).await;
     }
 
+    /// The same for all processes of all named namespaces: their containers are gone.
+    pub async fn settle_named(&self) {
+        let settled = self.shared.named.ring().settle(|_| true);
+        self.note(settled).await;
+    }
+
     async fn note(&self, told: Vec<Timestamp>) {
         if !told.is_empty() {
             self.writer.note(told).await;

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod actor;
+mod boot;
 mod calls;
 mod checkpoints;
 mod create;

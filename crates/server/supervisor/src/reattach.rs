@@ -38,6 +38,7 @@ pub(crate) struct Reattaching {
 impl Supervisor {
     pub(crate) async fn reattach(&self) {
         let services = &self.0.services;
+        services.discard_earlier_boot().await;
         let state = &services.state;
         let read = || services.left_cgroups.read(state);
         until_answered("read which cgroups were left", read).await;

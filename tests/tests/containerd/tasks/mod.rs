@@ -1,5 +1,6 @@
 //! Tasks: how they are created, started, waited for and deleted, and what is done with them meanwhile.
 
+mod boot;
 mod control;
 mod errors;
 mod execs;

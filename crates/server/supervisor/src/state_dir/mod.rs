@@ -10,6 +10,7 @@
 //! <root>/new/<number>/                         a process's directory that is not in its place yet
 //! <root>/removed/<life>/                       a container whose exit is about to be journalled
 //! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
+//! <root>/boot.json                             the boot that all this is of
 //! <root>/left_cgroups.json                     of ended containers, with others in them
 //! <root>/io.containerd.runtime.v2.task/<namespace>/<id>/
 //!                                              the bundle of a task
@@ -23,6 +24,7 @@
 //! The disk can be slow, or not answer for a while. What touches it takes a [`MayWait`], which only the threads of
 //! [`OwnFiles`] have: nothing of this can run where other containers would wait with it.
 
+mod boot;
 mod bundle;
 mod dirs;
 mod error;

@@ -1,0 +1,80 @@
+//! Tells boots apart: no process, mount or cgroup of an earlier one is left.
+
+use std::path::Path;
+
+use gantry_disk::{MayWait, ReadError, read_regular};
+use gantry_kernel::mount::unmount_all;
+
+use crate::{Services, state_dir::StateDir};
+
+/// Another UUID at each boot, see random(4).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// More than there is in it.
+const MAX_BOOT_ID: u64 = 4096;
+
+impl Services {
+    /// Discards the tasks of containerd's API that an earlier boot has left, if the state directory outlives a
+    /// boot: their clients know that tasks do not. Containers of `types.API` are kept, whose ends are told.
+    ///
+    /// State of a version that did not note the boot counts as of this one.
+    pub(crate) async fn discard_earlier_boot(&self) {
+        let now = match boot_id() {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read {BOOT_ID}; tasks of an earlier boot are reattached to one by one");
+                return;
+            }
+        };
+        match self.state.run(StateDir::boot).await {
+            Ok(Some(earlier)) if earlier == now => return,
+            Ok(Some(_)) => {
+                if !self.discard_tasks().await {
+                    return;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::warn!(%error, "it is not known which boot the state is of; tasks are reattached to one by one");
+            }
+        }
+        let note = move |state: &StateDir, wait: &MayWait| state.note_boot(&now, wait);
+        if let Err(error) = self.state.run(note).await {
+            tracing::warn!(%error, "the boot cannot be noted; the next server may discard tasks that are gone");
+        }
+    }
+
+    /// Whether nothing of them is left.
+    async fn discard_tasks(&self) -> bool {
+        // There is none after a boot. If there were, what is mounted would be removed with the bundles.
+        let bundles = self.state.bundles();
+        let unmount = |path: &Path| unmount_all(path);
+        match self.disks.run("unmount what is in", &bundles, unmount).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
+                return false;
+            }
+            Err(error) => {
+                tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
+                return false;
+            }
+        }
+        self.events.settle_named().await;
+        match self.state.run(StateDir::discard_tasks).await {
+            Ok(tasks) => {
+                tracing::info!(tasks, "the machine was booted: tasks of before are discarded");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "tasks of an earlier boot cannot all be discarded; the next start tries again");
+                false
+            }
+        }
+    }
+}
+
+fn boot_id() -> Result<String, ReadError> {
+    let text = read_regular(Path::new(BOOT_ID), MAX_BOOT_ID)?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
+}
