@@ -32,7 +32,8 @@ async fn clients_find_what_is_there_and_nothing_else() {
     let runtime = [("io.containerd.runtime.v2".to_owned(), "task".to_owned())];
     assert_eq!(plugins(&bed, &["type==io.containerd.runtime.v2"]).await, runtime);
     assert_eq!(plugins(&bed, &["type~=|^io.containerd.runtime|, id==task"]).await, runtime);
-    assert_eq!(plugins(&bed, &["id==restart"]).await, []);
+    let restart = [("io.containerd.monitor.container.v1".to_owned(), "restart".to_owned())];
+    assert_eq!(plugins(&bed, &["id==restart"]).await, restart);
     assert_eq!(plugins(&bed, &["type==io.containerd.snapshotter.v1"]).await, []);
     let grpc = plugins(&bed, &["type==io.containerd.grpc.v1"]).await;
     let grpc: BTreeSet<_> = grpc.iter().map(|(_, id)| id.as_str()).collect();
@@ -59,6 +60,17 @@ async fn clients_find_what_is_there_and_nothing_else() {
     let unknown = bed.introspection().plugin_info(info("none")).await;
     let words = "plugin io.containerd.runtime.v2.none not found";
     assert_refused(unknown, Code::NotFound, words);
+    bed.server.finish().await;
+}
+
+/// As nerdctl asks before it uses a policy.
+#[tokio::test]
+async fn restart_policies_are_capabilities() {
+    let Some(bed) = Bed::start().await else { return };
+    let asked = PluginsRequest { filters: vec!["id==restart".to_owned()] };
+    let plugins = bed.introspection().plugins(asked).await.unwrap().into_inner().plugins;
+    let policies = ["no", "always", "on-failure", "unless-stopped"];
+    assert_eq!(plugins[0].capabilities, policies);
     bed.server.finish().await;
 }
 

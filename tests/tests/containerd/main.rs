@@ -9,6 +9,7 @@ mod leases;
 mod listing;
 mod namespaces;
 mod restart;
+mod restart_monitor;
 mod sockets;
 mod tasks;
 

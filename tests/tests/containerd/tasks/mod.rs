@@ -12,5 +12,5 @@ mod together;
 mod told;
 mod user_namespace;
 
-pub(crate) use task::finish;
-use task::{NewTask, Task, request};
+use task::request;
+pub(crate) use task::{NewTask, Task, finish};

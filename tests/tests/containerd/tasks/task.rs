@@ -101,14 +101,19 @@ impl<'a> NewTask<'a> {
         self.config(|config| config["process"]["terminal"] = json!(true))
     }
 
-    /// Creates container and task. The container is there before.
-    pub(crate) async fn create(mut self) -> Result<Task<'a>, Status> {
+    /// Creates the container alone. It may be there already.
+    pub(crate) async fn create_container(&mut self) -> Result<(), Status> {
         let spec = serde_json::to_vec(&self.config).expect("JSON");
         self.container.spec = Some(any(type_url::SPEC, &spec));
         match self.bed.create(&self.namespace, self.container.clone()).await {
-            Err(error) if error.code() != tonic::Code::AlreadyExists => return Err(error),
-            _ => {}
+            Err(error) if error.code() != tonic::Code::AlreadyExists => Err(error),
+            _ => Ok(()),
         }
+    }
+
+    /// Creates container and task. The container may be there already.
+    pub(crate) async fn create(mut self) -> Result<Task<'a>, Status> {
+        self.create_container().await?;
         let pipes = self.pipes();
         let created = self.bed.tasks().create(of(&self.namespace, self.request.clone())).await?;
         let created = created.into_inner();

@@ -12,15 +12,17 @@ use gantry_api::containerd::{
 use gantry_store::filter;
 use tonic::{Request, Response, Status};
 
-use super::{Surface, request};
+use super::{Surface, request, restart};
 
 const RUNTIME: &str = "io.containerd.runtime.v2";
+const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
 
 /// Type and id of all that is there, and the types that each builds on.
 const PLUGINS: &[(&str, &str, &[&str])] = &[
     (RUNTIME, "task", &[]),
+    (MONITOR, "restart", &[SERVICE]),
     (SERVICE, "containers-service", &[]),
     (SERVICE, "introspection-service", &[]),
     (SERVICE, "leases-service", &[]),
@@ -85,9 +87,15 @@ fn plugins() -> impl Iterator<Item = Plugin> {
         requires: requires.iter().map(|kind| (*kind).to_owned()).collect(),
         platforms: if *kind == RUNTIME { vec![platform()] } else { Vec::new() },
         exports: BTreeMap::new(),
-        capabilities: Vec::new(),
+        capabilities: capabilities(kind),
         init_err: None,
     })
+}
+
+/// nerdctl looks here for the restart policies that it can use.
+fn capabilities(kind: &str) -> Vec<String> {
+    let policies = restart::POLICIES.into_iter().filter(|_| kind == MONITOR);
+    policies.map(str::to_owned).collect()
 }
 
 /// What it runs: the host's own, as the OCI image specification calls it.

@@ -13,6 +13,7 @@ mod leases;
 mod metrics;
 mod namespaces;
 mod request;
+mod restart;
 mod status;
 mod tasks;
 mod version;
@@ -98,7 +99,11 @@ impl Surface {
 
     /// Does what nobody asks for, as long as the server runs.
     pub(crate) async fn keep(self) {
-        tokio::join!(leases::expire(self.clone()), events::note_receipts(&self));
+        tokio::join!(
+            leases::expire(self.clone()),
+            events::note_receipts(&self),
+            restart::watch(self.clone())
+        );
     }
 
     async fn supervisor(&self) -> &Supervisor {

@@ -15,6 +15,20 @@ pub(super) fn spec(spec: Option<AnyValue>) -> Result<Vec<u8>, BadField> {
     Ok(spec.value)
 }
 
+/// Whether a specification's process has a terminal. What cannot be read has none: the runtime says why.
+pub(super) fn has_terminal(spec: Option<&AnyValue>) -> bool {
+    #[derive(Deserialize)]
+    struct Spec {
+        process: Option<Process>,
+    }
+    #[derive(Deserialize)]
+    struct Process {
+        terminal: Option<bool>,
+    }
+    let spec = spec.and_then(|spec| serde_json::from_slice::<Spec>(&spec.value).ok());
+    spec.and_then(|spec| spec.process?.terminal).unwrap_or(false)
+}
+
 /// The process that is to be added to a task: whether it has a terminal is for the request to say, whatever
 /// the object says.
 pub(super) fn process(spec: Option<&Any>, terminal: bool) -> Result<String, BadField> {

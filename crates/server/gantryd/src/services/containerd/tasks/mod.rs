@@ -6,10 +6,12 @@
 mod create;
 mod json;
 mod options;
+mod restarted;
 mod service;
 mod stdio;
 mod texts;
 mod usage;
 mod view;
 
+pub(super) use restarted::restarted;
 pub(super) use service::Tasks;
