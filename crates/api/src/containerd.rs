@@ -43,6 +43,9 @@ pub mod type_url {
     /// Its `linux.resources`: `UpdateTaskRequest.resources`.
     pub const LINUX_RESOURCES: &str =
         "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+    /// What a runtime prints for its command `features`: `RuntimeInfo.features`.
+    pub const FEATURES: &str =
+        "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 }
 
 /// Values of `Envelope.topic`; each names the message of [`event_types`] that comes with it.

@@ -2,11 +2,18 @@
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
 
-use gantry_api::containerd::introspection::{PluginInfoRequest, PluginsRequest};
+use gantry_api::containerd::{
+    from_any,
+    introspection::{PluginInfoRequest, PluginsRequest},
+    runc::Options,
+    to_any, type_url,
+    types::{RuntimeInfo, RuntimeRequest},
+};
 use gantry_tests::{Runtime, Server};
-use tonic::Code;
+use prost_types::Any;
+use tonic::{Code, Status};
 
-use crate::{Bed, assert_refused};
+use crate::{Bed, any, assert_refused};
 
 async fn plugins(bed: &Bed, filters: &[&str]) -> Vec<(String, String)> {
     let filters = filters.iter().map(|filter| (*filter).to_owned()).collect();
@@ -51,6 +58,7 @@ async fn clients_find_what_is_there_and_nothing_else() {
     };
     let plugin = bed.introspection().plugin_info(info("task")).await.unwrap();
     let plugin = plugin.into_inner().plugin.unwrap();
+    assert_eq!(plugin.exports["log-uri-schemes"], "fifo,binary,binary-v2,file");
     assert_eq!(plugin.platforms.len(), 1);
     assert_eq!(plugin.platforms[0].os, "linux");
     let known = [("x86_64", "amd64"), ("aarch64", "arm64")];
@@ -71,6 +79,53 @@ async fn restart_policies_are_capabilities() {
     let plugins = bed.introspection().plugins(asked).await.unwrap().into_inner().plugins;
     let policies = ["no", "always", "on-failure", "unless-stopped"];
     assert_eq!(plugins[0].capabilities, policies);
+    bed.server.finish().await;
+}
+
+fn about_a_runtime(runtime: &str, options: Option<Any>) -> PluginInfoRequest {
+    let asked = RuntimeRequest { runtime_path: runtime.to_owned(), options };
+    PluginInfoRequest {
+        r#type: "io.containerd.runtime.v2".to_owned(),
+        id: "task".to_owned(),
+        options: Some(to_any(&asked)),
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_says_what_it_can_do() {
+    let Some(bed) = Bed::start().await else { return };
+    let of = |binary_name: &str| {
+        let binary_name = binary_name.to_owned();
+        to_any(&Options { binary_name, ..Options::default() })
+    };
+    let ask = async |name: &str, options: Option<Any>| {
+        let answer = bed.introspection().plugin_info(about_a_runtime(name, options)).await?;
+        let answer = answer.into_inner();
+        assert_eq!(answer.plugin.unwrap().id, "task");
+        Ok::<RuntimeInfo, Status>(from_any(&answer.extra.unwrap()).unwrap().unwrap())
+    };
+    let runc = "io.containerd.runc.v2";
+    for options in [None, Some(of("")), Some(of("runc"))] {
+        let info = ask(runc, options.clone()).await.unwrap();
+        assert_eq!((info.name.as_str(), info.options), (runc, options));
+        assert!(info.version.unwrap().version.contains("+gantry"));
+        let features = info.features.unwrap();
+        assert_eq!(features.type_url, type_url::FEATURES);
+        let features: serde_json::Value = serde_json::from_slice(&features.value).unwrap();
+        assert!(features["ociVersionMax"].is_string(), "{features}");
+    }
+    // Debian's crun has no such command.
+    if Runtime::Crun.is_installed() {
+        assert_eq!(ask(runc, Some(of("crun"))).await.unwrap().features, None);
+    }
+    let error = ask(runc, Some(of("nosuch"))).await.unwrap_err();
+    assert!(error.message().contains("nosuch"), "{error:?}");
+    let error = ask("io.containerd.kata.v2", None).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let mut other = about_a_runtime(runc, None);
+    other.options = Some(any("a/b", b""));
+    let error = bed.introspection().plugin_info(other).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
     bed.server.finish().await;
 }
 

@@ -18,7 +18,7 @@ use crate::{
     launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
     ownership::{Claim, Seen},
-    prepare::{NewContainer, PreparedContainer},
+    prepare::PreparedContainer,
     remains::Remaining,
     running_process::RunningProcess,
     state_dir::{ContainerDir, ContainerRecord, ProcessRecord, StateError, TaskBundle},
@@ -66,7 +66,7 @@ impl Supervisor {
     ) -> Result<ContainerView, SupervisorError> {
         let permit = self.admit()?;
         let services = &self.0.services;
-        let runtime = self.find_runtime(&prepared.new).await?;
+        let runtime = self.find_runtime(&prepared.new.runtime, &prepared.new.runtime_args).await?;
         let key = ContainerKey { namespace, id: prepared.new.id.clone() };
         let dir = services.state.container(&key);
         services.remains.hurry(&key).await;
@@ -84,10 +84,13 @@ impl Supervisor {
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
 
-    /// It may be on a file system that does not answer.
-    async fn find_runtime(&self, new: &NewContainer) -> Result<OciRuntime, SupervisorError> {
+    /// It may be on a file system that does not answer. Without a name it is the server's default.
+    pub(crate) async fn find_runtime(
+        &self,
+        name: &str,
+        args: &[String],
+    ) -> Result<OciRuntime, SupervisorError> {
         let Services { settings, runtimes, disks, .. } = &*self.0.services;
-        let (name, args) = (&new.runtime, &new.runtime_args);
         if !name.is_empty() {
             return Ok(runtimes.find_aside(disks, name, args, true).await??);
         }

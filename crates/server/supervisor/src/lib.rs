@@ -15,6 +15,7 @@ mod ended_execs;
 mod error;
 mod exec;
 mod exit;
+mod features;
 mod find;
 mod half_made;
 mod handle;

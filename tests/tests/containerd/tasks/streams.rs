@@ -1,6 +1,6 @@
 //! Streams and terminals of tasks.
 
-use gantry_api::containerd::tasks::{CloseIoRequest, ResizePtyRequest};
+use gantry_api::containerd::tasks::{CloseIoRequest, ExecProcessRequest, ResizePtyRequest};
 use gantry_tests::{eventually, patiently};
 use serde_json::json;
 use tonic::{Code, Status};
@@ -126,5 +126,37 @@ async fn output_goes_to_a_file_that_is_named_by_a_uri() {
     let written = || std::fs::read_to_string(&log).is_ok_and(|text| text == "out\nerr\n");
     eventually("both streams are in the file", written).await;
     new.end().await;
+    finish(bed).await;
+}
+
+/// It is ready with a byte; one that closes the descriptor without has failed.
+#[tokio::test]
+async fn output_goes_to_a_program_that_says_when_it_is_ready() {
+    let Some(bed) = Bed::start().await else { return };
+    let (program, log) = (bed.server.work().join("logger"), bed.server.work().join("log"));
+    // What is executed was written by nobody who still has it open.
+    let script = "[ $1 = ready ] && printf x >&5; exec 5>&-; cat <&3 >$2; cat <&4 >>$2";
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
+    let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
+    task.start("").await.unwrap();
+    for (exec, key) in [("good", "ready"), ("bad", "silent")] {
+        let uri = format!("binary-v2://{}?{key}={}", program.display(), log.display());
+        let run = json!({ "args": ["sh", "-c", "echo out; echo err >&2"] });
+        let with_logger = |request: &mut ExecProcessRequest| {
+            request.stdin.clear();
+            request.stdout.clone_from(&uri);
+            request.stderr.clone_from(&uri);
+        };
+        task.exec_with(exec, run, with_logger).await.unwrap();
+    }
+    task.start("good").await.unwrap();
+    assert_eq!(task.wait("good").await.unwrap().exit_status, 0);
+    let written = || std::fs::read_to_string(&log).is_ok_and(|text| text == "out\nerr\n");
+    eventually("the program has written both streams", written).await;
+    let failed = task.start("bad").await.unwrap_err();
+    assert!(failed.message().contains("logger"), "{failed:?}");
+    task.end().await;
     finish(bed).await;
 }

@@ -218,6 +218,11 @@ impl Runtimes {
         result.map(drop)
     }
 
+    /// What the runtime can do: JSON, see features.md of the OCI runtime specification.
+    pub async fn features(&self, runtime: &OciRuntime) -> Result<Vec<u8>, OciError> {
+        self.call(runtime, Call::new(Verb::Features, &[])).await
+    }
+
     /// Freezes all processes of a container.
     pub async fn pause(&self, runtime: &OciRuntime, id: &ContainerId) -> Result<(), OciError> {
         self.call(runtime, Call::new(Verb::Pause, &[id.as_str()])).await.map(drop)

@@ -19,6 +19,7 @@ pub enum Verb {
     Checkpoint,
     Delete,
     Version,
+    Features,
 }
 
 impl Verb {
@@ -38,6 +39,7 @@ impl Verb {
             Self::Checkpoint => "checkpoint",
             Self::Delete => "delete",
             Self::Version => "--version",
+            Self::Features => "features",
         }
     }
 

@@ -3,16 +3,19 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use gantry_api::containerd::{
+    from_any,
     introspection::{
         Plugin, PluginInfoRequest, PluginInfoResponse, PluginsRequest, PluginsResponse,
         ServerResponse, introspection_server,
     },
-    types::Platform,
+    to_any,
+    types::{Platform, RuntimeRequest},
 };
 use gantry_store::filter;
 use tonic::{Request, Response, Status};
 
-use super::{Surface, request, restart};
+use super::{Surface, request, restart, runtime_info, tasks};
+use crate::rpc::BadField;
 
 const RUNTIME: &str = "io.containerd.runtime.v2";
 const MONITOR: &str = "io.containerd.monitor.container.v1";
@@ -72,11 +75,23 @@ impl introspection_server::Introspection for Introspection {
         let Some(plugin) = plugin else {
             return Err(Status::not_found(format!("plugin {kind}.{id} not found")));
         };
-        if options.is_some() {
+        let Some(options) = options else {
+            return Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: None }));
+        };
+        if kind != RUNTIME {
             let message = format!("{kind}.{id} does not provide plugin info: not implemented");
             return Err(Status::unimplemented(message));
         }
-        Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: None }))
+        let asked = from_any::<RuntimeRequest>(&options);
+        let asked = asked.map_err(|error| BadField::new("options", error.to_string()))?;
+        let Some(asked) = asked else {
+            let kind = options.type_url;
+            return Err(Status::unimplemented(format!(
+                "unknown request type {kind:?}: must be a containerd.types.RuntimeRequest: not implemented"
+            )));
+        };
+        let info = runtime_info::of(self.0.supervisor().await, asked).await?;
+        Ok(Response::new(PluginInfoResponse { plugin: Some(plugin), extra: Some(to_any(&info)) }))
     }
 }
 
@@ -86,10 +101,16 @@ fn plugins() -> impl Iterator<Item = Plugin> {
         id: (*id).to_owned(),
         requires: requires.iter().map(|kind| (*kind).to_owned()).collect(),
         platforms: if *kind == RUNTIME { vec![platform()] } else { Vec::new() },
-        exports: BTreeMap::new(),
+        exports: exports(kind),
         capabilities: capabilities(kind),
         init_err: None,
     })
+}
+
+/// Where the output of tasks can go, for clients that write it with `binary-v2`.
+fn exports(kind: &str) -> BTreeMap<String, String> {
+    let schemes = || ("log-uri-schemes".to_owned(), tasks::SCHEMES.join(","));
+    (kind == RUNTIME).then(schemes).into_iter().collect()
 }
 
 /// nerdctl looks here for the restart policies that it can use.

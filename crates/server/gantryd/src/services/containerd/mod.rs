@@ -14,6 +14,7 @@ mod metrics;
 mod namespaces;
 mod request;
 mod restart;
+mod runtime_info;
 mod status;
 mod tasks;
 mod version;

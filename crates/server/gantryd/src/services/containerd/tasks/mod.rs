@@ -13,5 +13,7 @@ mod texts;
 mod usage;
 mod view;
 
+pub(super) use options::asked_of;
 pub(super) use restarted::restarted;
 pub(super) use service::Tasks;
+pub(super) use stdio::SCHEMES;

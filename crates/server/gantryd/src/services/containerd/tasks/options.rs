@@ -41,6 +41,15 @@ pub(super) fn runtime(
     }
 }
 
+/// What a task would be run by, for who asks what that can do.
+pub(in crate::services::containerd) fn asked_of(
+    name: &str,
+    options: Option<&Any>,
+) -> Result<TaskRuntime, Status> {
+    check_name("options.runtime_path", name)?;
+    options.map_or_else(|| Ok(TaskRuntime::default()), |given| of_options("options.options", given))
+}
+
 /// The answer to who wants a task from a checkpoint.
 pub(super) fn not_restored(field: &str) -> Status {
     let problem = "tasks cannot be restored from checkpoints yet: not implemented";

@@ -6,8 +6,9 @@ use gantry_domain::Stdio;
 
 use crate::{rpc::BadField, services::path};
 
-/// What may stand before `://`.
-const SCHEMES: [&str; 3] = ["fifo", "file", "binary"];
+/// What may stand before `://`, in containerd's order.
+pub(in crate::services::containerd) const SCHEMES: [&str; 4] =
+    ["fifo", "binary", "binary-v2", "file"];
 
 /// Empty strings are no streams. That a process with a terminal has no stderr of its own is as true as what
 /// its client says: Get gives the client's words back.
@@ -50,7 +51,12 @@ mod tests {
         let stdio = parse("/in", "/out", "").unwrap();
         assert_eq!(stdio.stdin.as_deref(), Some(Path::new("/in")));
         assert_eq!((stdio.stdout.as_deref(), stdio.stderr), (Some(Path::new("/out")), None));
-        for uri in ["file:///var/log/x", "binary:///usr/bin/logger?id=a&b=%2F", "fifo:///f"] {
+        for uri in [
+            "file:///var/log/x",
+            "binary:///usr/bin/logger?id=a&b=%2F",
+            "binary-v2:///l",
+            "fifo:///f",
+        ] {
             let stdio = parse("", uri, uri).unwrap();
             assert_eq!(stdio.stdout.as_deref(), Some(Path::new(uri)));
             assert_eq!(stdio.stdout, stdio.stderr);

@@ -1,0 +1,32 @@
+//! What a runtime says that it can do.
+
+use gantry_domain::Kind;
+
+use crate::{Supervisor, SupervisorError};
+
+impl Supervisor {
+    /// What the runtime of a name or an absolute path (empty for the server's default) prints for its command
+    /// `features`: JSON, see features.md of the OCI runtime specification. `None` if it has no such command.
+    ///
+    /// # Errors
+    /// If there is no such runtime, or it does not answer.
+    pub async fn runtime_features(
+        &self,
+        program: &str,
+    ) -> Result<Option<Vec<u8>>, SupervisorError> {
+        let runtime = self.find_runtime(program, &[]).await?;
+        let services = &self.0.services;
+        let _turn = services.turn_of_end(&runtime).await;
+        match services.runtimes.features(&runtime).await {
+            Ok(features) => Ok(Some(features)),
+            Err(error) => {
+                let error = SupervisorError::from(error);
+                if matches!(error.kind(), Kind::DeadlineExceeded | Kind::Unavailable) {
+                    return Err(error);
+                }
+                tracing::debug!(program, %error, "it does not tell its features");
+                Ok(None)
+            }
+        }
+    }
+}
