@@ -39,6 +39,8 @@ points! {
     ServerDirectoryMade,
     /// container.json is written.
     ServerContainerRecorded,
+    /// The bundle of a task is made, and its root file system is mounted.
+    ServerBundleMade,
     /// process.json is written, in a directory that has no place yet.
     ServerProcessRecorded,
     /// The directory of init, with process.json and a shim, has its place.
@@ -89,6 +91,8 @@ points! {
     ServerRuntimeDeleted,
     /// Its cgroup is removed.
     ServerCgroupRemoved,
+    /// The root file system of a task is unmounted.
+    ServerUnmounted,
     /// Its state is set aside, and its id free on disk.
     ServerSetAside,
     /// The journal says that it has ended.

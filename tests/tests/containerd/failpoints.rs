@@ -1,7 +1,11 @@
 //! The server dies at each step of a task's life in turn. Every call that is made again then succeeds or says
 //! that it was done, the exits are the true ones, and nothing is left.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gantry_api::containerd::tasks::{
     CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, KillRequest,
@@ -11,10 +15,11 @@ use gantry_api::containerd::type_url;
 use gantry_failpoints::{DIRECTORY, Point};
 use gantry_tests::{Runtime, Server, Variant, bundle::Bundle, processes, variants};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
-use crate::{Bed, any, container, of, tasks::finish};
+use crate::{Bed, any, container, of, rootfs, tasks::finish};
 
 type Client = TasksClient<Channel>;
 
@@ -23,15 +28,16 @@ const ID: &str = "c";
 const EXEC: &str = "e";
 
 /// Cases at a time: a dying server is waited for more than worked on.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// How long a server may take to die after the connection to it has ended.
 const DEATH: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Each is reached in the life of a task with an exec.
-const POINTS: [Point; 26] = [
+const POINTS: [Point; 29] = [
     Point::ServerDirectoryMade,
     Point::ServerContainerRecorded,
+    Point::ServerBundleMade,
     Point::ServerProcessRecorded,
     Point::ServerInitPlaced,
     Point::ServerLaunchSent,
@@ -53,22 +59,49 @@ const POINTS: [Point; 26] = [
     Point::ServerInitDismissed,
     Point::ServerCleared,
     Point::ServerRuntimeDeleted,
+    Point::ServerCgroupRemoved,
+    Point::ServerUnmounted,
     Point::ServerSetAside,
     Point::ServerExitJournalled,
     Point::ServerStateRemoved,
 ];
 
+/// Each is reached while a task is created.
+const OF_A_CREATE: [Point; 8] = [
+    Point::ServerDirectoryMade,
+    Point::ServerContainerRecorded,
+    Point::ServerBundleMade,
+    Point::ServerProcessRecorded,
+    Point::ServerInitPlaced,
+    Point::ServerLaunchSent,
+    Point::ServerLaunchedReceived,
+    Point::ServerStartToBeJournalled,
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_may_die_at_each_step_of_a_task() {
+    at_each(&POINTS, live).await;
+}
+
+/// Whoever has asked for the task asks for nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_back_undoes_what_was_half_made() {
+    at_each(&OF_A_CREATE, give_up).await;
+}
+
+async fn at_each<F: Future<Output = ()> + Send + 'static>(
+    points: &[Point],
+    case: fn(Variant, Point) -> F,
+) {
     let Some(variant) = variants::find("failpoints") else { return };
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
-    for point in POINTS {
+    for &point in points {
         let (variant, turns) = (variant.clone(), Arc::clone(&turns));
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("not closed");
             // A task of its own, so that its panic is known as its.
-            let told = tokio::spawn(live(variant, point)).await;
+            let told = tokio::spawn(case(variant, point)).await;
             told.err().map(|error| format!("{point:?}: {error}"))
         });
     }
@@ -76,19 +109,46 @@ async fn a_server_may_die_at_each_step_of_a_task() {
     assert!(failed.is_empty(), "{} cases failed: {failed:#?}", failed.len());
 }
 
-async fn live(variant: Variant, point: Point) {
+/// A server that dies at the point, and the file that says that it has not yet. A container is there.
+async fn armed(variant: &Variant, point: Point) -> Option<(Bed, PathBuf, TempDir)> {
     let armed = tempfile::Builder::new().prefix("gantry-armed-").tempdir().unwrap();
-    let setup = Server::setup(Runtime::Runc).variant(&variant);
+    let setup = Server::setup(Runtime::Runc).variant(variant);
     let setup = setup.variable(DIRECTORY, armed.path().to_str().unwrap());
-    let Some(mut bed) = Bed::start_with(setup).await else { return };
+    let bed = Bed::start_with(setup).await?;
     create_container(&bed).await;
     let file = armed.path().join(point.name());
-    std::fs::write(&file, "").unwrap();
+    fs::write(&file, "").unwrap();
+    Some((bed, file, armed))
+}
+
+/// Two layers, and something in them: what is mounted is not removed with what it is mounted on.
+fn new_task(bed: &Bed) -> CreateTaskRequest {
+    let mounts = vec![rootfs::overlay(bed, "upper"), rootfs::tmpfs("tmp")];
+    CreateTaskRequest { container_id: ID.to_owned(), rootfs: mounts, ..Default::default() }
+}
+
+async fn end_of(bed: Bed) {
+    rootfs::assert_whole(&bed);
+    finish(bed).await;
+}
+
+async fn give_up(variant: Variant, point: Point) {
+    let Some((mut bed, file, _armed)) = armed(&variant, point).await else { return };
+    let created = bed.tasks().create(of(NAMESPACE, new_task(&bed))).await;
+    assert!(created.is_err(), "{created:?}");
+    assert!(!file.exists(), "the point was not reached");
+    assert!(revive(&mut bed).await);
+    end_of(bed).await;
+}
+
+async fn live(variant: Variant, point: Point) {
+    let Some((mut bed, file, _armed)) = armed(&variant, point).await else { return };
+    let first = bed.server.pid();
 
     let id = || ID.to_owned();
     let exists = |error: &Status| error.code() == Code::AlreadyExists;
     let gone = |error: &Status| error.code() == Code::NotFound;
-    let task = CreateTaskRequest { container_id: id(), ..Default::default() };
+    let task = new_task(&bed);
     call(&mut bed, task, |mut tasks: Client, task| async move { tasks.create(task).await }, exists)
         .await;
     start(&mut bed, "").await;
@@ -124,14 +184,16 @@ async fn live(variant: Variant, point: Point) {
 
     assert!(!file.exists(), "the point was not reached");
     // It may have died after its last answer.
-    revive(&mut bed).await;
-    finish(bed).await;
+    if bed.server.pid() == first {
+        assert!(revive(&mut bed).await);
+    }
+    end_of(bed).await;
 }
 
 async fn create_container(bed: &Bed) {
-    let work = bed.server.work();
     let cgroup = format!("{}/{ID}", bed.server.service.cgroup);
-    let mut config = Bundle::new(work.join("bundles"), &work.join("rootfs"), &cgroup).config;
+    let rootfs = Path::new("rootfs");
+    let mut config = Bundle::new(bed.server.work().join("bundles"), rootfs, &cgroup).config;
     config["process"]["args"] = json!(["sleep", "1000000"]);
     let mut container = container(ID);
     container.spec = Some(any(type_url::SPEC, config.to_string().as_bytes()));

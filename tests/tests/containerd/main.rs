@@ -10,6 +10,7 @@ mod listing;
 mod namespaces;
 mod restart;
 mod restart_monitor;
+mod rootfs;
 mod sockets;
 mod tasks;
 

@@ -62,6 +62,8 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerStartToBeJournalled
         | Point::ServerStartJournalled
         | Point::ServerStartNoted => &[Create],
+        // Of tasks, see tests/containerd/failpoints.rs.
+        Point::ServerBundleMade | Point::ServerUnmounted => &[],
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
         | Point::ServerProcessRecorded

@@ -169,6 +169,7 @@ async fn start(
     reach(Point::ServerContainerRecorded);
     if let (Some(bundle), Some(task)) = (&identity.bundle, &prepared.task) {
         services.make_bundle(bundle, task).await?;
+        reach(Point::ServerBundleMade);
     }
     let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
     let criu = prepared.image.as_ref().map(CheckpointImage::criu_config);
@@ -264,8 +265,8 @@ async fn undo(
     if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);
     }
-    // What was there before, and is not known to be ours, is nothing to come back for.
-    let not_ours = |error: &Remaining| error.is_anothers() || taken;
+    // What was there before, and is not known to be ours, is nothing to come back for; the bundle is ours.
+    let not_ours = |error: &Remaining| error.is_anothers() || taken && !error.is_of_bundle();
     services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours)).await;
     reach(Point::ServerUndone);
     deleted

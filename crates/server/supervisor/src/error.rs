@@ -6,7 +6,7 @@ use gantry_disk::DiskError;
 use gantry_domain::{ContainerId, ProcessId, Refusal};
 use gantry_kernel::{
     cgroup::{CgroupError, LimitError},
-    mount::MountError,
+    mount::{MountError, UnmountError},
 };
 use gantry_runtime::{OciError, bundle::BundleError, checkpoint::CheckpointError};
 
@@ -51,6 +51,8 @@ pub enum SupervisorError {
     Disk(#[from] DiskError),
     #[error("rootfs: {0}")]
     Mount(#[from] MountError),
+    #[error("what an earlier task has left stays mounted: {0}")]
+    Unmount(#[from] UnmountError),
     #[error(transparent)]
     Limit(#[from] LimitError),
     #[error(transparent)]

@@ -54,6 +54,7 @@ impl SupervisorError {
             Self::Checkpoint(CheckpointError::Damaged { .. }) => Kind::DataLoss,
             Self::Checkpoint(CheckpointError::Io { .. })
             | Self::State(_)
+            | Self::Unmount(_)
             | Self::Stats { .. }
             | Self::Signal { .. }
             | Self::SignalAll { .. }

@@ -24,6 +24,15 @@ pub(crate) struct Recovered {
     pub(crate) exit: Option<Exit>,
 }
 
+impl Recovered {
+    /// The server died before there was a process.
+    fn without_process(record: ContainerRecord) -> Self {
+        let spec = ProcessSpec::unknown(ProcessId::init());
+        let init = ProcessRecord::new(record.generation, spec);
+        Self { record, init, pid: 0, reported: false, exit: None }
+    }
+}
+
 /// A further process as it was left.
 pub(crate) struct RecoveredExec {
     pub(crate) generation: Generation,
@@ -54,7 +63,7 @@ struct Incarnation {
 
 /// Returned errors are transient (no free descriptor, say); a missing or damaged file is not an error.
 impl Services {
-    /// Reads the records of a container and its init; `None` if the server died before there was a process. A
+    /// Reads the records of a container and its init; `None` if there is nothing to be undone but the records. A
     /// corrupt file is moved to quarantine/, logged and replaced by a default record; the container keeps
     /// running.
     pub(crate) fn read_container(
@@ -67,7 +76,9 @@ impl Services {
         let (record, process) = (readable(dir.read(wait))?, readable(init.read(wait))?);
         let missing = is_missing(&record) || is_missing(&process);
         if missing && !init.is_journalled(wait)? {
-            return Ok(None);
+            // Its root file system may be mounted, which goes before its bundle does.
+            let mounted = |record: &ContainerRecord| record.retention == Retention::UntilDeleted;
+            return Ok(record.ok().filter(mounted).map(Recovered::without_process));
         }
         let process = process.unwrap_or_else(|error| {
             let generation = match &record {

@@ -57,6 +57,11 @@ impl Remaining {
     pub(crate) fn is_anothers(&self) -> bool {
         matches!(self, Self::NotOurs(NotOurs::Another { .. }))
     }
+
+    /// Only the bundle is left, which the server has made.
+    pub(crate) fn is_of_bundle(&self) -> bool {
+        matches!(self, Self::Disk(_) | Self::Mounts(_) | Self::Bundle(_))
+    }
 }
 
 /// A container that is over, and what is known to be done about that.

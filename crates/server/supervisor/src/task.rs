@@ -5,8 +5,10 @@ use std::{
     sync::Arc,
 };
 
+use gantry_disk::DiskError;
 use gantry_domain::{ContainerId, ContainerKey, Mount, Namespace, ProcessId, Retention, Stdio};
-use gantry_kernel::mount::{MountError, mount_all, unmount_all};
+use gantry_failpoints::{Point, reach};
+use gantry_kernel::mount::{MountError, UnmountError, mount_all, unmount_all};
 use gantry_runtime::bundle::{Bundle, Dialect};
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +154,13 @@ impl Services {
         bundle: &TaskBundle,
         content: &TaskContent,
     ) -> Result<(), SupervisorError> {
+        // Of an earlier task: what is mounted in it is not to be removed with it.
+        let earlier = bundle.clone();
+        if self.state.run(move |_, wait| earlier.is_there(wait)).await {
+            self.unmount(bundle).await??;
+            let earlier = bundle.clone();
+            self.state.run(move |_, wait| earlier.remove(wait)).await?;
+        }
         let (made, config) = (bundle.clone(), content.config.clone());
         self.state.run(move |_, wait| made.create(&config, wait)).await?;
         if content.rootfs.is_empty() {
@@ -170,12 +179,16 @@ impl Services {
 
     /// Unmounts a task's root file system, and removes its bundle. Both may be gone.
     pub(crate) async fn remove_bundle(&self, bundle: &TaskBundle) -> Result<(), Remaining> {
-        let path = bundle.path().to_owned();
-        let unmount = move |_: &Path| unmount_all(&path);
-        let unmounted = self.disks.run("unmount what is in", bundle.path(), unmount).await;
-        unmounted.map_err(Remaining::Disk)?.map_err(Remaining::Mounts)?;
+        self.unmount(bundle).await.map_err(Remaining::Disk)?.map_err(Remaining::Mounts)?;
+        reach(Point::ServerUnmounted);
         let bundle = bundle.clone();
         self.state.run(move |_, wait| bundle.remove(wait)).await.map_err(Remaining::Bundle)
+    }
+
+    async fn unmount(&self, bundle: &TaskBundle) -> Result<Result<(), UnmountError>, DiskError> {
+        let path = bundle.path().to_owned();
+        let unmount = move |_: &Path| unmount_all(&path);
+        self.disks.run("unmount what is in", bundle.path(), unmount).await
     }
 }
 

@@ -67,7 +67,9 @@ impl Services {
                 // What cannot be removed now is when the runtime has been asked.
                 let _ = self.leave_cgroup(identity, cgroup).await;
             }
-            if let (NotOurs::Another { .. }, Some(bundle)) = (&not_ours, &identity.bundle) {
+            let is_anothers = matches!(not_ours, NotOurs::Another { .. })
+                || matches!(claim, Claim::Failed { taken: true, .. });
+            if let Some(bundle) = identity.bundle.as_ref().filter(|_| is_anothers) {
                 self.remove_bundle(bundle).await?;
             }
             return Err(Remaining::NotOurs(not_ours));

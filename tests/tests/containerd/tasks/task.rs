@@ -10,6 +10,7 @@ use gantry_api::containerd::{
         ExecProcessRequest, GetRequest, KillRequest, StartRequest, WaitRequest, WaitResponse,
     },
     type_url,
+    types::Mount,
 };
 use gantry_tests::{
     bundle::Bundle,
@@ -93,6 +94,12 @@ impl<'a> NewTask<'a> {
     pub(crate) fn config(mut self, change: impl FnOnce(&mut Value)) -> Self {
         change(&mut self.config);
         self
+    }
+
+    /// What is mounted as its root file system.
+    pub(crate) fn rootfs(mut self, mounts: Vec<Mount>) -> Self {
+        self.request.rootfs = mounts;
+        self.config(|config| config["root"]["path"] = json!("rootfs"))
     }
 
     /// Its first process has a terminal.

@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::Write,
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use gantry_disk::MayWait;
+use gantry_kernel::if_there;
 
 use super::{StateError, error::failed, trash::Trash};
 
@@ -34,9 +35,13 @@ impl TaskBundle {
         self.path.join(ROOTFS)
     }
 
-    /// Makes the directory, in place of one that an earlier task has left.
-    pub(crate) fn create(&self, config: &[u8], wait: &MayWait) -> Result<(), StateError> {
-        self.remove(wait)?;
+    /// Whether an earlier task has left it, or its path cannot be looked at.
+    pub(crate) fn is_there(&self, _: &MayWait) -> bool {
+        !matches!(if_there(fs::symlink_metadata(&self.path)), Ok(None))
+    }
+
+    /// Makes the directory, which is not there.
+    pub(crate) fn create(&self, config: &[u8], _: &MayWait) -> Result<(), StateError> {
         // Root of a user namespace may have to pass through.
         let mut dirs = fs::DirBuilder::new();
         let rootfs = self.rootfs();
@@ -51,7 +56,16 @@ impl TaskBundle {
     }
 
     /// Removes the directory. It may be gone already.
+    ///
+    /// # Errors
+    /// If something is mounted on its `rootfs`: all files of that would be removed, too.
     pub(crate) fn remove(&self, _: &MayWait) -> Result<(), StateError> {
+        let rootfs = self.rootfs();
+        match fs::remove_dir(&rootfs) {
+            // Hooks and runtimes write where nothing is mounted.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            other => drop(if_there(other).map_err(failed("remove", &rootfs))?),
+        }
         self.trash.take(&self.path)
     }
 }
