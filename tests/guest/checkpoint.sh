@@ -11,7 +11,7 @@ gantry=/gantry/bin/gantry
 fail() {
   echo "checkpoint: $*"
   tail -n 20 $work/*.log
-  grep -B 10 Error /run/gantry-cli/containers/counter/checkpoints/*/criu.work/*.log
+  grep -B 10 Error /run/gantry-cli/containers/counter/checkpoints/*/criu.work/*.log $work/state/io.*/*/*/criu-work/*.log
   exit 1
 }
 
@@ -72,6 +72,7 @@ done
 
 $gantry restore counter first 2>/dev/null && fail "restored what was removed"
 $gantry events --stored
+/gantry/bin/checkpoint-tasks $work/sock $work || fail "tasks of containerd's services"
 kill $server
 wait $server || fail "the server ended badly"
 echo "checkpoint: ok"

@@ -76,6 +76,7 @@ DESTDIR=$root "$here/../../deploy/install.sh" "$programs"
 ln -s ../usr/local/bin "$root/gantry/bin"
 echo "$parts" >"$root/gantry/parts"
 mkdir "$root/gantry/tests"
+for program in "$tests"/../programs/*; do install -s -m 755 -t "$root/gantry/bin" "$program"; done
 for test in "$tests"/*; do install -s -m 755 -t "$root/gantry/tests" "$test"; done
 for file in "$root"/gantry/{bin,tests}/*; do add_libraries "$file"; done
 

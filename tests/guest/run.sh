@@ -16,14 +16,18 @@ log=$cache/console.log
 parts=${*:-lifecycle exec terminal stats update oom checkpoint unit}
 names=$(tr ' ' '\n' <<<"$parts" | grep -vxE 'checkpoint|unit' || :)
 
-rm -rf "$cache/tests"
-mkdir -p "$cache/tests"
+rm -rf "$cache/tests" "$cache/programs"
+mkdir -p "$cache/tests" "$cache/programs"
 $here/kernel.sh "$cache/kernel"
 # --workspace: built as test.sh builds them, with the same features of everything below.
 # shellcheck disable=SC2046,SC2086
 [ -z "$names" ] || cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-format=json |
   jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
   while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
+if [[ " $parts " == *" checkpoint "* ]]; then
+  cargo build --workspace --bin checkpoint-tasks
+  install -D -t "$cache/programs" "$target/debug/checkpoint-tasks"
+fi
 # shellcheck disable=SC2086 # a list of words
 $here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs" $parts
 

@@ -11,15 +11,18 @@ use gantry_api::containerd::tasks::{
     CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, KillRequest,
     StartRequest, WaitRequest, tasks_client::TasksClient,
 };
-use gantry_api::containerd::type_url;
+use gantry_api::containerd::{runc::Options, to_any, type_url};
 use gantry_failpoints::{DIRECTORY, Point};
-use gantry_tests::{Runtime, Server, Variant, bundle::Bundle, processes, variants};
+use gantry_tests::{Runtime, Server, Variant, bundle::Bundle, processes, runtime, variants};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::{sync::Semaphore, task::JoinSet};
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
-use crate::{Bed, any, container, of, rootfs, tasks::finish};
+use crate::{
+    Bed, any, container, of, rootfs,
+    tasks::{self, finish},
+};
 
 type Client = TasksClient<Channel>;
 
@@ -87,6 +90,48 @@ async fn a_server_may_die_at_each_step_of_a_task() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_back_undoes_what_was_half_made() {
     at_each(&OF_A_CREATE, give_up).await;
+}
+
+/// Each is reached while a task is restored.
+const OF_A_RESTORE: [Point; 6] = [
+    Point::ServerProcessRecorded,
+    Point::ServerInitPlaced,
+    Point::ServerLaunchSent,
+    Point::ServerLaunchedReceived,
+    Point::ServerOperated,
+    Point::ServerStartJournalled,
+];
+
+/// It is restored once, or can be started again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_die_at_each_step_of_a_restore() {
+    at_each(&OF_A_RESTORE, restore).await;
+}
+
+async fn restore(variant: Variant, point: Point) {
+    let Some((mut bed, file, armed)) = armed(&variant, point).await else { return };
+    fs::remove_file(&file).unwrap();
+    let script = format!("case $command in restore) {};; esac", tasks::RESTORE);
+    let runtime = runtime::wrapper(armed.path(), Runtime::Runc, &script);
+    let image = tasks::make_image(&bed);
+    let task = CreateTaskRequest {
+        options: Some(to_any(&Options {
+            binary_name: runtime.to_str().unwrap().to_owned(),
+            criu_image_path: image.to_str().unwrap().to_owned(),
+            ..Options::default()
+        })),
+        ..new_task(&bed)
+    };
+    bed.tasks().create(of(NAMESPACE, task)).await.unwrap();
+    fs::write(&file, "").unwrap();
+    start(&mut bed, "").await;
+    assert!(!file.exists(), "the point was not reached");
+    let kill = KillRequest { container_id: ID.to_owned(), signal: 9, ..Default::default() };
+    bed.tasks().kill(of(NAMESPACE, kill)).await.unwrap();
+    assert_eq!(wait(&mut bed, "").await, 137);
+    let task = DeleteTaskRequest { container_id: ID.to_owned() };
+    bed.tasks().delete(of(NAMESPACE, task)).await.unwrap();
+    end_of(bed).await;
 }
 
 async fn at_each<F: Future<Output = ()> + Send + 'static>(

@@ -1,5 +1,7 @@
 //! Checkpoints: a directory each, with CRIU's image and, beside it, how it was made.
 
+mod at_path;
+
 use std::{
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt},
@@ -7,6 +9,7 @@ use std::{
     time::SystemTime,
 };
 
+pub use at_path::{Image, ImageOptions, NewImage, create_at};
 use gantry_disk::{DiskError, Disks, ReadError, read_regular};
 use gantry_domain::ContainerId;
 use serde::{Deserialize, Serialize};
@@ -67,6 +70,17 @@ impl OuterPipe {
         let pipe = |fd| Some(Self { fd, key: pipe_key(pid, fd)? });
         [1, 2].into_iter().filter_map(pipe).collect()
     }
+}
+
+/// What CRIU is told of pipes that are not part of an image.
+fn external(pipes: &[OuterPipe]) -> String {
+    pipes.iter().map(|pipe| format!("external file[{}]\n", pipe.key)).collect()
+}
+
+/// What CRIU is told of those that take their place.
+fn inherited(pipes: &[OuterPipe]) -> String {
+    let line = |pipe: &OuterPipe| format!("inherit-fd fd[{}]:file[{}]\n", pipe.fd, pipe.key);
+    pipes.iter().map(line).collect()
 }
 
 fn pipe_key(pid: u32, fd: u32) -> Option<String> {
@@ -172,8 +186,7 @@ impl CheckpointImage {
     /// Settings for CRIU that no runtime has an option for, at the restore: the streams of the new
     /// process, which a runtime hands on under their own numbers, for those of the old.
     pub fn criu_config(&self) -> String {
-        let line = |pipe: &OuterPipe| format!("inherit-fd fd[{}]:file[{}]\n", pipe.fd, pipe.key);
-        self.config.pipes.iter().map(line).collect()
+        inherited(&self.config.pipes)
     }
 
     /// The options of `restore`.
@@ -237,9 +250,7 @@ fn fill(path: &Path, config: &CheckpointConfig) -> Result<PathBuf, CheckpointErr
     fs::create_dir(&work).map_err(failed("create", &work))?;
     write_config(path, config)?;
     let settings = work.join(CRIU_CONFIG_FILE);
-    let external: String =
-        config.pipes.iter().map(|pipe| format!("external file[{}]\n", pipe.key)).collect();
-    fs::write(&settings, external).map_err(failed("write", &settings))?;
+    fs::write(&settings, external(&config.pipes)).map_err(failed("write", &settings))?;
     Ok(settings)
 }
 

@@ -40,6 +40,7 @@ use crate::{
     pending::Queue,
     reattach::Reattaching,
     remains::Remaining,
+    restore::Restored,
     running_process::{RunningProcess, WithoutShim},
     shim_link::ShimLink,
     state_dir::{ContainerRecord, ProcessDir},
@@ -63,6 +64,11 @@ pub(crate) enum Message {
     /// The first process of a created container was started, or was not.
     Started {
         result: Result<(), SupervisorError>,
+        reply: Reply<u32>,
+    },
+    /// The first process was restored from an image, or was not.
+    Restored {
+        result: Result<Box<Restored>, SupervisorError>,
         reply: Reply<u32>,
     },
     /// A further process was started, or was not.
@@ -226,6 +232,7 @@ impl Actor {
                 drop(permit);
             }
             Message::Started { result, reply } => self.started(result, reply).await,
+            Message::Restored { result, reply } => self.restored(result, reply).await,
             Message::ExecsOverdue => self.give_up_execs().await,
             Message::ExecStarted { spec, generation, result, reply } => {
                 self.exec_started(spec, generation, result, reply).await;
@@ -284,20 +291,22 @@ impl Actor {
         };
         self.cgroup = record.cgroup.clone().map(Arc::new);
         let bundle = record.bundle.clone();
+        let checkpoint = record.restore.as_ref().map(|restore| restore.image.clone());
         self.record = Some(record);
-        if reply.is_closed() {
+        let pid = process.as_ref().map_or(0, |process| process.pid);
+        if let Some(process) = process.as_ref().filter(|_| reply.is_closed()) {
             // The caller cancelled before the start was journalled: kill it, no event.
-            self.freezer(&self.init.id).kill(process.pid, &process.pidfd);
+            self.freezer(&self.init.id).kill(pid, &process.pidfd);
         } else {
             let event = match self.lifecycle.retention() {
-                Retention::UntilExit => self.lifecycle.started(process.pid),
+                Retention::UntilExit => self.lifecycle.started(pid),
                 Retention::UntilDeleted => self.lifecycle.created(gantry_domain::Created {
-                    pid: process.pid,
+                    pid,
                     bundle,
                     rootfs,
                     stdio: self.init.stdio.clone(),
                     terminal: self.init.terminal,
-                    checkpoint: None,
+                    checkpoint,
                 }),
             };
             reach(Point::ServerStartToBeJournalled);
@@ -307,7 +316,10 @@ impl Actor {
             reach(Point::ServerStartNoted);
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         }
-        self.watch(Arc::clone(&self.init), process);
+        match process {
+            Some(process) => self.watch(Arc::clone(&self.init), process),
+            None => self.wait_for_restore().await,
+        }
         let _ = reply.send(Ok(self.view()));
     }
 

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_domain::{ContainerKey, Generation, Mount, Namespace, ProcessId};
+use gantry_domain::{ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init};
 use gantry_runtime::{
@@ -45,9 +45,10 @@ impl Identity {
     }
 }
 
-/// A container whose first process was started.
+/// A container that was made.
 pub(crate) struct Created {
-    pub(crate) process: RunningProcess,
+    /// None of one that is restored when it is started.
+    pub(crate) process: Option<RunningProcess>,
     pub(crate) record: ContainerRecord,
     pub(crate) oom: Option<ArmedOomWatch>,
     /// What is mounted as its root.
@@ -140,6 +141,7 @@ fn new_record(
     record.runtime_args.clone_from(&prepared.new.runtime_args);
     record.made_with = Some(identity.runtime.to_record());
     record.retention = prepared.retention();
+    record.restore = prepared.task.as_ref().and_then(|task| task.restore.clone());
     record.labels.clone_from(&prepared.new.labels);
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
@@ -154,6 +156,17 @@ fn new_record(
     record
 }
 
+/// How a first process comes to be.
+pub(crate) struct FirstProcess<'a> {
+    pub(crate) spec: &'a ProcessSpec,
+    pub(crate) start: Start,
+    /// What CRIU is told beside the runtime's options.
+    pub(crate) criu_config: Option<String>,
+    pub(crate) no_pivot_root: bool,
+    pub(crate) no_new_keyring: bool,
+}
+
+/// The first process, unless it is restored when it is started.
 async fn start(
     services: &Services,
     identity: &Identity,
@@ -161,9 +174,7 @@ async fn start(
     record: &mut ContainerRecord,
     turn: &LaunchTurn,
     reply: &mut Reply<ContainerView>,
-) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
-    let id = &identity.key.id;
-    let init = identity.dir.process(&ProcessId::init());
+) -> Result<(Option<RunningProcess>, Option<ArmedOomWatch>), SupervisorError> {
     let new = record.clone();
     identity.dir.run(move |dir, wait| dir.create(&new, wait)).await?;
     reach(Point::ServerContainerRecorded);
@@ -171,42 +182,79 @@ async fn start(
         services.make_bundle(bundle, task).await?;
         reach(Point::ServerBundleMade);
     }
-    let record_of_init = ProcessRecord::new(identity.generation, prepared.bundle.init().clone());
-    let criu = prepared.image.as_ref().map(CheckpointImage::criu_config);
+    let spec = prepared.bundle.init();
+    if record.restore.is_some() {
+        let init = ProcessRecord::new(identity.generation, spec.clone());
+        identity.dir.run(move |dir, wait| dir.add_process(&init, wait)).await?;
+        return Ok((None, None));
+    }
+    let start = match &prepared.image {
+        Some(image) => Start::Restore { options: image.restore_options() },
+        None if record.cgroup.is_some() && prepared.task.is_none() => Start::Run,
+        None => Start::Create,
+    };
+    let starts_later = matches!(start, Start::Create) && prepared.task.is_none();
+    let first = FirstProcess {
+        spec,
+        start,
+        criu_config: prepared.image.as_ref().map(CheckpointImage::criu_config),
+        no_pivot_root: prepared.new.no_pivot_root,
+        no_new_keyring: prepared.task.as_ref().is_some_and(|task| task.no_new_keyring),
+    };
+    let (process, oom) =
+        launch_first(services, identity, first, record, turn, reply.closed()).await?;
+    if starts_later
+        && let Err(error) = services.runtimes.start(&identity.runtime, &identity.key.id).await
+    {
+        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
+        return Err(error.into());
+    }
+    reach(Point::ServerStarted);
+    Ok((Some(process), oom))
+}
+
+/// Has the runtime make the container, and finds out where it is.
+pub(crate) async fn launch_first(
+    services: &Services,
+    identity: &Identity,
+    first: FirstProcess<'_>,
+    record: &mut ContainerRecord,
+    turn: &LaunchTurn,
+    given_up: impl Future<Output = ()>,
+) -> Result<(RunningProcess, Option<ArmedOomWatch>), SupervisorError> {
+    let id = &identity.key.id;
+    let init = identity.dir.process(&ProcessId::init());
+    let record_of_init = ProcessRecord::new(identity.generation, first.spec.clone());
+    let criu = first.criu_config.clone();
     let placed = services.shims.place(&init, record_of_init, move |init, wait| {
         reach(Point::ServerInitPlaced);
         criu.map_or(Ok(()), |criu| init.write_text(checkpoint::CRIU_CONFIG_FILE, &criu, wait))
     });
     let placed = placed.await?;
 
-    let start = match &prepared.image {
-        Some(image) => Start::Restore { options: image.restore_options() },
-        None if record.cgroup.is_some() && prepared.task.is_none() => Start::Run,
-        None => Start::Create,
-    };
     let kills_before = record.cgroup.as_ref().and_then(|cgroup| cgroup.oom_kills().ok());
     let creation = Creation {
         id,
-        bundle: prepared.bundle.path(),
-        no_pivot_root: prepared.new.no_pivot_root,
-        no_new_keyring: prepared.task.as_ref().is_some_and(|task| task.no_new_keyring),
-        start: &start,
+        bundle: &record.bundle,
+        no_pivot_root: first.no_pivot_root,
+        no_new_keyring: first.no_new_keyring,
+        start: &first.start,
     };
     let call = |files: Files<'_>| {
+        let env = first.criu_config.as_ref().map(|_| criu_variable(files));
         let argv = identity.runtime.create_argv(creation, files);
         RuntimeCall {
             runtime: identity.runtime.clone(),
-            verb: start.verb(),
+            verb: first.start.verb(),
             argv,
-            env: prepared.image.iter().map(|_| criu_variable(files)).collect(),
-            owner: identity.owner(prepared.bundle.path()),
+            env: env.into_iter().collect(),
+            owner: identity.owner(&record.bundle),
             namespace: identity.key.namespace.clone(),
-            oom_score_adj: prepared.bundle.oom_score_adj(),
+            oom_score_adj: record.oom_score_adj,
             pipe_owner: record.pipe_owner,
         }
     };
-    let process =
-        services.launch(turn, placed, prepared.bundle.init(), call, reply.closed()).await?;
+    let process = services.launch(turn, placed, first.spec, call, given_up).await?;
     services.note_keeping(identity).await;
 
     if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
@@ -226,14 +274,6 @@ async fn start(
         .cgroup
         .as_ref()
         .and_then(|cgroup| ArmedOomWatch::arm_by_and_by(id, cgroup, kills_before.unwrap_or(0)));
-    if matches!(start, Start::Create)
-        && prepared.task.is_none()
-        && let Err(error) = services.runtimes.start(&identity.runtime, id).await
-    {
-        let _ = process.pidfd.send_signal(nix::libc::SIGKILL);
-        return Err(error.into());
-    }
-    reach(Point::ServerStarted);
     Ok((process, oom))
 }
 

@@ -94,6 +94,12 @@ impl SupervisorError {
         )
     }
 
+    /// A runtime has failed, also at a checkpoint.
+    #[must_use]
+    pub fn is_of_runtime(&self) -> bool {
+        matches!(self, Self::Oci(_) | Self::Checkpoint(CheckpointError::Oci(_)))
+    }
+
     /// The stream of the process (stdin, stdout, stderr) that is to blame.
     #[must_use]
     pub fn stream(&self) -> Option<&'static str> {

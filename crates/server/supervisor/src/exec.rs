@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use gantry_domain::{Generation, ProcessId, ProcessSpec, Refusal, Retention};
+use gantry_domain::{Generation, Phase, ProcessId, ProcessSpec, Refusal, Retention};
 use gantry_failpoints::{Point, reach};
 use gantry_runtime::{Files, Verb, process_json};
 use tokio::{sync::watch, time::sleep};
@@ -164,6 +164,9 @@ impl Actor {
         process: &ProcessId,
     ) -> Result<(Arc<ProcessSpec>, Generation), SupervisorError> {
         let spec = Arc::clone(&self.known_process(process)?.spec);
+        if self.is_dormant() {
+            return Err(Refusal::Phase(Phase::Created).into());
+        }
         self.services.require_same(&self.identity).await?;
         Ok((spec, self.lifecycle.admit_start(process)?))
     }

@@ -51,7 +51,7 @@ impl Actor {
     }
 
     async fn init_exited(&mut self, exit: Exit) {
-        if self.is_starting() {
+        if self.is_starting() || self.is_in_last_image() {
             self.early_exit = Some(exit);
             return;
         }

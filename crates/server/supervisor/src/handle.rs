@@ -6,7 +6,7 @@ use gantry_domain::{
     ConsoleSize, ContainerId, ContainerKey, Exit, Phase, ProcessId, ProcessPhase, ProcessSpec,
 };
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
-use gantry_runtime::checkpoint::CheckpointConfig;
+use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
@@ -54,6 +54,8 @@ pub(crate) enum Request {
     SignalAll(i32, Reply<()>),
     /// Into a directory for all checkpoints of the container.
     Checkpoint(PathBuf, Box<CheckpointConfig>, Reply<()>),
+    /// Into this directory, with CRIU's logs in the other one.
+    Image(PathBuf, Option<PathBuf>, Box<ImageOptions>, Reply<()>),
 }
 
 impl Request {
@@ -72,6 +74,7 @@ impl Request {
             | Self::Pause(reply)
             | Self::Resume(reply)
             | Self::Update(_, reply)
+            | Self::Image(_, _, _, reply)
             | Self::Checkpoint(_, _, reply) => reply.send(Err(error)).is_ok(),
         };
     }
@@ -266,6 +269,20 @@ impl ContainerHandle {
         config: CheckpointConfig,
     ) -> Result<(), SupervisorError> {
         self.ask(|reply| Request::Checkpoint(dir, Box::new(config), reply)).await
+    }
+
+    /// Makes a checkpoint in a directory of the caller's own, which is empty or not there. `work` is for CRIU's
+    /// logs.
+    ///
+    /// # Errors
+    /// If the runtime or CRIU cannot do it.
+    pub async fn image(
+        &self,
+        path: PathBuf,
+        work: Option<PathBuf>,
+        options: ImageOptions,
+    ) -> Result<(), SupervisorError> {
+        self.ask(|reply| Request::Image(path, work, Box::new(options), reply)).await
     }
 
     /// Unique in its namespace.

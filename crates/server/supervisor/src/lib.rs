@@ -38,6 +38,7 @@ mod registry;
 mod remains;
 mod removed;
 mod requests;
+mod restore;
 mod running_process;
 mod services;
 mod shim_link;
@@ -57,7 +58,7 @@ use std::sync::{
 pub use error::SupervisorError;
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;
-pub use gantry_runtime::checkpoint::CheckpointConfig;
+pub use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
 pub use handle::{ContainerHandle, ContainerView, DeletedProcess, NewLimits, ProcessView};
 pub use listing::Listed;
 pub use ownership::NotOurs;

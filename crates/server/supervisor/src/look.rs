@@ -99,7 +99,8 @@ impl Services {
         }
         let lives = matches!(init, Some(Found::Running(_)));
         let is_created = record.retention == Retention::UntilDeleted && !record.started;
-        let untold_start = is_created && lives && self.has_started(identity).await;
+        let (init, is_restored) = self.look_at_restore(identity, &record, init).await;
+        let untold_start = is_restored || is_created && lives && self.has_started(identity).await;
         let oom = match &record.cgroup {
             Some(cgroup) if lives => {
                 ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?

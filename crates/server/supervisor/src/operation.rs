@@ -12,10 +12,10 @@
 
 use std::sync::Arc;
 
-use gantry_domain::{Lifecycle, ProcessId, Refusal};
+use gantry_domain::{EventKind, Lifecycle, ProcessId, Refusal};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::cgroup::{Cgroup, CgroupError, LimitError};
-use gantry_runtime::checkpoint::{self, CheckpointRequest};
+use gantry_runtime::checkpoint::{self, CheckpointRequest, NewImage};
 
 use crate::{
     Services, SupervisorError,
@@ -49,6 +49,8 @@ pub(crate) enum Operation {
     Resume,
     Update(Box<NewLimits>),
     Checkpoint(Box<CheckpointRequest>),
+    /// Into a directory of its caller's own.
+    Image(Box<NewImage>),
 }
 
 impl Operation {
@@ -58,7 +60,7 @@ impl Operation {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Update(_) => "update",
-            Self::Checkpoint(_) => "checkpoint",
+            Self::Checkpoint(_) | Self::Image(_) => "checkpoint",
         }
     }
 
@@ -68,7 +70,7 @@ impl Operation {
             Self::Pause => lifecycle.require_running(),
             Self::Resume => lifecycle.require_paused(),
             Self::Update(_) => lifecycle.require_process(),
-            Self::Checkpoint(_) => lifecycle.require_alive(),
+            Self::Checkpoint(_) | Self::Image(_) => lifecycle.require_alive(),
         }
     }
 
@@ -95,6 +97,12 @@ impl Operation {
                 Ok(checkpoint::create(&services.disks, runtimes, runtime, (**request).clone())
                     .await?)
             }
+            Self::Image(new) => {
+                let _turn = services.turn_of_change(identity).await;
+                let (runtimes, runtime) = (&services.runtimes, &identity.runtime);
+                Ok(checkpoint::create_at(&services.disks, runtimes, runtime, (**new).clone())
+                    .await?)
+            }
         }
     }
 
@@ -107,7 +115,7 @@ impl Operation {
             (Self::Pause | Self::Resume, false) => {
                 cgroup.and_then(|cgroup| cgroup.is_frozen().ok())
             }
-            (Self::Start | Self::Update(_) | Self::Checkpoint(_), _) => None,
+            (Self::Start | Self::Update(_) | Self::Checkpoint(_) | Self::Image(_), _) => None,
         }
     }
 }
@@ -143,14 +151,23 @@ impl Actor {
         (Arc<Operation>, impl Future<Output = Result<(), SupervisorError>> + use<>),
         SupervisorError,
     > {
-        self.admit(operation.admit(&self.lifecycle))?;
-        self.services.require_same(&self.identity).await?;
-        let operation = Arc::new(operation);
-        self.activity = Activity::Changing(Arc::clone(&operation));
+        let operation = self.admit_operation(operation).await?;
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         let (cgroup, running) = (self.cgroup.clone(), Arc::clone(&operation));
         let change = async move { running.run(&services, &identity, cgroup.as_deref()).await };
         Ok((operation, change))
+    }
+
+    /// Notes that an operation is under way, if it is allowed now.
+    pub(crate) async fn admit_operation(
+        &mut self,
+        operation: Operation,
+    ) -> Result<Arc<Operation>, SupervisorError> {
+        self.admit(operation.admit(&self.lifecycle))?;
+        self.services.require_same(&self.identity).await?;
+        let operation = Arc::new(operation);
+        self.activity = Activity::Changing(Arc::clone(&operation));
+        Ok(operation)
     }
 
     /// An error if the container's state does not allow something, or while an operation is under way.
@@ -206,10 +223,22 @@ impl Actor {
         if matches!(operation, Operation::Pause) {
             self.release_killed();
         }
+        if let (Operation::Image(new), Ok(())) = (operation, &result) {
+            self.publish(EventKind::Checkpointed { path: new.path.clone() }).await;
+        }
         let result =
             if self.is_kept() { result.map_err(|error| self.or_stopped(error)) } else { result };
         let _ = reply.send(result);
+        if let Some(exit) = self.early_exit.take() {
+            self.exited(&ProcessId::init(), exit).await;
+        }
         self.go_on_with_pending().await;
+    }
+
+    /// Whether the runtime ends the container with a checkpoint at the moment, which is told first.
+    pub(crate) fn is_in_last_image(&self) -> bool {
+        matches!(&self.activity, Activity::Changing(operation)
+            if matches!(&**operation, Operation::Image(new) if new.options.exit))
     }
 
     /// Whether the runtime starts the first process at the moment.

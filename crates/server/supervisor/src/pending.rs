@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    SupervisorError,
+    Caller, SupervisorError,
     actor::Actor,
     handle::{DeletedProcess, Reply},
     operation::{Activity, Operation},
@@ -17,7 +17,7 @@ const MOST: usize = 64;
 /// A request that waits.
 pub(crate) enum Pending {
     Operate(Operation, Reply<()>),
-    Start(Reply<u32>),
+    Start(Caller, Reply<u32>),
     Delete(Reply<DeletedProcess>),
 }
 
@@ -50,8 +50,11 @@ impl Actor {
             // A caller that is gone wants nothing any more.
             Pending::Operate(_, reply) if reply.is_closed() => {}
             Pending::Operate(operation, reply) => self.operate(operation, reply).await,
-            Pending::Start(reply) => self.start_init(reply).await,
-            Pending::Delete(reply) => self.delete_all(reply),
+            Pending::Start(caller, reply) if self.is_dormant() => {
+                self.start_restored(caller, reply).await;
+            }
+            Pending::Start(_, reply) => self.start_init(reply).await,
+            Pending::Delete(reply) => self.delete_all(reply).await,
         }
     }
 
@@ -62,7 +65,7 @@ impl Actor {
             // A caller that is gone needs no answer.
             match request {
                 Pending::Operate(_, reply) => drop(reply.send(Err(gone()))),
-                Pending::Start(reply) => drop(reply.send(Err(gone()))),
+                Pending::Start(_, reply) => drop(reply.send(Err(gone()))),
                 Pending::Delete(reply) => drop(reply.send(Err(gone()))),
             }
         }

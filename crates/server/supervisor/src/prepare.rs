@@ -8,7 +8,7 @@ use gantry_runtime::{
     checkpoint::{self, CheckpointImage},
 };
 
-use crate::{Caller, PipeOwner, Supervisor, SupervisorError};
+use crate::{Caller, PipeOwner, Supervisor, SupervisorError, state_dir::RestoreRecord};
 
 /// A container that is to be, in the words of its caller.
 #[derive(Debug)]
@@ -64,6 +64,8 @@ pub(crate) struct TaskContent {
     pub(crate) no_new_keyring: bool,
     /// See [`crate::TaskRuntime::pipe_owner`].
     pub(crate) pipe_owner: PipeOwner,
+    /// What it is restored from when it is started.
+    pub(crate) restore: Option<RestoreRecord>,
 }
 
 impl PreparedContainer {

@@ -226,8 +226,8 @@ impl Actor {
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
         if untold_start && self.lifecycle.phase() == Phase::Created {
-            let pid = self.processes.get(&self.init.id).map_or(0, |known| known.pid);
-            self.tell_start(pid).await;
+            let known = self.processes.get(&self.init.id).map_or(0, |known| known.pid);
+            self.tell_start(init.as_ref().map_or(known, Found::pid)).await;
         }
         if let Some(frozen) = frozen {
             self.tell_pause(frozen).await;

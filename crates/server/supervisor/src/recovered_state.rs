@@ -74,6 +74,11 @@ impl Services {
     ) -> Result<Option<Recovered>, StateError> {
         let init = dir.process(&ProcessId::init());
         let (record, process) = (readable(dir.read(wait))?, readable(init.read(wait))?);
+        let waiting = record.as_ref().ok().and_then(ContainerRecord::waits_for_restore);
+        let (is_told, process) = match waiting {
+            Some(init) => (true, process.or(Ok(init))),
+            None => (false, process),
+        };
         let missing = is_missing(&record) || is_missing(&process);
         if missing && !init.is_journalled(wait)? {
             // Its root file system may be mounted, which goes before its bundle does.
@@ -99,7 +104,7 @@ impl Services {
         let pid = init.started(wait)?.map_or(0, |identity| identity.pid);
         // Its end can be in the journal where its files could not be removed.
         let which = Incarnation { container: record.generation, process: process.generation };
-        let start_told = self.is_start_told(key, which, &init, wait)?;
+        let start_told = is_told || self.is_start_told(key, which, &init, wait)?;
         let exit = process.exit.or_else(|| self.told_exit(key, which));
         let (reported, exit) = match record.retention {
             Retention::UntilExit => (start_told && exit.is_none(), None),

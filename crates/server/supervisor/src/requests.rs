@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gantry_domain::{ConsoleSize, Exit, Phase, ProcessId, ProcessPhase, Refusal};
 use gantry_failpoints::{Point, reach};
-use gantry_runtime::checkpoint::CheckpointRequest;
+use gantry_runtime::checkpoint::{CheckpointRequest, NewImage};
 use gantry_shim_proto::ToShim;
 
 use crate::{
@@ -32,8 +32,8 @@ impl Actor {
             Request::CloseStdin { process, reply } => {
                 let _ = reply.send(self.close_stdin(&process));
             }
-            Request::Start(process, _, reply) if process.is_init() => {
-                self.in_turn(Pending::Start(reply)).await;
+            Request::Start(process, caller, reply) if process.is_init() => {
+                self.in_turn(Pending::Start(caller, reply)).await;
             }
             Request::Start(process, caller, reply) => {
                 self.start_added(&process, caller, reply).await;
@@ -59,13 +59,22 @@ impl Actor {
                 self.in_turn(Pending::Operate(Operation::Update(limits), reply)).await;
             }
             Request::Checkpoint(dir, config, reply) => {
-                let init = self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid);
-                let container = self.identity.key.id.clone();
+                let (container, init) = (self.identity.key.id.clone(), self.init_pid());
                 let request = CheckpointRequest { container, init, dir, config: *config };
                 let operation = Operation::Checkpoint(Box::new(request));
                 self.in_turn(Pending::Operate(operation, reply)).await;
             }
+            Request::Image(path, work, options, reply) => {
+                let (container, init) = (self.identity.key.id.clone(), self.init_pid());
+                let new = NewImage { container, init, path, work, options: *options };
+                self.in_turn(Pending::Operate(Operation::Image(Box::new(new)), reply)).await;
+            }
         }
+    }
+
+    /// The host's pid of the first process.
+    fn init_pid(&self) -> u32 {
+        self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid)
     }
 
     fn wait_for(&mut self, process: ProcessId, reply: Reply<Exit>) {
@@ -81,13 +90,14 @@ impl Actor {
     }
 
     /// Deletes the container.
-    pub(crate) fn delete_all(&mut self, reply: Reply<DeletedProcess>) {
+    pub(crate) async fn delete_all(&mut self, reply: Reply<DeletedProcess>) {
         if let Err(error) = self.admit(self.lifecycle.require_deletable()) {
             let _ = reply.send(Err(error));
             return;
         }
         self.deleters.push(reply);
         match (self.lifecycle.phase(), &self.activity) {
+            (Phase::Created, _) if self.is_dormant() => self.end_dormant().await,
             (Phase::Created, _) => self.kill_init(),
             (_, Activity::Ended) => self.remove(None),
             // Its exit is told first, or it is being removed.

@@ -52,6 +52,10 @@ pub struct TaskRuntime {
     pub no_new_keyring: bool,
     /// Of the stdio pipes of the task's processes.
     pub pipe_owner: PipeOwner,
+    /// The directory of the image that the first process is restored from when it is started.
+    pub criu_image: Option<PathBuf>,
+    /// For CRIU's logs of the restore; the bundle has room for them.
+    pub criu_work: Option<PathBuf>,
 }
 
 /// Who is to own a pipe: root of a container's user namespace, to be able to open `/proc/self/fd/1`. As it was if
@@ -81,10 +85,11 @@ impl TaskRuntime {
 }
 
 impl Supervisor {
-    /// Creates a task, whose first process then waits to be started. After an error, nothing of it is left.
+    /// Creates a task, whose first process then waits to be started, or to be restored from an image. After an
+    /// error, nothing of it is left.
     ///
     /// # Errors
-    /// If the id is taken, or the runtime cannot create the container.
+    /// If the id is taken, the runtime cannot create the container, or there is no image.
     pub async fn create_task(
         &self,
         namespace: Namespace,
@@ -98,6 +103,7 @@ impl Supervisor {
         let named = if program.is_empty() { &services.settings.default_runtime } else { program };
         let (stdio, dialect) = (new.stdio.clone(), Dialect::of_runtime(named));
         let bundle = Bundle::to_be(path.clone(), &new.spec, stdio, new.terminal, dialect);
+        let restore = self.restore_of(&new.runtime, &bundle).await?;
         let prepared = PreparedContainer {
             new: NewContainer {
                 caller: new.caller,
@@ -117,6 +123,7 @@ impl Supervisor {
                 rootfs: new.rootfs,
                 no_new_keyring: new.runtime.no_new_keyring,
                 pipe_owner: new.runtime.pipe_owner,
+                restore,
             }),
         };
         let view = self.create(namespace, prepared).await?;

@@ -99,10 +99,10 @@ async fn what_cannot_be_created_is_named() {
         ),
         (
             Box::new(move |new| {
-                let criu_image_path = "/image".to_owned();
+                let criu_image_path = "image".to_owned();
                 new.request.options = options(Options { criu_image_path, ..Options::default() });
             }),
-            Code::Unimplemented,
+            Code::InvalidArgument,
             "options.criu_image_path: ",
         ),
         (
@@ -199,21 +199,25 @@ async fn checkpoint(bed: &Bed, task: &Task<'_>, options: Option<prost_types::Any
 async fn a_checkpoint_is_refused_before_anything_is_done() {
     let Some(bed) = Bed::start().await else { return };
     let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
-    let options = || Some(to_any(&CheckpointOptions { exit: true, ..Default::default() }));
-    let created = checkpoint(&bed, &task, options()).await;
-    let words = "cannot checkpoint a task in created state: unknown";
-    assert_eq!((created.code(), created.message()), (Code::Unknown, words));
+    let image_path = bed.server.work().join("image").to_str().unwrap().to_owned();
+    let at = |image_path: &str| {
+        let image_path = image_path.to_owned();
+        Some(to_any(&CheckpointOptions { exit: true, image_path, ..Default::default() }))
+    };
     task.start("").await.unwrap();
     let other = checkpoint(&bed, &task, Some(any("a.b/Other", b"x"))).await;
     assert_eq!(other.code(), Code::InvalidArgument);
     let words = "invalid task checkpoint option for io.containerd.runc.v2";
     assert!(other.message().contains(words), "{other:?}");
-    for options in [options(), None] {
-        assert_eq!(checkpoint(&bed, &task, options).await.code(), Code::Unimplemented);
+    for options in [at(""), None] {
+        let error = checkpoint(&bed, &task, options).await;
+        assert_eq!(error.code(), Code::Unimplemented);
+        assert!(error.message().starts_with("options.image_path: "), "{error:?}");
     }
+    assert_eq!(checkpoint(&bed, &task, at("image")).await.code(), Code::InvalidArgument);
     task.kill("", 9).await.unwrap();
     task.wait("").await.unwrap();
-    let stopped = checkpoint(&bed, &task, None).await;
+    let stopped = checkpoint(&bed, &task, at(&image_path)).await;
     let words = "cannot checkpoint a stopped container: unknown";
     assert_eq!((stopped.code(), stopped.message()), (Code::Unknown, words));
     task.delete().await.unwrap();

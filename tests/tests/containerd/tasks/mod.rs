@@ -1,6 +1,7 @@
 //! Tasks: how they are created, started, waited for and deleted, and what is done with them meanwhile.
 
 mod boot;
+mod checkpoint;
 mod control;
 mod errors;
 mod execs;
@@ -12,5 +13,6 @@ mod together;
 mod told;
 mod user_namespace;
 
+pub(crate) use checkpoint::{RESTORE, make_image};
 use task::request;
 pub(crate) use task::{NewTask, Task, finish};

@@ -57,7 +57,7 @@ use nix::{
     fcntl::Flock,
     sys::statfs::{TMPFS_MAGIC, fstatfs},
 };
-pub(crate) use record::{ContainerRecord, ProcessRecord};
+pub(crate) use record::{ContainerRecord, ProcessRecord, RestoreRecord};
 use trash::Trash;
 
 /// Of directories that are not in their place yet.

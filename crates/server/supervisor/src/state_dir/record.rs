@@ -57,6 +57,23 @@ pub struct ContainerRecord {
     /// Its start was told, where that is not the same as its creation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub started: bool,
+    /// What its first process is restored from when it is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RestoreRecord>,
+}
+
+/// What a task is restored from. Nothing of it runs before it is started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RestoreRecord {
+    /// The directory of the image.
+    pub image: PathBuf,
+    /// For CRIU's logs.
+    pub work: PathBuf,
+    pub no_pivot_root: bool,
+    /// Of the first process, which has no shim yet.
+    pub init: ProcessSpec,
+    /// The creation was told.
+    pub told: bool,
 }
 
 /// A process as it is kept.
@@ -81,6 +98,12 @@ fn types_api() -> Namespace {
 }
 
 impl ContainerRecord {
+    /// The first process as it is known of a task that was created, and restored when it is started.
+    pub(crate) fn waits_for_restore(&self) -> Option<ProcessRecord> {
+        let restore = self.restore.as_ref().filter(|restore| restore.told)?;
+        Some(ProcessRecord::new(self.generation, restore.init.clone()))
+    }
+
     /// Whose record it is.
     pub(crate) fn key(&self) -> ContainerKey {
         ContainerKey { namespace: self.namespace.clone(), id: self.id.clone() }
@@ -106,6 +129,7 @@ impl ContainerRecord {
             oom_kills: 0,
             retention: Retention::UntilExit,
             started: false,
+            restore: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use gantry_store::Container;
 use gantry_supervisor::{Caller, NewTask};
 use tonic::Status;
 
-use super::{json, options, stdio};
+use super::{checkpoint, json, options, stdio};
 use crate::rpc::BadField;
 
 /// Refuses what cannot be, before anything is done.
@@ -16,14 +16,14 @@ pub(super) fn new_task(
     id: ContainerId,
     caller: Caller,
 ) -> Result<NewTask, Status> {
-    if request.checkpoint.is_some() {
-        return Err(options::not_restored("checkpoint"));
-    }
     if !request.task_api_address.is_empty() {
         let problem = "task_api_address: tasks of other shims cannot be taken in: not implemented";
         return Err(Status::unimplemented(problem));
     }
-    let runtime = options::runtime(&container.runtime, &request)?;
+    let mut runtime = options::runtime(&container.runtime, &request)?;
+    if let (None, Some(checkpoint)) = (&runtime.criu_image, &request.checkpoint) {
+        runtime.criu_image = Some(checkpoint::image(checkpoint)?);
+    }
     Ok(NewTask {
         caller,
         id,
@@ -81,6 +81,17 @@ mod tests {
         let checkpoint = Some(types::Descriptor::default());
         let restored = CreateTaskRequest { checkpoint, ..CreateTaskRequest::default() };
         assert_eq!(made(restored).unwrap_err().code(), Code::Unimplemented);
+        let path = |path: &str| {
+            Some(types::Descriptor {
+                annotations: [("RestoreFromPath".to_owned(), path.to_owned())].into(),
+                ..types::Descriptor::default()
+            })
+        };
+        let request = CreateTaskRequest { checkpoint: path("/i"), ..CreateTaskRequest::default() };
+        let new = made(request).unwrap();
+        assert_eq!(new.runtime.criu_image.as_deref(), Some(std::path::Path::new("/i")));
+        let request = CreateTaskRequest { checkpoint: path("i"), ..CreateTaskRequest::default() };
+        assert_eq!(made(request).unwrap_err().code(), Code::InvalidArgument);
         let task_api_address = "unix:///s".to_owned();
         let shim = CreateTaskRequest { task_api_address, ..CreateTaskRequest::default() };
         assert_eq!(made(shim).unwrap_err().code(), Code::Unimplemented);

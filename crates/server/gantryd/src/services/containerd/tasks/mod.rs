@@ -3,6 +3,7 @@
 //! A container's metadata is looked for before its task, as in containerd: a task whose container is not
 //! there is not found. Errors are [`texts`].
 
+mod checkpoint;
 mod create;
 mod json;
 mod options;

@@ -50,12 +50,6 @@ pub(in crate::services::containerd) fn asked_of(
     options.map_or_else(|| Ok(TaskRuntime::default()), |given| of_options("options.options", given))
 }
 
-/// The answer to who wants a task from a checkpoint.
-pub(super) fn not_restored(field: &str) -> Status {
-    let problem = "tasks cannot be restored from checkpoints yet: not implemented";
-    Status::unimplemented(format!("{field}: {problem}"))
-}
-
 fn check_name(field: &'static str, name: &str) -> Result<(), BadField> {
     let path = Path::new(name);
     let base = path.file_name().and_then(|base| base.to_str());
@@ -93,12 +87,8 @@ fn of_options(field: &'static str, options: &Any) -> Result<TaskRuntime, Status>
 }
 
 /// `io_uid` and `io_gid` own the pipes of the process's stdio, of which the caller's FIFOs are some: there are no
-/// others between the process and the shim. `criu_work_path` is for checkpoints and restores. `criu_path` is what
-/// no runtime takes any more.
+/// others between the process and the shim. `criu_path` is what no runtime takes any more.
 fn of_runc(options: Options) -> Result<TaskRuntime, Status> {
-    if !options.criu_image_path.is_empty() {
-        return Err(not_restored("options.criu_image_path"));
-    }
     if !options.shim_cgroup.is_empty() {
         // A shim waits for its container before that is known, and needs next to nothing.
         let cgroup = options.shim_cgroup;
@@ -111,6 +101,8 @@ fn of_runc(options: Options) -> Result<TaskRuntime, Status> {
         no_pivot_root: options.no_pivot_root,
         no_new_keyring: options.no_new_keyring,
         pipe_owner: PipeOwner { uid: options.io_uid, gid: options.io_gid },
+        criu_image: path::optional("options.criu_image_path", &options.criu_image_path)?,
+        criu_work: path::optional("options.criu_work_path", &options.criu_work_path)?,
     })
 }
 
@@ -250,15 +242,15 @@ mod tests {
         assert_eq!(of(named("/usr/bin/crun")).unwrap().program, "/usr/bin/crun");
         let relative = Options { root: "r".to_owned(), ..Options::default() };
         assert!(of(relative).is_err());
-        let restored = Options { criu_image_path: "/image".to_owned(), ..Options::default() };
-        assert_eq!(of(restored).unwrap_err().code(), Code::Unimplemented);
+        let relative = Options { criu_image_path: "image".to_owned(), ..Options::default() };
+        let text = of(relative).unwrap_err().message().to_owned();
+        assert!(text.starts_with("options.criu_image_path: "), "{text}");
         #[allow(deprecated, reason = "clients of 1.6 send it")]
         let taken = Options {
             shim_cgroup: "/shims".to_owned(),
             io_uid: 1,
             io_gid: 2,
             criu_path: "/usr/sbin/criu".to_owned(),
-            criu_work_path: "/tmp".to_owned(),
             no_new_keyring: true,
             no_pivot_root: true,
             ..Options::default()

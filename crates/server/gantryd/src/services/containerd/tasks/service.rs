@@ -2,21 +2,15 @@
 
 use std::sync::Arc;
 
-use gantry_api::containerd::{
-    from_any,
-    runc::CheckpointOptions,
-    tasks::{self as api, tasks_server},
-};
-use gantry_domain::{
-    ConsoleSize, ContainerId, Phase, ProcessId, ProcessPhase, ProcessSpec, Refusal,
-};
+use gantry_api::containerd::tasks::{self as api, tasks_server};
+use gantry_domain::{ConsoleSize, ContainerId, ProcessId, ProcessPhase, ProcessSpec, Refusal};
 use gantry_store::filter::{FilterError, Filters};
 use gantry_supervisor::resources::DirectLimits;
 use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
 use tonic::{Request, Response, Status};
 
 use super::{
-    create, json, stdio,
+    checkpoint, create, json, stdio,
     texts::{Call, Subject},
     usage, view,
 };
@@ -273,24 +267,10 @@ impl tasks_server::Tasks for Tasks {
         request: Request<api::CheckpointTaskRequest>,
     ) -> Result<Response<api::CheckpointTaskResponse>, Status> {
         let target = self.target(&request, &request.get_ref().container_id, "").await?;
-        if let Some(options) = &request.get_ref().options {
-            let runtime = &target.runtime;
-            match from_any::<CheckpointOptions>(options) {
-                Ok(Some(_)) => {}
-                _ if options.type_url.is_empty() && options.value.is_empty() => {}
-                _ => {
-                    let problem = format!("invalid task checkpoint option for {runtime}");
-                    return Err(BadField::new("options", problem).into());
-                }
-            }
-        }
-        match target.listed().await?.view.phase {
-            Phase::Running | Phase::Paused => {
-                let problem = "tasks cannot be checkpointed yet: not implemented";
-                Err(Status::unimplemented(problem))
-            }
-            other => Err(target.failed(Call::Checkpoint)(Refusal::Phase(other).into())),
-        }
+        let wanted = checkpoint::wanted(request.get_ref().options.as_ref(), &target.runtime)?;
+        let made = target.task.image(wanted.path, wanted.work, wanted.options).await;
+        made.map_err(target.failed(Call::Checkpoint))?;
+        Ok(Response::new(api::CheckpointTaskResponse { descriptors: Vec::new() }))
     }
 
     async fn update(
