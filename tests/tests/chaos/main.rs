@@ -10,6 +10,8 @@ mod kills;
 mod life;
 mod model;
 mod monkeys;
+mod task;
+mod told;
 
 use std::{
     env,
@@ -27,10 +29,15 @@ use crate::{
     kills::Kills,
     life::{Shared, Worker},
     monkeys::Monkeys,
+    task::{TaskHistory, TaskWorker},
+    told::Subscriber,
 };
 
 /// Containers that live at the same time.
-const WORKERS: u64 = 8;
+const WORKERS: u64 = 6;
+
+/// Tasks that live beside them, with the ids of the first of them.
+const TASKS: u64 = 3;
 
 fn number(variable: &str) -> Option<u64> {
     env::var(variable).ok().map(|text| text.parse().expect("a number"))
@@ -55,6 +62,12 @@ async fn no_exit_is_lost_told_twice_or_wrong(
         let rng = fastrand::Rng::with_seed(seed.wrapping_add(number));
         workers.spawn(Worker::new(number, Arc::clone(&shared), rng).run());
     }
+    let subscriber = Subscriber::start(Arc::clone(&server.service));
+    let mut tasks = JoinSet::new();
+    for number in 0..TASKS {
+        let rng = fastrand::Rng::with_seed(seed.wrapping_add(WORKERS + number));
+        tasks.spawn(TaskWorker::new(number, Arc::clone(&shared), rng).run());
+    }
     let monkeys = Monkeys::start(server, Arc::clone(&shared), seed);
     let is_over = || {
         begin.elapsed() > Duration::from_secs(seconds) || shared.left.load(Ordering::Relaxed) == 0
@@ -62,7 +75,8 @@ async fn no_exit_is_lost_told_twice_or_wrong(
     let mut failed = None;
     while failed.is_none() && !is_over() && !monkeys.have_ended() {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        failed = workers.try_join_next();
+        failed = workers.try_join_next().map(|ended| ended.map(drop));
+        failed = failed.or_else(|| tasks.try_join_next().map(|ended| ended.map(drop)));
     }
     let (server, kills) = monkeys.stop().await;
     // Only a failure ends a worker before its time; the server shows its log when it is dropped.
@@ -74,7 +88,17 @@ async fn no_exit_is_lost_told_twice_or_wrong(
     while let Some(ended) = workers.join_next().await {
         shared.report(ended.expect("a worker"));
     }
+    let mut histories: Vec<TaskHistory> = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        histories.push(ended.expect("a worker"));
+    }
     let time = begin.elapsed();
+    let problems = subscriber.check(&histories, &kills).await;
+    assert!(problems.is_empty(), "{problems:#?}");
+    say(&format!(
+        "{} processes of tasks ended",
+        histories.iter().map(|h| h.ended.len()).sum::<usize>()
+    ));
     conclude(server, &shared, &kills, time).await;
 }
 

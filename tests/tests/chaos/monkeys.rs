@@ -113,10 +113,13 @@ impl Monkey {
     }
 }
 
-/// `.../containers/types/<container>/processes/<process>`
+/// `.../containers/<namespace>/<container>/processes/<process>`. A task's container is named with its namespace.
 fn names(directory: &Path) -> Option<(String, String)> {
     let mut names = directory.iter().rev().map(|name| name.to_string_lossy().into_owned());
     let (process, _, container, namespace) =
         (names.next()?, names.next()?, names.next()?, names.next()?);
-    (namespace == "types").then_some((container, process))
+    match namespace.strip_prefix('@') {
+        Some(name) => Some((format!("{name}/{container}"), process)),
+        None => (namespace == "types").then_some((container, process)),
+    }
 }
