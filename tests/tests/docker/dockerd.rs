@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_tests::{PATIENCE, processes};
+use gantry_tests::{PATIENCE, Runtime, processes};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::{
@@ -58,10 +58,23 @@ impl Docker {
         Self::start_with(&[&no_network[..], &["--live-restore"]].concat()).await
     }
 
+    /// Starts one whose containers are run by crun.
+    pub(crate) async fn start_on_crun() -> Self {
+        const CRUN: &str = "/usr/bin/crun";
+        peer::installed(Path::new(CRUN));
+        let no_network = ["--bridge=none", "--iptables=false", "--ip6tables=false"];
+        let runtime = format!("--add-runtime=crun={CRUN}");
+        let arguments = [&no_network[..], &[&runtime, "--default-runtime=crun"]].concat();
+        Self::start_at(Host::make_for(Runtime::Crun).await, &arguments).await
+    }
+
     /// Starts one with these arguments, and imports its image.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
+        Self::start_at(Host::make().await, arguments).await
+    }
+
+    async fn start_at(host: Host, arguments: &[&str]) -> Self {
         [dockerd(), client()].iter().for_each(|program| peer::installed(program));
-        let host = Host::make().await;
         let (root, tar) = (host.path("rootfs"), host.path("busybox.tar"));
         let mut pack = Command::new("tar");
         pack.arg("-C").arg(root).arg("-cf").arg(&tar).arg(".");

@@ -31,11 +31,16 @@ pub(crate) struct Host {
 impl Host {
     /// Makes one, with a server that answers.
     pub(crate) async fn make() -> Self {
+        Self::make_for(Runtime::Runc).await
+    }
+
+    /// Makes one on which this runtime works.
+    pub(crate) async fn make_for(runtime: Runtime) -> Self {
         peer::installed(Path::new(CTR));
         // A short name, as a socket's path has at most 107 bytes.
         let work = tempfile::Builder::new().prefix("gantry-test-").tempdir().expect("a directory");
         bundle::make_rootfs(&work.path().join("rootfs"));
-        let holder = hold_namespaces();
+        let holder = hold_namespaces(runtime);
         let mut host = Self { peer: Peer::chosen(), holder, server: None, work };
         host.start_server().await;
         host
@@ -166,9 +171,10 @@ impl Host {
         let left = cgroup::children(&self.cgroup());
         assert!(left.is_empty(), "cgroups are left: {left:?}");
         for namespace in namespaces.lines() {
-            for root in [self.path("exec/runtime-runc"), self.inside("/run/containerd/runc")] {
+            let docker = ["exec/runtime-runc", "exec/runtime-crun"].map(|root| self.path(root));
+            for root in docker.into_iter().chain([self.inside("/run/containerd/runc")]) {
                 let left = Runtime::list(&root.join(namespace));
-                assert!(left.is_empty(), "containers that runc still knows: {left:?}");
+                assert!(left.is_empty(), "containers that a runtime still knows: {left:?}");
             }
         }
         // Shims leave behind the last event; a spare one of Gantry's stays with the server.
@@ -232,11 +238,14 @@ impl Drop for Host {
 pub(crate) const CTR: &str = "/usr/bin/ctr";
 
 /// Namespaces in which /run is empty: containerd's shims and clients have fixed paths there.
-fn hold_namespaces() -> Child {
-    let script = "ip link set lo up && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/lock && \
-                  echo ready && exec cat > /dev/null";
+fn hold_namespaces(runtime: Runtime) -> Child {
+    let hide = if runtime.needs_pure_v1() { "umount /sys/fs/cgroup/unified &&" } else { "" };
+    let script = format!(
+        "{hide} ip link set lo up && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/lock && \
+         echo ready && exec cat > /dev/null"
+    );
     let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "sh", "-c", script]);
+    command.args(["--net", "--mount", "sh", "-c", &script]);
     let mut holder = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("unshare");
     let mut line = String::new();
     BufReader::new(holder.stdout.take().expect("a pipe")).read_line(&mut line).expect("read");

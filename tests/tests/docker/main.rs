@@ -11,6 +11,7 @@
 //! - `GANTRY_TEST_AWAY`: how often the server is ended under containers that end meanwhile (10).
 
 mod away;
+mod crun;
 mod ctr_containers;
 mod ctr_events;
 mod ctr_run;
