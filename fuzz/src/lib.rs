@@ -88,3 +88,24 @@ pub fn filter(data: &[u8]) {
         assert_eq!(lists, Ok(matches), "a list of one filter differs from the filter");
     }
 }
+
+/// A configuration file, also where gantryd takes containerd's place.
+pub fn config(data: &[u8]) {
+    gantryd::untrusted::config(&String::from_utf8_lossy(data));
+}
+
+/// An update of a container: a value, then the paths of its mask, a line each.
+pub fn mask(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let mut lines = text.split('\n');
+    let value = lines.next().unwrap_or_default();
+    let paths: Vec<String> = lines.map(str::to_owned).collect();
+    gantry_store::untrusted::mask(&paths, value);
+}
+
+/// An `Any` of a request about tasks: its type, a line, and its value.
+pub fn any(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (type_url, value) = data.split_at(end);
+    gantryd::untrusted::any(&String::from_utf8_lossy(type_url), value.get(1..).unwrap_or_default());
+}

@@ -27,6 +27,55 @@ const FILTERS: &[&str] = &[
     r"event.container_id~=/[a-f0-9]{3}\d+\/x/,name",
 ];
 
+const CONFIGS: &[&str] = &[
+    "version = 2",
+    "root = \"/r\"",
+    "state = \"\"",
+    "listen = [\"/s\"]",
+    "disabled_plugins = [\"cri\"]",
+    "[grpc]",
+    "address = \"/run/containerd.sock\"",
+    "uid = 1",
+    "[debug]",
+    "level = \"info\"",
+    "[plugins.\"io.containerd.grpc.v1.cri\"]",
+];
+
+const MASKS: &[&str] =
+    &["value", "labels", "labels.a", "labels.b.c", "extensions.b.c", "extensions", "spec", "image"];
+
+const ANYS: &[&str] = &[
+    "types.containerd.io/opencontainers/runtime-spec/1/Process",
+    r#"{"args":["a"],"Terminal":true,"#,
+    r#""terminal":false}"#,
+];
+
+/// Fields of a message with text, as in protobuf, more often than not.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let kind = prop::sample::select(vec![
+        "containerd.runc.v1.Options",
+        "/containerd.runc.v1.Options",
+        "a.b/containerd.runc.v1.CheckpointOptions",
+        "other",
+    ]);
+    let text = prop::sample::select(vec!["/a/b", "../x", "-x", "network", "soft", "", "a\0b"]);
+    let field = prop_oneof![
+        (1..=14u8, text).prop_map(|(number, text)| {
+            let mut field = vec![number << 3 | 2, u8::try_from(text.len()).unwrap_or_default()];
+            field.extend(text.bytes());
+            field
+        }),
+        (1..=14u8, 0..3u8).prop_map(|(number, value)| vec![number << 3, value]),
+        vec(any::<u8>(), 0..4),
+    ];
+    (kind, vec(field, 0..6)).prop_map(|(kind, fields)| {
+        let mut bytes = kind.as_bytes().to_vec();
+        bytes.push(b'\n');
+        bytes.extend(fields.concat());
+        bytes
+    })
+}
+
 /// Some of the lines, with some bytes changed.
 fn nearly(lines: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
     let changes = vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
@@ -73,5 +122,20 @@ proptest! {
     #[test]
     fn any_filter(bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly(FILTERS)]) {
         crate::filter(&bytes);
+    }
+
+    #[test]
+    fn any_config(bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly(CONFIGS)]) {
+        crate::config(&bytes);
+    }
+
+    #[test]
+    fn any_mask(bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly(MASKS)]) {
+        crate::mask(&bytes);
+    }
+
+    #[test]
+    fn any_any(bytes in prop_oneof![vec(any::<u8>(), 0..64), nearly(ANYS), message()]) {
+        crate::any(&bytes);
     }
 }

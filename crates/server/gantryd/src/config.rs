@@ -7,6 +7,7 @@ mod place;
 mod size;
 mod time;
 
+pub(crate) use file::check as check_file;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},

@@ -16,6 +16,8 @@ mod reload;
 mod rpc;
 mod serve;
 mod services;
+#[doc(hidden)]
+pub mod untrusted;
 mod watchdog;
 
 use std::{io, process::ExitCode};

@@ -49,6 +49,8 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod types;
+#[doc(hidden)]
+pub mod untrusted;
 mod validate;
 mod worker;
 

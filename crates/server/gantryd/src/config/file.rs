@@ -74,10 +74,27 @@ pub(super) fn read(path: &Path, drop_in: bool) -> Result<Given, ConfigError> {
     let failed = |problem| ConfigError::Read { path: path.to_owned(), problem };
     let text = read_regular(path, MAX_FILE).map_err(failed)?;
     let text = String::from_utf8(text).map_err(|_| failed(not_utf8()))?;
-    if !drop_in || !is_containerds(&parse(path, &text)?) {
-        return parse(path, &text);
+    of_text(path, &text, drop_in)
+}
+
+fn of_text(path: &Path, text: &str, drop_in: bool) -> Result<Given, ConfigError> {
+    if !drop_in || !is_containerds(&parse(path, text)?) {
+        return parse(path, text);
     }
-    containerds(parse(path, &text)?)
+    containerds(parse(path, text)?)
+}
+
+/// See [`crate::untrusted::config`]. What no key says is not given, and no empty path is.
+pub(crate) fn check(text: &str) {
+    for drop_in in [false, true] {
+        let Ok(given) = of_text(Path::new("/config.toml"), text, drop_in) else { continue };
+        let is_containerds =
+            drop_in && toml::from_str::<Table>(text).is_ok_and(|file| is_containerds(&file));
+        if is_containerds {
+            let given = given.listen.iter().chain(&given.state_dir).chain(&given.root);
+            assert!(given.into_iter().all(|path| !path.as_os_str().is_empty()), "an empty path");
+        }
+    }
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {

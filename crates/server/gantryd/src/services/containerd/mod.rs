@@ -38,6 +38,7 @@ use leases::Leases;
 use namespaces::Namespaces;
 use prost_types::Any;
 use tasks::Tasks;
+pub(crate) use tasks::check_any;
 use tokio::{runtime::Handle, sync::Notify};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;

@@ -11,6 +11,7 @@ mod restarted;
 mod service;
 mod stdio;
 mod texts;
+mod untrusted;
 mod usage;
 mod view;
 
@@ -18,3 +19,4 @@ pub(super) use options::asked_of;
 pub(super) use restarted::restarted;
 pub(super) use service::Tasks;
 pub(super) use stdio::SCHEMES;
+pub(crate) use untrusted::check as check_any;
