@@ -206,13 +206,21 @@ impl Actor {
         // the event.
         let services = Arc::clone(&self.services);
         let told = match self.lifecycle.removed() {
-            Some(event) => {
+            Some(event) if is_aside => {
                 let free = move |show: &dyn Fn()| services.registry.release_after(&key, show);
                 self.publish_within(event, free).await
             }
-            None => {
+            last_event => {
+                let told = match last_event {
+                    Some(event) => self.publish(event).await,
+                    None => true,
+                };
+                if told && !is_aside {
+                    // First: the next container of this id has its state in the same place.
+                    dir.discard().await;
+                }
                 services.registry.release(&key);
-                true
+                told
             }
         };
         reach(Point::ServerExitJournalled);
@@ -223,7 +231,7 @@ impl Actor {
                 let over = Over { identity, record, ended: true, told, deleted };
                 self.services.remove_remains(over).await;
             }
-            _ if told => dir.discard().await,
+            None if is_aside && told => dir.discard().await,
             // What the disk says of it stays until the journal does.
             _ => {}
         }

@@ -130,12 +130,19 @@ impl Services {
         let state = self.ask(identity, claim).await;
         let unknown = |cause| NotOurs::Unknown { id: id.clone(), cause };
         let (state, init) = (state.map_err(unknown)?, identity.init().await.map_err(unknown)?);
-        match state.filter(|state| !is_ours(state, claim, init)) {
-            None => Ok(()),
-            Some(RuntimeState { bundle, pid, .. }) => {
-                Err(NotOurs::Another { id: id.clone(), bundle, pid })
+        let Some(state) = state else { return Ok(()) };
+        let ours = match claim {
+            Claim::Ended => is_ours(&state, claim, init),
+            Claim::Failed { bundle, taken } => {
+                let (known, own) = (state.clone(), bundle.to_owned());
+                let look =
+                    move |_: &Path| is_ours(&known, Claim::Failed { bundle: &own, taken }, init);
+                // A bundle that does not answer is not known to be the same.
+                self.disks.run("look at", bundle, look).await.unwrap_or(false)
             }
-        }
+        };
+        let RuntimeState { bundle, pid, .. } = state;
+        if ours { Ok(()) } else { Err(NotOurs::Another { id: id.clone(), bundle, pid }) }
     }
 
     async fn ask(
