@@ -31,7 +31,8 @@ impl StateDir {
         self.root.join(BUNDLES)
     }
 
-    /// Discards everything of tasks, of which nothing may run or be mounted; how many there were.
+    /// Discards everything of tasks, of which nothing may run or be mounted; how many there were. The files are
+    /// removed later, see [`Self::keep_trash_empty`].
     pub(crate) fn discard_tasks(&self, wait: &MayWait) -> Result<usize, StateError> {
         let mut tasks = 0;
         let containers = self.root.join("containers");
@@ -39,7 +40,7 @@ impl StateDir {
             let Some(namespace) = Namespace::from_record(&name) else { continue };
             if !namespace.is_types_api() {
                 tasks += list(&containers.join(&name))?.len();
-                self.access.trash.take(&containers.join(&name))?;
+                self.access.trash.take_large(&containers.join(&name))?;
             }
         }
         for dir in self.removed(wait)?.into_iter().chain(self.remains(wait)?) {
@@ -47,8 +48,8 @@ impl StateDir {
                 dir.remove(wait)?;
             }
         }
-        self.access.trash.take(&self.bundles())?;
-        self.access.trash.take(&self.runtime_root())?;
+        self.access.trash.take_large(&self.bundles())?;
+        self.access.trash.take_large(&self.runtime_root())?;
         Ok(tasks)
     }
 }
@@ -107,7 +108,11 @@ mod tests {
 
         assert_eq!(state.discard_tasks(wait).unwrap(), 1);
         assert!(!state.bundles().exists() && !state.runtime_root().exists());
-        assert_eq!(list(&root.join("trash")).unwrap(), Vec::<String>::new());
+        // What is large is removed by and by.
+        let trash = root.join("trash");
+        assert_eq!(list(&trash).unwrap().len(), 3);
+        state.access.trash.sweep().unwrap();
+        assert_eq!(list(&trash).unwrap(), Vec::<String>::new());
         let left = [state.removed(wait).unwrap(), state.remains(wait).unwrap()].concat();
         assert_eq!((state.containers(wait).unwrap().len(), left.len()), (1, 2));
         for dir in kept {

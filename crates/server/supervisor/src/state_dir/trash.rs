@@ -43,27 +43,41 @@ impl Trash {
     /// Removes a directory: for anyone who looks, at once. It may be gone already. What cannot be
     /// removed now is later, see [`Self::keep_empty`].
     pub(super) fn take(&self, path: &Path) -> Result<(), StateError> {
-        let there = loop {
-            let count = self.0.count.fetch_add(1, Ordering::Relaxed);
-            let there = self.0.path.join(count.to_string());
-            match fs::rename(path, &there) {
-                // The trash could be missing instead.
-                Err(error) if Trouble::of(&error) == Trouble::Gone && is_gone(path) => {
-                    return Ok(());
-                }
-                // Of an earlier server, which could not be removed.
-                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-                result => {
-                    result.map_err(failed("remove", path))?;
-                    break there;
-                }
-            }
-        };
+        let Some(there) = self.move_here(path)? else { return Ok(()) };
         if let Err(error) = remove(&there) {
             tracing::warn!(%error, "files are left in the trash; they are removed later");
             self.0.full.notify_one();
         }
         Ok(())
+    }
+
+    /// As [`Self::take`] for a directory with so many files that nobody may wait for their removal: that is
+    /// left to [`Self::keep_empty`].
+    pub(super) fn take_large(&self, path: &Path) -> Result<(), StateError> {
+        if self.move_here(path)?.is_some() {
+            self.0.full.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Where the directory is then; `None` if it is gone already.
+    fn move_here(&self, path: &Path) -> Result<Option<PathBuf>, StateError> {
+        loop {
+            let count = self.0.count.fetch_add(1, Ordering::Relaxed);
+            let there = self.0.path.join(count.to_string());
+            match fs::rename(path, &there) {
+                // The trash could be missing instead.
+                Err(error) if Trouble::of(&error) == Trouble::Gone && is_gone(path) => {
+                    return Ok(None);
+                }
+                // Of an earlier server, which could not be removed.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+                result => {
+                    result.map_err(failed("remove", path))?;
+                    return Ok(Some(there));
+                }
+            }
+        }
     }
 
     /// Removes a directory whose name is not used again; if that cannot be now, then later, see
