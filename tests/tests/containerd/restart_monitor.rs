@@ -178,8 +178,13 @@ async fn who_is_stopped_stays_stopped() {
     }
     assert_eq!(count(&bed, "witness").await.as_deref(), Some("1"));
     // A frozen one runs, and is stopped all the same.
-    let pause = PauseTaskRequest { container_id: witness.id.clone() };
-    bed.tasks().pause(of("ns", pause)).await.unwrap();
+    let container_id = &witness.id;
+    // Its start is told a moment before it can be paused.
+    until("it is paused", async || {
+        let pause = PauseTaskRequest { container_id: container_id.clone() };
+        bed.tasks().pause(of("ns", pause)).await.is_ok()
+    })
+    .await;
     set(&bed, "witness", "status", "stopped").await;
     until("its task is gone", async || state(&bed, "witness").await.is_err()).await;
     let gone = state(&bed, "witness").await;

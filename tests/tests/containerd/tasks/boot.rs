@@ -53,7 +53,6 @@ async fn tasks_of_an_earlier_boot_are_gone_and_their_containers_are_not() {
     bed.server.start_again().await;
 
     bed.server.logs("tasks of before are discarded").await;
-    assert_eq!(fs::read_to_string(&file).unwrap(), boot);
     for (namespace, id) in [("ns", "created"), ("ns", "running"), ("other", "ended")] {
         bed.get(namespace, id).await.unwrap();
         let request = GetRequest { container_id: id.to_owned(), exec_id: String::new() };
@@ -62,6 +61,7 @@ async fn tasks_of_an_earlier_boot_are_gone_and_their_containers_are_not() {
         let listed = bed.tasks().list(of(namespace, ListTasksRequest::default())).await.unwrap();
         assert_eq!(listed.into_inner().tasks, []);
     }
+    assert_eq!(fs::read_to_string(&file).unwrap(), boot);
     // Nobody is told that they have ended.
     let mut events = subscribe(&bed, &[]).await;
     publish(&bed, "ns", "/mark", any("mark", b"")).await.unwrap();
