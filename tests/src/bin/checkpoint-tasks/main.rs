@@ -143,13 +143,13 @@ impl Story {
         self.write_image("first", false).await;
         let container_id = ID.to_owned();
         self.tasks().resume(of(ResumeTaskRequest { container_id })).await.expect("Resume");
-        let before = pipes.stdout_until("\n").await;
-        pipes.stdout_until("\n").await;
+        let mut counted = pipes.stdout_until("\n").await;
+        counted += &pipes.stdout_until("\n").await;
         self.write_image("second", true).await;
         assert_eq!(self.wait("").await, 137);
         self.delete().await;
-        let rest = before + &pipes.stdout_text().await;
-        rest.lines().last().and_then(|line| line.parse().ok()).expect("a number")
+        counted += &pipes.stdout_text().await;
+        counted.lines().last().and_then(|line| line.parse().ok()).expect("a number")
     }
 
     async fn restore(&self, last: u32) {
