@@ -47,9 +47,12 @@ struct Shared {
 impl Connections {
     /// Takes in a connection that was accepted.
     pub(crate) fn take(&self, stream: UnixStream) -> Connection {
+        // Zero is a process outside of the server's pid namespace.
+        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        let process = process.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         Connection {
             stream: LocalAuthority::new(stream),
-            peer: self.0.peers.next(),
+            peer: self.0.peers.next(process),
             streams: OpenStreams::default(),
             open: 0,
             shared: Arc::clone(&self.0),

@@ -1,14 +1,20 @@
 //! Who sent a request, and what is counted for them.
 
+use gantry_domain::Timestamp;
 use gantry_supervisor::Caller;
 use tokio::sync::OwnedSemaphorePermit;
 use tonic::{Request, Status};
 
-use super::Peer;
+use super::{Peer, began::began};
 
 /// The connection that a request came on.
 pub(crate) fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Peer>().map(|peer| peer.caller).unwrap_or_default()
+}
+
+/// When the process began that has made the connection, if that can be told.
+pub(crate) fn caller_began<T>(request: &Request<T>) -> Option<Timestamp> {
+    request.extensions().get::<Peer>()?.process.and_then(began)
 }
 
 /// Counts an event stream of a connection.

@@ -4,6 +4,7 @@
 mod admission;
 mod aside;
 mod bad_field;
+mod began;
 mod caller;
 mod code;
 mod endless;
@@ -12,7 +13,7 @@ mod health;
 pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
 pub(crate) use aside::Aside;
 pub(crate) use bad_field::BadField;
-pub(crate) use caller::{caller, follower, listing};
+pub(crate) use caller::{caller, caller_began, follower, listing};
 pub(crate) use code::code;
 pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;

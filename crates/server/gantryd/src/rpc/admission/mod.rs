@@ -51,6 +51,8 @@ pub(crate) struct Peers {
 pub(crate) struct Peer {
     account: Account,
     pub(crate) caller: Caller,
+    /// The pid of the process that has made the connection, if the server can see that process.
+    pub(crate) process: Option<u32>,
     listings: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
@@ -70,12 +72,13 @@ impl Peer {
 }
 
 impl Peers {
-    /// A connection that was just accepted.
-    pub(crate) fn next(&self) -> Peer {
+    /// A connection that was just accepted, and the pid of who has made it.
+    pub(crate) fn next(&self, process: Option<u32>) -> Peer {
         let caller = Caller(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         Peer {
             account: self.budget.account(),
             caller,
+            process,
             listings: Arc::new(Semaphore::new(LISTINGS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
         }

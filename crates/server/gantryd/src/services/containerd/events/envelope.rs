@@ -11,7 +11,7 @@ use gantry_api::containerd::{
     types::{Envelope, Mount},
 };
 use gantry_domain::{Created, Event, EventKind, Stdio};
-use gantry_events::{Entry, Publication, Published};
+use gantry_events::{Publication, Published};
 use prost_types::{Any, Timestamp};
 use tonic::Status;
 
@@ -21,15 +21,7 @@ use crate::services::{
     time::{YEAR_9999, YEAR_ONE, timestamp},
 };
 
-/// An event with its topic, its namespace and its time.
-pub(super) fn envelope(entry: &Entry) -> Envelope {
-    match entry {
-        Entry::Container(event) => of_container(event),
-        Entry::Published(published) => of_published(published),
-    }
-}
-
-/// An event of a task.
+/// An event of a task with its topic, its namespace and its time.
 pub(super) fn of_container(event: &Event) -> Envelope {
     let (topic, message) = message(event);
     Envelope {
@@ -40,7 +32,8 @@ pub(super) fn of_container(event: &Event) -> Envelope {
     }
 }
 
-fn of_published(published: &Published) -> Envelope {
+/// The same of one that was published.
+pub(super) fn of_published(published: &Published) -> Envelope {
     let Publication { namespace, topic, type_url, value, happened } = &published.publication;
     let happened =
         happened.map(|(seconds, nanos)| Timestamp { seconds, nanos: nanos.cast_signed() });

@@ -4,6 +4,7 @@ mod envelope;
 mod fields;
 mod stream;
 mod topic;
+mod wanted;
 
 use gantry_api::containerd::{
     events::{ForwardRequest, PublishRequest, SubscribeRequest, events_server},
@@ -15,12 +16,13 @@ use gantry_store::filter::Filters;
 use prost_types::Any;
 use stream::EnvelopeStream;
 use tonic::{Request, Response, Status};
+use wanted::Wanted;
 
 use super::{
     Surface, request,
     status::{invalid, of_too_long},
 };
-use crate::rpc::follower;
+use crate::rpc::{caller_began, follower};
 
 /// The service.
 pub(super) struct Events(pub(super) Surface);
@@ -84,7 +86,8 @@ impl events_server::Events for Events {
         })?;
         let counted = follower(&request)?;
         let log = self.0.supervisor().await.events();
-        Ok(Response::new(stream::begin(log, filters, counted)))
+        let wanted = Wanted::new(filters, caller_began(&request));
+        Ok(Response::new(stream::begin(log, wanted, counted)))
     }
 }
 

@@ -4,22 +4,18 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc};
 
 use gantry_api::containerd::types::Envelope;
 use gantry_events::{Entry, EventLog, Follower, Lagged};
-use gantry_store::filter::Filters;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::{
-    envelope::{envelope, of_container},
-    fields::field,
-};
+use super::wanted::Wanted;
 
 pub(super) type EnvelopeStream = Pin<Box<dyn Stream<Item = Result<Envelope, Status>> + Send>>;
 
 /// What one subscriber reads.
 struct Reader {
     follower: Follower,
-    filters: Arc<Filters>,
+    wanted: Arc<Wanted>,
     /// Among the streams of its connection.
     _counted: Option<OwnedSemaphorePermit>,
     batch: VecDeque<Entry>,
@@ -29,30 +25,25 @@ struct Reader {
 /// Begins a subscription. The stream has no end of its own, and is waited for as long as its client wants.
 pub(super) fn begin(
     log: &EventLog,
-    filters: Filters,
+    wanted: Wanted,
     counted: Option<OwnedSemaphorePermit>,
 ) -> EnvelopeStream {
-    let filters = Arc::new(filters);
-    let wanted = Arc::clone(&filters);
-    let follower = log.follow(move |event| matches(&wanted, &of_container(event)));
+    let wanted = Arc::new(wanted);
+    let asked = Arc::clone(&wanted);
+    let follower = log.follow(move |event| asked.of_container(event).is_some());
     let batch = VecDeque::new();
-    let reader = Reader { follower, filters, _counted: counted, batch, ended: false };
+    let reader = Reader { follower, wanted, _counted: counted, batch, ended: false };
     let stream = futures_util::stream::unfold(reader, |mut reader| async move {
         reader.next().await.map(|item| (item, reader))
     });
     Box::pin(stream)
 }
 
-fn matches(filters: &Filters, envelope: &Envelope) -> bool {
-    filters.matches(&|path| field(envelope, path))
-}
-
 impl Reader {
     async fn next(&mut self) -> Option<Result<Envelope, Status>> {
         loop {
             while let Some(entry) = self.batch.pop_front() {
-                let envelope = envelope(&entry);
-                if matches(&self.filters, &envelope) {
+                if let Some(envelope) = self.wanted.of(&entry) {
                     return Some(Ok(envelope));
                 }
             }

@@ -1,0 +1,115 @@
+//! Which events a subscriber is told.
+
+use std::time::SystemTime;
+
+use gantry_api::containerd::types::Envelope;
+use gantry_domain::{Event, EventKind, Timestamp};
+use gantry_events::Entry;
+use gantry_store::filter::Filters;
+
+use super::{envelope, fields::field};
+
+/// Sooner after it began no program has subscribed; longer than a tick of the clock of processes, in nanoseconds.
+const BEGINS: u64 = 100_000_000;
+
+/// What one subscriber wants.
+pub(super) struct Wanted {
+    filters: Filters,
+    /// When the subscriber's process began, if that is known.
+    began: Option<Timestamp>,
+    /// When it subscribed.
+    subscribed: Timestamp,
+}
+
+impl Wanted {
+    /// Of somebody who subscribes now.
+    pub(super) fn new(filters: Filters, began: Option<Timestamp>) -> Self {
+        Self { filters, began, subscribed: SystemTime::now().into() }
+    }
+
+    /// The event as it is told, if it is.
+    pub(super) fn of(&self, entry: &Entry) -> Option<Envelope> {
+        match entry {
+            Entry::Container(event) => self.of_container(event),
+            Entry::Published(published) => self.matching(envelope::of_published(published)),
+        }
+    }
+
+    /// As [`Self::of`].
+    pub(super) fn of_container(&self, event: &Event) -> Option<Envelope> {
+        if self.is_known(event) {
+            return None;
+        }
+        self.matching(envelope::of_container(event))
+    }
+
+    /// A program that has begun afterwards asks what has become of its tasks, and takes an exit from before for one
+    /// that it must act upon: Docker 29 never removes the container of such a task from the server.
+    /// A program that has lived through it does not ask.
+    fn is_known(&self, event: &Event) -> bool {
+        let happened = match &event.kind {
+            EventKind::Exited { exit, .. } => exit.at,
+            _ => event.at,
+        };
+        event.at < self.subscribed
+            && self.began.is_some_and(|began| happened.0 < began.0.saturating_add(BEGINS))
+    }
+
+    fn matching(&self, envelope: Envelope) -> Option<Envelope> {
+        self.filters.matches(&|path| field(&envelope, path)).then_some(envelope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_domain::{
+        ContainerId, ContainerKey, Exit, ExitStatus, Generation, Namespace, ProcessId,
+    };
+
+    use super::*;
+
+    fn moment(number: u64) -> Timestamp {
+        Timestamp(number * BEGINS)
+    }
+
+    fn event(at: u64, exited: Option<u64>) -> Event {
+        let generation = Generation(1);
+        let kind = match exited {
+            Some(at) => EventKind::Exited {
+                process: ProcessId::init(),
+                generation,
+                pid: 7,
+                exit: Exit { status: ExitStatus::Code(0), at: moment(at) },
+            },
+            None => EventKind::OutOfMemory,
+        };
+        let namespace = Namespace::named("ns").unwrap();
+        let container = ContainerKey { namespace, id: ContainerId::parse("a").unwrap() };
+        Event { at: moment(at), container, generation, kind }
+    }
+
+    #[test]
+    fn what_was_before_a_process_began_is_no_news() {
+        let told = |began: Option<u64>, event: &Event| {
+            let filters = Filters::parse::<String>(&[]).unwrap();
+            let wanted = Wanted { filters, began: began.map(moment), subscribed: moment(30) };
+            wanted.of_container(event).is_some()
+        };
+        for (began, at, exited, expected) in [
+            (None, 10, Some(10), true),
+            (Some(20), 10, Some(10), false),
+            (Some(20), 10, None, false),
+            (Some(5), 10, Some(10), true),
+            (Some(5), 10, None, true),
+            // Found out by the server before and after the subscription.
+            (Some(20), 25, Some(10), false),
+            (Some(20), 35, Some(10), true),
+            (Some(20), 35, Some(35), true),
+            (Some(20), 25, Some(22), true),
+            // While a process begins.
+            (Some(20), 25, Some(20), false),
+        ] {
+            assert_eq!(told(began, &event(at, exited)), expected, "{began:?} {at} {exited:?}");
+        }
+    }
+}
