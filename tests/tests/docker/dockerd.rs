@@ -102,6 +102,7 @@ impl Docker {
         command.arg("--containerd").arg(Peer::socket(&self.host.path("")));
         command.args(["--host", &self.address(), "--cgroup-parent", &self.host.cgroup()]);
         command.args(["--storage-driver=overlay2", "--log-level=debug"]).args(&self.arguments);
+        command.args(further_arguments().split_whitespace());
         self.dockerd.0 = Some(self.host.spawn(command, "dockerd.log"));
         let begin = Instant::now();
         // It listens before it is ready, and a client then waits.
@@ -273,6 +274,11 @@ impl Drop for Client {
 /// Debian's dockerd, of its package docker.io; or another one.
 fn dockerd() -> PathBuf {
     named("GANTRY_TEST_DOCKERD", "/usr/sbin/dockerd")
+}
+
+/// What another dockerd is given beside; see main.rs.
+fn further_arguments() -> String {
+    env::var("GANTRY_TEST_DOCKERD_ARGS").unwrap_or_default()
 }
 
 fn client() -> PathBuf {

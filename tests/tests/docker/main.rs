@@ -7,7 +7,10 @@
 //! Environment:
 //! - `GANTRY_TEST_PEER=containerd`: the same tests against the original, Debian's containerd 1.6 with its
 //!   own shims. All pass there too, which shows that the tests ask for what clients have from containerd.
-//! - `GANTRY_TEST_DOCKERD`, `GANTRY_TEST_DOCKER`: another daemon and client than Debian's.
+//! - `GANTRY_TEST_DOCKERD`, `GANTRY_TEST_DOCKER`: another daemon and client than Debian's;
+//!   `GANTRY_TEST_DOCKERD_ARGS`: what that daemon is given beside. Of Docker 29, whose own default is
+//!   containerd's image store: `--feature containerd-snapshotter=false --feature time-namespaces=false`
+//!   (runc 1.1 has no time namespaces).
 //! - `GANTRY_TEST_AWAY`: how often the server is ended under containers that end meanwhile (10).
 
 mod away;
