@@ -128,3 +128,24 @@ async fn running_out_of_memory_is_told_before_the_exit() {
     drop(events);
     host.finish().await;
 }
+
+#[tokio::test]
+async fn an_exit_from_before_a_program_began_is_no_news_to_it() {
+    let host = Host::make().await;
+    create(&host, "early", &[], "exit 3");
+    succeeds(host.ctr(&["tasks", "start", "--detach", "early"]));
+    becomes(&host, "early", "STOPPED").await;
+    // A program is taken to have begun when the clock of processes says so, within a tenth of a second.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let events = subscribe(&host, "events").await;
+    create(&host, "late", &[], "exit 4");
+    succeeds(host.ctr(&["tasks", "start", "--detach", "late"]));
+    becomes(&host, "late", "STOPPED").await;
+    events.prints("/tasks/exit").await;
+    assert_eq!(topics(&host, &events, "early"), [""; 0], "{}", events.output());
+    for id in ["early", "late"] {
+        ctr_tasks::remove(&host, id).await;
+    }
+    drop(events);
+    host.finish().await;
+}

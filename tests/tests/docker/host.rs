@@ -240,9 +240,10 @@ pub(crate) const CTR: &str = "/usr/bin/ctr";
 /// Namespaces in which /run is empty: containerd's shims and clients have fixed paths there.
 fn hold_namespaces(runtime: Runtime) -> Child {
     let hide = if runtime.needs_pure_v1() { "umount /sys/fs/cgroup/unified &&" } else { "" };
+    // Docker's client of today warns of a host that does not forward.
     let script = format!(
-        "{hide} ip link set lo up && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/lock && \
-         echo ready && exec cat > /dev/null"
+        "{hide} ip link set lo up && echo 1 >/proc/sys/net/ipv4/ip_forward && \
+         mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/lock && echo ready && exec cat > /dev/null"
     );
     let mut command = Command::new("unshare");
     command.args(["--net", "--mount", "sh", "-c", &script]);
