@@ -78,7 +78,9 @@ impl Subject {
             E::ProcessExited(_) => self.state(call, State::Stopped),
             E::Refused(Refusal::ProcessPhase { phase, .. }) => self.state(call, of_process(*phase)),
             E::Refused(Refusal::Phase(phase)) => self.container_state(call, of_container(*phase)),
-            _ if error.is_of_runtime() => self.runtime(call, &error.to_string(), error.kind()),
+            _ if error.is_of_runtime() || matches!(error, E::Mount(_) | E::Bundle(_)) => {
+                self.runtime(call, &error.to_string(), error.kind())
+            }
             other => named(rpc::code(other.kind()), &begun(call, other.to_string())),
         }
     }
