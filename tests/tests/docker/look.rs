@@ -12,7 +12,9 @@ async fn logs_follow_a_container_to_its_end() {
     docker.run_service("service", &[]).await;
     let mut logs = docker.in_background(&["logs", "--follow", "service"], "logs");
     logs.prints("ready").await;
-    docker.ok(&["exec", "service", "sh", "-c", "echo more > /proc/1/fd/1; touch /go"]);
+    docker.ok(&["exec", "service", "sh", "-c", "echo more > /proc/1/fd/1"]);
+    // The container ends once there is the file, and may end the exec with it.
+    docker.output(&["exec", "service", "touch", "/go"]);
     assert_eq!(logs.code_within(gantry_tests::PATIENCE).await, Some(0));
     assert_eq!(logs.output(), "ready\nmore\n");
     assert_eq!(docker.exit_code("service"), "exited 6");

@@ -30,7 +30,9 @@ async fn fifty_containers_start_and_end_at_once() {
     let mut execs: Vec<_> = execs.collect();
     docker.ok(&[&["kill"], second].concat());
     for exec in &mut execs {
-        assert_eq!(exec.code_within(PATIENCE).await, Some(0), "{}", exec.output());
+        // The container ends once there is the file, and whoever has made it may not have ended by then.
+        let code = exec.code_within(PATIENCE).await;
+        assert!(matches!(code, Some(0 | 137)), "{code:?}: {}", exec.output());
     }
     let codes = docker.ok(&[&["wait"], &all[..]].concat());
     let expected: Vec<_> = [["6"; COUNT / 2], ["137"; COUNT / 2]].concat();
