@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Bench, CONTAINERD, GANTRY, ms, population::others, since};
+use super::{Bench, CONTAINERD, GANTRY, ms, population::others, since, throughput::task_loops};
 use crate::{
     bed::Bundle,
     docker::Docker,
@@ -104,29 +104,11 @@ async fn rates(bench: &Bench, both: &Both, runtime: &str, clients: usize) -> Res
     for _ in 0..bench.count(5, 1) {
         for (subject, client) in [(GANTRY, &both.gantry), (CONTAINERD, &both.containerd)] {
             let begin = Instant::now();
-            loops(client, &bundles, each).await?;
+            task_loops(client, &bundles, each).await?;
             measure.push(subject, (each * clients) as f64 / begin.elapsed().as_secs_f64());
         }
     }
     Ok(measure)
-}
-
-/// Each bundle is run by a client of its own, this many times.
-async fn loops(client: &Tasks, bundles: &[Bundle], times: usize) -> Result<()> {
-    let clients = bundles.iter().cloned().map(|bundle| {
-        let client = client.clone();
-        tokio::spawn(async move {
-            for _ in 0..times {
-                client.run(&bundle).await?;
-                client.wait_and_delete(&bundle).await?;
-            }
-            anyhow::Ok(())
-        })
-    });
-    for client in clients.collect::<Vec<_>>() {
-        client.await.context("a client")??;
-    }
-    Ok(())
 }
 
 /// `docker start` of a container that was created before, less the client's own start.

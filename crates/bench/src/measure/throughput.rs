@@ -53,7 +53,7 @@ async fn rates(bench: &Bench, runtime: &Bare, clients: usize) -> Result<Measure>
         measure.push(GANTRY, rate(begin));
         if let Some(containerd) = &bench.containerd {
             let begin = Instant::now();
-            containerd_loops(&containerd.client, &other, each).await?;
+            task_loops(&containerd.client, &other, each).await?;
             measure.push(CONTAINERD, rate(begin));
             let begin = Instant::now();
             in_loops(&other, each, |bundle| succeed(&mut containerd.ctr_run(bundle)))?;
@@ -96,9 +96,10 @@ async fn gantry_loops(gantry: &Gantry, bundles: &[Bundle], times: usize) -> Resu
     Ok(())
 }
 
-async fn containerd_loops(containerd: &Tasks, bundles: &[Bundle], times: usize) -> Result<()> {
+/// Each bundle is run by a client of its own, this many times.
+pub(super) async fn task_loops(client: &Tasks, bundles: &[Bundle], times: usize) -> Result<()> {
     let clients = bundles.iter().cloned().map(|bundle| {
-        let client = containerd.clone();
+        let client = client.clone();
         tokio::spawn(async move {
             for _ in 0..times {
                 client.run(&bundle).await?;
