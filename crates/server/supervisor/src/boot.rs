@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use gantry_disk::{MayWait, ReadError, read_regular};
-use gantry_kernel::mount::unmount_all;
 
-use crate::{Services, state_dir::StateDir};
+use crate::{Services, SupervisorError, state_dir::StateDir};
 
 /// Another UUID at each boot, see random(4).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -47,18 +46,11 @@ impl Services {
     /// Whether nothing of them is left.
     async fn discard_tasks(&self) -> bool {
         // There is none after a boot. If there were, what is mounted would be removed with the bundles.
-        let bundles = self.state.bundles();
-        let unmount = |path: &Path| unmount_all(path);
-        match self.disks.run("unmount what is in", &bundles, unmount).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
-                return false;
-            }
-            Err(error) => {
-                tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
-                return false;
-            }
+        let unmounted = self.unmount_all_in(&self.state.bundles()).await;
+        let unmounted = unmounted.map_err(SupervisorError::from);
+        if let Err(error) = unmounted.and_then(|unmounted| Ok(unmounted?)) {
+            tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
+            return false;
         }
         self.events.settle_named().await;
         match self.state.run(StateDir::discard_tasks).await {

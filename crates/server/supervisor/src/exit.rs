@@ -13,7 +13,6 @@ use gantry_shim_proto::{EXIT_FILE, ToShim};
 use tokio::time::sleep;
 
 use crate::{
-    SupervisorError,
     actor::{Actor, Message, Process},
     create::Identity,
     handle::DeletedProcess,
@@ -250,16 +249,10 @@ impl Actor {
             self.waiters.answer(&init, exit);
         }
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
-        let mut deleters = self.deleters.drain(..).filter(|reply| !reply.is_closed());
-        if let Some(first) = deleters.next() {
+        // The others, and what waits in `pending`, go unanswered: for them the container is gone.
+        if let Some(first) = self.deleters.drain(..).find(|reply| !reply.is_closed()) {
             let _ = first.send(Ok(DeletedProcess { pid, exit }));
         }
-        for late in deleters {
-            // As if they had come after the first.
-            let _ =
-                late.send(Err(SupervisorError::ContainerNotFound(self.identity.key.id.clone())));
-        }
-        self.refuse_pending();
     }
 
     fn own_cgroup(&self) -> Option<Cgroup> {

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use crate::{
-    Caller, SupervisorError,
+    Caller,
     actor::Actor,
     handle::{DeletedProcess, Reply},
     operation::{Activity, Operation},
@@ -21,7 +21,8 @@ pub(crate) enum Pending {
     Delete(Reply<DeletedProcess>),
 }
 
-/// Requests in the order in which they came.
+/// Requests in the order in which they came. Those that are left when the container is gone go unanswered, as all
+/// requests then do.
 #[derive(Default)]
 pub(crate) struct Queue(VecDeque<Pending>);
 
@@ -55,19 +56,6 @@ impl Actor {
             }
             Pending::Start(_, reply) => self.start_init(reply).await,
             Pending::Delete(reply) => self.delete_all(reply).await,
-        }
-    }
-
-    /// The container is gone, and with it what was to be done with it.
-    pub(crate) fn refuse_pending(&mut self) {
-        for request in std::mem::take(&mut self.pending.0) {
-            let gone = || SupervisorError::ContainerNotFound(self.identity.key.id.clone());
-            // A caller that is gone needs no answer.
-            match request {
-                Pending::Operate(_, reply) => drop(reply.send(Err(gone()))),
-                Pending::Start(_, reply) => drop(reply.send(Err(gone()))),
-                Pending::Delete(reply) => drop(reply.send(Err(gone()))),
-            }
         }
     }
 }

@@ -164,7 +164,7 @@ impl Services {
         // Of an earlier task: what is mounted in it is not to be removed with it.
         let earlier = bundle.clone();
         if self.state.run(move |_, wait| earlier.is_there(wait)).await {
-            self.unmount(bundle).await??;
+            self.unmount_all_in(bundle.path()).await??;
             let earlier = bundle.clone();
             self.state.run(move |_, wait| earlier.remove(wait)).await?;
         }
@@ -186,16 +186,21 @@ impl Services {
 
     /// Unmounts a task's root file system, and removes its bundle. Both may be gone.
     pub(crate) async fn remove_bundle(&self, bundle: &TaskBundle) -> Result<(), Remaining> {
-        self.unmount(bundle).await.map_err(Remaining::Disk)?.map_err(Remaining::Mounts)?;
+        self.unmount_all_in(bundle.path())
+            .await
+            .map_err(Remaining::Disk)?
+            .map_err(Remaining::Mounts)?;
         reach(Point::ServerUnmounted);
         let bundle = bundle.clone();
         self.state.run(move |_, wait| bundle.remove(wait)).await.map_err(Remaining::Bundle)
     }
 
-    async fn unmount(&self, bundle: &TaskBundle) -> Result<Result<(), UnmountError>, DiskError> {
-        let path = bundle.path().to_owned();
-        let unmount = move |_: &Path| unmount_all(&path);
-        self.disks.run("unmount what is in", bundle.path(), unmount).await
+    /// Unmounts all that is mounted in a directory; there may be nothing.
+    pub(crate) async fn unmount_all_in(
+        &self,
+        path: &Path,
+    ) -> Result<Result<(), UnmountError>, DiskError> {
+        self.disks.run("unmount what is in", path, unmount_all).await
     }
 }
 
