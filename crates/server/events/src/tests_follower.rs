@@ -91,6 +91,8 @@ async fn noted(log: &EventLog) {
     let noting = log.clone();
     let noting = tokio::spawn(async move { noting.note_receipts().await });
     sleep(Duration::from_secs(1)).await;
+    // The time of tests does not wait for the thread that writes the journal.
+    log.flush().await;
     noting.abort();
 }
 
