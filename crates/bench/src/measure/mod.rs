@@ -4,6 +4,7 @@ pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod idle;
 pub(crate) mod latency;
+pub(crate) mod many_tasks;
 pub(crate) mod memory;
 pub(crate) mod population;
 pub(crate) mod streams;
