@@ -5,7 +5,8 @@ use crate::codec::{DecodeError, Reader, Writer};
 /// What the server says to a shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToShim {
-    /// Start the process. The first record of a shim's life, sent once.
+    /// Start the process. The first record of a shim's life, sent once. A copy of the runtime, a file that can
+    /// be executed and not be changed, may travel with it as `SCM_RIGHTS`.
     Launch(Box<Launch>),
     /// Kill the runtime if it still works, and what it started; answered by `LaunchFailed`.
     /// Too late once `Launched` was sent, and ignored then.

@@ -36,14 +36,16 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// Executes what `launch` says, with the standard streams of the process to be if it has no
+    /// Executes what `launch` says, or a copy of that program, with the standard streams of the process to be if it has no
     /// terminal. Earlier servers relied on the shim's own PATH.
     pub(crate) fn spawn(
         launch: &Launch,
+        copy: Option<OwnedFd>,
         streams: Option<[OwnedFd; 3]>,
     ) -> Result<Self, LaunchError> {
         let failed = |error: io::Error| LaunchError::Exec { errno: errno(&error) };
-        let image = Image::runtime(&launch.argv, &launch.env).map_err(failed)?;
+        let mut image = Image::runtime(&launch.argv, &launch.env).map_err(failed)?;
+        image.copy = copy;
         let (printed, [stdin, stdout, stderr]) = match streams {
             Some(fds) => (Printed::to(fds[2].as_fd()), fds.map(Stdio::from)),
             None => {
@@ -88,6 +90,8 @@ impl Runtime {
 pub(crate) struct Image {
     pub(crate) argv: Vec<CString>,
     pub(crate) env: Vec<CString>,
+    /// An open file that is executed in place of the program, if the kernel does that.
+    pub(crate) copy: Option<OwnedFd>,
 }
 
 impl Image {
@@ -111,7 +115,7 @@ impl Image {
         {
             env.push(CString::new([b"PATH=", path.as_bytes()].concat())?);
         }
-        Ok(Self { argv, env })
+        Ok(Self { argv, env, copy: None })
     }
 }
 

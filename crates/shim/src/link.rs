@@ -1,6 +1,6 @@
 //! Connections to servers: the one that started the shim, and those that came after it.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use gantry_shim_proto::{DecodeError, FromShim, MAX_PACKET, SOCKET_FILE, ToShim};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
-    SocketFlags, SocketType, accept_with, bind, listen, recv, sendmsg, socket_with,
-    sockopt::socket_type,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    listen, recv, recvmsg, sendmsg, socket_with, sockopt::socket_type,
 };
 
 use crate::poll::{EventFlags, Poller, Source};
@@ -90,15 +90,14 @@ impl Link {
     }
 
     /// At most one record of each server. One that is gone, or talks nonsense, is forgotten.
-    pub(crate) fn receive(&mut self) -> Vec<ToShim> {
+    pub(crate) fn receive(&mut self) -> Vec<Received> {
         let mut records = Vec::new();
         self.peers.retain(|peer| match receive(peer) {
-            Received::Record(record) => {
-                records.push(record);
+            Ok(received) => {
+                records.extend(received);
                 true
             }
-            Received::Nothing => true,
-            Received::End => false,
+            Err(End) => false,
         });
         records
     }
@@ -138,30 +137,42 @@ pub(crate) fn send(
     sendmsg(peer, &[IoSlice::new(&packet)], &mut control, flags).map(drop)
 }
 
-enum Received {
-    Record(ToShim),
-    Nothing,
-    End,
+/// What a server has sent.
+pub(crate) struct Received {
+    pub(crate) record: ToShim,
+    /// The descriptor that came with it.
+    pub(crate) fd: Option<OwnedFd>,
 }
 
-fn receive(peer: &OwnedFd) -> Received {
+/// A server is gone, or talks nonsense.
+struct End;
+
+/// `None` if there is nothing that this version understands.
+fn receive(peer: &OwnedFd) -> Result<Option<Received>, End> {
     match packet(peer) {
-        Err(Errno::AGAIN) => Received::Nothing,
-        Ok(packet) if !packet.is_empty() => match ToShim::decode(&packet) {
-            Ok(record) => Received::Record(record),
-            Err(DecodeError::UnknownKind(_)) => Received::Nothing,
-            Err(_) => Received::End,
+        Err(Errno::AGAIN) => Ok(None),
+        Ok((packet, fd)) if !packet.is_empty() => match ToShim::decode(&packet) {
+            Ok(record) => Ok(Some(Received { record, fd })),
+            Err(DecodeError::UnknownKind(_)) => Ok(None),
+            Err(_) => Err(End),
         },
-        Ok(_) | Err(_) => Received::End,
+        Ok(_) | Err(_) => Err(End),
     }
 }
 
 /// Memory for a large packet is only held while it is there.
-fn packet(peer: &OwnedFd) -> rustix::io::Result<Vec<u8>> {
+fn packet(peer: &OwnedFd) -> rustix::io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let peek = RecvFlags::PEEK | RecvFlags::TRUNC | RecvFlags::DONTWAIT;
     let (_, length) = recv(peer, &mut [0_u8; 1], peek)?;
     let mut packet = vec![0; length.min(MAX_PACKET)];
-    let (length, _) = recv(peer, &mut packet[..], RecvFlags::DONTWAIT)?;
-    packet.truncate(length);
-    Ok(packet)
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let message = recvmsg(peer, &mut [IoSliceMut::new(&mut packet)], &mut control, flags)?;
+    let fd = control.drain().find_map(|part| match part {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    packet.truncate(message.bytes);
+    Ok((packet, fd))
 }

@@ -21,7 +21,7 @@ use gantry_shim_proto::{ExitFile, FromShim, Launch, LaunchError, ToShim, WaitSta
 
 use crate::console::ConsoleSocket;
 use crate::launch::{Process, Runtime, system};
-use crate::link::{self, Link};
+use crate::link::{self, Link, Received};
 use crate::logger::Logger;
 use crate::poll::{EventFlags, Poller, Source};
 use crate::state::ExitRecord;
@@ -57,6 +57,8 @@ pub(crate) struct Shim {
     link: Link,
     phase: Phase,
     streams: Streams,
+    /// Of the runtime that is to be executed.
+    copy: Option<OwnedFd>,
     process: Option<Process>,
     logger: Option<Logger>,
     deadline: Option<Instant>,
@@ -80,6 +82,7 @@ impl Shim {
             poller,
             signals,
             phase: Phase::Waiting,
+            copy: None,
             process: None,
             logger: None,
             deadline: None,
@@ -201,8 +204,8 @@ impl Shim {
     }
 
     fn listen_to_peers(&mut self) {
-        for record in self.link.receive() {
-            self.obey(record);
+        for received in self.link.receive() {
+            self.obey(received);
         }
         if self.link.is_alone() {
             self.abandoned();
@@ -219,9 +222,11 @@ impl Shim {
         }
     }
 
-    fn obey(&mut self, record: ToShim) {
+    fn obey(&mut self, Received { record, fd: copy }: Received) {
         match record {
-            ToShim::Launch(launch) if matches!(self.phase, Phase::Waiting) => self.launch(launch),
+            ToShim::Launch(launch) if matches!(self.phase, Phase::Waiting) => {
+                self.launch(launch, copy);
+            }
             ToShim::Abort if self.is_launching() => self.abort(LaunchError::Aborted),
             ToShim::CloseStdin => self.streams.close_input(),
             ToShim::Resize { width, height } => self.streams.resize(width, height),

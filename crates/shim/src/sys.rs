@@ -98,18 +98,25 @@ pub(crate) fn become_logger(command: &mut Command, image: Image, first: RawFd, f
     unsafe { command.pre_exec(become_logger) };
 }
 
-/// Executes `image`, whatever program the command names: std would go by execvp(3), which runs what the
+/// Executes `image`, its copy if the kernel does that, whatever program the command names: std would go by execvp(3), which runs what the
 /// kernel cannot execute as a shell script. The process has an empty signal mask, as it would go on into
 /// the container (std resets SIGPIPE but not the mask).
 fn execute(image: Image) -> impl Fn() -> io::Result<()> + Send + Sync + 'static {
-    let (argv, env) = (Pointers::new(image.argv), Pointers::new(image.env));
+    let (argv, env, copy) = (Pointers::new(image.argv), Pointers::new(image.env), image.copy);
     move || {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: the pointer is valid for writes.
         unsafe { libc::sigemptyset(set.as_mut_ptr()) };
         // SAFETY: both pointers are valid, and the set is initialised by the call above.
         check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) })?;
-        // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
+        if let Some(copy) = &copy {
+            let (copy, flags) = (copy.as_raw_fd(), libc::AT_EMPTY_PATH);
+            // SAFETY: all arrays are of C strings that live on, and end with a null pointer.
+            unsafe {
+                libc::execveat(copy, c"".as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast(), flags)
+            };
+        }
+        // SAFETY: as above.
         unsafe { libc::execve(argv.first(), argv.as_ptr(), env.as_ptr()) };
         Err(io::Error::last_os_error())
     }

@@ -15,6 +15,7 @@ pub mod mount;
 pub mod net_dev;
 mod pidfd;
 mod reaper;
+mod sealed;
 mod seqpacket;
 mod signals;
 #[cfg(feature = "testing")]
@@ -31,6 +32,7 @@ pub use pidfd::{
     zombie_status,
 };
 pub use reaper::{Adoption, Reaper};
+pub use sealed::sealed_copy;
 pub use seqpacket::SeqPacket;
 pub use signals::reset_signals;
 pub use trouble::{Backoff, Trouble, if_there, until_answered};

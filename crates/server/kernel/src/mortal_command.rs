@@ -5,11 +5,12 @@ use std::{
     ffi::{CStr, CString, OsStr, OsString},
     io,
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::Path,
     ptr,
+    sync::Arc,
 };
 
 use nix::{
@@ -35,6 +36,8 @@ const STACK: usize = 64 << 10;
 /// exec, as vfork(2) does.
 pub struct MortalCommand {
     argv: Vec<CString>,
+    /// What is executed in place of the program, if that can be.
+    copy: Option<Arc<OwnedFd>>,
     env: Vec<CString>,
     streams: [OwnedFd; 3],
     hidden: Vec<CString>,
@@ -45,7 +48,12 @@ impl MortalCommand {
     /// until [`Self::env`] is called.
     pub fn new(program: &Path, streams: [OwnedFd; 3]) -> io::Result<Self> {
         let argv = vec![c_string(program.as_os_str().to_owned())?];
-        Ok(Self { argv, env: Vec::new(), streams, hidden: Vec::new() })
+        Ok(Self { argv, copy: None, env: Vec::new(), streams, hidden: Vec::new() })
+    }
+
+    /// Has a copy of the program executed, which is an open file; the program itself if the kernel refuses that.
+    pub fn execute_copy(&mut self, copy: Option<Arc<OwnedFd>>) {
+        self.copy = copy;
     }
 
     /// # Errors
@@ -118,7 +126,14 @@ impl MortalCommand {
         reset_dispositions();
         crate::restore_file_limit(0)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
+        if let Some(copy) = &self.copy {
+            let (copy, flags) = (copy.as_fd().as_raw_fd(), libc::AT_EMPTY_PATH);
+            // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
+            unsafe {
+                libc::execveat(copy, c"".as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast(), flags)
+            };
+        }
+        // SAFETY: as above.
         unsafe { libc::execve(argv[0], argv.as_ptr(), env.as_ptr()) };
         Err(Errno::last())
     }

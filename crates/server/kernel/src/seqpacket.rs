@@ -1,14 +1,14 @@
 //! Unix sockets of whole packets that can carry a descriptor, for the link to the shims.
 
 use std::{
-    io::{self, IoSliceMut},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     path::Path,
 };
 
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv,
-    recvmsg, send, socket, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+    connect, recv, recvmsg, sendmsg, socket, socketpair,
 };
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -41,10 +41,13 @@ impl SeqPacket {
         Ok(Self(crate::watch(fd, Interest::READABLE)?))
     }
 
-    /// Sends without waiting: `EAGAIN` if the receiver has not read for long.
-    pub fn send(&self, packet: &[u8]) -> io::Result<()> {
+    /// Sends without waiting, perhaps with a descriptor: `EAGAIN` if the receiver has not read for long.
+    pub fn send(&self, packet: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        send(self.0.as_raw_fd(), packet, flags)?;
+        let fds: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+        let rights = [ControlMessage::ScmRights(&fds)];
+        let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(packet)], control, flags, None)?;
         Ok(())
     }
 
@@ -102,16 +105,20 @@ fn own(fd: i32) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[tokio::test]
     async fn packets_keep_their_bounds_and_the_end_is_seen() {
         let (ours, theirs) = SeqPacket::pair().unwrap();
         let theirs = SeqPacket(crate::watch(theirs, Interest::READABLE).unwrap());
-        theirs.send(b"one").unwrap();
-        theirs.send(b"two").unwrap();
-        assert_eq!(ours.receive(16).await.unwrap().unwrap().bytes, b"one");
-        assert_eq!(ours.receive(16).await.unwrap().unwrap().bytes, b"two");
+        theirs.send(b"one", None).unwrap();
+        theirs.send(b"two", Some(std::io::stdin().as_fd())).unwrap();
+        let one = ours.receive(16).await.unwrap().unwrap();
+        assert!(one.bytes == b"one" && one.fd.is_err());
+        let two = ours.receive(16).await.unwrap().unwrap();
+        assert!(two.bytes == b"two" && two.fd.is_ok());
         drop(theirs);
         assert!(ours.receive(16).await.unwrap().is_none());
     }

@@ -9,7 +9,7 @@
 //! The wait for a turn counts in the launch's deadline. A caller that goes away gives the launch up in every state,
 //! and what it has started is killed before the launch returns.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
 use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
@@ -119,8 +119,10 @@ impl Services {
         call: &RuntimeCall,
         given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
-        let record = ToShim::Launch(Box::new(self.launch_record(spec, call)));
-        placed.shim.link.send(&record).map_err(|cause| system("speak to the shim", cause))?;
+        let copy = self.runtimes.in_memory.copy_of(call.runtime.program()).await;
+        let copy = copy.as_deref().map(AsFd::as_fd);
+        let sent = placed.shim.link.launch(self.launch_record(spec, call), copy);
+        sent.map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
         // Until the runtime has ended, this has nothing else to do.
         self.shims.start_spare();

@@ -16,7 +16,7 @@ use gantry_kernel::{
     Reaper,
     cgroup::{self, CgroupError, Hierarchies, OwnLimits, RcuWarmup, ShimCgroup},
 };
-use gantry_runtime::{Environment, OciError, OciRuntime, Runtimes};
+use gantry_runtime::{Environment, InMemory, OciError, OciRuntime, Runtimes};
 
 use crate::{
     left_cgroups::LeftCgroups,
@@ -109,15 +109,17 @@ impl Services {
         let shims = ShimPool::new(shim, reaper.clone(), state.new_process_dirs(), shim_cgroup);
         // The server may have moved by now.
         let hierarchies = Arc::new(Hierarchies::discover()?);
+        let disks = Disks::new()?;
         Ok(Self {
             state,
-            disks: Disks::new()?,
             events,
             runtimes: Runtimes {
                 reaper,
                 deadline: settings.runtime_timeout,
                 environment: settings.environment.clone(),
+                in_memory: InMemory::new(disks.clone()),
             },
+            disks,
             settings,
             shims,
             rcu_warmup: RcuWarmup::new(Arc::clone(&hierarchies)),

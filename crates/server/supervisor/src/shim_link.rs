@@ -4,7 +4,10 @@ use std::{
     ffi::OsString,
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -13,7 +16,7 @@ use std::{
 use gantry_domain::{Exit, ExitStatus, Timestamp};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, Reaper, SeqPacket, restore_file_limit};
-use gantry_shim_proto::{DecodeError, FromShim, LaunchError, SOCKET_FILE, ToShim};
+use gantry_shim_proto::{DecodeError, FromShim, Launch, LaunchError, SOCKET_FILE, ToShim};
 use tokio::{sync::oneshot, time::timeout};
 
 /// A shim's records are short; the longest names a path.
@@ -121,7 +124,12 @@ impl ShimLink {
     /// Sends without waiting. A shim that does not read for so long that its queue is full is
     /// taken for one that hangs: `WouldBlock`.
     pub fn send(&self, record: &ToShim) -> io::Result<()> {
-        self.0.send(&record.encode())
+        self.0.send(&record.encode(), None)
+    }
+
+    /// Sends the order to launch, and a copy of the runtime that the shim is to execute.
+    pub fn launch(&self, launch: Launch, copy: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        self.0.send(&ToShim::Launch(Box::new(launch)).encode(), copy)
     }
 
     /// The next report; `None` once the shim is gone.

@@ -21,9 +21,10 @@ impl Shim {
         matches!(self.phase, Phase::Preparing(..) | Phase::Launching(..))
     }
 
-    pub(super) fn launch(&mut self, launch: Box<Launch>) {
+    pub(super) fn launch(&mut self, launch: Box<Launch>, copy: Option<OwnedFd>) {
         reach(Point::ShimLaunchReceived);
         self.linger = Duration::from_millis(launch.linger_ms.into());
+        self.copy = copy;
         let title = launch.title.clone();
         if let Err(error) = self.prepare(launch) {
             self.abort(error);
@@ -76,7 +77,7 @@ impl Shim {
             }
             false => None,
         };
-        let runtime = Runtime::spawn(launch, streams)?;
+        let runtime = Runtime::spawn(launch, self.copy.take(), streams)?;
         reach(Point::ShimRuntimeSpawned);
         self.phase = Phase::Launching(runtime, console);
         Ok(())

@@ -1,6 +1,10 @@
 //! A task from its creation to its end.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use gantry_api::containerd::{
     containers::DeleteContainerRequest, task_types::Status as State, tasks::ListTasksRequest,
@@ -193,5 +197,17 @@ async fn a_container_is_not_deleted_while_its_task_is_created() {
         }
         assert_eq!(ids(&bed, "ns").await, [""; 0]);
     }
+    finish(bed).await;
+}
+
+/// The runtime need not copy itself, and the container cannot reach its file.
+#[tokio::test]
+async fn the_runtime_is_executed_from_memory() {
+    let Some(bed) = Bed::start().await else { return };
+    let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
+    let program = fs::read_link(format!("/proc/{}/exe", task.pid)).unwrap();
+    assert_eq!(program, Path::new("/memfd:runc (deleted)"));
+    task.start("").await.unwrap();
+    task.end().await;
     finish(bed).await;
 }

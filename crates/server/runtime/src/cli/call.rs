@@ -67,7 +67,8 @@ impl Runtimes {
         let (mut output, output_writer) = Output::pipe().map_err(failed)?;
         let (mut errors, errors_writer) = Output::pipe().map_err(failed)?;
         let streams = [stdin(call.input).map_err(failed)?, output_writer, errors_writer];
-        let command = self.command(runtime, call, streams).map_err(failed)?;
+        let mut command = self.command(runtime, call, streams).map_err(failed)?;
+        command.execute_copy(self.in_memory.copy_of(&runtime.program).await);
         let (pid, mut ended) = self
             .reaper
             .spawn(|| command.spawn())

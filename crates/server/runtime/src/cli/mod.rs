@@ -3,6 +3,7 @@
 mod call;
 mod environment;
 mod error;
+mod in_memory;
 mod output;
 mod program;
 mod record;
@@ -22,6 +23,7 @@ pub use environment::{BadVariable, CRIU_CONFIG_VARIABLE, Environment, RootVariab
 pub use error::OciError;
 use gantry_domain::{ContainerId, ProcessSpec};
 use gantry_kernel::Reaper;
+pub use in_memory::InMemory;
 pub use record::RuntimeRecord;
 use serde_json::{Value, json};
 pub use state::{Keeping, RuntimeState, is_same_directory};
@@ -36,6 +38,8 @@ pub struct Runtimes {
     pub deadline: Duration,
     /// Of every call, those of the shim too.
     pub environment: Environment,
+    /// What is executed in place of a runtime's file.
+    pub in_memory: InMemory,
 }
 
 /// A runtime that was found, with the arguments that go before every sub-command.

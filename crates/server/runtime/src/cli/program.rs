@@ -106,6 +106,7 @@ fn executable(program: &Path) -> io::Result<PathBuf> {
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt};
 
+    use super::super::InMemory;
     use super::*;
     use gantry_kernel::Reaper;
 
@@ -115,6 +116,7 @@ mod tests {
             reaper: Reaper::default(),
             deadline: Duration::ZERO,
             environment: Environment::of_server(&[variable]),
+            in_memory: InMemory::never(),
         };
         match runtimes.find(name, &[], true) {
             Ok(runtime) => Ok(runtime.program),
