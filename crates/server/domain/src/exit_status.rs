@@ -31,7 +31,7 @@ impl ExitStatus {
 pub struct Exit {
     /// How it has ended.
     pub status: ExitStatus,
-    /// When, by the shim's clock; if the shim could not tell, when the server found it out.
+    /// When, by the shim's clock; if the shim did not report a time, when the server found it out.
     pub at: Timestamp,
 }
 

@@ -26,7 +26,7 @@ enum Step {
     Resumed,
     OutOfMemory,
     Delete,
-    /// The server dies, and the next one knows what was told.
+    /// The server dies, and the next one knows what was published.
     Restarted,
 }
 
@@ -58,7 +58,7 @@ fn ended(code: u8) -> Exit {
     Exit { status: ExitStatus::Code(code), at: Timestamp(u64::from(code) + 1) }
 }
 
-/// A container, what was told of it, and whether its init's exit had to wait for all others.
+/// A container, the events of it that were published, and whether its init's exit had to wait for all others.
 struct Run {
     container: Lifecycle,
     events: Vec<EventKind>,
@@ -100,7 +100,7 @@ impl Run {
                 container.give_up_execs();
                 self.patient = false;
             }
-            Step::TellExit => events.extend(container.tell_exit()),
+            Step::TellExit => events.extend(container.publish_exit()),
             Step::Paused => events.extend(container.paused()),
             Step::Resumed => events.extend(container.resumed()),
             Step::OutOfMemory => events.extend(container.out_of_memory()),
@@ -116,10 +116,10 @@ impl Run {
     }
 
     fn restart(&mut self) {
-        let (before, told) = (&self.container, self.container.is_exit_told());
+        let (before, published) = (&self.container, self.container.is_exit_published());
         let phase = match before.phase() {
-            // What was not told is found again.
-            Phase::Stopped(_) if !told => {
+            // An exit that was not published is found again.
+            Phase::Stopped(_) if !published => {
                 let started =
                     |event: &EventKind| matches!(event, EventKind::ContainerStarted { .. });
                 if self.events.iter().any(started) { Phase::Running } else { Phase::Created }
@@ -138,7 +138,7 @@ impl Run {
                 after.exec_reattached(id, Generation(100), 9, phase);
             }
         }
-        if let (Phase::Stopped(exit), false) = (before.phase(), told) {
+        if let (Phase::Stopped(exit), false) = (before.phase(), published) {
             after.init_exited(exit);
         }
         self.container = after;
@@ -160,7 +160,7 @@ proptest! {
             if !run.step(step) {
                 break;
             }
-            // An exit that was told can be read until the process is deleted.
+            // An exit that was published can be read until the process is deleted.
             let init = run.events.iter().filter_map(exit_of).find(|(process, _)| process.is_init());
             if let Some((process, exit)) = init {
                 let phase = run.container.process_phase(process);
@@ -177,14 +177,14 @@ proptest! {
                     prop_assert!(living.insert(process.clone(), ()).is_none());
                 }
                 EventKind::Exited { process, exit, .. } if process.is_init() => {
-                    prop_assert!(init_exit.replace(*exit).is_none(), "told twice");
+                    prop_assert!(init_exit.replace(*exit).is_none(), "published twice");
                     prop_assert!(living.is_empty() || !run.patient, "execs come first");
                 }
                 EventKind::Exited { process, .. } => {
                     prop_assert!(living.remove(process).is_some());
                 }
                 EventKind::OutOfMemory => prop_assert!(init_exit.is_none()),
-                // What is told of the end is the same everywhere.
+                // All events of the end have the same exit.
                 EventKind::Deleted { exit, .. } => {
                     prop_assert_eq!(position, run.events.len() - 1);
                     prop_assert_eq!(Some(*exit), init_exit);
@@ -220,8 +220,8 @@ fn a_created_container_can_end_and_be_deleted_without_a_start() {
     assert!(container.require_deletable().is_ok());
     assert_eq!(container.removed(), None, "it lives");
     container.init_exited(ended(9));
-    assert_eq!(container.removed(), None, "its exit is told first");
-    assert!(container.tell_exit().is_some() && container.tell_exit().is_none());
+    assert_eq!(container.removed(), None, "its exit is published first");
+    assert!(container.publish_exit().is_some() && container.publish_exit().is_none());
     assert_eq!(container.removed(), Some(EventKind::Deleted { pid: 7, exit: ended(9) }));
 }
 

@@ -15,7 +15,7 @@ pub enum Kind {
     FailedPrecondition,
     /// Something else is being done with the container; to be tried again.
     Aborted,
-    /// There is no such thing here.
+    /// The server does not implement it.
     Unimplemented,
     /// A bound of the server or of the host was reached.
     ResourceExhausted,
@@ -25,7 +25,7 @@ pub enum Kind {
     Cancelled,
     /// The server is stopping, or a shim does not answer.
     Unavailable,
-    /// A file that must be right is damaged.
+    /// Stored data is damaged.
     DataLoss,
     /// The system or the server has failed.
     Internal,

@@ -8,7 +8,7 @@
 //!
 //! A container that is kept [until its exit](Retention::UntilExit) is created and started in one step, and is
 //! removed when it has stopped; its exit is its last event. One that is kept [until it is
-//! deleted](Retention::UntilDeleted) waits to be started once it is created, and its exit is told at once and
+//! deleted](Retention::UntilDeleted) waits to be started once it is created, and its exit is published at once and
 //! stays readable. In both, the exits of all further processes come before the first one's.
 
 use std::collections::BTreeMap;
@@ -33,10 +33,10 @@ pub struct Lifecycle {
     phase: Phase,
     init: Generation,
     pid: u32,
-    /// Whether the container was reported; if it was not, nothing else is.
+    /// Whether the container's creation or start was published. No other event precedes that one.
     reported: bool,
-    /// Whether the first process's exit was.
-    exit_told: bool,
+    /// Whether the first process's exit was published.
+    exit_published: bool,
     /// Whether the first process's exit still waits for those of the others.
     waits_for_execs: bool,
     execs: BTreeMap<ProcessId, Exec>,
@@ -51,18 +51,18 @@ impl Lifecycle {
             init,
             pid: 0,
             reported: false,
-            exit_told: false,
+            exit_published: false,
             waits_for_execs: true,
             execs: BTreeMap::new(),
         }
     }
 
-    /// Where it is in its life.
+    /// Where the container is in its life.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// How long it is kept.
+    /// How long the container is kept.
     pub fn retention(&self) -> Retention {
         self.retention
     }
@@ -73,17 +73,17 @@ impl Lifecycle {
     }
 
     /// Whether the first process's exit was published.
-    pub fn is_exit_told(&self) -> bool {
-        self.exit_told
+    pub fn is_exit_published(&self) -> bool {
+        self.exit_published
     }
 
-    /// Where a process is in its life; none if nobody was told of it. A process without a caller is killed
+    /// Where a process is in its life; none if its start was not published. A process without a caller is killed
     /// without an event.
     pub fn process_phase(&self, process: &ProcessId) -> Option<ProcessPhase> {
         if let Some(exec) = self.execs.get(process) {
-            let told =
+            let published =
                 self.retention == Retention::UntilDeleted || exec.phase != ProcessPhase::Starting;
-            return told.then_some(exec.phase);
+            return published.then_some(exec.phase);
         }
         let phase = match self.phase {
             Phase::Starting => ProcessPhase::Starting,
@@ -118,7 +118,7 @@ impl Lifecycle {
         self.phase = phase;
         self.pid = pid;
         self.reported = true;
-        self.exit_told = matches!(phase, Phase::Stopped(_));
+        self.exit_published = matches!(phase, Phase::Stopped(_));
     }
 
     /// Reserves the id of a further process, which is started at once.
@@ -189,7 +189,7 @@ impl Lifecycle {
         Some(EventKind::ProcessStarted { process: process.clone(), generation, pid })
     }
 
-    /// The process did not come to be. Its id is free, or it can be started again.
+    /// The process could not be started. Its id is free, or it can be started again.
     pub fn exec_failed(&mut self, process: &ProcessId) {
         let Some(exec) = self.execs.get_mut(process) else { return };
         if exec.phase == ProcessPhase::Starting {
@@ -214,7 +214,7 @@ impl Lifecycle {
         started.then_some(EventKind::Exited { process, generation, pid, exit })
     }
 
-    /// Forgets a further process that is not there any more, or not yet.
+    /// Forgets a further process that has ended or was not started.
     ///
     /// # Errors
     /// If there is none, or it lives.
@@ -228,7 +228,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// The first process has ended. Its event comes from [`Self::removed`] or [`Self::tell_exit`].
+    /// The first process has ended. Its event comes from [`Self::removed`] or [`Self::publish_exit`].
     pub fn init_exited(&mut self, exit: Exit) {
         if !matches!(self.phase, Phase::Stopped(_)) {
             self.phase = Phase::Stopped(exit);
@@ -247,11 +247,11 @@ impl Lifecycle {
         matches!(self.phase, Phase::Stopped(_)) && !waits()
     }
 
-    /// The first process's exit, once, if it is told before the container is removed.
-    pub fn tell_exit(&mut self) -> Option<EventKind> {
-        let is_due = self.retention == Retention::UntilDeleted && !self.exit_told;
+    /// The first process's exit, once, if it is published before the container is removed.
+    pub fn publish_exit(&mut self) -> Option<EventKind> {
+        let is_due = self.retention == Retention::UntilDeleted && !self.exit_published;
         let event = self.exit().filter(|_| is_due && self.may_be_removed())?;
-        self.exit_told = true;
+        self.exit_published = true;
         Some(event)
     }
 
@@ -259,7 +259,7 @@ impl Lifecycle {
     pub fn removed(&self) -> Option<EventKind> {
         match (self.retention, self.phase) {
             (Retention::UntilExit, _) => self.exit().filter(|_| self.may_be_removed()),
-            (Retention::UntilDeleted, Phase::Stopped(exit)) if self.exit_told => {
+            (Retention::UntilDeleted, Phase::Stopped(exit)) if self.exit_published => {
                 Some(EventKind::Deleted { pid: self.pid, exit })
             }
             _ => None,
@@ -333,9 +333,9 @@ impl Lifecycle {
         Some(EventKind::Resumed)
     }
 
-    /// The kernel killed a process for want of memory. No event before the container was reported; the
-    /// caller asks again then.
+    /// The kernel killed a process because the container ran out of memory. No event before the container's start was
+    /// published; the caller asks again then.
     pub fn out_of_memory(&self) -> Option<EventKind> {
-        (self.reported && !self.exit_told).then_some(EventKind::OutOfMemory)
+        (self.reported && !self.exit_published).then_some(EventKind::OutOfMemory)
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Longest name in bytes, as containerd has it.
 const MAX_LENGTH: usize = 76;
 
-/// Marks names in records and paths. No name has it, so that no namespace meets that of `types.API`.
+/// Precedes names in records and paths. Names do not contain it, so none is taken for the namespace of `types.API`.
 const MARK: char = '@';
 
 /// The namespace of `types.API` in records and paths.
@@ -65,7 +65,7 @@ impl Namespace {
         Ok(Self(Kind::Named(format!("{MARK}{name}").into())))
     }
 
-    /// As it is in records and paths.
+    /// Its name in records and paths.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
@@ -74,7 +74,7 @@ impl Namespace {
         }
     }
 
-    /// The namespace that is so in records and paths.
+    /// The namespace with this name in records and paths.
     #[must_use]
     pub fn from_record(text: &str) -> Option<Self> {
         match text.strip_prefix(MARK) {

@@ -7,7 +7,7 @@ use crate::{Exit, ExitStatus, ProcessId, Timestamp};
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// The runtime is at work; nothing was reported yet.
+    /// The runtime is at work; nothing was published yet.
     Starting,
     /// Its first process waits to be started.
     Created,
@@ -35,10 +35,10 @@ pub enum ProcessPhase {
 /// How long a container is kept, and with it its exit and those of its processes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Retention {
-    /// Its end removes it, after which the exit is told. So `types.API` has it.
+    /// Until its first process ends; the exit is published after the removal. So in `types.API`.
     #[default]
     UntilExit,
-    /// Its exit is told at once; it is removed when its caller says so. So containerd has it.
+    /// Until its caller deletes it; the exit is published at once. So in containerd's API.
     UntilDeleted,
 }
 
@@ -57,7 +57,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For a caller that is told before it is known how the container has ended.
+    /// For an error that is answered before it is known how the container has ended.
     pub const STOPPED: Self =
         Self::Phase(Phase::Stopped(Exit { status: ExitStatus::Unknown, at: Timestamp(0) }));
 }

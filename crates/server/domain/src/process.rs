@@ -62,7 +62,7 @@ impl ProcessSpec {
         }
     }
 
-    /// Bytes of memory that it has beside its own, about.
+    /// About how many bytes of memory its fields have allocated, beside its own size.
     pub fn memory(&self) -> usize {
         let texts = [&self.args, &self.env, &self.capabilities].into_iter().flatten();
         let single = [&self.cwd, &self.apparmor_profile, &self.selinux_label];
@@ -89,7 +89,7 @@ pub struct Stdio {
 }
 
 impl Stdio {
-    /// What the stream with this path is called.
+    /// The name of the stream with this path: stdin, stdout or stderr.
     pub fn name_of(&self, path: &Path) -> &'static str {
         let named = [("stdin", &self.stdin), ("stdout", &self.stdout), ("stderr", &self.stderr)];
         let found = named.into_iter().find(|(_, of)| of.as_deref() == Some(path));

@@ -9,11 +9,11 @@ use crate::{
     subscription::Lagged,
 };
 
-/// How long it takes at most until what a follower has asked more after is with the kernel. Only then the
-/// journal says that it was received: an event that comes twice does less harm than one that never comes.
+/// How long an event may be on its way to the kernel's socket buffer after its follower has asked for the next.
+/// Only then is the event journalled as received: one that comes twice does less harm than one that never comes.
 const UNDER_WAY: Duration = Duration::from_millis(20);
 
-/// What a follower is told.
+/// An event as a follower gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// Of a container.
@@ -33,8 +33,8 @@ impl Entry {
     }
 }
 
-/// A reader of all named namespaces. It gets the exits and OOM kills that no other such reader has had, unless
-/// what ended is deleted; then every event to come, in order, once.
+/// A reader of all named namespaces. It gets the exits and OOM kills that no follower has received, unless
+/// the task or process was deleted; then every event to come, in order, once.
 ///
 /// An event counts as received when its follower asks for more.
 pub struct Follower {
@@ -62,7 +62,7 @@ impl Follower {
     fn read(&self) -> Result<Vec<Entry>, Lagged> {
         // Held over both, so that no event is read before an earlier one of the other kind.
         let mut feed = self.log.feed();
-        // First, as what the ring hands out would be lost with an error.
+        // Before the ring is read: events that it hands out would be lost with an error.
         feed.check(self.id)?;
         let mut ring = self.log.named.ring();
         let events = ring.read(self.id, u64::MAX);
@@ -93,13 +93,14 @@ impl EventLog {
     /// count as received. The follower itself reads all events.
     pub fn follow(&self, matches: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Follower {
         let mut feed = self.shared.feed();
-        let id = self.shared.named.ring().subscribe_untold(Wanted::Matching(Arc::new(matches)));
+        let id =
+            self.shared.named.ring().subscribe_undelivered(Wanted::Matching(Arc::new(matches)));
         feed.subscribe(id);
         Follower { log: Arc::clone(&self.shared), id }
     }
 
-    /// Notes in the journal what followers have received, for as long as it is polled: a restarted server
-    /// tells nobody again. To be run once, where the journal may be written.
+    /// Notes in the journal what followers have received, for as long as this future is polled: a restarted server
+    /// does not deliver it again. To be run once, by a server that may write the journal.
     pub async fn note_receipts(&self) {
         loop {
             self.shared.received.notified().await;

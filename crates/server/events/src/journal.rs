@@ -19,7 +19,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, fstatfs};
 
 use crate::{
     published::Published,
-    record::{Had, Marks, encode, encode_published, encode_told},
+    record::{DeliveredRange, Marks, encode, encode_delivered, encode_published},
     reserve::Reserve,
     ring::BACKLOG,
 };
@@ -51,11 +51,11 @@ pub(crate) struct Journal {
     /// More bytes than this are, too.
     len_limit: u64,
     kept: usize,
-    /// What was written of this last.
-    had: Option<Had>,
+    /// The range that was written last.
+    delivered_range: Option<DeliveredRange>,
     /// Lines that could not be written yet, no more than there are events in memory.
     pending: VecDeque<Vec<u8>>,
-    /// Whether the last write failed: it is said once, not for every event.
+    /// Whether the last write failed: that is logged once, not for every event.
     failing: bool,
     reserve: Reserve,
 }
@@ -81,7 +81,7 @@ impl Journal {
             limit: kept.saturating_mul(2),
             len_limit: len + GROWTH,
             kept,
-            had: None,
+            delivered_range: None,
             pending: VecDeque::new(),
             failing: false,
             reserve: Reserve::new(dir),
@@ -92,23 +92,28 @@ impl Journal {
         &self.file
     }
 
-    /// Writes the event after those that are pending, or leaves it with them: whether none is.
-    pub(crate) fn append(&mut self, event: &Event, had: Option<Had>) -> bool {
-        let news = had.filter(|_| had != self.had);
-        // What was let go of is in the file until that is compacted.
-        let written = self.queue(encode(event, Marks { had: news, ..Marks::default() }));
+    /// Writes the event after those that are pending, or adds it to them. Whether none is pending then.
+    pub(crate) fn append(
+        &mut self,
+        event: &Event,
+        delivered_range: Option<DeliveredRange>,
+    ) -> bool {
+        let news = delivered_range.filter(|_| delivered_range != self.delivered_range);
+        // Dropped events are in the file until it is compacted.
+        let written =
+            self.queue(encode(event, Marks { delivered_range: news, ..Marks::default() }));
         if written.is_some() {
-            self.had = had;
+            self.delivered_range = delivered_range;
         }
         written.unwrap_or(false)
     }
 
-    /// Notes that subscribers have had these events, of named namespaces.
-    pub(crate) fn note(&mut self, told: &[Timestamp]) {
-        self.queue(encode_told(told));
+    /// Notes that these events, of named namespaces, were delivered.
+    pub(crate) fn note(&mut self, delivered: &[Timestamp]) {
+        self.queue(encode_delivered(delivered));
     }
 
-    /// Writes a published event, if there is room: it does not wait for that, as it matters to nobody later.
+    /// Writes a published event, if there is room. It does not wait for room: nobody needs it later.
     pub(crate) fn publish(&mut self, published: &Published) {
         if !self.flush() {
             return;
@@ -123,8 +128,8 @@ impl Journal {
         }
     }
 
-    /// Writes a line after those that are pending, or leaves it with them: whether none is. `None` if there is
-    /// no line.
+    /// Writes a line after those that are pending, or adds it to them. Whether none is pending then; `None` if there
+    /// is no line.
     fn queue(&mut self, line: io::Result<Vec<u8>>) -> Option<bool> {
         match line {
             Ok(line) => {
@@ -138,7 +143,7 @@ impl Journal {
         }
     }
 
-    /// Writes what is pending: whether nothing is any more.
+    /// Writes what is pending. Whether nothing is pending then.
     pub(crate) fn flush(&mut self) -> bool {
         match self.write_pending() {
             Ok(()) if self.failing => {
@@ -206,13 +211,13 @@ impl Journal {
         result
     }
 
-    /// Whether it is time to [`Journal::compact`].
+    /// Whether the journal is to be [compacted](Journal::compact).
     pub(crate) fn is_long(&self) -> bool {
         (self.lines > self.limit || self.len > self.len_limit) && self.pending.is_empty()
     }
 
-    /// Replaces the journal by one of these events, which are all that is needed of it: a millisecond
-    /// in memory, as long as a sync takes on a disk, once in `kept` events or more. Whether it could.
+    /// Replaces the journal by one of these events, which are all that is needed of it. That takes a millisecond
+    /// in memory, as long as a sync takes on a disk, and comes once in `kept` events or more. Whether it succeeded.
     pub(crate) fn compact(&mut self, events: &[(Arc<Event>, Marks)]) -> bool {
         let written = write_new(&self.dir, events);
         let is_written = written.is_ok();

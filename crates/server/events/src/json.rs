@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     published::{Publication, Published},
-    record::{Had, LAST_TIMESTAMP, Line, Marks},
+    record::{DeliveredRange, LAST_TIMESTAMP, Line, Marks},
 };
 
 #[derive(Serialize, Deserialize)]
@@ -50,7 +50,7 @@ pub(crate) struct Record<'a> {
     created: Option<Cow<'a, Created>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Cow<'a, Path>>,
-    /// An exit with neither `code` nor `signal` is one that nobody saw.
+    /// An exit with neither `code` nor `signal` has an unknown status.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,12 +59,12 @@ pub(crate) struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     exited: Option<u64>,
     /// See [`Marks`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    had: Option<Had>,
+    #[serde(rename = "had", skip_serializing_if = "Option::is_none")]
+    delivered_range: Option<DeliveredRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<u64>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    told: bool,
+    #[serde(default, rename = "told", skip_serializing_if = "is_false")]
+    delivered: bool,
 }
 
 /// An event that was published.
@@ -83,10 +83,11 @@ pub(crate) struct PublishedRecord<'a> {
     happened: Option<(i64, u32)>,
 }
 
-/// Which events of named namespaces subscribers have had.
+/// Which events of named namespaces were delivered.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct TellRecord {
-    told: Vec<u64>,
+pub(crate) struct DeliveredRecord {
+    #[serde(rename = "told")]
+    delivered: Vec<u64>,
 }
 
 /// What a line's JSON says, if this version knows it.
@@ -97,8 +98,8 @@ pub(crate) fn parse(json: &[u8]) -> Option<Line> {
     if let Ok(record) = serde_json::from_slice::<PublishedRecord<'_>>(json) {
         return record.published().map(Line::Published);
     }
-    let record: TellRecord = serde_json::from_slice(json).ok()?;
-    Some(Line::Told(record.told))
+    let record: DeliveredRecord = serde_json::from_slice(json).ok()?;
+    Some(Line::Delivered(record.delivered))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -109,9 +110,9 @@ fn is_false(value: &bool) -> bool {
 impl<'a> Record<'a> {
     pub(crate) fn of(event: &'a Event, marks: Marks) -> Self {
         let mut record = Self::bare(event);
-        record.had = marks.had;
+        record.delivered_range = marks.delivered_range;
         record.gone = marks.gone.map(|gone| gone.0);
-        record.told = marks.told;
+        record.delivered = marks.delivered;
         match &event.kind {
             EventKind::Created(created) => {
                 record.kind = Type::Create;
@@ -163,9 +164,9 @@ impl<'a> Record<'a> {
             code: None,
             signal: None,
             exited: None,
-            had: None,
+            delivered_range: None,
             gone: None,
-            told: false,
+            delivered: false,
         }
     }
 
@@ -184,12 +185,14 @@ impl<'a> Record<'a> {
         self.exited = Some(exit.at.0).filter(|at| *at != self.at);
     }
 
-    /// Ignores marks from the future.
+    /// Ignores marks with a time later than the event's.
     fn marks(&self) -> Marks {
         Marks {
-            had: self.had.filter(|had| had.0 < had.1 && had.1 <= self.at),
+            delivered_range: self.delivered_range.filter(|delivered_range| {
+                delivered_range.0 < delivered_range.1 && delivered_range.1 <= self.at
+            }),
             gone: self.gone.filter(|gone| *gone <= self.at).map(Timestamp),
-            told: self.told,
+            delivered: self.delivered,
         }
     }
 
@@ -273,9 +276,9 @@ impl<'a> PublishedRecord<'a> {
     }
 }
 
-impl TellRecord {
-    pub(crate) fn of(told: &[Timestamp]) -> Self {
-        Self { told: told.iter().map(|at| at.0).collect() }
+impl DeliveredRecord {
+    pub(crate) fn of(delivered: &[Timestamp]) -> Self {
+        Self { delivered: delivered.iter().map(|at| at.0).collect() }
     }
 }
 

@@ -31,7 +31,7 @@ mod tests_recovery;
 #[cfg(test)]
 mod tests_ring;
 #[cfg(test)]
-mod tests_untold;
+mod tests_undelivered;
 mod writer;
 
 use std::path::Path;
@@ -52,8 +52,8 @@ pub use self::subscription::{Lagged, Subscription};
 use self::writer::Writer;
 pub use filter::Filter;
 
-/// How many events are remembered at least, however few are replayed: a restarted server asks
-/// whether it journalled those of the moment before it died.
+/// How many events are remembered at least, however few are replayed: a restarted server looks up
+/// which events its predecessor journalled just before it died.
 const REMEMBERED: usize = 1000;
 
 /// Bytes of published events that wait to be written. Whoever publishes more waits for room.
@@ -61,27 +61,25 @@ const UNWRITTEN: usize = 16 << 20;
 
 /// All events, in order. Clones are the same log.
 ///
-/// The newest `max(retain, 1000)` are kept in memory and on disk, and exits that no subscriber has had
-/// yet, up to 65,536 of them: one for each process that has ended since somebody listened. What some
-/// subscriber has not read is kept in memory too, up to 65,536 events more: one further behind gets
-/// [`Lagged`].
+/// The newest `max(retain, 1000)` are kept in memory and on disk, and up to 65,536 undelivered exits: those of
+/// the processes that have ended since there was a subscriber. Events that some subscriber has not read are
+/// kept in memory too, up to 65,536 more: a subscriber further behind gets [`Lagged`].
 ///
 /// A live event counts as received when its subscriber asks for more; a stored one when the subscriber has
-/// read all stored ones and leaves, or thousands more. If a replay breaks off, the events handed out last do
-/// not count as received and are replayed again.
+/// read all stored ones and leaves, or has read thousands more. If a replay breaks off, the events handed out last
+/// do not count as received and are replayed again.
 ///
-/// All this is so for the namespace of `types.API`, and apart from that for the named ones together, of
-/// which OOM kills are kept like exits: see [`Follower`]. Events that are published are for those who follow
-/// at the time. They are journalled, and go when the journal is compacted.
+/// All this holds for the namespace of `types.API`, and separately for all named ones together, whose OOM kills
+/// are kept like exits: see [`Follower`]. Events that [clients publish](Self::publish) are delivered only to those
+/// who follow at the time. They are journalled, and dropped when the journal is compacted.
 ///
-/// What changes the log waits for its disk, and readers never do. A change that was asked for is made also
-/// if its future is dropped.
+/// Calls that change the log wait for its disk; readers never do. A change is made even if its future is dropped.
 #[derive(Clone)]
 pub struct EventLog {
     shared: Arc<Shared>,
     /// Does both steps of an append, so that the journal, the channels and the timestamps are in the same order.
     writer: Writer,
-    /// For what is published and not written yet.
+    /// Bounds what clients have published and what is not written yet.
     room: Arc<Semaphore>,
 }
 
@@ -90,7 +88,7 @@ struct Shared {
     named: Channel,
     /// Taken before that of `named`.
     feed: Mutex<Feed>,
-    /// Something was received that the journal does not say yet.
+    /// An event was received that the journal does not note as received yet.
     received: Notify,
     retain: usize,
 }
@@ -179,9 +177,9 @@ impl EventLog {
         Ok(())
     }
 
-    /// Nobody needs to be told any more that this process has ended, and its exit is kept for no follower:
-    /// its caller has deleted it. The deletion of a whole container does this by its event.
-    pub async fn settle(
+    /// The exit of this process need not be delivered any more, and is kept for no follower: its caller has deleted
+    /// the process. The event of a whole container's deletion does this for all its processes.
+    pub async fn mark_obsolete(
         &self,
         container: &ContainerKey,
         generation: Generation,
@@ -193,24 +191,23 @@ impl EventLog {
             }
             _ => false,
         };
-        let settled = self.shared.channel(&container.namespace).ring().settle(is_exit);
-        self.note(settled).await;
+        let obsolete = self.shared.channel(&container.namespace).ring().mark_obsolete(is_exit);
+        self.note(obsolete).await;
     }
 
-    /// The same for all processes of all named namespaces: their containers are gone.
-    pub async fn settle_named(&self) {
-        let settled = self.shared.named.ring().settle(|_| true);
-        self.note(settled).await;
+    /// As [`Self::mark_obsolete`], for all processes of all named namespaces: their containers are gone.
+    pub async fn mark_named_obsolete(&self) {
+        let obsolete = self.shared.named.ring().mark_obsolete(|_| true);
+        self.note(obsolete).await;
     }
 
-    async fn note(&self, told: Vec<Timestamp>) {
-        if !told.is_empty() {
-            self.writer.note(told).await;
+    async fn note(&self, delivered: Vec<Timestamp>) {
+        if !delivered.is_empty() {
+            self.writer.note(delivered).await;
         }
     }
 
-    /// Writes what could not be journalled before: whether a restarted server will know of every
-    /// event now.
+    /// Writes what could not be journalled before. Whether every event is in the journal then.
     pub async fn flush(&self) -> bool {
         self.writer.flush().await
     }
@@ -225,7 +222,7 @@ impl EventLog {
         self.latest(container, generation, |kind| what(kind).then_some(())).is_some()
     }
 
-    /// What the latest such event says. As [`Self::recorded`].
+    /// What the latest such event says; see [`Self::recorded`].
     pub fn latest<T>(
         &self,
         container: &ContainerKey,

@@ -1,4 +1,4 @@
-//! Exits and OOM kills that are older than what is kept anyway, and that no subscriber has had yet.
+//! Undelivered exits and OOM kills that are older than the events that are kept anyway.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -7,21 +7,21 @@ use gantry_domain::{Event, Timestamp};
 
 use crate::{filter::Wanted, ring::SubscriptionId, slot::Slot};
 
-/// How many events that somebody has had by now are left in between before they are taken out.
-const TOLD: usize = 64;
+/// The least number of delivered events that are worth a scan that removes them.
+const DELIVERED: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Older {
     slots: VecDeque<Slot>,
-    /// How many of them somebody has had since they came here, at most.
-    told: usize,
-    /// How many are too many.
-    most_told: usize,
+    /// At most how many of them were delivered since they were added here.
+    delivered: usize,
+    /// With more delivered ones than this, and than [`DELIVERED`], they are removed.
+    most_delivered: usize,
 }
 
 impl Older {
     pub(crate) fn push(&mut self, slot: Slot) {
-        self.told += usize::from(!slot.is_untold());
+        self.delivered += usize::from(!slot.is_undelivered());
         self.slots.push_back(slot);
     }
 
@@ -40,8 +40,8 @@ impl Older {
         self.slots.get(index).map(|slot| slot.place)
     }
 
-    /// Notes that a subscriber has had what is at these places; `news` gets what nobody had had before.
-    pub(crate) fn tell(
+    /// Notes that the events at these places were delivered; `news` gets those that were undelivered before.
+    pub(crate) fn mark_delivered(
         &mut self,
         places: &Range<u64>,
         wanted: &Wanted,
@@ -50,48 +50,48 @@ impl Older {
     ) {
         let indexes = self.index(places.start)..self.index(places.end);
         for slot in self.slots.range_mut(indexes) {
-            if slot.tell(wanted, latest) {
-                self.told += 1;
+            if slot.mark_delivered(wanted, latest) {
+                self.delivered += 1;
                 news(&slot.event);
             }
         }
     }
 
-    /// Notes that nobody needs to be told of such events; tells which of them are news.
-    pub(crate) fn settle(&mut self, which: impl Fn(&Event) -> bool) -> Vec<Timestamp> {
+    /// Notes that such events need not be delivered; returns the times of those that were undelivered.
+    pub(crate) fn mark_obsolete(&mut self, which: impl Fn(&Event) -> bool) -> Vec<Timestamp> {
         let slots = self.slots.iter_mut().filter(|slot| slot.is_kept() && which(&slot.event));
-        let settled = slots.filter_map(|slot| slot.settle().then_some(slot.event.at));
-        let settled: Vec<_> = settled.collect();
-        self.told += settled.len();
-        settled
+        let obsolete = slots.filter_map(|slot| slot.mark_obsolete().then_some(slot.event.at));
+        let obsolete: Vec<_> = obsolete.collect();
+        self.delivered += obsolete.len();
+        obsolete
     }
 
-    pub(crate) fn untell(&mut self, from: u64) {
+    pub(crate) fn mark_undelivered(&mut self, from: u64) {
         let first = self.index(from);
-        self.slots.range_mut(first..).for_each(Slot::untell);
+        self.slots.range_mut(first..).for_each(Slot::mark_undelivered);
     }
 
     /// Removes received events before `before`, which no reader still needs; returns the time of the last one.
     /// Acts rarely, as it scans all.
     pub(crate) fn prune(&mut self, before: u64) -> Option<Timestamp> {
-        if self.told <= self.most_told.max(TOLD) {
+        if self.delivered <= self.most_delivered.max(DELIVERED) {
             return None;
         }
         let mut last = None;
         self.slots.retain(|slot| {
-            let stays = slot.is_untold() || slot.place >= before;
+            let stays = slot.is_undelivered() || slot.place >= before;
             if !stays {
                 last = Some(slot.event.at);
             }
             stays
         });
         self.slots.shrink_to(2 * self.slots.len());
-        self.told = self.slots.iter().filter(|slot| !slot.is_untold()).count();
-        self.most_told = self.told + self.slots.len() / 2;
+        self.delivered = self.slots.iter().filter(|slot| !slot.is_undelivered()).count();
+        self.most_delivered = self.delivered + self.slots.len() / 2;
         last
     }
 
-    /// Takes out the oldest of more than so many.
+    /// Removes the oldest event if there are more than `most`.
     pub(crate) fn pop_above(&mut self, most: usize) -> Option<Slot> {
         if self.slots.len() <= most { None } else { self.slots.pop_front() }
     }

@@ -1,4 +1,4 @@
-//! Events that are no container's: those of services about their own records, and those that clients publish.
+//! Events that belong to no container: those of services about their own records, and those that clients publish.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -14,7 +14,7 @@ pub const MAX_PUBLISHED: usize = 1 << 20;
 /// How much is held for subscribers that have not read it: bytes, and events.
 const MOST: (usize, usize) = (16 << 20, 65_536);
 
-/// What an event is reckoned to take beside its own bytes.
+/// What an event is estimated to take beside its own bytes.
 const OVERHEAD: usize = 256;
 
 /// An event that somebody publishes.
@@ -28,7 +28,7 @@ pub struct Publication {
     pub type_url: String,
     /// An encoded message.
     pub value: Vec<u8>,
-    /// When it has happened, if that was not now: seconds since the epoch, and nanoseconds.
+    /// When it happened, if not now: seconds since the epoch, and nanoseconds.
     pub happened: Option<(i64, u32)>,
 }
 
@@ -80,13 +80,13 @@ pub(crate) struct Feed {
     bytes: usize,
     most: (usize, usize),
     readers: HashMap<SubscriptionId, Place>,
-    /// Timestamp of the last event that was let go of before everybody had read it.
+    /// Timestamp of the last event that was dropped before every reader had read it.
     dropped: Timestamp,
 }
 
 struct Place {
     next: u64,
-    /// Events it had to read were dropped.
+    /// Events that it had to read were dropped.
     missed: bool,
 }
 
@@ -134,7 +134,7 @@ impl Feed {
         }
     }
 
-    /// Tells a reader once that events were dropped that it had to read; it goes on after those.
+    /// An error, once, for a reader whose events were dropped before it read them; it can read on after those.
     pub(crate) fn check(&mut self, id: SubscriptionId) -> Result<(), Lagged> {
         match self.readers.get_mut(&id) {
             Some(place) if place.missed => {
@@ -145,7 +145,7 @@ impl Feed {
         }
     }
 
-    /// The next events of a reader, up to a moment if there is one. [`Self::check`] comes first.
+    /// The next events of a reader, up to a moment if there is one. To be called after [`Self::check`].
     pub(crate) fn read(
         &mut self,
         id: SubscriptionId,

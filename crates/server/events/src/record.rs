@@ -6,7 +6,7 @@ use gantry_domain::{Event, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    json::{self, PublishedRecord, Record, TellRecord},
+    json::{self, DeliveredRecord, PublishedRecord, Record},
     published::Published,
 };
 
@@ -37,7 +37,7 @@ pub enum Fault {
     Torn,
     #[error("its checksum does not match")]
     Checksum,
-    /// Written as it is, but not by this version.
+    /// Its checksum matches, but this version does not know such an event.
     #[error("not an event that is known here")]
     Unknown,
     #[error("not later than the event before it")]
@@ -47,29 +47,29 @@ pub enum Fault {
 /// State of earlier events, written on the line of a later one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Exits that subscribers have had.
-    pub(crate) had: Option<Had>,
+    /// Exits that were delivered.
+    pub(crate) delivered_range: Option<DeliveredRange>,
     /// The time of the latest dropped event.
     pub(crate) gone: Option<Timestamp>,
-    /// Subscribers have had this very event, which is of a named namespace.
-    pub(crate) told: bool,
+    /// This very event was delivered, which is of a named namespace.
+    pub(crate) delivered: bool,
 }
 
 /// A line that can be read.
 pub(crate) enum Line {
     Event(Event, Marks),
     Published(Published),
-    /// Events of named namespaces that subscribers have had.
-    Told(Vec<u64>),
+    /// Events of named namespaces that were delivered.
+    Delivered(Vec<u64>),
 }
 
-/// Subscribers of `types.API` have had all its exits later than the first moment, and up to the second. Of two that begin
-/// with the same moment the later one in the journal counts.
+/// A range of time: all exits of `types.API` later than the first moment, and up to the second, were delivered. Of two
+/// ranges that begin with the same moment the later one in the journal counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Had(pub(crate) u64, pub(crate) u64);
+pub struct DeliveredRange(pub(crate) u64, pub(crate) u64);
 
-impl Had {
-    /// This one alone.
+impl DeliveredRange {
+    /// The range of this exit alone.
     pub(crate) fn only(at: Timestamp) -> Self {
         Self(at.0.saturating_sub(1), at.0)
     }
@@ -80,28 +80,31 @@ impl Had {
 pub struct Lines {
     /// Of containers, in order; no two have the same timestamp.
     pub events: Vec<Event>,
-    /// Others, which are in the same order of time.
+    /// Of no container, also in the order of time.
     pub published: Vec<Published>,
-    /// How many lines say which events subscribers have had.
+    /// How many lines say which events were delivered.
     pub receipts: usize,
     /// A torn end is the last damage there is.
     pub damage: Vec<Damage>,
     /// In order, and apart from each other.
-    had: Vec<Had>,
-    /// Events of named namespaces that subscribers have had.
-    told: BTreeSet<u64>,
-    /// No event that was let go of is later.
+    delivered_range: Vec<DeliveredRange>,
+    /// Events of named namespaces that were delivered.
+    delivered: BTreeSet<u64>,
+    /// No dropped event is later.
     pub(crate) gone: Timestamp,
 }
 
 impl Lines {
-    /// Whether a subscriber has had the event.
-    pub(crate) fn was_had(&self, event: &Event) -> bool {
+    /// Whether the event was delivered.
+    pub(crate) fn was_delivered(&self, event: &Event) -> bool {
         if !event.container.namespace.is_types_api() {
-            return self.told.contains(&event.at.0);
+            return self.delivered.contains(&event.at.0);
         }
-        let after = self.had.partition_point(|had| had.0 < event.at.0);
-        self.had[..after].last().is_some_and(|had| event.at.0 <= had.1)
+        let after =
+            self.delivered_range.partition_point(|delivered_range| delivered_range.0 < event.at.0);
+        self.delivered_range[..after]
+            .last()
+            .is_some_and(|delivered_range| event.at.0 <= delivered_range.1)
     }
 
     /// How many lines could be read.
@@ -109,7 +112,7 @@ impl Lines {
         self.events.len() + self.published.len() + self.receipts
     }
 
-    /// When the last event was.
+    /// The time of the last event.
     pub(crate) fn last(&self) -> Timestamp {
         let event = self.events.last().map(|event| event.at);
         let published = self.published.last().map(|published| published.at);
@@ -118,15 +121,15 @@ impl Lines {
 
     fn push(&mut self, event: Event, marks: Marks) {
         self.gone = self.gone.max(marks.gone.unwrap_or_default());
-        if let Some(had) = marks.had {
-            match self.had.last_mut() {
-                Some(last) if last.0 == had.0 => *last = had,
-                Some(last) if had.0 < last.1 => {}
-                _ => self.had.push(had),
+        if let Some(delivered_range) = marks.delivered_range {
+            match self.delivered_range.last_mut() {
+                Some(last) if last.0 == delivered_range.0 => *last = delivered_range,
+                Some(last) if delivered_range.0 < last.1 => {}
+                _ => self.delivered_range.push(delivered_range),
             }
         }
-        if marks.told {
-            self.told.insert(event.at.0);
+        if marks.delivered {
+            self.delivered.insert(event.at.0);
         }
         self.events.push(event);
     }
@@ -142,9 +145,9 @@ pub(crate) fn encode_published(published: &Published) -> io::Result<Vec<u8>> {
     line(&PublishedRecord::of(published))
 }
 
-/// A line that says which events of named namespaces subscribers have had.
-pub(crate) fn encode_told(told: &[Timestamp]) -> io::Result<Vec<u8>> {
-    line(&TellRecord::of(told))
+/// A line that says which events of named namespaces were delivered.
+pub(crate) fn encode_delivered(delivered: &[Timestamp]) -> io::Result<Vec<u8>> {
+    line(&DeliveredRecord::of(delivered))
 }
 
 fn line(record: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -171,9 +174,9 @@ pub fn recover(journal: &[u8]) -> Lines {
                 lines.push(event, marks);
             }
             Ok(Line::Published(published)) => lines.published.push(published),
-            Ok(Line::Told(told)) => {
+            Ok(Line::Delivered(delivered)) => {
                 lines.receipts += 1;
-                lines.told.extend(told);
+                lines.delivered.extend(delivered);
             }
             Err(fault) => lines.damage.push(Damage { offset, length: line.len(), fault }),
         }
@@ -192,7 +195,7 @@ fn parse(line: &[u8], last: Timestamp) -> Result<Line, Fault> {
     let at = match &line {
         Line::Event(event, _) => event.at,
         Line::Published(published) => published.at,
-        Line::Told(_) => return Ok(line),
+        Line::Delivered(_) => return Ok(line),
     };
     if at > last { Ok(line) } else { Err(Fault::OutOfOrder) }
 }

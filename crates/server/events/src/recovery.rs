@@ -1,4 +1,4 @@
-//! Opening a journal that a former server left, in whatever state it is.
+//! Opens the journal that an earlier server left, in whatever state it is.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
@@ -87,7 +87,7 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let damage = std::mem::take(&mut lines.damage);
     let sound = quarantined.is_none() && damage.is_empty();
     let last = last(lines.last(), modified, sound);
-    // A torn line is that of an event which nobody was told of, and whose cause is still there.
+    // A torn line is of an event that was never published, and whose cause is still there.
     let ends_damaged = damage.last().is_some_and(|damage| damage.end() == len);
     if quarantined.is_some() || ends_damaged {
         lines.gone = last;
@@ -97,7 +97,7 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let journal = Journal::open(dir, kept, len as u64, count)
         .map_err(|cause| JournalError::Open { path, cause })?;
     if quarantined.is_some() {
-        // Remembered there until an event says it.
+        // The file's time keeps it until an event does.
         let _ = journal.file().set_modified(UNIX_EPOCH + Duration::from_nanos(last.0));
     }
     let recovery = Recovery { events, damage, quarantined };

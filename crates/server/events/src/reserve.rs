@@ -36,7 +36,7 @@ impl Reserve {
         if !self.held {
             self.held = allocate(&self.path).is_ok();
             if !self.held {
-                // It may have got a part, or be something else; all that matters is not to hold on.
+                // It may have got a part, or be something else; all that matters is to hold none.
                 let _ = fs::remove_file(&self.path);
             }
         }

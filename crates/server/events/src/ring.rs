@@ -11,7 +11,7 @@ use crate::{
     cursor::Cursor,
     filter::Wanted,
     older::Older,
-    record::{Had, Lines, Marks},
+    record::{DeliveredRange, Lines, Marks},
     slot::Slot,
     subscription::Lagged,
 };
@@ -26,13 +26,13 @@ const BATCH: usize = 256;
 /// Names a subscription; a later one has a larger number.
 pub(crate) type SubscriptionId = u64;
 
-/// The newest events, what somebody has yet to read, and exits that nobody has had.
+/// The newest events, those that some subscriber has yet to read, and undelivered exits.
 pub(crate) struct Ring {
     older: Older,
     slots: VecDeque<Slot>,
     /// Place of the first of `slots`.
     first: u64,
-    /// Timestamp of the last event that was let go of.
+    /// Timestamp of the last event that was dropped.
     dropped: Timestamp,
     kept: usize,
     backlog: usize,
@@ -40,16 +40,16 @@ pub(crate) struct Ring {
     subscribed: SubscriptionId,
     /// Receipts of events before this place are recorded already.
     noted: u64,
-    /// From `noted` to here, every exit has been received.
-    untold_from: u64,
-    /// The latest place of which somebody had the event.
-    told: u64,
+    /// From `noted` to here, every exit was delivered.
+    undelivered_from: u64,
+    /// The latest place whose event was delivered.
+    delivered: u64,
     /// See [`Self::received`].
     received: Vec<Timestamp>,
 }
 
 impl Ring {
-    /// A ring that keeps as many of the newest events whether anybody has yet to read them or not.
+    /// A ring that keeps so many of the newest events, whether anybody has yet to read them or not.
     pub(crate) fn new(kept: usize) -> Self {
         Self {
             older: Older::default(),
@@ -61,8 +61,8 @@ impl Ring {
             cursors: HashMap::new(),
             subscribed: 0,
             noted: 0,
-            untold_from: 0,
-            told: 0,
+            undelivered_from: 0,
+            delivered: 0,
             received: Vec::new(),
         }
     }
@@ -83,8 +83,8 @@ impl Ring {
         let mut ring = Self::new(kept);
         ring.dropped = lines.gone;
         for event in events {
-            let had = lines.was_had(&event);
-            ring.push_slot(Arc::new(event), had);
+            let delivered = lines.was_delivered(&event);
+            ring.push_slot(Arc::new(event), delivered);
         }
         ring.is_noted();
         ring
@@ -94,20 +94,20 @@ impl Ring {
         self.push_slot(event, false);
     }
 
-    fn push_slot(&mut self, event: Arc<Event>, told: bool) {
-        if let Some(container) = settles(&event) {
-            self.settle(|earlier| earlier.container == *container);
+    fn push_slot(&mut self, event: Arc<Event>, delivered: bool) {
+        if let Some(container) = makes_obsolete(&event) {
+            self.mark_obsolete(|earlier| earlier.container == *container);
         }
-        self.slots.push_back(Slot::new(self.end(), event, told));
+        self.slots.push_back(Slot::new(self.end(), event, delivered));
         self.trim();
     }
 
-    /// Notes that nobody needs to be told of such events any more: those that nobody had had.
-    pub(crate) fn settle(&mut self, which: impl Fn(&Event) -> bool) -> Vec<Timestamp> {
-        let mut settled = self.older.settle(&which);
+    /// Notes that such events need not be delivered any more; returns the times of those that were undelivered.
+    pub(crate) fn mark_obsolete(&mut self, which: impl Fn(&Event) -> bool) -> Vec<Timestamp> {
+        let mut obsolete = self.older.mark_obsolete(&which);
         let slots = self.slots.iter_mut().filter(|slot| slot.is_kept() && which(&slot.event));
-        settled.extend(slots.filter_map(|slot| slot.settle().then_some(slot.event.at)));
-        settled
+        obsolete.extend(slots.filter_map(|slot| slot.mark_obsolete().then_some(slot.event.at)));
+        obsolete
     }
 
     /// Place of the next event to come.
@@ -115,19 +115,19 @@ impl Ring {
         self.first + self.slots.len() as u64
     }
 
-    /// What a restarted server has to know: the newest events, and exits that nobody has had, with
-    /// what is to be noted with each.
+    /// What a restarted server has to know: the newest events, and undelivered exits, with what is to be noted
+    /// with each.
     pub(crate) fn lasting(&self) -> Vec<(Arc<Event>, Marks)> {
         let newest = self.slots.len().saturating_sub(self.kept);
         let before = self.older.iter().chain(self.slots.range(..newest));
-        let before = before.filter(|slot| slot.is_untold());
+        let before = before.filter(|slot| slot.is_undelivered());
         let all = before.chain(self.slots.range(newest..));
         let noted = |slot: &Slot| {
-            let told = slot.is_told();
-            let had = Some(Had::only(slot.event.at)).filter(|_| told);
+            let delivered = slot.is_delivered();
+            let delivered_range = Some(DeliveredRange::only(slot.event.at)).filter(|_| delivered);
             let marks = match slot.event.container.namespace.is_types_api() {
-                true => Marks { had, ..Marks::default() },
-                false => Marks { told, ..Marks::default() },
+                true => Marks { delivered_range, ..Marks::default() },
+                false => Marks { delivered, ..Marks::default() },
             };
             (Arc::clone(&slot.event), marks)
         };
@@ -140,34 +140,35 @@ impl Ring {
         lasting
     }
 
-    /// [`Self::lasting`] was written: [`Self::had`] need not repeat it.
+    /// [`Self::lasting`] was written: [`Self::delivered_range`] need not repeat it.
     pub(crate) fn is_noted(&mut self) {
         self.noted = self.end();
-        self.untold_from = self.noted;
+        self.undelivered_from = self.noted;
         self.received = Vec::new();
     }
 
-    /// Events of named namespaces that were received, which is not noted yet.
+    /// Events of named namespaces that were received, and are not noted as such yet.
     pub(crate) fn received(&mut self) -> &mut Vec<Timestamp> {
         &mut self.received
     }
 
-    /// What to record with the next event: the range of time without an unreceived exit. Skips exits that may
-    /// never count as received, because it is unknown whether their replay arrived.
-    pub(crate) fn had(&mut self) -> Option<Had> {
-        let recent = self.slots.range(self.index(self.untold_from)..);
-        let later = self.older.from(self.untold_from).chain(recent);
+    /// What to record with the next event: the range of time without an undelivered exit. Skips exits that may
+    /// never count as delivered, because it is unknown whether their replay arrived.
+    pub(crate) fn delivered_range(&mut self) -> Option<DeliveredRange> {
+        let recent = self.slots.range(self.index(self.undelivered_from)..);
+        let later = self.older.from(self.undelivered_from).chain(recent);
         let (mut place, mut to) = (self.end(), self.slots.back()?.event.at.0);
-        for untold in later.filter(|slot| slot.is_untold()) {
-            if untold.place > self.told {
-                (place, to) = (untold.place, untold.event.at.0.saturating_sub(1));
+        for undelivered in later.filter(|slot| slot.is_undelivered()) {
+            if undelivered.place > self.delivered {
+                (place, to) = (undelivered.place, undelivered.event.at.0.saturating_sub(1));
                 break;
             }
-            self.noted = untold.place + 1;
+            self.noted = undelivered.place + 1;
         }
-        self.untold_from = place;
+        self.undelivered_from = place;
         let from = self.slots.get(self.index(self.noted))?.event.at.0.saturating_sub(1);
-        Some(Had(from, to)).filter(|had| had.0 < had.1)
+        Some(DeliveredRange(from, to))
+            .filter(|delivered_range| delivered_range.0 < delivered_range.1)
     }
 
     /// From the newest to the oldest.
@@ -176,8 +177,7 @@ impl Ring {
     }
 
     /// Begins a subscription. At most `retain` events that were there before are part of it, and
-    /// exits that nobody has had. Also tells when the last event was that should be part of it and
-    /// is not.
+    /// undelivered exits. Also returns the time of the last event that should be part of it and is missing.
     pub(crate) fn subscribe(
         &mut self,
         from: From,
@@ -199,16 +199,16 @@ impl Ring {
         (id, missing)
     }
 
-    /// Begins a subscription to what nobody has received, and then to the events to come.
-    pub(crate) fn subscribe_untold(&mut self, wanted: Wanted) -> SubscriptionId {
+    /// Begins a subscription to what is undelivered, and then to the events to come.
+    pub(crate) fn subscribe_undelivered(&mut self, wanted: Wanted) -> SubscriptionId {
         self.subscribed += 1;
-        self.cursors.insert(self.subscribed, Cursor::of_untold(self.end(), wanted));
+        self.cursors.insert(self.subscribed, Cursor::of_undelivered(self.end(), wanted));
         self.subscribed
     }
 
     fn missing(&self, after: Timestamp, dense: usize, id: SubscriptionId) -> Option<Timestamp> {
         let before = self.older.iter().chain(self.slots.range(..dense)).rev();
-        let left_out = before.filter(|slot| !slot.is_untold_for(id));
+        let left_out = before.filter(|slot| !slot.is_undelivered_for(id));
         let latest = left_out.map(|slot| slot.event.at).next().unwrap_or(self.dropped);
         Some(latest.max(self.dropped)).filter(|latest| *latest > after)
     }
@@ -216,18 +216,18 @@ impl Ring {
     /// Ends a subscription. Its subscriber can ask again for exits that it missed by lagging.
     pub(crate) fn unsubscribe(&mut self, id: SubscriptionId) {
         if let Some(cursor) = self.cursors.remove(&id).filter(|cursor| cursor.lagged) {
-            self.older.untell(cursor.next);
+            self.older.mark_undelivered(cursor.next);
             let unread = self.index(cursor.next);
-            self.slots.range_mut(unread..).for_each(Slot::untell);
-            self.untold_from = self.untold_from.min(cursor.next).max(self.noted);
+            self.slots.range_mut(unread..).for_each(Slot::mark_undelivered);
+            self.undelivered_from = self.undelivered_from.min(cursor.next).max(self.noted);
         }
         self.trim();
     }
 
-    /// Notes that the subscriber has had all events that were stored when its subscription began.
+    /// Notes that the subscriber has received all events that were stored when its subscription began.
     pub(crate) fn has_stored(&mut self, id: SubscriptionId) {
         if let Some(mut cursor) = self.cursors.remove(&id) {
-            self.tell(&cursor.take_stored(), &cursor);
+            self.mark_delivered(&cursor.take_stored(), &cursor);
             self.cursors.insert(id, cursor);
         }
     }
@@ -235,13 +235,13 @@ impl Ring {
     /// The next events of a subscription up to the place `end`; none if it has read them all.
     pub(crate) fn read(&mut self, id: SubscriptionId, end: u64) -> Result<Vec<Arc<Event>>, Lagged> {
         let Some(mut cursor) = self.cursors.remove(&id) else { return Ok(Vec::new()) };
-        for told in cursor.take_told() {
-            self.tell(&told, &cursor);
+        for delivered in cursor.take_delivered() {
+            self.mark_delivered(&delivered, &cursor);
         }
         let begin = self.index(cursor.next);
         let read = self.read_on(&mut cursor, id, end);
         self.cursors.insert(id, cursor);
-        // It may be the one that the others were held for.
+        // Events may have been held for this subscription only.
         if begin + self.kept < self.slots.len() {
             self.trim();
         }
@@ -263,7 +263,8 @@ impl Ring {
         if cursor.next < sparse_end {
             let recent = self.slots.range(self.index(cursor.next)..self.index(sparse_end));
             let exits = self.older.from(cursor.next).chain(recent);
-            let exits: Vec<_> = exits.filter(|slot| slot.is_untold_for(id)).take(BATCH).collect();
+            let exits: Vec<_> =
+                exits.filter(|slot| slot.is_undelivered_for(id)).take(BATCH).collect();
             if let Some(last) = exits.last() {
                 cursor.next = last.place + 1;
                 return Ok(hand_out(cursor, exits.into_iter()));
@@ -275,29 +276,29 @@ impl Ring {
         Ok(hand_out(cursor, self.slots.range(batch)))
     }
 
-    fn tell(&mut self, places: &Range<u64>, cursor: &Cursor) {
+    fn mark_delivered(&mut self, places: &Range<u64>, cursor: &Cursor) {
         if places.is_empty() {
             return;
         }
-        self.told = self.told.max(places.end - 1);
+        self.delivered = self.delivered.max(places.end - 1);
         let received = &mut self.received;
         let mut note = |event: &Event| {
             if !event.container.namespace.is_types_api() {
                 received.push(event.at);
             }
         };
-        self.older.tell(places, &cursor.wanted, self.subscribed, &mut note);
+        self.older.mark_delivered(places, &cursor.wanted, self.subscribed, &mut note);
         let first = self.first;
         let index = |place: u64| usize::try_from(place.saturating_sub(first)).unwrap_or(usize::MAX);
         let len = self.slots.len();
         for slot in self.slots.range_mut(index(places.start).min(len)..index(places.end).min(len)) {
-            if slot.tell(&cursor.wanted, self.subscribed) {
+            if slot.mark_delivered(&cursor.wanted, self.subscribed) {
                 note(&slot.event);
             }
         }
     }
 
-    /// Where in `slots` a place is, or would be nearest.
+    /// The index in `slots` of a place, or the nearest one.
     fn index(&self, place: u64) -> usize {
         let index = usize::try_from(place.saturating_sub(self.first)).unwrap_or(usize::MAX);
         index.min(self.slots.len())
@@ -307,7 +308,7 @@ impl Ring {
         self.first + index as u64
     }
 
-    /// Drops events that are not among the newest, not still to be read, and not unreceived exits.
+    /// Drops events that are not among the newest, not still to be read, and not undelivered exits.
     fn trim(&mut self) {
         let read = self.cursors.values().map(|cursor| cursor.next).min().unwrap_or(u64::MAX);
         let surplus = self.slots.len().saturating_sub(self.kept);
@@ -325,12 +326,12 @@ impl Ring {
         }
     }
 
-    /// Lets go of the first events, of which somebody may still have to read those from `read` on.
+    /// Drops the first events, of which some subscriber may still have to read those from `read` on.
     fn let_go(&mut self, count: usize, read: u64) {
         let mut last = None;
         for slot in self.slots.drain(..count) {
-            // Not only those that nobody has had: a slow reader may be about to read them.
-            if slot.is_untold() || slot.place >= read && slot.is_untold_for(1) {
+            // Not only undelivered ones: a slow reader may be about to read them.
+            if slot.is_undelivered() || slot.place >= read && slot.is_undelivered_for(1) {
                 self.older.push(slot);
             } else {
                 self.dropped = self.dropped.max(slot.event.at);
@@ -345,12 +346,12 @@ impl Ring {
         }
     }
 
-    /// Bounds the unreceived exits, which grow without a subscriber.
+    /// Bounds the number of undelivered exits, which grows while there is no subscriber.
     fn limit_older(&mut self) {
         while let Some(slot) = self.older.pop_above(self.backlog) {
             self.dropped = self.dropped.max(slot.event.at);
             for (id, cursor) in &mut self.cursors {
-                cursor.missed |= cursor.next <= slot.place && slot.is_untold_for(*id);
+                cursor.missed |= cursor.next <= slot.place && slot.is_undelivered_for(*id);
             }
         }
     }
@@ -362,9 +363,8 @@ fn hand_out<'a>(cursor: &mut Cursor, slots: impl Iterator<Item = &'a Slot>) -> V
     events
 }
 
-/// The container, if none of its earlier events matters to anybody any more: its caller has read how it
-/// has ended.
-fn settles(event: &Event) -> Option<&ContainerKey> {
+/// The container, if this event makes its earlier ones obsolete: its caller has read how it ended.
+fn makes_obsolete(event: &Event) -> Option<&ContainerKey> {
     match event.kind {
         EventKind::Created(_) | EventKind::Deleted { .. } => Some(&event.container),
         _ => None,

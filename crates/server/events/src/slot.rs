@@ -1,4 +1,4 @@
-//! An event in memory, and whether anybody has had it.
+//! An event in memory, and whether it was delivered.
 
 use std::sync::Arc;
 
@@ -6,27 +6,27 @@ use gantry_domain::{Event, EventKind};
 
 use crate::{filter::Wanted, ring::SubscriptionId};
 
-/// Later than every subscription.
-const UNTOLD: SubscriptionId = SubscriptionId::MAX;
+/// In place of a subscription; later than each of them.
+const UNDELIVERED: SubscriptionId = SubscriptionId::MAX;
 
 /// Every event has a place: a number that goes up by one.
 pub(crate) struct Slot {
     pub(crate) place: u64,
     pub(crate) event: Arc<Event>,
-    /// The latest subscription at the time of the first receipt.
-    told: SubscriptionId,
-    /// Nobody needs to be told any more: what ended was deleted.
-    settled: bool,
+    /// The latest subscription at the time of the first delivery.
+    delivered: SubscriptionId,
+    /// It need not be delivered any more: what ended was deleted.
+    obsolete: bool,
 }
 
 impl Slot {
-    /// An event that no subscriber has had, or one that an earlier server delivered.
-    pub(crate) fn new(place: u64, event: Arc<Event>, told: bool) -> Self {
-        Self { place, event, told: if told { 0 } else { UNTOLD }, settled: false }
+    /// An undelivered event, or one that an earlier server has delivered.
+    pub(crate) fn new(place: u64, event: Arc<Event>, delivered: bool) -> Self {
+        Self { place, event, delivered: if delivered { 0 } else { UNDELIVERED }, obsolete: false }
     }
 
-    /// Whether the event is kept until a subscriber has had it: an exit is. So is an OOM kill in a named
-    /// namespace, where subscribers begin with such events and not with a moment.
+    /// Whether the event is kept until it is delivered: an exit is. So is an OOM kill in a named
+    /// namespace, where a subscription begins with undelivered events, not with a time.
     pub(crate) fn is_kept(&self) -> bool {
         match self.event.kind {
             EventKind::Exited { .. } => true,
@@ -35,39 +35,39 @@ impl Slot {
         }
     }
 
-    /// One that is kept, and that no subscriber has had.
-    pub(crate) fn is_untold(&self) -> bool {
-        self.told == UNTOLD && !self.settled && self.is_kept()
+    /// One that is kept, and was not delivered.
+    pub(crate) fn is_undelivered(&self) -> bool {
+        self.delivered == UNDELIVERED && !self.obsolete && self.is_kept()
     }
 
-    /// One that is kept no longer, as a subscriber has had it or nobody needs it.
-    pub(crate) fn is_told(&self) -> bool {
-        (self.told != UNTOLD || self.settled) && self.is_kept()
+    /// One that is kept no longer, as it was delivered or is obsolete.
+    pub(crate) fn is_delivered(&self) -> bool {
+        (self.delivered != UNDELIVERED || self.obsolete) && self.is_kept()
     }
 
-    /// One that is kept, and that no subscriber had had when this subscription began.
-    pub(crate) fn is_untold_for(&self, subscription: SubscriptionId) -> bool {
-        self.told >= subscription && !self.settled && self.is_kept()
+    /// One that is kept, and was undelivered when this subscription began.
+    pub(crate) fn is_undelivered_for(&self, subscription: SubscriptionId) -> bool {
+        self.delivered >= subscription && !self.obsolete && self.is_kept()
     }
 
-    /// Notes that a subscriber has had the event: whether that is news.
-    pub(crate) fn tell(&mut self, wanted: &Wanted, latest: SubscriptionId) -> bool {
-        let is_news = self.is_untold() && wanted.includes(&self.event);
+    /// Notes that a subscriber has received the event. Whether it was undelivered before.
+    pub(crate) fn mark_delivered(&mut self, wanted: &Wanted, latest: SubscriptionId) -> bool {
+        let is_news = self.is_undelivered() && wanted.includes(&self.event);
         if is_news {
-            self.told = latest;
+            self.delivered = latest;
         }
         is_news
     }
 
-    /// Notes that a subscriber that should have had it has not.
-    pub(crate) fn untell(&mut self) {
-        self.told = UNTOLD;
+    /// Notes that a subscriber that should have received the event has not.
+    pub(crate) fn mark_undelivered(&mut self) {
+        self.delivered = UNDELIVERED;
     }
 
-    /// Notes that nobody needs to be told: whether somebody did.
-    pub(crate) fn settle(&mut self) -> bool {
-        let was_untold = self.is_untold();
-        self.settled = true;
-        was_untold
+    /// Notes that the event need not be delivered. Whether it was undelivered before.
+    pub(crate) fn mark_obsolete(&mut self) -> bool {
+        let was_undelivered = self.is_undelivered();
+        self.obsolete = true;
+        was_undelivered
     }
 }

@@ -13,9 +13,9 @@ pub struct Subscription {
     /// One of those whose events it reads.
     pub(crate) namespace: Namespace,
     pub(crate) id: SubscriptionId,
-    /// Where the log ended when this began.
+    /// Where the log ended when the subscription began.
     pub(crate) stored_end: u64,
-    /// When the last event was that should be among the stored ones, and is not kept any more.
+    /// The time of the last event that should be among the stored ones, and is not kept any more.
     pub(crate) missing: Option<Timestamp>,
 }
 
@@ -32,8 +32,8 @@ pub struct Lagged {
 }
 
 impl Subscription {
-    /// When the last event was that should be among the stored ones, and is not: it was let go of,
-    /// or was lost with a part of the journal.
+    /// The time of the last event that should be among the stored ones, and is not: it was dropped, or lost with
+    /// a part of the journal.
     pub fn missing(&self) -> Option<Timestamp> {
         self.missing
     }
@@ -41,7 +41,7 @@ impl Subscription {
     /// The next events, one at least; waits for them. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
         loop {
-            // Made before looking, so that no event falls in between (see tokio's `Notified`).
+            // Created before the log is read, so that no event falls in between (see tokio's `Notified`).
             let appended = self.channel().appended.notified();
             let batch = self.channel().ring().read(self.id, u64::MAX)?;
             if !batch.is_empty() {
@@ -52,7 +52,7 @@ impl Subscription {
     }
 
     /// The next of the events that were in the log when the subscription began; none after the
-    /// last of them, which the subscriber has had then.
+    /// last of them, which the subscriber has received then.
     pub fn stored(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
         let mut ring = self.channel().ring();
         let batch = ring.read(self.id, self.stored_end)?;

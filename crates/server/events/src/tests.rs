@@ -21,7 +21,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     }
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = std::task::Context::from_waker(&waker);
-    // The runtime's budget for a task is of no meaning here.
+    // Tokio's budget of a task would have this wait for ever once it is used up.
     let mut future = std::pin::pin!(tokio::task::unconstrained(future));
     loop {
         match future.as_mut().poll(&mut context) {
@@ -60,13 +60,13 @@ impl EventLog {
         wait(self.publish(publication))
     }
 
-    pub(crate) fn settle_now(
+    pub(crate) fn mark_obsolete_now(
         &self,
         of: &ContainerKey,
         generation: Generation,
         process: &ProcessId,
     ) {
-        wait(self.settle(of, generation, process));
+        wait(self.mark_obsolete(of, generation, process));
     }
 
     pub(crate) fn flush_now(&self) -> bool {
@@ -88,14 +88,14 @@ pub(crate) fn exited(code: u8) -> EventKind {
     }
 }
 
-/// A log of a state directory where nothing has gone wrong.
+/// The log of an undamaged state directory.
 pub(crate) fn open(dir: &Path, retain: usize) -> EventLog {
     let (log, recovery) = EventLog::open(dir, retain).unwrap();
     assert!(recovery.is_clean(), "{recovery}");
     log
 }
 
-/// What to compare where there are many.
+/// The times of events, which are compared where there are many.
 pub(crate) fn times(events: &[Event]) -> Vec<u64> {
     events.iter().map(|event| event.at.0).collect()
 }
@@ -249,7 +249,7 @@ fn a_panic_elsewhere_does_not_end_the_log() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_read_is_told() {
+async fn a_subscriber_that_does_not_read_gets_lagged() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let mut subscription = log.subscribe(From::Now, all());
@@ -295,9 +295,9 @@ async fn stored_and_live_events_have_no_gap_and_no_repeat() {
     }
 }
 
-/// Others may wait for a lock of its, which must not be held while a disk is.
+/// The change may take locks that others wait for, and no lock may be held while a disk is waited for.
 #[test]
-fn who_has_more_to_change_does_so_when_the_event_is_in_the_journal() {
+fn a_change_runs_when_its_event_is_in_the_journal() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let steps = Arc::new(Mutex::new(Vec::new()));
@@ -327,7 +327,7 @@ fn a_subscriber_reads_its_own_namespace() {
     }
     drop(log);
     let log = open(dir.path(), 500);
-    // Handed out is everything; what does not match counts as received by nobody.
+    // Everything is handed out; what does not match does not count as received.
     for filter in [all(), Filter::all(moby)] {
         let mut subscription = log.subscribe(From::After(Timestamp(0)), filter.clone());
         let read = subscription.stored().unwrap();

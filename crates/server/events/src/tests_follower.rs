@@ -1,4 +1,4 @@
-//! What a follower of named namespaces gets: what nobody has had of what is over, then all that comes.
+//! What a follower of named namespaces gets: undelivered exits and OOM kills, then all events to come.
 
 use std::slice;
 
@@ -56,7 +56,7 @@ fn mark(log: &EventLog) -> Event {
     mark
 }
 
-/// What a new follower begins with. It asks for no more, so that this may not have arrived.
+/// What a new follower begins with. It does not ask for more, so this does not count as received.
 async fn offered(log: &EventLog, namespace: &'static str) -> Vec<Event> {
     let mut follower = follow(log, namespace);
     let mark = mark(log);
@@ -65,8 +65,8 @@ async fn offered(log: &EventLog, namespace: &'static str) -> Vec<Event> {
     batch
 }
 
-/// The same for one that asks for more.
-async fn told(log: &EventLog, namespace: &'static str) -> Vec<Event> {
+/// As [`offered`], for a follower that asks for more.
+async fn delivered(log: &EventLog, namespace: &'static str) -> Vec<Event> {
     let mut follower = follow(log, namespace);
     let mut read = Vec::new();
     let first = mark(log);
@@ -91,7 +91,7 @@ async fn noted(log: &EventLog) {
     let noting = log.clone();
     let noting = tokio::spawn(async move { noting.note_receipts().await });
     sleep(Duration::from_secs(1)).await;
-    // The time of tests does not wait for the thread that writes the journal.
+    // Tokio's paused time does not wait for the thread that writes the journal.
     log.flush().await;
     noting.abort();
 }
@@ -116,20 +116,20 @@ async fn a_follower_begins_with_what_nobody_has_had_of_what_is_over() {
     );
     add(&log, &named("moby", "gone"), [EventKind::OutOfMemory, exit_of(init()), deleted()]);
     add(&log, &crate::tests::container("a"), [EventKind::OutOfMemory, exit_of(init())]);
-    let untold = [exec_exit, oom, exit];
-    // However often the server is killed before somebody has had it.
+    let undelivered = [exec_exit, oom, exit];
+    // However often the server is killed before they are delivered.
     drop(log);
     for _ in 0..3 {
         let log = open(dir.path(), 500);
-        assert_eq!(offered(&log, "moby").await, untold);
-        assert_eq!(offered(&log, "moby").await, untold);
+        assert_eq!(offered(&log, "moby").await, undelivered);
+        assert_eq!(offered(&log, "moby").await, undelivered);
     }
     let log = open(dir.path(), 500);
-    assert_eq!(told(&log, "moby").await, untold);
+    assert_eq!(delivered(&log, "moby").await, undelivered);
     // Nothing comes twice, also after a restart.
-    assert_eq!(told(&log, "moby").await, []);
+    assert_eq!(delivered(&log, "moby").await, []);
     noted(&log).await;
-    assert_eq!(told(&killed(&dir).0, "moby").await, []);
+    assert_eq!(delivered(&killed(&dir).0, "moby").await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +140,7 @@ async fn what_was_received_live_does_not_come_again() {
     let a = named("moby", "a");
     let live = add(&log, &a, [exit_of(exec("e")), EventKind::OutOfMemory]);
     assert_eq!(containers(follower.next().await.unwrap()), live);
-    // It has not asked for more: they may not have arrived.
+    // The follower has not asked for more: they may not have arrived.
     let [exit] = add(&log, &a, [exit_of(init())]);
     noted(&log).await;
     let all = [live[0].clone(), live[1].clone(), exit.clone()];
@@ -161,17 +161,17 @@ async fn who_does_not_want_an_event_has_not_had_it() {
         let [exit] = add(&log, &named(namespace, "a"), [exit_of(init())]);
         exit
     });
-    // Handed out is everything.
-    assert_eq!(told(&log, "two").await, exits);
+    // Everything is handed out, whatever matches.
+    assert_eq!(delivered(&log, "two").await, exits);
     noted(&log).await;
     let of_one = [exits[0].clone(), exits[2].clone()];
     for log in [log, killed(&dir).0] {
-        assert_eq!(told(&log, "three").await, of_one);
+        assert_eq!(delivered(&log, "three").await, of_one);
     }
     let (log, dir) = killed(&dir);
-    assert_eq!(told(&log, "one").await, of_one);
+    assert_eq!(delivered(&log, "one").await, of_one);
     noted(&log).await;
-    assert_eq!(told(&killed(&dir).0, "one").await, []);
+    assert_eq!(delivered(&killed(&dir).0, "one").await, []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -193,19 +193,19 @@ async fn those_who_follow_at_a_time_all_get_it_and_who_comes_later_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_deleted_meanwhile_is_not_told() {
+async fn exits_of_what_was_deleted_are_not_delivered() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let (a, b) = (named("moby", "a"), named("moby", "b"));
     let [_, other, _] = add(&log, &a, [exit_of(exec("e")), exit_of(exec("f")), exit_of(init())]);
     let [of_b] = add(&log, &b, [exit_of(exec("e"))]);
-    log.settle_now(&a, Generation(1), &exec("e"));
-    log.settle_now(&a, Generation(2), &exec("f"));
-    log.settle_now(&a, Generation(1), &init());
+    log.mark_obsolete_now(&a, Generation(1), &exec("e"));
+    log.mark_obsolete_now(&a, Generation(2), &exec("f"));
+    log.mark_obsolete_now(&a, Generation(1), &init());
     for log in [&log, &killed(&dir).0] {
         assert_eq!(offered(log, "moby").await, [other.clone(), of_b.clone()]);
     }
-    // What comes with an id that is used again is no news of the one before.
+    // Once the id is used again, the exit of the container before is obsolete.
     add(&log, &a, [EventKind::Created(Box::<Created>::default())]);
     for log in [&log, &killed(&dir).0] {
         assert_eq!(offered(log, "moby").await, slice::from_ref(&of_b));
@@ -220,19 +220,19 @@ async fn what_was_deleted_meanwhile_is_not_told() {
 async fn a_compacted_journal_knows_what_was_received() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
-    let had = add(&log, &named("moby", "a"), [EventKind::OutOfMemory, exit_of(init())]);
-    assert_eq!(told(&log, "moby").await, had);
-    let untold = add(&log, &named("moby", "b"), [EventKind::OutOfMemory, exit_of(init())]);
-    let [settled] = add(&log, &named("moby", "c"), [exit_of(exec("e"))]);
-    log.settle_now(&settled.container, settled.generation, &exec("e"));
-    // Twice: they are among the newest, then older than those. What was received is noted thereby.
+    let exits = add(&log, &named("moby", "a"), [EventKind::OutOfMemory, exit_of(init())]);
+    assert_eq!(delivered(&log, "moby").await, exits);
+    let undelivered = add(&log, &named("moby", "b"), [EventKind::OutOfMemory, exit_of(init())]);
+    let [obsolete] = add(&log, &named("moby", "c"), [exit_of(exec("e"))]);
+    log.mark_obsolete_now(&obsolete.container, obsolete.generation, &exec("e"));
+    // Twice: they are among the newest, then older than those. Compaction notes what was received.
     for count in [1990, 5000] {
         crate::tests::append(&log, count);
         for _ in 0..count {
             add(&log, &named("other", "x"), [EventKind::Paused]);
         }
-        assert_eq!(offered(&killed(&dir).0, "moby").await, untold);
-        assert_eq!(offered(&log, "moby").await, untold);
+        assert_eq!(offered(&killed(&dir).0, "moby").await, undelivered);
+        assert_eq!(offered(&log, "moby").await, undelivered);
     }
 }
 
@@ -251,8 +251,8 @@ async fn one_too_far_behind_follows_again() {
     };
     assert!(resume_after > kept[1].at);
     drop(slow);
-    assert_eq!(told(&log, "moby").await, kept);
-    assert_eq!(told(&log, "moby").await, []);
+    assert_eq!(delivered(&log, "moby").await, kept);
+    assert_eq!(delivered(&log, "moby").await, []);
 }
 
 /// Containers of named namespaces do not shorten what `types.API` replays, and do not count as missing there.

@@ -78,7 +78,7 @@ fn holds_what_the_slowest_has_not_read_and_no_longer() {
 }
 
 #[test]
-fn one_too_far_behind_is_told_once_and_goes_on() {
+fn one_too_far_behind_gets_lagged_once_and_goes_on() {
     let mut ring = ring(5);
     let slow = ring.subscribe(From::Now, 10, all()).0;
     (6..=25).for_each(|at| ring.push(event(at)));

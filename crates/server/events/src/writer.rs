@@ -1,5 +1,5 @@
-//! The one thread that writes the journal. Whoever adds an event gives it to this thread and waits for the
-//! answer: a disk that does not answer holds this thread, and none that others need.
+//! The one thread that writes the journal. Whoever adds an event passes it to this thread and waits for the
+//! answer: a disk that does not answer blocks this thread only.
 
 use std::{
     path::Path,
@@ -29,12 +29,12 @@ enum Job {
     },
     Publish {
         publication: Publication,
-        /// Its room among what is not written yet.
+        /// Its share of the room for what is not written yet.
         _room: OwnedSemaphorePermit,
         done: oneshot::Sender<()>,
     },
     Note {
-        told: Vec<Timestamp>,
+        delivered: Vec<Timestamp>,
         done: oneshot::Sender<()>,
     },
     Flush {
@@ -86,8 +86,8 @@ impl Writer {
         self.ask(|done| Job::Publish { publication, _room: room, done }).await;
     }
 
-    pub(crate) async fn note(&self, told: Vec<Timestamp>) {
-        self.ask(|done| Job::Note { told, done }).await;
+    pub(crate) async fn note(&self, delivered: Vec<Timestamp>) {
+        self.ask(|done| Job::Note { delivered, done }).await;
     }
 
     pub(crate) async fn flush(&self) -> bool {
@@ -100,7 +100,7 @@ impl Writer {
         let queued = self.0.send(job(done)).is_ok();
         match answer.await {
             Ok(answer) if queued => answer,
-            // The thread has panicked. That ends the server, and nobody is told anything any more.
+            // The thread has panicked. That ends the server, so nobody gets an answer any more.
             _ => std::future::pending().await,
         }
     }
@@ -120,8 +120,8 @@ impl State {
                     self.publish(Arc::new(published));
                     let _ = done.send(());
                 }
-                Job::Note { told, done } => {
-                    self.journal.note(&told);
+                Job::Note { delivered, done } => {
+                    self.journal.note(&delivered);
                     let _ = done.send(());
                 }
                 Job::Flush { done } => drop(done.send(self.journal.flush())),
@@ -136,8 +136,8 @@ impl State {
     }
 
     fn append(&mut self, event: Arc<Event>, change: Change) -> Appended {
-        let had = self.shared.types.ring().had();
-        let durable = self.journal.append(&event, had);
+        let delivered_range = self.shared.types.ring().delivered_range();
+        let durable = self.journal.append(&event, delivered_range);
         let channel = self.shared.channel(&event.container.namespace);
         change(&|| {
             channel.ring().push(Arc::clone(&event));
@@ -154,7 +154,7 @@ impl State {
         self.compact();
     }
 
-    /// Makes the journal short if it has become long.
+    /// Compacts the journal if it has become long.
     fn compact(&mut self) {
         if !self.journal.is_long() {
             return;

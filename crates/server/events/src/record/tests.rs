@@ -30,15 +30,15 @@ fn line(json: &str) -> String {
     format!("{:08x} {json}\n", crc32fast::hash(json.as_bytes()))
 }
 
-/// What an event with this line is read as, and it is written so.
+/// The event is written as this line, and the line is read as the event.
 fn check_golden(event: Event, line: &str) {
     assert_eq!(String::from_utf8(encode(&event, Marks::default()).unwrap()).unwrap(), line);
     let lines = Lines { events: vec![event], ..Lines::default() };
     assert_eq!(recover(line.as_bytes()), lines);
 }
 
-/// Those that servers before the services of containerd wrote are in journals, so they stay as they are; and
-/// servers of then read those that servers of now write, but for `host`, which they pass over.
+/// Records of servers without containerd's services are still in journals, so their form does not change; and
+/// those servers can read today's records, of which they ignore `host`.
 #[test]
 fn records_are_written_and_read_as_ever() {
     let process = ProcessId::init();
@@ -195,21 +195,23 @@ fn receipts_of_named_namespaces_are_written() {
         event.container.namespace = Namespace::named("moby").unwrap();
         event
     };
-    let mut journal = encode(&named(1), Marks { told: true, ..Marks::default() }).unwrap();
+    let mut journal = encode(&named(1), Marks { delivered: true, ..Marks::default() }).unwrap();
     assert!(String::from_utf8(journal.clone()).unwrap().ends_with("\"oom\",\"told\":true}\n"));
     for at in 2..5 {
         journal.extend(encode(&named(at), Marks::default()).unwrap());
     }
-    let told = encode_told(&[Timestamp(4), Timestamp(2)]).unwrap();
-    assert_eq!(String::from_utf8(told.clone()).unwrap(), line(r#"{"told":[4,2]}"#));
-    journal.extend(told);
-    let had = Marks { had: Some(Had(0, 5)), ..Marks::default() };
-    journal.extend(encode(&Event { at: Timestamp(6), ..event(EventKind::Paused) }, had).unwrap());
+    let delivered = encode_delivered(&[Timestamp(4), Timestamp(2)]).unwrap();
+    assert_eq!(String::from_utf8(delivered.clone()).unwrap(), line(r#"{"told":[4,2]}"#));
+    journal.extend(delivered);
+    let delivered_range = Marks { delivered_range: Some(DeliveredRange(0, 5)), ..Marks::default() };
+    journal.extend(
+        encode(&Event { at: Timestamp(6), ..event(EventKind::Paused) }, delivered_range).unwrap(),
+    );
     let lines = recover(&journal);
     assert_eq!(lines.count(), 6);
     assert!(lines.damage.is_empty());
-    let had: Vec<_> = lines.events.iter().map(|event| lines.was_had(event)).collect();
-    assert_eq!(had, [true, true, false, true, false]);
+    let delivered: Vec<_> = lines.events.iter().map(|event| lines.was_delivered(event)).collect();
+    assert_eq!(delivered, [true, true, false, true, false]);
 }
 
 #[test]
@@ -243,12 +245,13 @@ fn a_field_of_a_later_version_is_passed_over() {
 #[test]
 fn marks_are_written_and_the_latest_count() {
     let marks = |from, to, gone| Marks {
-        had: Some(Had(from, to)),
+        delivered_range: Some(DeliveredRange(from, to)),
         gone: Some(Timestamp(gone)).filter(|gone| gone.0 > 0),
-        told: false,
+        delivered: false,
     };
     let at = |at| Event { at: Timestamp(at), ..event(EventKind::Paused) };
-    let only = Marks { had: Some(Had::only(Timestamp(10))), ..Marks::default() };
+    let only =
+        Marks { delivered_range: Some(DeliveredRange::only(Timestamp(10))), ..Marks::default() };
     let mut journal = Vec::new();
     for (event, marks) in [
         (at(10), only),
@@ -261,21 +264,21 @@ fn marks_are_written_and_the_latest_count() {
     }
     let text = String::from_utf8(journal.clone()).unwrap();
     assert!(text.lines().nth(2).unwrap().ends_with(r#""type":"pause","had":[20,29],"gone":5}"#));
-    let had = |lines: &Lines| {
-        let had = lines.events.iter().filter(|event| lines.was_had(event));
-        had.map(|event| event.at.0).collect::<Vec<_>>()
+    let delivered = |lines: &Lines| {
+        let delivered = lines.events.iter().filter(|event| lines.was_delivered(event));
+        delivered.map(|event| event.at.0).collect::<Vec<_>>()
     };
     let lines = recover(&journal);
-    assert_eq!((had(&lines), lines.gone), (vec![10, 30], Timestamp(5)));
+    assert_eq!((delivered(&lines), lines.gone), (vec![10, 30], Timestamp(5)));
     // What was damaged is gone: the fourth line.
     let fourth = text.match_indices('\n').nth(2).unwrap().0 + 20;
     journal[fourth] ^= 1;
     let lines = recover(&journal);
-    assert_eq!((had(&lines), lines.gone), (vec![10], Timestamp(49)));
+    assert_eq!((delivered(&lines), lines.gone), (vec![10], Timestamp(49)));
     for nonsense in [r#""had":[0,9]"#, r#""had":[1,1]"#, r#""gone":9"#] {
         let json = format!(r#"{{"at":1,"ns":"types","id":"a","life":1,"type":"oom",{nonsense}}}"#);
         let lines = recover(line(&json).as_bytes());
-        assert_eq!((had(&lines), lines.gone), (vec![], Timestamp(0)), "{json}");
+        assert_eq!((delivered(&lines), lines.gone), (vec![], Timestamp(0)), "{json}");
     }
 }
 

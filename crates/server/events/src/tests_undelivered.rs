@@ -1,4 +1,4 @@
-//! Exits that no subscriber has had are kept, however many there are.
+//! Undelivered exits are kept, however many there are.
 
 use std::fs;
 
@@ -31,7 +31,7 @@ fn only_exits(events: &[Event]) -> Vec<u64> {
     exits.map(|event| event.at.0).collect()
 }
 
-/// A replay for a subscriber that dies before it has looked at all of it.
+/// A replay for a subscriber that dies before it has handled all of it.
 fn broken_off(log: &EventLog, after: Timestamp) -> Vec<Event> {
     let mut subscription = log.subscribe(From::After(after), all());
     let mut handed = Vec::new();
@@ -44,7 +44,7 @@ fn broken_off(log: &EventLog, after: Timestamp) -> Vec<Event> {
 }
 
 impl Subscription {
-    /// As [`Self::stored`], for one that follows live events afterwards.
+    /// As [`Self::stored`], for a subscriber that follows live events afterwards.
     fn stored_part(&mut self) -> Result<Vec<Arc<Event>>, Lagged> {
         self.channel().ring().read(self.id, self.stored_end)
     }
@@ -60,11 +60,11 @@ fn exits_wait_for_a_subscriber_also_across_restarts() {
     let log = open(dir.path(), 6);
     let handed = broken_off(&log, Timestamp(0));
     let log = open(dir.path(), 6);
-    // It has looked at ten, and gets the others again.
+    // The subscriber has handled ten, and gets the others again.
     assert_eq!(handed[9], exits[9]);
     let again = stored(&log, handed[9].at);
     assert_eq!(only_exits(&again), times(&exits[10..]));
-    // Those somebody has had now, the first ten are not known to have arrived.
+    // Those were delivered now; the first ten are not known to have arrived.
     let rest = stored(&log, Timestamp(0));
     assert_eq!(only_exits(&rest[..10]), times(&exits[..10]));
     assert_eq!(rest[10..], again[again.len() - 6..]);
@@ -107,13 +107,13 @@ fn one_who_listens_from_now_on_has_had_nothing_of_before() {
         runtime.block_on(live.next()).unwrap();
         while !other.stored().unwrap().is_empty() {}
     }
-    // One container's exit somebody has had, who asked for that alone.
+    // The exit of one container was delivered, to a subscriber that asked for that alone.
     let rest: Vec<_> = before.iter().filter(|event| event.container.id.as_str() != "c3").collect();
     let rest: Vec<_> = rest.into_iter().cloned().collect();
     assert_eq!(only_exits(&stored(&log, Timestamp(0))), times(&rest));
 }
 
-/// A subscriber that stays is one that reads: after some thousands more, the replay has arrived.
+/// A subscriber that goes on reading has received the replay once it has read some thousands more.
 #[test]
 fn a_replay_has_arrived_when_thousands_came_after() {
     let dir = TempDir::new().unwrap();
@@ -138,34 +138,34 @@ fn a_replay_has_arrived_when_thousands_came_after() {
     assert_eq!(only_exits(&log_exits(&log)), Vec::<u64>::new());
 }
 
-/// What a subscriber would be told now; it does not count as one.
+/// What a subscriber would get now, without counting as one.
 fn log_exits(log: &EventLog) -> Vec<Event> {
     log.shared.types.ring().lasting().iter().map(|(event, _)| (**event).clone()).collect()
 }
 
 #[test]
-fn what_is_missing_is_told() {
+fn missing_events_are_reported() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 4);
     let missing = |log: &EventLog, at| log.subscribe(From::After(at), all()).missing();
     assert_eq!(missing(&log, Timestamp(0)), None);
-    let untold = exits(&log, 1);
+    let undelivered = exits(&log, 1);
     let others = append(&log, 5);
     assert_eq!(missing(&log, Timestamp(0)), Some(others[0].at));
-    assert_eq!(missing(&log, untold[0].at), Some(others[0].at));
+    assert_eq!(missing(&log, undelivered[0].at), Some(others[0].at));
     assert_eq!(missing(&log, others[0].at), None);
     append(&log, 10_000);
     let end = others[0].at;
     for log in [log, open(dir.path(), 4)] {
-        let told = missing(&log, end).unwrap();
-        assert!(told > others[4].at);
-        assert_eq!(missing(&log, told), None);
+        let delivered = missing(&log, end).unwrap();
+        assert!(delivered > others[4].at);
+        assert_eq!(missing(&log, delivered), None);
         assert_eq!(log.subscribe(From::Now, all()).missing(), None);
     }
 }
 
 #[test]
-fn exits_without_end_are_let_go_of_and_that_is_told() {
+fn exits_beyond_the_bound_are_dropped_and_reported_missing() {
     let mut ring = Ring::new(10).with_backlog(100);
     let event = |at| {
         Arc::new(Event {
@@ -193,7 +193,7 @@ fn exits_without_end_are_let_go_of_and_that_is_told() {
     assert_eq!(read, (6..=200).collect::<Vec<_>>());
 }
 
-/// One that was too late for what others have had gets it when it asks again.
+/// A subscriber that lagged gets what others have received when it asks again.
 #[tokio::test]
 async fn one_too_far_behind_asks_again() {
     let dir = TempDir::new().unwrap();
