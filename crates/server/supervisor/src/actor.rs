@@ -51,9 +51,9 @@ use crate::{
 /// Messages to a container's actor.
 pub(crate) enum Message {
     Request(Request),
-    /// The look at an earlier server's container is done.
+    /// It is known what became of an earlier server's container.
     Reattached(Box<Reattached>),
-    /// That look takes longer than it should.
+    /// Finding that out takes longer than it should.
     Delayed,
     /// The first process was started, or was not.
     Created {
@@ -95,7 +95,7 @@ pub(crate) enum Message {
     ExecsOverdue,
     /// No process of the container is left; who else is in its cgroup, if known.
     RestKilled(Option<Users>),
-    /// Runtime and kernel have nothing of the container, or this is left.
+    /// Runtime and kernel have nothing of the container any more, or the error says what is left.
     Removed(Result<(), Remaining>),
 }
 
@@ -122,7 +122,7 @@ impl Process {
         Self { spec, pid, pidfd: None, link: None, killed: false }
     }
 
-    /// Whether the process has ended, or does nothing but end any more.
+    /// Whether the process has ended, or the kernel is ending it.
     pub(crate) fn is_ending(&self) -> bool {
         self.has_ended() || is_exiting(self.pid)
     }
@@ -141,7 +141,7 @@ pub(crate) struct Actor {
     pub(crate) record: Option<ContainerRecord>,
     pub(crate) cgroup: Option<Arc<Cgroup>>,
     pub(crate) processes: BTreeMap<ProcessId, Process>,
-    /// Execs that have ended.
+    /// The ids of execs that have ended.
     pub(crate) ended: EndedExecs,
     pub(crate) oom: Option<OomTask>,
     /// Tells launches of further processes that the first one has ended.
@@ -149,12 +149,12 @@ pub(crate) struct Actor {
     /// Set until the actor has reattached to the container.
     pub(crate) reattaching: Option<Reattaching>,
     pub(crate) activity: Activity,
-    /// The first process has ended while it was being started: the start is told first.
+    /// The first process has ended while it was being started: the start is published first.
     pub(crate) early_exit: Option<Exit>,
     pub(crate) waiters: Waiters,
     /// What waits for the end of an operation.
     pub(crate) pending: Queue,
-    /// Who has the container deleted, and others who wanted to.
+    /// Callers who wait for the container's deletion; the first one is answered.
     pub(crate) deleters: Vec<Reply<DeletedProcess>>,
     pub(crate) last_known: LastKnown,
     pub(crate) mailbox: mpsc::Sender<Message>,
@@ -247,11 +247,11 @@ impl Actor {
         }
     }
 
-    /// Runs something that takes time and has its result come back as a message.
+    /// Runs something that takes time; its result comes back as a message.
     pub(crate) fn work(&self, work: impl Future<Output = Message> + Send + 'static) {
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
-            // The container may be gone meanwhile, and with it the need to know.
+            // The actor may have ended meanwhile; then nobody needs the result.
             let _ = mailbox.send(work.await).await;
         });
     }
@@ -349,7 +349,7 @@ impl Actor {
         self.work(async move {
             let exit = process.exit(&dir, without_shim).await;
             if let (ExitStatus::Signal(9), Some(oom)) = (exit.status, oom) {
-                oom.look().await;
+                oom.recheck().await;
             }
             Message::Exited { process: spec.id.clone(), exit }
         });

@@ -1,4 +1,4 @@
-//! Tells boots apart: no process, mount or cgroup of an earlier one is left.
+//! Recognizes a reboot, after which no process, mount or cgroup of earlier containers is left.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use gantry_disk::{MayWait, ReadError, read_regular};
 
 use crate::{Services, SupervisorError, state_dir::StateDir};
 
-/// Another UUID at each boot, see random(4).
+/// A UUID that changes with each boot, see random(4).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// More than there is in it.
+/// More bytes than the file has.
 const MAX_BOOT_ID: u64 = 4096;
 
 impl Services {
     /// Discards the tasks of containerd's API that an earlier boot has left, if the state directory outlives a
-    /// boot: their clients know that tasks do not. Containers of `types.API` are kept, whose ends are told.
+    /// boot: their clients know that tasks do not. Containers of `types.API` are kept until their exits are published.
     ///
     /// State of a version that did not note the boot counts as of this one.
     pub(crate) async fn discard_earlier_boot(&self) {
@@ -43,16 +43,16 @@ impl Services {
         }
     }
 
-    /// Whether nothing of them is left.
+    /// Discards all tasks. Whether nothing of them is left.
     async fn discard_tasks(&self) -> bool {
-        // There is none after a boot. If there were, what is mounted would be removed with the bundles.
+        // After a boot nothing is mounted there. If it were, the mounted files would be removed with the bundles.
         let unmounted = self.unmount_all_in(&self.state.bundles()).await;
         let unmounted = unmounted.map_err(SupervisorError::from);
         if let Err(error) = unmounted.and_then(|unmounted| Ok(unmounted?)) {
             tracing::error!(%error, "tasks of an earlier boot are reattached to one by one");
             return false;
         }
-        self.events.settle_named().await;
+        self.events.mark_named_obsolete().await;
         match self.state.run(StateDir::discard_tasks).await {
             Ok(tasks) => {
                 tracing::info!(tasks, "the machine was booted: tasks of before are discarded");

@@ -1,4 +1,4 @@
-//! Calls of runtimes for containers that are there: few are at work at once.
+//! Bounds the number of runtime calls for existing containers at a time.
 //!
 //! Without a bound, five hundred containers that end together would start as many runtimes and delay all
 //! other calls. A single end finds a free turn. Launches have turns of their own, so that ends and starts do
@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Services {
-    /// Waits until the runtime may be called for something that is over.
+    /// Waits until the runtime may be called for a container that is over.
     pub(crate) async fn turn_of_end(&self, runtime: &OciRuntime) -> Option<Turn> {
         self.call_turn(Lane::Ends(runtime.program().to_owned())).await
     }

@@ -1,4 +1,4 @@
-//! Checkpoints of a container, made, listed and removed where its caller keeps them.
+//! Makes, lists and removes checkpoints of a container in its caller's directory.
 
 use std::path::PathBuf;
 
@@ -37,7 +37,7 @@ impl Supervisor {
     /// Removes a checkpoint, and nothing that is not one.
     ///
     /// # Errors
-    /// If the checkpoint is not there, is none, or cannot be removed.
+    /// If the checkpoint is not there, is not a checkpoint, or cannot be removed.
     pub async fn delete_checkpoint(
         &self,
         container: &ContainerHandle,

@@ -25,7 +25,7 @@ use crate::{
     turns::Lane,
 };
 
-/// What is known of a container before its first process has come to be.
+/// What is known of a container before it has a first process.
 #[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) key: ContainerKey,
@@ -38,7 +38,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// What tells people whose a shim is.
+    /// What shows people which container a shim belongs to.
     pub(crate) fn owner(&self, bundle: &Path) -> [String; 3] {
         let bundle = bundle.to_string_lossy().into_owned();
         [self.key.id.to_string(), bundle, self.runtime.name().to_owned()]
@@ -47,7 +47,7 @@ impl Identity {
 
 /// A container that was made.
 pub(crate) struct Created {
-    /// None of one that is restored when it is started.
+    /// None if the first process is restored when it is started.
     pub(crate) process: Option<RunningProcess>,
     pub(crate) record: ContainerRecord,
     pub(crate) oom: Option<ArmedOomWatch>,
@@ -85,7 +85,7 @@ impl Supervisor {
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
 
-    /// It may be on a file system that does not answer. Without a name it is the server's default.
+    /// Finds a runtime, which may be on a file system that does not answer. An empty name is the server's default.
     pub(crate) async fn find_runtime(
         &self,
         name: &str,
@@ -156,17 +156,17 @@ fn new_record(
     record
 }
 
-/// How a first process comes to be.
+/// What a first process is started with.
 pub(crate) struct FirstProcess<'a> {
     pub(crate) spec: &'a ProcessSpec,
     pub(crate) start: Start,
-    /// What CRIU is told beside the runtime's options.
+    /// Settings for CRIU that the runtime has no options for.
     pub(crate) criu_config: Option<String>,
     pub(crate) no_pivot_root: bool,
     pub(crate) no_new_keyring: bool,
 }
 
-/// The first process, unless it is restored when it is started.
+/// Starts the first process, unless it is restored when it is started.
 async fn start(
     services: &Services,
     identity: &Identity,
@@ -213,7 +213,7 @@ async fn start(
     Ok((Some(process), oom))
 }
 
-/// Has the runtime make the container, and finds out where it is.
+/// Has the runtime make the container, and finds out its cgroup.
 pub(crate) async fn launch_first(
     services: &Services,
     identity: &Identity,
@@ -258,11 +258,11 @@ pub(crate) async fn launch_first(
     services.note_keeping(identity).await;
 
     if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
-        // The runtime has read something else than what the bundle says.
+        // The runtime has read another config.json than the server.
         record.pid_namespace = false;
         write(identity, record).await?;
     }
-    // Where it really is, unless it has ended already.
+    // The cgroup that the process really is in, unless it has ended already.
     if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
         && record.cgroup.as_ref() != Some(&cgroup)
     {
@@ -282,7 +282,7 @@ async fn write(identity: &Identity, record: &ContainerRecord) -> Result<(), Stat
     identity.dir.run(move |dir, wait| dir.write(&record, wait)).await
 }
 
-/// Says where CRIU is told more than the runtime's options say.
+/// The variable that names the file with further settings for CRIU.
 fn criu_variable(files: Files<'_>) -> String {
     let path = files.dir.join(checkpoint::CRIU_CONFIG_FILE);
     format!("{}={}", gantry_runtime::CRIU_CONFIG_VARIABLE, path.display())
@@ -305,7 +305,7 @@ async fn undo(
     if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);
     }
-    // What was there before, and is not known to be ours, is nothing to come back for; the bundle is ours.
+    // What was there before, and is not known to be ours, is not retried; the bundle is ours.
     let not_ours = |error: &Remaining| error.is_anothers() || taken && !error.is_of_bundle();
     services.abandon(identity, record, deleted.as_ref().err().is_none_or(not_ours)).await;
     reach(Point::ServerUndone);

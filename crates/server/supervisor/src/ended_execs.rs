@@ -1,4 +1,4 @@
-//! Remembers ended execs, to tell them from ids that never existed.
+//! Remembers ended execs, to distinguish them from ids that never existed.
 
 use std::{
     collections::VecDeque,

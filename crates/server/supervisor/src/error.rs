@@ -20,17 +20,17 @@ pub enum SupervisorError {
     ContainerNotFound(ContainerId),
     #[error("container {0} exists already")]
     ContainerTaken(ContainerId),
-    /// The runtime's container of this id is, or may be, another's.
+    /// The container that the runtime has by this id is, or may be, not this server's.
     #[error(transparent)]
     NotOurs(#[from] NotOurs),
-    /// Somebody has deleted it in its runtime, and made another one.
+    /// Somebody has deleted the container in its runtime, and made another one.
     #[error("container {0} was replaced by another one in its runtime")]
     Replaced(ContainerId),
     #[error("process not found: {0}")]
     ProcessNotFound(ProcessId),
     #[error("no such process: {0} has already exited")]
     ProcessExited(ProcessId),
-    /// An exec whose exit was told: only its id is remembered.
+    /// An exec whose exit was published: only its id is remembered.
     #[error("process not found: {0} (no such process: it has already exited)")]
     ProcessForgotten(ProcessId),
     #[error(transparent)]
@@ -67,14 +67,14 @@ pub enum SupervisorError {
     Signal { process: ProcessId, cause: io::Error },
     #[error("cannot signal all processes: {cause}")]
     SignalAll { cause: CgroupError },
-    /// It was sent, and takes effect later.
+    /// The signal was sent, and takes effect once the process is thawed.
     #[error("process {process} was sent SIGKILL and ends once it is thawed: {cause}")]
     StillFrozen { process: ProcessId, cause: CgroupError },
     #[error("the shim of process {process} does not answer: {cause}")]
     Shim { process: ProcessId, cause: io::Error },
     #[error("cannot start the shim {path}: {cause}", path = .path.display())]
     StartShim { path: PathBuf, cause: io::Error },
-    /// The caller, or the container itself, went away before a container or process had come to be.
+    /// The caller, or the container itself, went away before the container or process was started.
     #[error("the caller gave up")]
     CallerGone,
     /// The task of the container ended without an answer.
@@ -94,7 +94,7 @@ impl SupervisorError {
         )
     }
 
-    /// A runtime has failed, also at a checkpoint.
+    /// Whether a runtime has failed, also at a checkpoint.
     #[must_use]
     pub fn is_of_runtime(&self) -> bool {
         matches!(self, Self::Oci(_) | Self::Checkpoint(CheckpointError::Oci(_)))

@@ -25,24 +25,24 @@ const LAST_CHANCE: Duration = Duration::from_millis(200);
 /// What the runtime reads of the process, in the process's directory.
 const SPEC_FILE: &str = "spec.json";
 
-/// A process that is to be.
+/// A further process that is to be started.
 pub(crate) struct NewExec {
-    /// Who wants it.
+    /// Who asked for it.
     pub(crate) caller: Caller,
     pub(crate) generation: Generation,
     pub(crate) spec: Arc<ProcessSpec>,
-    /// The container's runtime takes capabilities as a plain list.
+    /// The bundle has capabilities as a plain list, as early versions of the OCI specification do.
     pub(crate) capability_list: bool,
     pub(crate) bundle: PathBuf,
-    /// The container's, which is that of its processes.
+    /// The container's, which all its processes get.
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) pipe_owner: PipeOwner,
     /// Whether the container's first process has ended.
     pub(crate) init_ended: watch::Receiver<bool>,
 }
 
-/// Starts the process, unless its caller goes away meanwhile, or the container's first process ends. After an error, nothing of it is
-/// left.
+/// Starts the process, unless its caller goes away meanwhile, or the container's first process ends. After an error,
+/// nothing of it is left.
 pub(crate) async fn start_exec(
     services: &Services,
     identity: &Identity,
@@ -131,7 +131,7 @@ impl Actor {
         Ok((Arc::new(spec), generation))
     }
 
-    /// Adds a process that is started later. It is known from now on, also after a restart.
+    /// Adds a process that is started later. It is known from now on, also after a restart of the server.
     pub(crate) async fn add_exec(&mut self, spec: ProcessSpec) -> Result<(), SupervisorError> {
         let generation = self.services.generations.next();
         let added = self.lifecycle.add_exec(&spec.id, generation);
@@ -252,7 +252,7 @@ impl Actor {
         }
     }
 
-    /// Forgets a process that is not there any more, or not yet.
+    /// Deletes a process that has ended or was not started.
     pub(crate) async fn delete_exec(
         &mut self,
         process: &ProcessId,
@@ -262,16 +262,16 @@ impl Actor {
         let exit = self.exit_of(process);
         self.lifecycle.exec_deleted(process)?;
         self.processes.remove(process);
-        // Its caller has its exit now; there is no event of a process's deletion.
+        // Its caller has received its exit; there is no event of a process's deletion.
         let Identity { key, generation, dir, .. } = &self.identity;
-        self.services.events.settle(key, *generation, process).await;
+        self.services.events.mark_obsolete(key, *generation, process).await;
         dir.process(process).discard().await;
         self.waiters.refuse(process);
         Ok(DeletedProcess { pid, exit })
     }
 
     /// If the container ended during a runtime call, or is about to, that is the error for the caller: what the
-    /// runtime says then (a fork without memory, for example) is about a namespace that goes.
+    /// runtime says then (a fork without memory, for example) is about a namespace that is being removed.
     pub(crate) fn or_stopped(&self, error: SupervisorError) -> SupervisorError {
         let init = self.processes.get(&ProcessId::init());
         match error {

@@ -1,6 +1,6 @@
 //! How a container ends, in order: its first process exits, the rest is killed, every further
-//! process's exit is reported, the runtime forgets it, its id is free, and only then the exit of
-//! its first process is reported. The exit of a container that is kept is reported before the runtime
+//! process's exit is published, the runtime forgets the container, its id is free, and only then the exit of
+//! its first process is published. The exit of a container that is kept is published before the runtime
 //! forgets it, which is when its caller deletes it.
 
 use std::{sync::Arc, time::Duration};
@@ -55,8 +55,8 @@ impl Actor {
             return;
         }
         if self.is_resuming() {
-            // It could only end because it goes on, which is told first.
-            self.tell_pause(false).await;
+            // It could only end because it was thawed, which is published first.
+            self.publish_pause(false).await;
         }
         self.lifecycle.init_exited(exit);
         self.services.turns.abandon(&Lane::Execs(self.identity.key.clone()));
@@ -70,7 +70,7 @@ impl Actor {
     /// Lets a shim exit early if its exit.json is on disk.
     async fn dismiss_early(&mut self, process: &ProcessId) {
         let dir = self.identity.dir.process(process);
-        // One that cannot be read waits for the journal.
+        // If the file cannot be read, the shim waits for the journal.
         if matches!(dir.run(|dir, wait| dir.text(EXIT_FILE, wait)).await, Ok(Some(_)))
             && let Some(known) = self.processes.get(process)
         {
@@ -82,7 +82,7 @@ impl Actor {
         let known = self.processes.remove(process);
         self.ended.insert(process);
         if !durable {
-            // What the disk says of it stays until the journal does.
+            // Its files stay until the event is in the journal.
             return;
         }
         self.identity.dir.process(process).discard().await;
@@ -91,10 +91,10 @@ impl Actor {
         }
     }
 
-    /// Keeps an exit that was told for whoever asks, also after a restart.
+    /// Keeps a published exit for whoever asks, also after a restart.
     async fn keep_exit(&mut self, process: &ProcessId, exit: Exit, durable: bool) {
         let dir = self.identity.dir.process(process);
-        // What the disk says of it stays until the journal does.
+        // Its files stay until the event is in the journal.
         if durable && let Err(error) = dir.run(move |dir, wait| dir.note_exit(exit, wait)).await {
             tracing::error!(
                 container = %self.identity.key, %process, %error,
@@ -138,7 +138,7 @@ impl Actor {
         }
     }
 
-    /// Whoever follows the container hears of its end, whatever keeps a process of it from ending.
+    /// The container's exit is published although further processes have not ended yet.
     pub(crate) async fn give_up_execs(&mut self) {
         if matches!(self.activity, Activity::Killed) {
             tracing::warn!(container = %self.identity.key, "a process does not end, though it was killed");
@@ -152,7 +152,7 @@ impl Actor {
         self.lifecycle.retention() == Retention::UntilDeleted && self.lifecycle.is_reported()
     }
 
-    /// Once every exec's exit is reported, tells that of the first process, or removes the container. `users` of
+    /// Once every exec's exit is published, publishes that of the first process, or removes the container. `users` of
     /// its cgroup are current only if nothing is waited for; otherwise they are looked up again.
     pub(crate) async fn go_on_ending(&mut self, users: Option<Users>) {
         if !matches!(self.activity, Activity::Killed) || !self.lifecycle.may_be_removed() {
@@ -161,7 +161,7 @@ impl Actor {
         if !self.is_kept() {
             return self.remove(users);
         }
-        if let Some(event) = self.lifecycle.tell_exit() {
+        if let Some(event) = self.lifecycle.publish_exit() {
             let durable = self.publish(event).await;
             reach(Point::ServerExitJournalled);
             let init = ProcessId::init();
@@ -176,7 +176,7 @@ impl Actor {
         }
     }
 
-    /// Removes what the runtime and the kernel have of it.
+    /// Removes the container from the runtime and the kernel.
     pub(crate) fn remove(&mut self, users: Option<Users>) {
         self.activity = Activity::Removing;
         let services = Arc::clone(&self.services);
@@ -204,22 +204,22 @@ impl Actor {
         // Together: whoever sees the last event finds the id free, and whoever finds no container finds
         // the event.
         let services = Arc::clone(&self.services);
-        let told = match self.lifecycle.removed() {
+        let journalled = match self.lifecycle.removed() {
             Some(event) if is_aside => {
                 let free = move |show: &dyn Fn()| services.registry.release_after(&key, show);
                 self.publish_within(event, free).await
             }
             last_event => {
-                let told = match last_event {
+                let journalled = match last_event {
                     Some(event) => self.publish(event).await,
                     None => true,
                 };
-                if told && !is_aside {
+                if journalled && !is_aside {
                     // First: the next container of this id has its state in the same place.
                     dir.discard().await;
                 }
                 services.registry.release(&key);
-                told
+                journalled
             }
         };
         reach(Point::ServerExitJournalled);
@@ -227,11 +227,11 @@ impl Actor {
             Some(record) if is_aside => {
                 let identity = Identity { dir, ..self.identity.clone() };
                 let deleted = result.is_ok();
-                let over = Over { identity, record, ended: true, told, deleted };
+                let over = Over { identity, record, ended: true, journalled, deleted };
                 self.services.remove_remains(over).await;
             }
-            None if is_aside && told => dir.discard().await,
-            // What the disk says of it stays until the journal does.
+            None if is_aside && journalled => dir.discard().await,
+            // Its files stay until the event is in the journal.
             _ => {}
         }
         reach(Point::ServerStateRemoved);
@@ -249,7 +249,7 @@ impl Actor {
             self.waiters.answer(&init, exit);
         }
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
-        // The others, and what waits in `pending`, go unanswered: for them the container is gone.
+        // For the others, and for what waits in `pending`, the container is gone: dropped replies say so.
         if let Some(first) = self.deleters.drain(..).find(|reply| !reply.is_closed()) {
             let _ = first.send(Ok(DeletedProcess { pid, exit }));
         }
@@ -282,10 +282,10 @@ impl Actor {
     }
 }
 
-/// Lets a shim leave.
+/// Allows a shim to exit.
 fn dismiss(known: &Process) {
     if let Some(link) = &known.link {
-        // It may have left already.
+        // It may have exited already.
         let _ = link.send(&ToShim::Ack);
     }
 }

@@ -1,12 +1,12 @@
-//! What a runtime says that it can do.
+//! What a runtime reports that it can do.
 
 use gantry_domain::Kind;
 
 use crate::{Supervisor, SupervisorError};
 
 impl Supervisor {
-    /// What the runtime of a name or an absolute path (empty for the server's default) prints for its command
-    /// `features`: JSON, see features.md of the OCI runtime specification. `None` if it has no such command.
+    /// The output of `features` of the runtime with this name or absolute path (empty for the server's default):
+    /// JSON, see features.md of the OCI runtime specification. `None` if it has no such command.
     ///
     /// # Errors
     /// If there is no such runtime, or it does not answer.
@@ -24,7 +24,7 @@ impl Supervisor {
                 if matches!(error.kind(), Kind::DeadlineExceeded | Kind::Unavailable) {
                     return Err(error);
                 }
-                tracing::debug!(program, %error, "it does not tell its features");
+                tracing::debug!(program, %error, "the runtime does not report its features");
                 Ok(None)
             }
         }

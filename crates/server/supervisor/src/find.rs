@@ -32,7 +32,7 @@ impl Found {
         }
     }
 
-    /// An error if it would take a descriptor that other work needs.
+    /// The process with what watches it. An error if that would take a descriptor that other work needs.
     fn running(process: RunningProcess) -> Result<Self, FindError> {
         if leaves_room(&process.pidfd.as_fd()) {
             Ok(Self::Running(process))
@@ -55,18 +55,18 @@ enum FindError {
     State(#[from] StateError),
 }
 
-/// What a shim said when it was asked.
+/// What a shim reported when it was asked.
 enum Said {
     Launched(RunningProcess),
     /// Nothing, and it is still there.
     Nothing(ShimLink),
-    /// It never launched a process, or has just left.
+    /// It never launched a process, or has just exited.
     Bye,
 }
 
 /// Retries until it is known. A process that cannot be examined (no descriptor left, say) is not gone.
 pub(crate) async fn find(dir: &ProcessDir) -> Found {
-    let what = format!("tell what became of the process of {}", dir.path().display());
+    let what = format!("find out what became of the process of {}", dir.path().display());
     until_answered(what, || look(dir)).await
 }
 
@@ -129,7 +129,7 @@ async fn ask(link: ShimLink) -> io::Result<Said> {
             link: Some(Arc::new(link)),
             adoption: None,
         })),
-        // An error of the kernel's is no word of the shim's; nonsense is, of one that is broken.
+        // An error of the kernel says nothing of the shim; an unreadable record means that the shim is broken.
         Ok(Err(error)) if error.raw_os_error().is_some() => Err(error),
         Ok(_) => Ok(Said::Bye),
         Err(_) => Ok(Said::Nothing(link)),

@@ -15,11 +15,11 @@ use crate::{
     state_dir::{ContainerRecord, ProcessDir},
 };
 
-/// How long a process that is to be gone may take.
+/// How long a killed process may take to end.
 const KILL_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Actor {
-    /// Removes a container whose start nobody was told of; its caller may try again.
+    /// Removes a container whose start was not published; its caller may try again.
     pub(crate) async fn discard(self, record: ContainerRecord) {
         let dir = self.identity.dir.process(&ProcessId::init());
         let freezer = Freezer { init: true, ..self.services.freezer(&record) };
@@ -36,7 +36,7 @@ impl Actor {
     }
 }
 
-/// Ends a process that nobody was told of. A shim that still launches one gives up when it finds
+/// Ends a process whose start was not published. A shim that still launches one gives up when it finds
 /// its connection closed.
 pub(crate) async fn end(found: Found, freezer: Freezer) {
     let Found::Running(process) = found else { return };

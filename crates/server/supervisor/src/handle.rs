@@ -1,4 +1,4 @@
-//! What the rest of the server holds of a container: a way to ask its task.
+//! The rest of the server's handle on a container: it sends requests to the container's task.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -21,7 +21,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, SupervisorError>>;
 
 pub(crate) type Answer<T> = oneshot::Receiver<Result<T, SupervisorError>>;
 
-/// What a container's task is asked.
+/// A request to a container's task.
 pub(crate) enum Request {
     View(Reply<ContainerView>),
     Exec(Box<ProcessSpec>, Caller, Reply<u32>),
@@ -59,7 +59,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    /// Answers that it is not done. The caller may have gone.
+    /// Answers with an error. The caller may have gone.
     pub(crate) fn refuse(self, error: SupervisorError) {
         let _ = match self {
             Self::View(reply) => reply.send(Err(error)).is_ok(),
@@ -85,7 +85,7 @@ impl Request {
 pub struct NewLimits {
     /// Those that the runtime sets: JSON of the OCI runtime specification's `LinuxResources`.
     pub runtime: Option<String>,
-    /// Those that it would leave alone.
+    /// Those that the runtime does not set.
     pub direct: DirectLimits,
 }
 
@@ -96,7 +96,7 @@ pub struct ContainerView {
     pub id: ContainerId,
     /// As its caller gave it.
     pub bundle: PathBuf,
-    /// The name or path that it was asked for by.
+    /// The name or path of the runtime, as its caller gave it.
     pub runtime: String,
     /// Shared, as there can be a quarter of a megabyte of them.
     pub labels: Arc<[String]>,
@@ -143,7 +143,7 @@ pub struct DeletedProcess {
 pub struct ContainerHandle {
     pub(crate) key: ContainerKey,
     pub(crate) mailbox: mpsc::Sender<crate::actor::Message>,
-    /// Its start is unpublished; it is removed.
+    /// Its start was not published, and it is being removed.
     pub(crate) half_made: bool,
     pub(crate) last_known: LastKnown,
 }
@@ -183,7 +183,7 @@ impl ContainerHandle {
         self.ask(|reply| Request::Start(process, caller, reply)).await
     }
 
-    /// Waits until a process has ended, also before it was started. Its exit can be had until it is deleted.
+    /// Waits until a process has ended, also before it was started. Its exit can be read until it is deleted.
     ///
     /// # Errors
     /// If there is no such process, or it is deleted before it is started.
@@ -290,7 +290,7 @@ impl ContainerHandle {
         &self.key.id
     }
 
-    /// It is not there any more.
+    /// The error for a container that is not there any more.
     pub fn gone(&self) -> SupervisorError {
         SupervisorError::ContainerNotFound(self.key.id.clone())
     }

@@ -21,7 +21,7 @@ pub(crate) struct Freezer {
     pub(crate) hierarchies: Arc<Hierarchies>,
     /// Of its container.
     pub(crate) cgroup: Option<Arc<Cgroup>>,
-    /// It is the first process, with which all others end.
+    /// Whether it is the first process, with which all others end.
     pub(crate) init: bool,
 }
 
@@ -81,7 +81,7 @@ impl Actor {
     pub(crate) fn signal_all(&mut self, signal: i32, reply: Reply<()>) {
         let init = ProcessId::init();
         let sent = match self.known_process(&init) {
-            // The others may live on without it.
+            // Other processes may live on without the first one.
             Ok(known) if known.has_ended() && self.is_kept() => Ok(()),
             Ok(_) => self.send_signal(&init, signal),
             Err(error) => Err(error),

@@ -1,4 +1,4 @@
-//! What is known of containers, whether their tasks answer or not.
+//! What is known of containers, also while their tasks do not answer.
 
 use std::{
     pin::pin,
@@ -12,7 +12,7 @@ use crate::{
     handle::{ContainerHandle, ContainerView, Request},
 };
 
-/// What a container's task last showed of it; nothing before its start was reported.
+/// The view that a container's task showed last; none before its start was published.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LastKnown(Arc<Mutex<Option<ContainerView>>>);
 
@@ -32,7 +32,7 @@ impl LastKnown {
 }
 
 /// Views of all containers. All actors are asked at once; for those that miss the deadline the last known
-/// view is used. Starting and ended containers are omitted.
+/// view is used. Starting and ended containers are left out.
 pub(crate) async fn see(handles: &[ContainerHandle], deadline: Instant) -> Vec<ContainerView> {
     let asked: Vec<_> = handles.iter().map(|handle| (handle, handle.send(Request::View))).collect();
     let mut too_late = pin!(sleep_until(deadline));

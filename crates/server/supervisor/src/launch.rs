@@ -1,13 +1,13 @@
 //! Brings a process to life: a shim, the runtime call it makes, and what to do when that fails.
 //!
 //! ```text
-//! turn --> placed --> ordered --> launched           the shim has the process, the server its pidfd
-//!                        |   `--> failed             the shim's words, with the runtime's log
+//! turn --> placed --> ordered --> launched           the shim has the process, and the server has a pidfd
+//!                        |   `--> failed             the error is the shim's report, with the runtime's log
 //!                        `------> given up, overdue  the shim kills the runtime; if it does not, it is killed
 //! ```
 //!
 //! The wait for a turn counts in the launch's deadline. A caller that goes away gives the launch up in every state,
-//! and what it has started is killed before the launch returns.
+//! and what was started is killed before the launch returns.
 
 use std::{os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
     turns::{Lane, Turn},
 };
 
-/// How long a shim may take to kill the runtime and say so.
+/// How long a shim may take to kill the runtime and report that.
 const ABORT_GRACE: Duration = Duration::from_secs(5);
 
 /// How the shim is to call the runtime.
@@ -124,7 +124,7 @@ impl Services {
         let sent = placed.shim.link.launch(self.launch_record(spec, call), copy);
         sent.map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
-        // Until the runtime has ended, this has nothing else to do.
+        // While the runtime works, there is time to start the next shim.
         self.shims.start_spare();
         self.await_launch(turn, placed, call, given_up).await
     }
@@ -179,14 +179,14 @@ impl Services {
                 Ok(Launched { pid, pidfd })
             }
             Ok(Some(Report::LaunchFailed(error))) => {
-                // Without its log, the runtime's status is what is known.
+                // Without a log, the error has the runtime's exit status only.
                 let log = dir.run(|dir, wait| dir.text(LOG_FILE, wait)).await.unwrap_or_default();
                 let mut error =
                     OciError::from_launch(error, &call.runtime, call.verb, log.as_deref());
                 if let OciError::Wordless { more, .. } = &mut error
                     && let Some(why) = self.runtimes.why_it_cannot_run(&call.runtime).await
                 {
-                    *more = format!("; nor can it tell its version: {why}");
+                    *more = format!("; nor can it report its version: {why}");
                 }
                 Err(error.into())
             }
@@ -209,12 +209,12 @@ impl Services {
     }
 }
 
-/// What a program that reads the output of a container is told, as by containerd.
+/// The environment of a program that reads a container's output, as containerd sets it.
 fn logger_env(namespace: &Namespace, id: &str) -> Vec<String> {
     vec![format!("CONTAINER_ID={id}"), format!("CONTAINER_NAMESPACE={}", namespace.name())]
 }
 
-/// Tells which stream it was that could not be opened.
+/// Names the stream that could not be opened.
 fn with_stream(mut error: SupervisorError, stdio: &Stdio) -> SupervisorError {
     if let SupervisorError::Oci(OciError::Stdio { stream, path, .. }) = &mut error {
         *stream = stdio.name_of(path);
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_logger_is_told_the_namespace_by_the_name_that_callers_use() {
+    fn the_environment_of_a_logger_has_the_namespace_that_callers_use() {
         let namespace = Namespace::named("moby").unwrap();
         let env = logger_env(&namespace, "c1");
         assert_eq!(env, ["CONTAINER_ID=c1", "CONTAINER_NAMESPACE=moby"]);

@@ -6,19 +6,19 @@ use tokio::sync::Mutex;
 
 use crate::state_dir::{StateDir, StateError};
 
-/// The cgroups that are left, in memory and in the state directory. Who changes them waits for who writes them.
+/// The cgroups that are left, in memory and in the state directory. The lock is held while the file is written.
 #[derive(Debug, Default)]
 pub(crate) struct LeftCgroups(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     cgroups: Vec<Cgroup>,
-    /// Not all of this is on disk: there was no room, say.
+    /// Not all of these are on disk: there was no room, say.
     unwritten: bool,
 }
 
 impl LeftCgroups {
-    /// Reads those that an earlier server has left. An error is one of the moment.
+    /// Reads those that an earlier server has left. An error is temporary.
     pub(crate) async fn read(&self, state: &StateDir) -> Result<(), StateError> {
         let mut left = self.0.lock().await;
         match state.run(StateDir::left_cgroups).await {

@@ -75,7 +75,7 @@ use tokio::sync::Notify;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Caller(pub u64);
 
-/// What limits and statistics of a container are made of.
+/// The types of a container's limits and statistics.
 pub mod resources {
     pub use gantry_kernel::{
         cgroup::{
@@ -126,7 +126,7 @@ impl Supervisor {
     }
 
     /// # Errors
-    /// If there is none, or only one that is being removed and that nobody was told of.
+    /// If there is none, or only one that is being removed and whose start was not published.
     pub fn container(
         &self,
         namespace: Namespace,
@@ -137,7 +137,7 @@ impl Supervisor {
         found.filter(|handle| !handle.half_made).ok_or(SupervisorError::ContainerNotFound(key.id))
     }
 
-    /// Waits for the lock that every call needs.
+    /// Takes the lock that every call needs, and releases it: shows that calls can be served.
     pub fn take_pulse(&self) {
         drop(self.0.services.registry.lock());
     }

@@ -8,19 +8,19 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{ContainerHandle, ContainerView, Supervisor, last_known::see};
 
-/// How long containers may take to answer; those that do not are told as they were last known.
+/// How long containers may take to answer; of those that do not, the last known state is listed.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long it may take then to read who is in them, which is milliseconds.
+/// How long reading the processes of all containers may take after that; it usually takes milliseconds.
 const READ_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Few enough containers to be read in less time than it takes to share them out.
+/// So few containers are read in less time than it takes to distribute them to threads.
 const FEW: usize = 32;
 
-/// Few enough cgroups within one container's for the same.
+/// So few cgroups within one container's are read at once, for the same reason.
 const FEW_NESTED: usize = 16;
 
-/// Shares for each processor.
+/// Shares of the containers for each processor.
 const SHARES_PER_PROCESSOR: usize = 2;
 
 /// A container and all processes in it.
@@ -32,15 +32,14 @@ pub struct Listed {
     pub pids: Vec<u32>,
 }
 
-/// A container whose processes' pids are known, or have to be read by somebody who may wait.
+/// A container whose processes' pids are known, or have to be read on a thread that may wait.
 struct Row {
     view: ContainerView,
     pids: Option<Vec<u32>>,
 }
 
 impl Supervisor {
-    /// How containers are, in the order of the handles. One that is starting, or has just ended, is not
-    /// among them.
+    /// The state of containers, in the order of the handles, without those that are starting or have just ended.
     ///
     /// Reading one container's pids takes some ten microseconds of the kernel's time. Many are shared
     /// out among the processors, and no other call waits behind them.
@@ -62,7 +61,7 @@ impl Supervisor {
 }
 
 impl Row {
-    /// `read` says whether few are read at once; what takes long is not.
+    /// With `read`, the pids of a container with few nested cgroups are read at once; all others later.
     fn new(view: ContainerView, read: bool) -> Self {
         let pids = match &view.cgroup {
             // One whose cgroup is gone has no processes any more.

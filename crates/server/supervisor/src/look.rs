@@ -1,4 +1,4 @@
-//! Looks at what became of an earlier server's container and its processes.
+//! Finds out what became of an earlier server's container and its processes.
 
 use std::sync::Arc;
 
@@ -28,11 +28,11 @@ pub(crate) struct Reattached {
     /// Whether it is frozen, if that can be read.
     pub(crate) frozen: Option<bool>,
     pub(crate) oom: Option<ArmedOomWatch>,
-    /// None if its end was told.
+    /// None if its exit was published.
     pub(crate) init: Option<Found>,
-    /// The runtime has started the first process, which nobody was told of.
-    pub(crate) untold_start: bool,
-    /// Each with what was found of it, if it is not known how it ended, and it was started.
+    /// The runtime has started the first process, and that was not published.
+    pub(crate) unpublished_start: bool,
+    /// Each with what was found of it, if it was started and its exit is not known.
     pub(crate) execs: Vec<(RecoveredExec, Option<Found>)>,
 }
 
@@ -100,7 +100,8 @@ impl Services {
         let lives = matches!(init, Some(Found::Running(_)));
         let is_created = record.retention == Retention::UntilDeleted && !record.started;
         let (init, is_restored) = self.look_at_restore(identity, &record, init).await;
-        let untold_start = is_restored || is_created && lives && self.has_started(identity).await;
+        let unpublished_start =
+            is_restored || is_created && lives && self.has_started(identity).await;
         let oom = match &record.cgroup {
             Some(cgroup) if lives => {
                 ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?
@@ -108,7 +109,7 @@ impl Services {
             _ => None,
         };
         let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
-        Ok(Reattached { record, frozen, oom, init, untold_start, execs })
+        Ok(Reattached { record, frozen, oom, init, unpublished_start, execs })
     }
 
     /// All at once, as each of their shims may hang.
@@ -130,7 +131,7 @@ impl Services {
         looks.join_all().await.into_iter().flatten().collect()
     }
 
-    /// `None`, and removed, if nobody was told of it, or its end was.
+    /// `None`, and its files are removed, if its start was not published, or its exit was.
     async fn look_at_exec(
         self: Arc<Self>,
         identity: &Identity,
@@ -165,7 +166,7 @@ impl Services {
         }
     }
 
-    /// Whether the runtime has started a container that, as far as its callers know, waits for that.
+    /// Whether the runtime has started a container of which only the creation was published.
     async fn has_started(&self, identity: &Identity) -> bool {
         match self.ask_runtime(&identity.runtime, &identity.key.id).await {
             Ok(state) => state.is_some_and(|state| !state.is_created()),

@@ -2,9 +2,9 @@
 //!
 //! Teardown kills by cgroup, and decides only then which processes are the container's. With a pid namespace
 //! of its own, the kernel has already killed them. Without one, ancestry decides: a shim's working directory
-//! is in its container's directory, and a process without its shim is a child of the server. Who has joined another
-//! container's pid namespace leaves processes there that become children of that container's first process; they
-//! are told from that container's own by their cgroup.
+//! is in its container's directory, and a process without its shim is a child of the server. A container that has joined
+//! another one's pid namespace leaves processes there that become children of that one's first process; their
+//! cgroup distinguishes them from that container's own.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -42,7 +42,7 @@ enum Kin {
     Server,
     /// No living container: the host's init or another subreaper.
     Orphan,
-    /// A process that is no container's, such as a runtime that somebody has called.
+    /// A process that belongs to no container, such as a runtime that somebody has called.
     Stranger,
 }
 
@@ -56,7 +56,7 @@ struct Others {
     namespaces: HashSet<u64>,
     /// The processes in cgroups that are inside.
     inside: HashSet<u32>,
-    /// One of them has no pid namespace: its orphans look like this one's.
+    /// One of them has no pid namespace: its orphans cannot be distinguished from this one's.
     may_have_orphans: bool,
     /// Some could not be looked up: any process may be theirs.
     are_unknown: bool,

@@ -9,10 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::actor::Message;
 
-/// Asks for a look. It is answered once that is done, and what was seen told.
-type Look = oneshot::Sender<()>;
+/// Asks for the counter to be read again. Answered once that is done and new kills are reported.
+type Recheck = oneshot::Sender<()>;
 
-/// A watch that does not tell anyone yet.
+/// A watch that does not report to anyone yet.
 pub(crate) struct ArmedOomWatch(Watch);
 
 enum Watch {
@@ -28,14 +28,14 @@ struct LaterWatch {
     seen: u64,
 }
 
-/// A task that tells the container's task of each kill. It ends when its handles are gone.
+/// A task that reports each kill to the container's task. It ends when its handles are gone.
 #[derive(Clone)]
 pub(crate) struct OomTask {
-    looks: mpsc::Sender<Look>,
+    rechecks: mpsc::Sender<Recheck>,
 }
 
 impl ArmedOomWatch {
-    /// `seen` kills were told already. A container without a memory controller has no watch. An error
+    /// `seen` kills were reported already. A container without a memory controller has no watch. An error
     /// if there is no descriptor left for one.
     pub(crate) fn arm(
         id: &ContainerId,
@@ -62,86 +62,86 @@ impl ArmedOomWatch {
     }
 
     pub(crate) fn run(self, mailbox: mpsc::Sender<Message>) -> OomTask {
-        let (looks, requests) = mpsc::channel(1);
+        let (rechecks, requests) = mpsc::channel(1);
         tokio::spawn(run(self.0, requests, mailbox));
-        OomTask { looks }
+        OomTask { rechecks }
     }
 }
 
 impl OomTask {
     /// Re-reads the counter and queues any unreported OOM before returning, so that `oom` precedes `exit`.
-    pub(crate) async fn look(&self) {
-        let (done, looked) = oneshot::channel();
-        if self.looks.send(done).await.is_ok() {
+    pub(crate) async fn recheck(&self) {
+        let (done, rechecked) = oneshot::channel();
+        if self.rechecks.send(done).await.is_ok() {
             // The task may have ended meanwhile.
-            let _ = looked.await;
+            let _ = rechecked.await;
         }
     }
 }
 
-/// Tries until the watch is armed; a look has it tried at once, and is made then. `None` if there is
-/// nothing to watch any more, or nobody who wants it.
+/// Tries until the watch is armed; a recheck makes it try at once, and is done then. `None` if there is
+/// nothing to watch any more, or nobody to report to.
 async fn armed(
     later: LaterWatch,
-    looks: &mut mpsc::Receiver<Look>,
-) -> Option<(OomWatch, Option<Look>)> {
+    rechecks: &mut mpsc::Receiver<Recheck>,
+) -> Option<(OomWatch, Option<Recheck>)> {
     let mut backoff = Backoff::default();
     loop {
-        let mut look = None;
+        let mut recheck = None;
         tokio::select! {
             () = backoff.pause() => {}
-            asked = looks.recv() => look = Some(asked?),
+            asked = rechecks.recv() => recheck = Some(asked?),
         }
         match ArmedOomWatch::arm(&later.id, &later.cgroup, later.seen) {
             Ok(Some(ArmedOomWatch(Watch::Armed(watch)))) => {
                 tracing::info!(container = %later.id, "its memory is watched");
-                return Some((watch, look));
+                return Some((watch, recheck));
             }
             Ok(_) => return None,
             // Whoever asked goes on without an answer.
-            Err(_) => drop(look),
+            Err(_) => drop(recheck),
         }
     }
 }
 
-async fn run(watch: Watch, mut looks: mpsc::Receiver<Look>, mailbox: mpsc::Sender<Message>) {
-    let (mut watch, look) = match watch {
+async fn run(watch: Watch, mut rechecks: mpsc::Receiver<Recheck>, mailbox: mpsc::Sender<Message>) {
+    let (mut watch, recheck) = match watch {
         Watch::Armed(watch) => (watch, None),
-        Watch::Later(later) => match armed(later, &mut looks).await {
+        Watch::Later(later) => match armed(later, &mut rechecks).await {
             Some(armed) => armed,
             None => return,
         },
     };
-    if let Some(done) = look {
-        look_now(&mut watch, done, &mailbox).await;
+    if let Some(done) = recheck {
+        recheck_now(&mut watch, done, &mailbox).await;
     }
     let mut bell_works = true;
     loop {
         tokio::select! {
             result = watch.next(), if bell_works => match result {
-                Ok(()) => tell(&watch, &mailbox).await,
+                Ok(()) => report(&watch, &mailbox).await,
                 Err(error) => {
                     tracing::debug!(%error, "no more out-of-memory announcements");
                     bell_works = false;
                 }
             },
-            look = looks.recv() => match look {
-                Some(done) => look_now(&mut watch, done, &mailbox).await,
+            recheck = rechecks.recv() => match recheck {
+                Some(done) => recheck_now(&mut watch, done, &mailbox).await,
                 None => return,
             },
         }
     }
 }
 
-async fn look_now(watch: &mut OomWatch, done: Look, mailbox: &mpsc::Sender<Message>) {
+async fn recheck_now(watch: &mut OomWatch, done: Recheck, mailbox: &mpsc::Sender<Message>) {
     if watch.check().unwrap_or(false) {
-        tell(watch, mailbox).await;
+        report(watch, mailbox).await;
     }
     let _ = done.send(());
 }
 
-async fn tell(watch: &OomWatch, mailbox: &mpsc::Sender<Message>) {
-    // The container's task may have ended; then nobody wants to know.
+async fn report(watch: &OomWatch, mailbox: &mpsc::Sender<Message>) {
+    // The container's task may have ended; then nobody needs the report.
     let _ = mailbox.send(Message::OutOfMemory { kills: watch.seen() }).await;
 }
 
@@ -174,22 +174,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_look_finds_what_came_before_the_watch_and_tells_it_first() {
+    async fn a_recheck_reports_kills_from_before_the_watch_first() {
         let Some((test, task, mut messages)) = later("later-look") else { return };
         test.sh(HOG).wait().unwrap();
-        task.look().await;
+        task.recheck().await;
         assert_eq!(kills(messages.try_recv().ok().as_ref()), 1);
     }
 
     #[tokio::test]
     async fn it_is_armed_by_and_by() {
         let Some((test, task, mut messages)) = later("later") else { return };
-        let told = timeout(Duration::from_secs(60), async {
+        let reported = timeout(Duration::from_secs(60), async {
             tokio::time::sleep(Duration::from_millis(200)).await;
             test.sh(HOG).wait().unwrap();
             kills(messages.recv().await.as_ref())
         });
-        assert_eq!(told.await, Ok(1));
+        assert_eq!(reported.await, Ok(1));
         drop(task);
         assert!(messages.recv().await.is_none(), "the task has ended");
     }

@@ -111,7 +111,7 @@ impl Operation {
         match (self, succeeded) {
             (Self::Pause, true) => Some(true),
             (Self::Resume, true) => Some(false),
-            // A runtime that was killed halfway: the state that it left counts.
+            // The runtime may have been killed halfway: the state that it left counts.
             (Self::Pause | Self::Resume, false) => {
                 cgroup.and_then(|cgroup| cgroup.is_frozen().ok())
             }
@@ -158,7 +158,7 @@ impl Actor {
         Ok((operation, change))
     }
 
-    /// Notes that an operation is under way, if it is allowed now.
+    /// Marks an operation as under way, if it is allowed now.
     pub(crate) async fn admit_operation(
         &mut self,
         operation: Operation,
@@ -186,7 +186,7 @@ impl Actor {
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
         if result.is_ok() {
             reach(Point::ServerOperated);
-            self.tell_start(pid).await;
+            self.publish_start(pid).await;
         }
         let _ = reply.send(result.map(|()| pid).map_err(|error| self.or_stopped(error)));
         if let Some(exit) = self.early_exit.take() {
@@ -196,7 +196,7 @@ impl Actor {
     }
 
     /// Publishes the start of a container that was created.
-    pub(crate) async fn tell_start(&mut self, pid: u32) {
+    pub(crate) async fn publish_start(&mut self, pid: u32) {
         let event = self.lifecycle.started(pid);
         self.publish(event).await;
         reach(Point::ServerStartJournalled);
@@ -218,7 +218,7 @@ impl Actor {
             reach(Point::ServerOperated);
         }
         if let Some(paused) = operation.pauses(result.is_ok(), self.cgroup.as_deref()) {
-            self.tell_pause(paused).await;
+            self.publish_pause(paused).await;
         }
         if matches!(operation, Operation::Pause) {
             self.release_killed();
@@ -235,7 +235,7 @@ impl Actor {
         self.go_on_with_pending().await;
     }
 
-    /// Whether the runtime ends the container with a checkpoint at the moment, which is told first.
+    /// Whether a checkpoint that ends the container is under way; its event is published before the exit.
     pub(crate) fn is_in_last_image(&self) -> bool {
         matches!(&self.activity, Activity::Changing(operation)
             if matches!(&**operation, Operation::Image(new) if new.options.exit))

@@ -40,12 +40,12 @@ pub enum NotOurs {
     Unknown { id: ContainerId, cause: OciError },
 }
 
-/// What is to be forgotten.
+/// What the runtime is to delete.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Claim<'a> {
     /// A container of this server. Its first process has ended, or was killed.
     Ended,
-    /// A container of this bundle that did not come to be.
+    /// A container of this bundle that could not be made.
     Failed {
         bundle: &'a Path,
         /// The runtime said that it has one of this id.
@@ -91,8 +91,8 @@ impl Services {
         }
     }
 
-    /// The runtime's directory of the container as it is now. It is where the runtime is told to keep it, which may be
-    /// on a file system that does not answer: then it is not known, as where there is none.
+    /// The runtime's directory of the container as it is now, below the runtime's root, which may be on a file system
+    /// that does not answer. None if there is no directory, or no answer.
     async fn keeping(&self, identity: &Identity) -> Option<Keeping> {
         let (runtime, id) = (identity.runtime.clone(), identity.key.id.clone());
         let place = runtime.root();
@@ -137,7 +137,7 @@ impl Services {
                 let (known, own) = (state.clone(), bundle.to_owned());
                 let look =
                     move |_: &Path| is_ours(&known, Claim::Failed { bundle: &own, taken }, init);
-                // A bundle that does not answer is not known to be the same.
+                // A bundle on a file system that does not answer is not known to be the same.
                 self.disks.run("look at", bundle, look).await.unwrap_or(false)
             }
         };

@@ -1,6 +1,6 @@
 //! Requests of a container that is kept wait for the operation under way, as callers of containerd expect. Each is
-//! allowed or refused by the state that the container then has. A caller of `types.API` is told of the operation
-//! instead.
+//! allowed or refused by the state that the container then has. A caller of `types.API` gets an error that names the
+//! operation instead.
 
 use std::collections::VecDeque;
 
@@ -11,7 +11,7 @@ use crate::{
     operation::{Activity, Operation},
 };
 
-/// Requests that wait at a time. There is no more to be gained by waiting behind so many.
+/// How many requests may wait at a time. Behind so many, a refusal is better than a place in the queue.
 const MOST: usize = 64;
 
 /// A request that waits.
@@ -21,8 +21,8 @@ pub(crate) enum Pending {
     Delete(Reply<DeletedProcess>),
 }
 
-/// Requests in the order in which they came. Those that are left when the container is gone go unanswered, as all
-/// requests then do.
+/// Requests in the order in which they came. Those that are left when the container is gone are dropped, which
+/// answers that it is gone.
 #[derive(Default)]
 pub(crate) struct Queue(VecDeque<Pending>);
 
@@ -48,7 +48,7 @@ impl Actor {
 
     async fn begin_pending(&mut self, request: Pending) {
         match request {
-            // A caller that is gone wants nothing any more.
+            // A caller that is gone needs nothing any more.
             Pending::Operate(_, reply) if reply.is_closed() => {}
             Pending::Operate(operation, reply) => self.operate(operation, reply).await,
             Pending::Start(caller, reply) if self.is_dormant() => {

@@ -1,4 +1,4 @@
-//! What a container is made from: the caller's wish, and what its bundle says.
+//! What a container is made from: the caller's request, and what its bundle says.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -10,10 +10,10 @@ use gantry_runtime::{
 
 use crate::{Caller, PipeOwner, Supervisor, SupervisorError, state_dir::RestoreRecord};
 
-/// A container that is to be, in the words of its caller.
+/// A container that is to be created, as its caller describes it.
 #[derive(Debug)]
 pub struct NewContainer {
-    /// Who wants it.
+    /// Who asked for it.
     pub caller: Caller,
     /// Of its namespace.
     pub id: ContainerId,
@@ -56,7 +56,7 @@ pub struct PreparedContainer {
 /// What a task's bundle is made of.
 #[derive(Debug)]
 pub(crate) struct TaskContent {
-    /// Of config.json.
+    /// The content of config.json.
     pub(crate) config: Vec<u8>,
     /// What is mounted on its `rootfs`.
     pub(crate) rootfs: Vec<Mount>,
@@ -76,7 +76,7 @@ impl PreparedContainer {
         }
     }
 
-    /// Bytes of what was read of the bundle's config.json.
+    /// How many bytes of the bundle's config.json are held.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.bundle.memory()

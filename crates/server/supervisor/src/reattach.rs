@@ -23,7 +23,7 @@ use crate::{
     operation::Activity,
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
-    removed::Told,
+    removed::EndJournalled,
     state_dir::{ContainerDir, StateDir},
 };
 
@@ -46,11 +46,11 @@ impl Supervisor {
         let list = || state.run(StateDir::removed);
         let mut over = Vec::new();
         for dir in until_answered("list the containers that have ended", list).await {
-            over.extend(services.report_removed(dir, Told::Unknown).await);
+            over.extend(services.report_removed(dir, EndJournalled::Unknown).await);
         }
         let list = || state.run(StateDir::remains);
         for dir in until_answered("list what remains of containers", list).await {
-            over.extend(services.report_removed(dir, Told::Yes).await);
+            over.extend(services.report_removed(dir, EndJournalled::Yes).await);
         }
         let list = || state.run(StateDir::containers);
         let containers = until_answered("list the containers", list).await;
@@ -90,7 +90,7 @@ impl Supervisor {
         tokio::spawn(actor.run_reattached(left));
     }
 
-    /// Takes a container up once it can be read.
+    /// Reattaches to a container once it can be read.
     fn reattach_later(&self, key: ContainerKey, dir: ContainerDir) {
         let (handle, messages) = ContainerHandle::new(key.clone());
         let services = Arc::clone(&self.0.services);
@@ -172,15 +172,15 @@ impl Actor {
         self.run().await;
     }
 
-    /// Where it was in its life as far as it was told.
+    /// Where it was in its life, as far as that was published.
     fn phase_of(&self, left: &Recovered) -> Phase {
         let Recovered { record, exit, .. } = left;
-        let told = |what: fn(&EventKind) -> Option<bool>| {
+        let published = |what: fn(&EventKind) -> Option<bool>| {
             self.services.events.latest(&self.identity.key, record.generation, what)
         };
         let started =
             |event: &EventKind| matches!(event, EventKind::ContainerStarted { .. }).then_some(true);
-        let paused = told(|event| match event {
+        let paused = published(|event| match event {
             EventKind::Paused => Some(true),
             EventKind::Resumed => Some(false),
             _ => None,
@@ -189,7 +189,7 @@ impl Actor {
             Some(exit) => Phase::Stopped(*exit),
             None if record.retention == Retention::UntilDeleted
                 && !record.started
-                && told(started).is_none() =>
+                && published(started).is_none() =>
             {
                 Phase::Created
             }
@@ -221,16 +221,16 @@ impl Actor {
     }
 
     pub(crate) async fn reattached(&mut self, reattached: Reattached) {
-        let Reattached { record, frozen, oom, init, untold_start, execs } = reattached;
+        let Reattached { record, frozen, oom, init, unpublished_start, execs } = reattached;
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.record = Some(record);
-        if untold_start && self.lifecycle.phase() == Phase::Created {
+        if unpublished_start && self.lifecycle.phase() == Phase::Created {
             let known = self.processes.get(&self.init.id).map_or(0, |known| known.pid);
-            self.tell_start(init.as_ref().map_or(known, Found::pid)).await;
+            self.publish_start(init.as_ref().map_or(known, Found::pid)).await;
         }
         if let Some(frozen) = frozen {
-            self.tell_pause(frozen).await;
+            self.publish_pause(frozen).await;
         }
         for (exec, found) in execs {
             self.exec_found(exec, found).await;

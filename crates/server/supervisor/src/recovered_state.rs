@@ -16,11 +16,11 @@ use crate::{
 pub(crate) struct Recovered {
     pub(crate) record: ContainerRecord,
     pub(crate) init: ProcessRecord,
-    /// Of the first process; zero if it never came to be.
+    /// Of the first process; zero if it was never started.
     pub(crate) pid: u32,
-    /// Somebody was told of it, and not of its end.
+    /// Its start was published, and its exit was not.
     pub(crate) reported: bool,
-    /// How the first process has ended, if that was told and the container is kept nevertheless.
+    /// The first process's exit, if it was published and the container is kept nevertheless.
     pub(crate) exit: Option<Exit>,
 }
 
@@ -41,16 +41,16 @@ pub(crate) struct RecoveredExec {
     pub(crate) left: LeftExec,
 }
 
-/// What was told of a further process.
+/// What was published of a further process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LeftExec {
-    /// Nothing, or also its end, with which it is over.
+    /// Nothing, or its exit too, so that it is over.
     Nothing,
     /// That it can be started.
     Added,
     /// Its start.
     Started,
-    /// Its end; it is kept nevertheless.
+    /// Its exit; it is kept nevertheless.
     Ended(Exit),
 }
 
@@ -63,7 +63,7 @@ struct Incarnation {
 
 /// Returned errors are transient (no free descriptor, say); a missing or damaged file is not an error.
 impl Services {
-    /// Reads the records of a container and its init; `None` if there is nothing to be undone but the records. A
+    /// Reads the records of a container and its init; `None` if nothing but the records has to be removed. A
     /// corrupt file is moved to quarantine/, logged and replaced by a default record; the container keeps
     /// running.
     pub(crate) fn read_container(
@@ -75,13 +75,13 @@ impl Services {
         let init = dir.process(&ProcessId::init());
         let (record, process) = (readable(dir.read(wait))?, readable(init.read(wait))?);
         let waiting = record.as_ref().ok().and_then(ContainerRecord::waits_for_restore);
-        let (is_told, process) = match waiting {
+        let (is_published, process) = match waiting {
             Some(init) => (true, process.or(Ok(init))),
             None => (false, process),
         };
         let missing = is_missing(&record) || is_missing(&process);
         if missing && !init.is_journalled(wait)? {
-            // Its root file system may be mounted, which goes before its bundle does.
+            // Its root file system may be mounted, and is unmounted before its bundle is removed.
             let mounted = |record: &ContainerRecord| record.retention == Retention::UntilDeleted;
             return Ok(record.ok().filter(mounted).map(Recovered::without_process));
         }
@@ -102,18 +102,18 @@ impl Services {
             record
         });
         let pid = init.started(wait)?.map_or(0, |identity| identity.pid);
-        // Its end can be in the journal where its files could not be removed.
+        // Its exit can be in the journal although its files could not be removed.
         let which = Incarnation { container: record.generation, process: process.generation };
-        let start_told = is_told || self.is_start_told(key, which, &init, wait)?;
-        let exit = process.exit.or_else(|| self.told_exit(key, which));
+        let start_published = is_published || self.is_start_published(key, which, &init, wait)?;
+        let exit = process.exit.or_else(|| self.published_exit(key, which));
         let (reported, exit) = match record.retention {
-            Retention::UntilExit => (start_told && exit.is_none(), None),
-            Retention::UntilDeleted => (start_told, exit),
+            Retention::UntilExit => (start_published && exit.is_none(), None),
+            Retention::UntilDeleted => (start_published, exit),
         };
         Ok(Some(Recovered { record, init: process, pid, reported, exit }))
     }
 
-    /// Reads what is left of a further process; `None` if nobody was told of it.
+    /// Reads what is left of a further process; `None` if nothing of it was published.
     pub(crate) fn read_exec(
         &self,
         key: &ContainerKey,
@@ -131,13 +131,13 @@ impl Services {
             }
         };
         let which = Incarnation { container: container.generation, process: record.generation };
-        let start_told = self.is_start_told(key, which, dir, wait)?;
-        let exit = record.exit.or_else(|| self.told_exit(key, which));
+        let start_published = self.is_start_published(key, which, dir, wait)?;
+        let exit = record.exit.or_else(|| self.published_exit(key, which));
         let left = match (container.retention, exit) {
-            (Retention::UntilExit, None) if start_told => LeftExec::Started,
+            (Retention::UntilExit, None) if start_published => LeftExec::Started,
             (Retention::UntilExit, _) => LeftExec::Nothing,
             (Retention::UntilDeleted, Some(exit)) => LeftExec::Ended(exit),
-            (Retention::UntilDeleted, None) if start_told => LeftExec::Started,
+            (Retention::UntilDeleted, None) if start_published => LeftExec::Started,
             (Retention::UntilDeleted, None) => LeftExec::Added,
         };
         let pid = dir.started(wait)?.map_or(0, |identity| identity.pid);
@@ -160,7 +160,7 @@ impl Services {
         let init = dir.process(&ProcessId::init());
         let generation = record.generation;
         let which = Incarnation { container: generation, process: generation };
-        if !self.is_start_told(&key, which, &init, wait)? {
+        if !self.is_start_published(&key, which, &init, wait)? {
             return Ok(Some((record, None)));
         }
         let (process, pid) = (ProcessId::init(), init.started(wait)?.map_or(0, |found| found.pid));
@@ -168,25 +168,25 @@ impl Services {
             let unknown = || Exit { status: ExitStatus::Unknown, at: now() };
             Ok(init.exit(wait)?.unwrap_or_else(unknown))
         };
-        let told = self.told_exit(&key, which);
-        let untold = match (record.retention, told) {
+        let published = self.published_exit(&key, which);
+        let unpublished = match (record.retention, published) {
             (Retention::UntilExit, Some(_)) => None,
             (Retention::UntilExit, None) => {
                 Some(EventKind::Exited { process, generation, pid, exit: exit()? })
             }
-            (Retention::UntilDeleted, told) => {
+            (Retention::UntilDeleted, published) => {
                 let deleted = |event: &EventKind| matches!(event, EventKind::Deleted { .. });
                 let kept = readable(init.read(wait))?.ok().and_then(|record| record.exit);
-                let exit = told.or(kept).map_or_else(exit, Ok)?;
-                let is_told = self.events.recorded(&key, generation, deleted);
-                (!is_told).then_some(EventKind::Deleted { pid, exit })
+                let exit = published.or(kept).map_or_else(exit, Ok)?;
+                let is_published = self.events.recorded(&key, generation, deleted);
+                (!is_published).then_some(EventKind::Deleted { pid, exit })
             }
         };
-        Ok(Some((record, untold)))
+        Ok(Some((record, unpublished)))
     }
 
-    /// Whether the start of a process was told; of the first one of a kept container, its creation.
-    fn is_start_told(
+    /// Whether the start of a process was published; for the first one of a kept container, its creation.
+    fn is_start_published(
         &self,
         key: &ContainerKey,
         which: Incarnation,
@@ -205,8 +205,8 @@ impl Services {
         Ok(dir.is_journalled(wait)? || started())
     }
 
-    /// The end of a process, if it was told.
-    fn told_exit(&self, key: &ContainerKey, which: Incarnation) -> Option<Exit> {
+    /// The exit of a process, if it was published.
+    fn published_exit(&self, key: &ContainerKey, which: Incarnation) -> Option<Exit> {
         self.events.latest(key, which.container, |event| match event {
             EventKind::Exited { generation, exit, .. } if *generation == which.process => {
                 Some(*exit)

@@ -19,7 +19,7 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an id, or tells who has it.
+    /// Takes an id, or returns the container that has it.
     pub(crate) fn hold(&self, handle: &ContainerHandle) -> Result<(), ContainerHandle> {
         let mut containers = self.lock();
         if let Some(holder) = containers.get(&handle.key) {

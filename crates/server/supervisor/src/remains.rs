@@ -1,4 +1,4 @@
-//! What remains of a container whose end was told, or that never came to be: the runtime's state, a
+//! What remains of a container whose exit was published, or that was never started: the runtime's state, a
 //! cgroup, processes in it, files.
 //!
 //! The container's directory is in `remains/` and names what is left. Each removal is retried, also by a
@@ -29,7 +29,7 @@ use crate::{
 /// The longest pause between two attempts: each may cost two calls of the runtime.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What is not done yet about a container that is over.
+/// What could not be removed of a container that is over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Remaining {
     #[error("its exit cannot be journalled")]
@@ -64,15 +64,15 @@ impl Remaining {
     }
 }
 
-/// A container that is over, and what is known to be done about that.
+/// A container that is over, and what of its removal is done.
 pub(crate) struct Over {
     /// With its directory set aside.
     pub(crate) identity: Identity,
     pub(crate) record: ContainerRecord,
-    /// Its start was told, and its first process has ended.
+    /// Its start was published, and its first process has ended.
     pub(crate) ended: bool,
     /// Its exit is in the journal, or it has none.
-    pub(crate) told: bool,
+    pub(crate) journalled: bool,
     /// Neither the runtime nor the kernel has anything of it any more.
     pub(crate) deleted: bool,
 }
@@ -108,9 +108,9 @@ impl Remains {
 }
 
 impl Services {
-    /// Removes what remains now, or else as soon as it can be.
+    /// Removes what remains now, or retries until it is removed.
     pub(crate) async fn remove_remains(self: &Arc<Self>, over: Over) {
-        if over.told && over.deleted {
+        if over.journalled && over.deleted {
             return over.identity.dir.discard().await;
         }
         let of = (over.identity.key.clone(), over.identity.generation);
@@ -131,7 +131,7 @@ impl Services {
         deleted: bool,
     ) {
         let (identity, record) = (identity.clone(), record.clone());
-        let mut over = Over { identity, record, ended: false, told: true, deleted };
+        let mut over = Over { identity, record, ended: false, journalled: true, deleted };
         if !deleted {
             let (dir, generation) = (over.identity.dir.clone(), over.identity.generation);
             let aside = move |state: &StateDir, wait: &_| state.set_aside(&dir, generation, wait);
@@ -163,7 +163,7 @@ impl Services {
             failures += 1;
             tokio::select! {
                 () = backoff.pause() => {}
-                // Whoever hurries sees the sender go when the attempt is over.
+                // Whoever asked for an attempt sees the sender dropped when it is over.
                 Some(_attempted) = hurried.recv() => {
                     let _ = self.attempt(&mut over).await;
                 }
@@ -177,10 +177,10 @@ impl Services {
 
     /// Does the remaining steps; may be repeated after success.
     async fn attempt(&self, over: &mut Over) -> Result<(), Remaining> {
-        if !over.told {
-            over.told = self.events.flush().await;
+        if !over.journalled {
+            over.journalled = self.events.flush().await;
         }
-        if over.told && !over.deleted {
+        if over.journalled && !over.deleted {
             let (dir, generation) = (over.identity.dir.clone(), over.identity.generation);
             let keep = move |state: &StateDir, wait: &_| state.keep_remains(&dir, generation, wait);
             if let Ok(dir) = self.state.run(keep).await {
@@ -191,7 +191,7 @@ impl Services {
             self.delete_remains(over).await?;
             over.deleted = true;
         }
-        if over.told { Ok(()) } else { Err(Remaining::Exit) }
+        if over.journalled { Ok(()) } else { Err(Remaining::Exit) }
     }
 
     /// Holds the id meanwhile, so that a create with this id waits.

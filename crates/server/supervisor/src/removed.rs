@@ -16,11 +16,11 @@ use crate::{
     state_dir::{ContainerDir, ContainerRecord, ProcessDir},
 };
 
-/// Whether the end of a container that was set aside was told.
+/// Whether the last event of a container that was set aside is in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum EndJournalled {
     Yes,
-    /// The journal knows.
+    /// To be looked up in the journal.
     Unknown,
 }
 
@@ -29,7 +29,7 @@ impl Services {
     pub(crate) async fn report_removed(
         self: &Arc<Self>,
         dir: ContainerDir,
-        told: Told,
+        journalled: EndJournalled,
     ) -> Option<Over> {
         let read = || async {
             let this = Arc::clone(self);
@@ -38,7 +38,8 @@ impl Services {
                 other => Ok(other),
             }
         };
-        let (record, untold) = match until_answered("read the end of a container", read).await {
+        let (record, unpublished) = match until_answered("read the end of a container", read).await
+        {
             Ok(Some(read)) => read,
             Err(error) if error.damaged_file().is_none() => {
                 tracing::error!(%error, "the end of a container cannot be read; a later start tries again");
@@ -54,8 +55,8 @@ impl Services {
         };
         let key = record.key();
         let generation = record.generation;
-        let told = match untold {
-            Some(event) if told == Told::Unknown => {
+        let journalled = match unpublished {
+            Some(event) if journalled == EndJournalled::Unknown => {
                 let new = NewEvent { container: key.clone(), generation, kind: event };
                 let durable = self.events.append(new).await.durable;
                 reach(Point::ServerMissedExitJournalled);
@@ -67,9 +68,9 @@ impl Services {
         let bundle = self.own_bundle(&key, record.retention);
         let identity = Identity { key, generation, dir, runtime, seen: Seen::default(), bundle };
         let init = identity.dir.process(&ProcessId::init());
-        // Unless it is known that nobody was told of it, it has ended.
+        // Unless it is known that its start was not published, it has ended.
         let ended = init.run(ProcessDir::is_journalled).await.unwrap_or(true);
-        Some(Over { identity, record, ended, told, deleted: false })
+        Some(Over { identity, record, ended, journalled, deleted: false })
     }
 
     /// The container's runtime. While the binary is missing, processes are still watched; it may return.

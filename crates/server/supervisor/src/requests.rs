@@ -1,4 +1,4 @@
-//! What a container's task does when it is asked.
+//! Serves the requests to a container's task.
 
 use std::sync::Arc;
 
@@ -82,8 +82,8 @@ impl Actor {
             let _ = reply.send(Err(error));
             return;
         }
-        let told = !process.is_init() || self.lifecycle.is_exit_told();
-        match self.exit_of(&process).filter(|_| told) {
+        let published = !process.is_init() || self.lifecycle.is_exit_published();
+        match self.exit_of(&process).filter(|_| published) {
             Some(exit) => drop(reply.send(Ok(exit))),
             None => self.waiters.add(process, reply),
         }
@@ -100,7 +100,7 @@ impl Actor {
             (Phase::Created, _) if self.is_dormant() => self.end_dormant().await,
             (Phase::Created, _) => self.kill_init(),
             (_, Activity::Ended) => self.remove(None),
-            // Its exit is told first, or it is being removed.
+            // Its exit is published first, or it is being removed.
             _ => {}
         }
     }
@@ -125,12 +125,12 @@ impl Actor {
         }
     }
 
-    /// What others see of it while its task does not answer.
+    /// Updates what others see of the container while its task does not answer.
     pub(crate) fn show(&self) {
         self.last_known.set(self.lifecycle.is_reported().then(|| self.view()));
     }
 
-    /// A container that was not reported yet is not known to anyone.
+    /// A container whose start was not published yet is not found.
     fn alive_view(&self) -> Result<ContainerView, SupervisorError> {
         if self.lifecycle.is_reported() { Ok(self.view()) } else { Err(self.not_found()) }
     }
@@ -139,7 +139,7 @@ impl Actor {
         SupervisorError::ContainerNotFound(self.identity.key.id.clone())
     }
 
-    /// A container that nobody was told of is not there, whatever it is doing.
+    /// A container whose start was not published is not found, whatever its state.
     pub(crate) fn refused(&self, refusal: Refusal) -> SupervisorError {
         if self.lifecycle.is_reported() { refusal.into() } else { self.not_found() }
     }
@@ -165,23 +165,25 @@ impl Actor {
         if !has_terminal {
             return Ok(());
         }
-        self.tell_shim(process, &ToShim::Resize { width: size.width, height: size.height })
+        self.send_to_shim(process, &ToShim::Resize { width: size.width, height: size.height })
     }
 
     /// OK for an ended process: a daemon closes stdin of every process whose stdin it has copied, often after
     /// the exit.
     fn close_stdin(&self, process: &ProcessId) -> Result<(), SupervisorError> {
         match self.known_process(process) {
-            Ok(known) if !known.has_ended() => match self.tell_shim(process, &ToShim::CloseStdin) {
-                Err(SupervisorError::ProcessExited(_)) => Ok(()),
-                told => told,
-            },
+            Ok(known) if !known.has_ended() => {
+                match self.send_to_shim(process, &ToShim::CloseStdin) {
+                    Err(SupervisorError::ProcessExited(_)) => Ok(()),
+                    sent => sent,
+                }
+            }
             Ok(_) | Err(SupervisorError::ProcessForgotten(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    fn tell_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
+    fn send_to_shim(&self, process: &ProcessId, record: &ToShim) -> Result<(), SupervisorError> {
         let known = self.known_process(process)?;
         if self.exit_of(process).is_some() {
             return Err(SupervisorError::ProcessExited(process.clone()));
@@ -203,7 +205,7 @@ impl Actor {
     }
 
     /// Publishes `pause` or `resume` if the state has changed.
-    pub(crate) async fn tell_pause(&mut self, paused: bool) {
+    pub(crate) async fn publish_pause(&mut self, paused: bool) {
         let event = if paused { self.lifecycle.paused() } else { self.lifecycle.resumed() };
         if let Some(event) = event {
             self.publish(event).await;

@@ -42,7 +42,7 @@ impl Supervisor {
         let work = runtime.criu_work.clone().unwrap_or_else(|| bundle.path().join(WORK_DIR));
         Image::find(&self.0.services.disks, &image, &work).await?;
         let (no_pivot_root, init) = (runtime.no_pivot_root, bundle.init().clone());
-        Ok(Some(RestoreRecord { image, work, no_pivot_root, init, told: false }))
+        Ok(Some(RestoreRecord { image, work, no_pivot_root, init, published: false }))
     }
 }
 
@@ -56,13 +56,13 @@ impl Actor {
             && known.is_some_and(|known| known.pid == 0)
     }
 
-    /// The task is created, and known from now on, also after a restart.
+    /// The task is created, and known from now on, also after a restart of the server.
     pub(crate) async fn wait_for_restore(&mut self) {
         let process = Process::without_process(Arc::clone(&self.init), 0);
         self.processes.insert(self.init.id.clone(), process);
         let Some(record) = &mut self.record else { return };
         if let Some(restore) = &mut record.restore {
-            restore.told = true;
+            restore.published = true;
         }
         let record = record.clone();
         if let Err(error) = self.identity.dir.run(move |dir, wait| dir.write(&record, wait)).await {
@@ -115,7 +115,7 @@ impl Actor {
         self.cgroup = record.cgroup.clone().map(Arc::new);
         self.record = Some(record);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
-        self.tell_start(pid).await;
+        self.publish_start(pid).await;
         self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(pid));
         self.go_on_with_pending().await;
@@ -172,8 +172,8 @@ impl Services {
         }
     }
 
-    /// What became of the first process of a task that may wait to be restored: none if it still does.
-    /// Whether it was restored, and nobody was told of that.
+    /// What became of the first process of a task that may wait to be restored: none if it still waits.
+    /// And whether it was restored without its start having been published.
     pub(crate) async fn look_at_restore(
         &self,
         identity: &Identity,

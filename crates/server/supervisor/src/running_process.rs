@@ -26,10 +26,10 @@ use crate::{
 /// terminal first, for a second at most. The time that its disk takes is not counted.
 const REPORT_GRACE: Duration = Duration::from_secs(3);
 
-/// When it is worth asking whether its disk keeps it: most exits are reported in far less.
+/// After this time it is worth checking whether the disk delays the shim: most exits are reported far sooner.
 const IS_LATE: Duration = Duration::from_millis(200);
 
-/// A process that lives, or has lived a moment ago.
+/// A process that lives, or has just ended.
 pub(crate) struct RunningProcess {
     pub(crate) pid: u32,
     pub(crate) pidfd: Arc<PidFd>,
@@ -87,12 +87,12 @@ impl RunningProcess {
         }
     }
 
-    /// Waits until the shim should have reported the exit. It writes the exit down first: while a disk that is
-    /// frozen for a backup keeps it from that, it is well, and nobody else knows the status.
+    /// Waits until the shim should have reported the exit. The shim first writes the exit to disk: while a disk that is
+    /// frozen for a backup blocks that, the shim is in order, and nobody else knows the status.
     async fn is_overdue(&self, dir: &ProcessDir) {
         self.pidfd.exited().await;
         sleep(IS_LATE).await;
-        // An error is an answer of the disk, too.
+        // An error shows that the disk answers, too.
         let _ = dir.run(ProcessDir::touch).await;
         sleep(REPORT_GRACE - IS_LATE).await;
     }
@@ -116,7 +116,7 @@ impl RunningProcess {
     }
 }
 
-/// When the server has found an exit out, if the shim does not say when it was.
+/// The time at which the server finds out an exit whose time the shim does not report.
 pub(crate) fn now() -> Timestamp {
     SystemTime::now().into()
 }

@@ -148,7 +148,7 @@ impl Services {
                 Ok(OciRuntime::from_record(made_with, !runtime.is_empty(), environment))
             }
             None if runtime.is_empty() => self.default_runtime(runtime_args),
-            // A server that did not write it down gave every runtime the arguments of the default one.
+            // Versions that did not record the arguments gave every runtime those of the default one.
             None => {
                 let defaults = self.settings.default_runtime_args.iter();
                 let args: Vec<String> = defaults.chain(runtime_args).cloned().collect();
@@ -158,7 +158,7 @@ impl Services {
     }
 }
 
-/// Numbers for lives: the time, and larger than every one before.
+/// Makes generation numbers: the time, but larger than every one before.
 #[derive(Debug, Default)]
 pub(crate) struct Generations(AtomicU64);
 

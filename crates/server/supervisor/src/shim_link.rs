@@ -1,4 +1,4 @@
-//! Starts shims, and speaks with them, also after a restart of the server.
+//! Starts shims, and exchanges records with them, also after a restart of the server.
 
 use std::{
     ffi::OsString,
@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, time::timeout};
 /// A shim's records are short; the longest names a path.
 const MAX_RECORD: usize = 8 * 1024;
 
-/// How long a shim may take to leave once its server has hung up.
+/// How long a shim may take to exit once its server has closed the connection.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 /// The program to start, and the name that its processes go by.
@@ -34,10 +34,10 @@ pub struct ShimProgram {
     pub name: OsString,
 }
 
-/// What a shim is called that waits for its process: whoever counts shims by name is not to count it.
+/// The name of a shim that waits for its process: whoever counts shims by name is not to count it.
 const WAITING: &str = "gantry-spare";
 
-/// Bytes of a shim's command line that are kept free for its arguments to be. What does not fit is
+/// Bytes of an idle shim's command line that are reserved for its later arguments. What does not fit is
 /// not shown.
 const TITLE: usize = 2048;
 
@@ -45,7 +45,7 @@ const TITLE: usize = 2048;
 pub struct StartedShim {
     pub link: ShimLink,
     pub pid: u32,
-    /// Tells of the shim's own end.
+    /// Resolves when the shim itself has ended.
     pub ended: oneshot::Receiver<ExitStatus>,
 }
 
@@ -100,7 +100,7 @@ impl ShimProgram {
 }
 
 impl StartedShim {
-    /// Has it leave, and waits until it has: it would make files where they are being removed.
+    /// Has the shim exit, and waits until it has: it would create files in a directory that is being removed.
     pub(crate) async fn dismiss(self) {
         drop(self.link);
         let _ = timeout(LEAVE_GRACE, self.ended).await;

@@ -23,7 +23,7 @@ pub(crate) struct ShimPool {
     dirs: NewProcessDirs,
     cgroup: ShimCgroup,
     spare: Mutex<Option<IdleShim>>,
-    /// A spare one is on its way.
+    /// An idle shim is being started.
     is_starting: AtomicBool,
 }
 
@@ -82,7 +82,7 @@ impl ShimPool {
         }
     }
 
-    /// Has a spare one started, unless there is one.
+    /// Has an idle shim started, unless there is one.
     pub(crate) fn start_spare(self: &Arc<Self>) {
         if self.lock().is_some() || self.is_starting.swap(true, Ordering::Relaxed) {
             return;
@@ -90,7 +90,7 @@ impl ShimPool {
         let shims = Arc::clone(self);
         tokio::spawn(async move {
             let started = shims.start().await;
-            // First: whoever takes it at once wants another.
+            // First: whoever takes the idle shim at once asks for another.
             shims.is_starting.store(false, Ordering::Relaxed);
             match started {
                 Ok(spare) => *shims.lock() = Some(spare),
@@ -99,7 +99,7 @@ impl ShimPool {
         });
     }
 
-    /// One that is well: it has nothing to say before it has orders.
+    /// An idle shim that works: one that has sent something before its order is broken.
     async fn take_spare(&self) -> Option<IdleShim> {
         let spare = self.lock().take()?;
         if spare.shim.link.is_silent() {

@@ -23,7 +23,7 @@ pub struct ContainerStats {
     pub interfaces: Vec<Interface>,
 }
 
-/// What a container uses, with all details that the kernel tells.
+/// What a container uses, with all details that the kernel reports.
 #[derive(Debug)]
 pub struct ContainerMetrics {
     /// When it was read.

@@ -20,7 +20,7 @@ use crate::{
 /// A task that is to be created. The server makes its bundle.
 #[derive(Debug)]
 pub struct NewTask {
-    /// Who wants it.
+    /// Who asked for it.
     pub caller: Caller,
     /// Of its namespace.
     pub id: ContainerId,
@@ -32,11 +32,11 @@ pub struct NewTask {
     pub stdio: Stdio,
     /// Whether its first process has a terminal.
     pub terminal: bool,
-    /// What it is run by.
+    /// The runtime.
     pub runtime: TaskRuntime,
 }
 
-/// What a task is run by.
+/// The runtime of a task, and its options.
 #[derive(Debug, Default)]
 pub struct TaskRuntime {
     /// A name that is looked up in PATH, or an absolute path; empty for the server's default.
@@ -48,7 +48,7 @@ pub struct TaskRuntime {
     pub systemd_cgroup: bool,
     /// MS_MOVE instead of pivot_root(2), for a root file system in memory.
     pub no_pivot_root: bool,
-    /// The process has its creator's session keyring.
+    /// The process shares its creator's session keyring.
     pub no_new_keyring: bool,
     /// Of the stdio pipes of the task's processes.
     pub pipe_owner: PipeOwner,
@@ -58,8 +58,8 @@ pub struct TaskRuntime {
     pub criu_work: Option<PathBuf>,
 }
 
-/// Who is to own a pipe: root of a container's user namespace, to be able to open `/proc/self/fd/1`. As it was if
-/// both are 0.
+/// Who is to own a pipe: root of a container's user namespace, to be able to open `/proc/self/fd/1`. The owner is not
+/// changed if both are 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipeOwner {
     /// On the host.
@@ -161,7 +161,7 @@ impl Services {
         bundle: &TaskBundle,
         content: &TaskContent,
     ) -> Result<(), SupervisorError> {
-        // Of an earlier task: what is mounted in it is not to be removed with it.
+        // Of an earlier task: what is mounted in the bundle must not be removed with it.
         let earlier = bundle.clone();
         if self.state.run(move |_, wait| earlier.is_there(wait)).await {
             self.unmount_all_in(bundle.path()).await??;
@@ -173,7 +173,7 @@ impl Services {
         if content.rootfs.is_empty() {
             return Ok(());
         }
-        // What may not answer is what is mounted.
+        // It is the mounted file systems that may not answer.
         let sources = content.rootfs.iter().map(|mount| Path::new(&mount.source));
         let place = sources.into_iter().find(|source| source.is_absolute());
         let (mounts, rootfs) = (content.rootfs.clone(), bundle.rootfs());
@@ -204,8 +204,8 @@ impl Services {
     }
 }
 
-/// A root file system that was mounted, and is unmounted unless somebody keeps it: whoever has asked for it
-/// may have given up.
+/// A root file system that was mounted. It is unmounted when this is dropped, unless it is kept: the caller may have
+/// given up meanwhile.
 struct Mounted(Option<PathBuf>);
 
 impl Mounted {

@@ -33,7 +33,7 @@ impl Services {
     ) -> Result<Users, CgroupError> {
         let Some(cgroup) = cgroup else { return Ok(Users::None) };
         match self.kill_own(identity, cgroup).await {
-            // It will never be the container's to kill in.
+            // That cgroup never was the container's alone: nothing is killed there.
             Err(error @ CgroupError::NotAContainer { .. }) => {
                 tracing::warn!(%error, "nothing is killed");
                 Ok(Users::Others)
@@ -62,9 +62,9 @@ impl Services {
         claim: Claim<'_>,
     ) -> Result<(), Remaining> {
         if let Err(not_ours) = self.require_ours(identity, claim).await {
-            tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not told to delete it");
+            tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not asked to delete the container");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
-                // What cannot be removed now is when the runtime has been asked.
+                // What cannot be removed now is removed after the runtime's delete.
                 let _ = self.leave_cgroup(identity, cgroup).await;
             }
             let is_anothers = matches!(not_ours, NotOurs::Another { .. })
@@ -97,7 +97,7 @@ impl Services {
         reach(Point::ServerCgroupRemoved);
         let gone = deleted.and(killed.map(drop).map_err(Remaining::Processes)).and(left);
         match &identity.bundle {
-            // What lives may still use it.
+            // A process that lives may still use the bundle.
             Some(bundle) if gone.is_ok() => self.remove_bundle(bundle).await,
             _ => gone,
         }
@@ -164,13 +164,13 @@ pub(crate) async fn kill_rest(
     cgroup: Option<Cgroup>,
     oom: Option<OomTask>,
 ) -> Message {
-    // Somebody may have made it again while no server was there.
+    // Somebody may have made the cgroup again while no server ran.
     let users = match services.require_ours(&identity, Claim::Ended).await {
         Ok(_) => services.kill_rest(&identity, cgroup.as_ref()).await,
         Err(_) => None,
     };
     if let Some(oom) = oom {
-        oom.look().await;
+        oom.recheck().await;
     }
     reach(Point::ServerCleared);
     Message::RestKilled(users)

@@ -1,4 +1,4 @@
-//! Turns of runtimes: few are at work at once, and nobody's launches hold up another's.
+//! Bounds how many runtimes work at a time, and serves callers fairly: nobody's launches hold up another's.
 //!
 //! Launches keep processors busy and delay other calls. So their number is bounded, and so is, in a queue of
 //! its own, that of all other runtime calls. The queue serves callers round-robin; within a caller the lanes
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::Caller;
 
-/// Turns for each processor, and at least: a runtime sleeps now and then.
+/// Turns for each processor, and the least number: a runtime sleeps now and then.
 const PER_PROCESSOR: usize = 2;
 const AT_LEAST: usize = 4;
 
@@ -36,7 +36,7 @@ pub(crate) enum Lane {
     Creates(PathBuf),
     /// Of further processes of one container.
     Execs(ContainerKey),
-    /// Of what is over, by the runtime's program.
+    /// Of containers that are over, by the runtime's program.
     Ends(PathBuf),
     /// Of containers that are to be changed, by the runtime's program.
     Changes(PathBuf),
@@ -143,7 +143,7 @@ impl Turns {
         let watch = !state.queue.is_empty() && !std::mem::replace(&mut state.watched, true);
         drop(state);
         for (ticket, sender) in given {
-            // Whoever has gone meanwhile gives it back by that.
+            // If the receiver is gone, dropping the turn gives it back.
             let _ = sender.send(Turn { turns: self.clone(), ticket });
         }
         if watch {
@@ -203,7 +203,7 @@ impl Drop for Place<'_> {
 
 type Waiter = oneshot::Sender<Turn>;
 
-/// Those who wait. What is served, or new, goes behind all else of its kind.
+/// Those who wait. Whoever is served, or new, is placed behind all others of its kind.
 #[derive(Default)]
 struct Queue {
     callers: HashMap<Caller, Lanes>,

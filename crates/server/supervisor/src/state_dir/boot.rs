@@ -54,7 +54,7 @@ impl StateDir {
     }
 }
 
-/// What cannot be read is left to whoever reattaches to it.
+/// A record that cannot be read is left to reattachment, which reports it.
 fn is_of_a_task(dir: &ContainerDir, wait: &MayWait) -> bool {
     dir.read(wait).is_ok_and(|record| !record.key().namespace.is_types_api())
 }
@@ -108,7 +108,7 @@ mod tests {
 
         assert_eq!(state.discard_tasks(wait).unwrap(), 1);
         assert!(!state.bundles().exists() && !state.runtime_root().exists());
-        // What is large is removed by and by.
+        // What is large is removed in the background.
         let trash = root.join("trash");
         assert_eq!(list(&trash).unwrap().len(), 3);
         state.access.trash.sweep().unwrap();

@@ -35,12 +35,12 @@ impl TaskBundle {
         self.path.join(ROOTFS)
     }
 
-    /// Whether an earlier task has left it, or its path cannot be looked at.
+    /// Whether an earlier task has left it, or its path cannot be examined.
     pub(crate) fn is_there(&self, _: &MayWait) -> bool {
         !matches!(if_there(fs::symlink_metadata(&self.path)), Ok(None))
     }
 
-    /// Makes the directory, which is not there.
+    /// Makes the directory, which must not exist.
     pub(crate) fn create(&self, config: &[u8], _: &MayWait) -> Result<(), StateError> {
         // Root of a user namespace may have to pass through.
         let mut dirs = fs::DirBuilder::new();
@@ -58,7 +58,7 @@ impl TaskBundle {
     /// Removes the directory. It may be gone already.
     ///
     /// # Errors
-    /// If something is mounted on its `rootfs`: all files of that would be removed, too.
+    /// If something is mounted on its `rootfs`: the files of that mount would be removed, too.
     pub(crate) fn remove(&self, _: &MayWait) -> Result<(), StateError> {
         let rootfs = self.rootfs();
         match fs::remove_dir(&rootfs) {

@@ -12,7 +12,7 @@ use super::{
 const FILE: &str = "left_cgroups.json";
 
 impl StateDir {
-    /// Those that the last server has noted. A damaged file is put away, and said so.
+    /// Those that the last server has noted. A damaged file is moved to quarantine/, which is logged.
     pub fn left_cgroups(&self, wait: &MayWait) -> Result<Vec<Cgroup>, StateError> {
         let path = self.root.join(FILE);
         match read_json(&path) {

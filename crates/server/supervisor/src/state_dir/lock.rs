@@ -20,7 +20,7 @@ pub(super) fn lock(file: File) -> io::Result<Option<Flock<File>>> {
         Err((_, errno)) => return Err(errno.into()),
     };
     let (locked, waiting) = mpsc::channel();
-    // flock(2) waits without a limit: in vain it does so until the server gives up and ends.
+    // flock(2) waits without a limit. If the server gives up, it ends, and this thread with it.
     thread::Builder::new().spawn(move || {
         let _ = locked.send(Flock::lock(file, FlockArg::LockExclusive));
     })?;

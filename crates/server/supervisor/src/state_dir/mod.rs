@@ -8,8 +8,8 @@
 //!     processes/<process>/journalled           its start is in the journal
 //!     processes/<process>/exit.json, ...       the shim's, see gantry-shim-proto
 //! <root>/new/<number>/                         a process's directory that is not in its place yet
-//! <root>/removed/<life>/                       a container whose exit is about to be journalled
-//! <root>/remains/<life>/                       one whose end was told, but not all of it is gone
+//! <root>/removed/<generation>/                 a container whose exit is about to be journalled
+//! <root>/remains/<generation>/                 one whose exit was published, but not all of it is removed
 //! <root>/boot.json                             the boot that all this is of
 //! <root>/left_cgroups.json                     of ended containers, with others in them
 //! <root>/io.containerd.runtime.v2.task/<namespace>/<id>/
@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Every file is written under another name and renamed, so that it is there whole or not at all;
-//! and a directory that goes is renamed first, so that it goes whole.
+//! and a directory that is removed is renamed first, so that it disappears whole.
 //!
 //! The disk can be slow, or not answer for a while. What touches it takes a [`MayWait`], which only the threads of
 //! [`OwnFiles`] have: nothing of this can run where other containers would wait with it.
@@ -62,7 +62,7 @@ use trash::Trash;
 
 /// Of directories that are not in their place yet.
 const NEW: &str = "new";
-/// Of containers that are over and not gone.
+/// Of containers that are over and not completely removed.
 const REMAINS: &str = "remains";
 
 /// The state directory, locked against a second server. Clones are the same.
@@ -105,7 +105,7 @@ impl StateDir {
         }
         let path = root.join("lock");
         let mut options = OpenOptions::new();
-        // A pipe in its place would have the server wait for somebody who reads it.
+        // Opening a pipe in its place would wait for a reader.
         let options = options.write(true).create(true).truncate(false).mode(0o600);
         let file = options.custom_flags(nix::libc::O_NONBLOCK).open(&path);
         let file = match file {
@@ -226,14 +226,14 @@ impl StateDir {
         Ok(self.aside_dir(path))
     }
 
-    /// The containers whose end was told, and of which something is left.
+    /// The containers whose exit was published, and of which something is left.
     pub fn remains(&self, _: &MayWait) -> Result<Vec<ContainerDir>, StateError> {
         let path = self.root.join(REMAINS);
         let dirs = list(&path)?;
         Ok(dirs.into_iter().map(|name| self.aside_dir(path.join(name))).collect())
     }
 
-    /// Notes that the end of a container that was set aside was told. It may be noted already.
+    /// Notes that the exit of a container that was set aside was published. It may be noted already.
     pub(crate) fn keep_remains(
         &self,
         dir: &ContainerDir,

@@ -1,4 +1,4 @@
-//! What is kept of containers and processes.
+//! The records of containers and processes.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::PipeOwner;
 
 const VERSION: u32 = 1;
 
-/// A container as it is kept.
+/// The record of a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ContainerRecord {
     version: u32,
@@ -27,17 +27,17 @@ pub struct ContainerRecord {
     /// As the caller named it; empty for the server's default.
     pub runtime: String,
     pub runtime_args: Vec<String>,
-    /// The runtime that these meant when the container was made: it belongs to that one, whatever the
-    /// server's defaults are by now. Earlier versions did not write it down.
+    /// The runtime that these meant when the container was made, which has the container whatever the server's
+    /// defaults are by now. Earlier versions did not record it.
     #[serde(default)]
     pub made_with: Option<RuntimeRecord>,
     pub labels: Arc<[String]>,
-    /// Unknown until the runtime has made it, where it cannot be told from the spec.
+    /// Unknown until the runtime has made it, where the spec does not determine it.
     pub cgroup: Option<Cgroup>,
     /// It has a pid namespace of its own, with whose first process the kernel ends all others.
     #[serde(default)]
     pub pid_namespace: bool,
-    /// The bundle's capabilities are a plain list, and so are those of execs to be.
+    /// The bundle's capabilities are a plain list, and so are those of its execs.
     #[serde(default)]
     pub capability_list: bool,
     /// As the spec has it.
@@ -54,7 +54,7 @@ pub struct ContainerRecord {
     /// How long it is kept. Earlier versions knew those of `types.API` only.
     #[serde(default, skip_serializing_if = "is_until_exit")]
     pub retention: Retention,
-    /// Its start was told, where that is not the same as its creation.
+    /// Its start was published, where that is a step after its creation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub started: bool,
     /// What its first process is restored from when it is started.
@@ -72,18 +72,19 @@ pub struct RestoreRecord {
     pub no_pivot_root: bool,
     /// Of the first process, which has no shim yet.
     pub init: ProcessSpec,
-    /// The creation was told.
-    pub told: bool,
+    /// The creation was published.
+    #[serde(rename = "told")]
+    pub published: bool,
 }
 
-/// A process as it is kept.
+/// The record of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ProcessRecord {
     version: u32,
     #[serde(rename = "life")]
     pub generation: Generation,
     pub spec: ProcessSpec,
-    /// Its exit, once that was told, of a process that is kept until its caller deletes it.
+    /// Its exit, once that was published, of a process that is kept until its caller deletes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,
 }
@@ -100,7 +101,7 @@ fn types_api() -> Namespace {
 impl ContainerRecord {
     /// The first process as it is known of a task that was created, and restored when it is started.
     pub(crate) fn waits_for_restore(&self) -> Option<ProcessRecord> {
-        let restore = self.restore.as_ref().filter(|restore| restore.told)?;
+        let restore = self.restore.as_ref().filter(|restore| restore.published)?;
         Some(ProcessRecord::new(self.generation, restore.init.clone()))
     }
 

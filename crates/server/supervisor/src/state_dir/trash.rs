@@ -1,4 +1,4 @@
-//! Directories that go whole.
+//! Removes directories so that they disappear whole.
 
 use std::{
     fs, io, mem,
@@ -26,7 +26,7 @@ struct TrashDir {
     count: AtomicU64,
     /// Directories that could not be moved here yet.
     outside: Mutex<Vec<PathBuf>>,
-    /// Something could not be removed.
+    /// Notified when something could not be removed.
     full: Notify,
 }
 

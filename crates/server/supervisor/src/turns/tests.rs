@@ -101,7 +101,7 @@ async fn nobody_waits_for_what_takes_long() {
         sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(served.names().await, ["stuck", "hung", "next", "last"]);
-    // What counts no more gives nothing back.
+    // A turn that does not count any more gives nothing back.
     served.end("stuck");
     served.end("hung");
     assert!(turns.lock().taken.len() <= 2);
@@ -143,7 +143,7 @@ async fn a_turn_that_is_given_to_nobody_comes_back() {
     let mut context = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut context).is_pending());
     drop(first);
-    // It has been given, and was not taken.
+    // The turn has been given, and was not taken.
     drop(waiting);
     turns.take(OTHER, lane("a")).await.unwrap();
 }
