@@ -8,7 +8,7 @@ use std::{
 
 use crate::lane::Refused;
 
-/// Work that was not done, or whose end nobody waits for.
+/// Work that was not done, or whose result came too late.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum DiskError {

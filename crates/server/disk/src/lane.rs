@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Threads at work for one file system at the same time. On one that never answers they all stay.
+/// Threads at work for one file system at the same time. On one that never answers all of them stay blocked.
 const MAX_THREADS: usize = 8;
 
 /// Calls that may wait for these threads.
@@ -44,7 +44,7 @@ struct State {
 pub(crate) enum Refused {
     Full,
     NoThread(io::Error),
-    /// It panicked.
+    /// The work panicked.
     Lost,
 }
 
@@ -64,12 +64,12 @@ impl<T: Send, W: FnOnce() -> T + Send> Job for Work<T, W> {
     }
 
     fn run(self: Box<Self>) {
-        // Whoever wanted it may have gone meanwhile.
+        // The caller may have gone meanwhile.
         let _ = self.reply.send((self.work)());
     }
 }
 
-/// Work that is done in any case.
+/// Work that is done even if its caller is gone.
 struct Duty<W>(W);
 
 impl<W: FnOnce() + Send> Job for Duty<W> {
@@ -83,7 +83,7 @@ impl<W: FnOnce() + Send> Job for Duty<W> {
 }
 
 impl Lane {
-    /// One of which a thread stays: there may be no other one to be had later.
+    /// A lane with a thread that never ends: later it may be impossible to start one.
     pub(crate) fn with_a_thread() -> io::Result<Self> {
         let lane = Self::default();
         lane.start_thread()?;
@@ -93,7 +93,7 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Has it done as soon as there is a thread, however much waits for that. For a lane with a thread.
+    /// Has work done as soon as there is a thread, however many calls wait. For a lane made by [`Self::with_a_thread`].
     pub(crate) fn push_duty(&self, work: impl FnOnce() + Send + 'static) {
         let mut state = self.0.lock();
         if self.wants_thread(&state) && self.start_thread().is_ok() {
@@ -103,7 +103,7 @@ impl Lane {
         self.0.arrival.notify_one();
     }
 
-    /// Has it done as soon as there is a thread, unless nobody wants it any more by then.
+    /// Has work done as soon as there is a thread, unless its caller is gone by then.
     pub(crate) fn push<T, W>(&self, reply: oneshot::Sender<T>, work: W) -> Result<(), Refused>
     where
         T: Send + 'static,
@@ -119,7 +119,7 @@ impl Lane {
         if self.wants_thread(&state) {
             match self.start_thread() {
                 Ok(()) => state.threads += 1,
-                // Those that are there get to it.
+                // The threads that exist do the work later.
                 Err(_) if state.threads > 0 => {}
                 Err(error) => return Err(Refused::NoThread(error)),
             }
@@ -131,11 +131,11 @@ impl Lane {
 
     /// Whether it has neither threads nor work.
     pub(crate) fn is_idle(&self) -> bool {
-        // Whoever has a clone is about to have work done.
+        // Whoever has a clone is about to add work.
         Arc::strong_count(&self.0) == 1 && self.0.lock().threads == 0
     }
 
-    /// Whether one more piece of work is to have one more thread.
+    /// Whether another thread is to be started for another piece of work.
     fn wants_thread(&self, state: &State) -> bool {
         state.waiting.len() >= state.idle && state.threads < MAX_THREADS
     }
@@ -158,7 +158,7 @@ impl Shared {
             if let Some(job) = state.waiting.pop_front() {
                 drop(state);
                 if job.is_wanted() {
-                    // The panic was reported, and who waits learns of it by the reply's end.
+                    // The panic was logged, and the caller sees the reply dropped.
                     let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
                 }
                 state = self.lock();
@@ -167,7 +167,7 @@ impl Shared {
             state.idle += 1;
             let stays = state.threads <= state.staying;
             let late = if stays {
-                // It does not even wake up.
+                // A thread that stays waits without a limit.
                 state = self.arrival.wait(state).unwrap_or_else(PoisonError::into_inner);
                 false
             } else {
@@ -191,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// Work that lasts until the sender goes.
+    /// Work that lasts until the sender is dropped.
     fn block(lane: &Lane) -> (mpsc::Sender<()>, oneshot::Receiver<()>) {
         let (release, blocked) = mpsc::channel::<()>();
         let (reply, answer) = oneshot::channel();
@@ -216,7 +216,7 @@ mod tests {
         assert!(matches!(lane.push(reply, || ()), Err(Refused::Full)));
         assert!(refused.try_recv().is_err());
 
-        // What nobody waits for any more makes room.
+        // Work whose caller is gone makes room.
         let kept: Vec<_> = blocked.into_iter().take(MAX_THREADS + 1).collect();
         let (reply, answer) = oneshot::channel();
         lane.push(reply, || 7).unwrap();
@@ -230,7 +230,7 @@ mod tests {
         let (reply, answer) = oneshot::channel::<()>();
         lane.push(reply, || panic!("on purpose")).unwrap();
         assert!(answer.blocking_recv().is_err());
-        // The reply goes before the thread has come back from the panic.
+        // The reply is dropped before the thread has caught the panic.
         while lane.0.lock().idle == 0 {
             thread::yield_now();
         }

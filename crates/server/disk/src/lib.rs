@@ -39,7 +39,7 @@ use walk::{Step, Walk};
 /// How long a call may take, from its start to its end.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long the kernel may take to tell the mounts; then those that it told before count.
+/// How long reading the mount table may take; after that, the one that was read before is used.
 const MOUNTS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// The threads of all file systems. Clones are the same.
@@ -53,16 +53,16 @@ struct Shared {
     lanes: Mutex<HashMap<Device, Lane>>,
 }
 
-/// What has become of work on the way to its file system.
+/// What has become of work while its path was followed.
 enum Outcome<T, W> {
     Done(T),
-    /// A link led to another file system: the rest is for a thread of that one.
+    /// A link led to another file system: a thread of that one goes on.
     Elsewhere(Walk, W),
 }
 
 impl Disks {
     /// # Errors
-    /// When /proc does not tell the mounts.
+    /// If the mount table cannot be read.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(Shared {
             mounts: tokio::sync::Mutex::new(Mounts::open()?),
@@ -102,7 +102,7 @@ impl Disks {
         }
     }
 
-    /// The mounts as they are now. Whoever asks while they are being read waits for that: a mount
+    /// The mounts as they are now. Calls meanwhile wait for the read that is under way: a mount
     /// that is not known yet would be taken for a directory of another file system.
     async fn mounts(&self) -> Arc<MountTable> {
         let mut mounts = self.0.mounts.lock().await;
@@ -113,7 +113,7 @@ impl Disks {
             let answer = tokio::time::timeout(MOUNTS_DEADLINE, answer);
             match (pushed, answer.await) {
                 (Ok(()), Ok(Ok(Ok(table)))) => mounts.set(table),
-                (_, told) => tracing::warn!(?told, "cannot read the mount table"),
+                (_, outcome) => tracing::warn!(?outcome, "cannot read the mount table"),
             }
         }
         mounts.table()

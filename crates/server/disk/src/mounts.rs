@@ -1,4 +1,4 @@
-//! Which file system is mounted where, as the kernel tells it; see proc_pid_mountinfo(5).
+//! Which file system is mounted where, from /proc/self/mountinfo; see proc_pid_mountinfo(5).
 
 use std::{
     collections::HashMap,
@@ -47,12 +47,12 @@ impl MountTable {
     /// The mount that a path without links is in: where it begins, and what it is.
     pub(crate) fn of<'a>(&self, path: &'a Path) -> (&'a Path, Device) {
         let mount = path.ancestors().find_map(|prefix| Some((prefix, self.at(prefix)?)));
-        // Even in a chroot whose root is no mount there is one file system at least.
+        // In a chroot whose root is no mount, everything counts as one file system.
         mount.unwrap_or((Path::new("/"), Device { major: 0, minor: 0 }))
     }
 
     fn parse(text: &[u8]) -> Self {
-        // Of two on the same directory the later one is on top.
+        // Of two mounts on the same directory the later one is on top.
         Self(text.split(|byte| *byte == b'\n').filter_map(entry).collect())
     }
 }
@@ -96,7 +96,7 @@ impl Mounts {
     /// Whether the table has to be read again.
     pub(crate) fn have_changed(&mut self) -> bool {
         let mut fds = [PollFd::new(self.source.as_fd(), PollFlags::POLLPRI)];
-        // An error is no news of the mounts; the table that is there counts.
+        // An error says nothing of the mounts; the table that was read before is used.
         let changed = poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0);
         self.stale |= changed;
         self.stale

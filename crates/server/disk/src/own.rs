@@ -12,7 +12,7 @@ use crate::lane::Lane;
 /// Threads for the server's own files: a few, however many wait for them. Clones are the same.
 ///
 /// Unlike with [`crate::Disks`] there is no deadline, as nobody could go on without knowing whether a file was
-/// written, and no bound on how many wait, which are no more than those that the server does something for.
+/// written, and no bound on how many wait: there are no more than requests and containers at work.
 #[derive(Clone)]
 pub struct OwnFiles(Lane);
 
@@ -46,7 +46,7 @@ impl OwnFiles {
         });
         match answer.await {
             Ok(Ok(answer)) => answer,
-            // As if it had run here.
+            // As if the work had run here.
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => unreachable!("all work is done"),
         }
@@ -84,7 +84,7 @@ mod tests {
             })
         };
         let waiting: Vec<_> = (0..MANY).map(ask).collect();
-        // This runs while all of them wait.
+        // Runs while all of the calls wait.
         while asked.load(Ordering::Relaxed) < MANY {
             tokio::task::yield_now().await;
         }

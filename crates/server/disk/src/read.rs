@@ -1,4 +1,4 @@
-//! Reads files of which nothing is known: only regular ones, and not without end.
+//! Reads files that others control: only regular ones, and no more than a limit.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -26,8 +26,8 @@ pub enum ReadError {
 
 /// The content of a regular file of at most `limit` bytes.
 ///
-/// The path is opened as a mere name first (O_PATH): no driver and no other end of a pipe hears of
-/// it before the file turns out to be a regular one.
+/// The path is opened with O_PATH first, so that no driver and no writer of a pipe notices before the file turns out
+/// to be a regular one.
 pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
     let place = OpenOptions::new().read(true).custom_flags(O_PATH).open(path)?;
     let metadata = place.metadata()?;
@@ -38,7 +38,7 @@ pub fn read_regular(path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
         return Err(ReadError::TooLarge(limit));
     }
     let place = format!("/proc/self/fd/{}", place.as_raw_fd());
-    // Some files of the kernel are regular and wait for news all the same.
+    // Some files of the kernel are regular, and reading them waits nevertheless.
     let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(place)?;
     read_to_end(file, metadata.len(), limit)
 }
@@ -102,7 +102,7 @@ mod tests {
         let sparse = dir.path().join("sparse");
         File::create(&sparse).unwrap().set_len(6 << 30).unwrap();
         assert!(matches!(read_regular(&sparse, 16 << 20), Err(ReadError::TooLarge(_))));
-        // It says that it is empty.
+        // Its size is shown as zero.
         let maps = Path::new("/proc/self/maps");
         assert!(matches!(read_regular(maps, 10), Err(ReadError::TooLarge(10))));
     }

@@ -9,13 +9,13 @@ use std::{
 
 use crate::mounts::{Device, MountTable};
 
-/// As the kernel counts them, see path_resolution(7).
+/// The kernel's limit, see path_resolution(7).
 const MAX_LINKS: usize = 40;
 
 /// A path, as far as it has been followed.
 #[derive(Debug)]
 pub(crate) struct Walk {
-    /// Has no links.
+    /// The part that has been followed: it has no links.
     done: PathBuf,
     rest: VecDeque<OsString>,
     links: usize,
@@ -25,14 +25,14 @@ pub(crate) struct Walk {
 /// How far one file system leads.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// To the end of the path, or to where the path ends too early.
+    /// To the end of the path, or to the first component that is missing.
     Arrived,
     /// Into another file system.
     Crossed(Walk),
 }
 
 impl Walk {
-    /// Up to its mount a path has no links: a mount hides what its directory's name meant before.
+    /// Up to its mount a path has no links: the kernel lists mount points without links.
     pub(crate) fn new(mounts: &MountTable, path: &Path) -> Self {
         let (mount, device) = mounts.of(path);
         let rest = path.strip_prefix(mount).unwrap_or(path).components();
@@ -61,7 +61,7 @@ impl Walk {
                 self.device = device;
                 return Step::Crossed(self);
             }
-            // Whatever else it is, and whether it is there at all, shows when it is opened.
+            // If it is no link, or not there, that shows when it is opened.
             if let Ok(target) = fs::read_link(&self.done) {
                 self.links += 1;
                 if self.links > MAX_LINKS {

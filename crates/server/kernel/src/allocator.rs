@@ -1,8 +1,8 @@
-//! Memory that was freed goes back to the system.
+//! Returns freed memory to the system.
 //!
-//! The C library keeps what is freed, for the next one who wants it, and does not give it back while
-//! something above it is still in use: after a flood of requests, hundreds of megabytes. So large
-//! pieces are mapped each by itself, and when load has fallen a thread has the rest given back.
+//! The C library keeps what is freed for later allocations, and cannot return it while something at a higher
+//! address is in use: after a flood of requests, hundreds of megabytes. So large allocations are mapped each by
+//! itself, and when load has fallen a thread has the library return the rest.
 
 use std::{
     fs, io,
@@ -13,14 +13,14 @@ use std::{
 
 use nix::libc;
 
-/// A piece of this many bytes is mapped by itself, and goes back when it is freed. Left alone, the
-/// library raises it to 32 MiB once such a piece was freed.
+/// An allocation of this many bytes or more is mapped by itself, and returned when it is freed. If this is not set,
+/// the library raises its threshold up to 32 MiB as such allocations are freed.
 const MAPPED: libc::c_int = 256 << 10;
 
 /// Threads have this many heaps together, instead of eight for each processor: each keeps some.
 const HEAPS: libc::c_int = 4;
 
-/// How long load has to have fallen, so that a few calls in a row are not each followed by it.
+/// How long load must have been low before memory is returned, so that not every few calls are followed by that.
 const LULL: Duration = Duration::from_secs(2);
 
 /// Resident bytes that nobody uses. Programs and stacks are a few megabytes of them at any time.
@@ -28,7 +28,7 @@ const WASTE: usize = 16 << 20;
 
 static KEEPER: OnceLock<Thread> = OnceLock::new();
 
-/// Sets the library up. To be called before there are threads.
+/// Sets the library's parameters, and starts the thread. To be called before there are other threads.
 pub fn keep_memory_small() -> io::Result<()> {
     tune();
     let keeper = thread::Builder::new().name("memory".to_owned()).spawn(|| {
@@ -45,7 +45,7 @@ pub fn keep_memory_small() -> io::Result<()> {
     Ok(())
 }
 
-/// Something has ended that may have had much memory.
+/// To be called when something has ended that may have had much memory.
 pub fn load_has_fallen() {
     if let Some(keeper) = KEEPER.get() {
         keeper.unpark();
@@ -91,7 +91,7 @@ mod glibc {
 #[cfg(target_env = "gnu")]
 use glibc::{give_back, in_use, tune};
 
-/// Another library has its own ways.
+/// Other C libraries have no such parameters.
 #[cfg(not(target_env = "gnu"))]
 fn tune() {}
 

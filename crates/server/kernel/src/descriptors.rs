@@ -9,11 +9,11 @@ use nix::{
     sys::resource::{Resource, getrlimit},
 };
 
-/// Of the limit, what is not given to containers that the server reattaches to: requests, runtime calls and new
-/// connections need descriptors too, or else nothing would ever become free.
+/// The share of the limit that is not used for containers that the server reattaches to: requests, runtime calls and
+/// new connections need descriptors too, or no descriptor would ever become free.
 const RESERVED_SHARE: libc::rlim_t = 4;
 
-/// As many are enough, however high the limit is.
+/// So many are enough, however high the limit is.
 const MAX_RESERVED: libc::rlim_t = 32;
 
 /// Whether there was more than the reserve left when this descriptor was opened: the kernel gives
@@ -44,7 +44,7 @@ pub fn closed_first(fd: OwnedFd) -> OwnedFd {
             return unsafe { OwnedFd::from_raw_fd(moved) };
         }
     }
-    // The limit was lowered meanwhile: this one serves as well.
+    // The limit was lowered meanwhile: the descriptor works with its own number too.
     fd
 }
 

@@ -1,5 +1,5 @@
-//! What a process has from its parent, and what is done about it: a container is to find what it
-//! would find under a runtime that somebody has called by hand.
+//! What a process inherits from its parent, and what is done about that: a container is to find the same as under a
+//! runtime that somebody has called by hand.
 //!
 //! | inherited | server | shim | runtime and container |
 //! |---|---|---|---|
@@ -41,7 +41,7 @@ static OOM_SCORE_ADJ: LazyLock<i32> = LazyLock::new(|| {
     text.trim().parse().unwrap_or(0)
 });
 
-/// Takes all the descriptors that the server may have: a container takes a few, and the soft limit
+/// Raises the soft limit of open files to the hard one: a container takes a few descriptors, and the soft limit
 /// is often 1024.
 pub fn raise_file_limit() -> nix::Result<()> {
     let limit = getrlimit(Resource::RLIMIT_NOFILE)?;
@@ -50,7 +50,7 @@ pub fn raise_file_limit() -> nix::Result<()> {
 }
 
 /// Gives a child the limit of open files that the server was started with. Programs that close
-/// every descriptor up to the limit, or use select(2), cannot do with a high one.
+/// every descriptor up to the limit, or use select(2), do not work well with a high one.
 pub fn restore_file_limit(child: u32) -> nix::Result<()> {
     let Some((soft, hard)) = FILE_LIMIT.get().copied() else { return Ok(()) };
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
@@ -61,9 +61,9 @@ pub fn restore_file_limit(child: u32) -> nix::Result<()> {
     Errno::result(result).map(drop)
 }
 
-/// The `oom_score_adj` of a process, unless it is the server's, which the process has anyway. Without
-/// one in its spec that is 0: under a unit the server has one with which the kernel kills the rest
-/// of the host first. Some runtimes set the spec's for a container's first process only.
+/// The `oom_score_adj` that a process is to get, unless it is the server's, which the process inherits. Without
+/// one in its spec that is 0: a unit may give the server one with which the kernel kills all others
+/// first. Some runtimes set the spec's for a container's first process only.
 pub fn oom_score_adj(of_spec: Option<i32>) -> Option<i32> {
     to_be_set(*OOM_SCORE_ADJ, of_spec)
 }

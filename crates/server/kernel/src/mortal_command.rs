@@ -24,11 +24,11 @@ use nix::{
     unistd::{Pid, getpid, getppid, setpgid},
 };
 
-/// A good deal more than the few calls before the exec need.
+/// In bytes: far more than the few calls before the exec need.
 const STACK: usize = 64 << 10;
 
-/// A program that the kernel kills when the server dies: one that still pauses a container, say,
-/// would otherwise do so after the next server has looked whether it is paused. It leads a process
+/// A program that the kernel kills when the server dies: a runtime's `pause` that outlives the server, say,
+/// would otherwise take effect after the next server has read whether the container is paused. It leads a process
 /// group of its own.
 ///
 /// `std`'s `Command` would fork for that, which copies the server's page tables and then every page
@@ -113,7 +113,7 @@ impl MortalCommand {
         env: &[*const libc::c_char],
     ) -> Result<std::convert::Infallible, Errno> {
         set_pdeathsig(Signal::SIGKILL)?;
-        // It may have died before.
+        // The server may have died before the signal was set.
         if getppid() != server {
             return Err(Errno::ESRCH);
         }
@@ -140,7 +140,7 @@ impl MortalCommand {
 }
 
 impl MortalCommand {
-    /// Runs in the child, as what calls it.
+    /// Runs in the child, as its caller does.
     fn enter_own_mounts(&self) -> Result<(), Errno> {
         if self.hidden.is_empty() {
             return Ok(());
@@ -154,7 +154,7 @@ impl MortalCommand {
             };
             Errno::result(mounted).map(drop)
         };
-        // What is mounted here shall not be seen outside.
+        // What is mounted here must not be seen outside.
         mount(c"none", c"/", libc::MS_REC | libc::MS_PRIVATE, c"")?;
         for dir in &self.hidden {
             mount(c"none", dir, libc::MS_RDONLY, c"size=0,mode=500")?;
@@ -163,8 +163,8 @@ impl MortalCommand {
     }
 }
 
-/// Sets every signal to its default, in the child alone: what is ignored would be ignored by the
-/// program, and a handler would run in the server's memory.
+/// Sets every signal to its default, in the child alone: the program would inherit ignored signals, and a handler
+/// would run in the server's memory.
 fn reset_dispositions() {
     for signal in 1..=64 {
         crate::signals::set_disposition(signal, libc::SIG_DFL);

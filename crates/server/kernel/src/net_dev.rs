@@ -82,7 +82,7 @@ mod tests {
             tx_dropped: 8,
         };
         assert_eq!(parse(line), Some(expected));
-        // Before there was a blank after the colon, a wide counter touched it.
+        // Old kernels have no blank between the colon and a wide counter.
         assert_eq!(parse("br0:1:99999999999 1 1 1 1 1 1 1 2 2 2 2 2 2 2 2").unwrap().name, "br0:1");
         assert_eq!(parse("eth0: 1 2 3 4 5 6 7 8 9"), None);
         assert_eq!(parse("eth0: 1 2 3 4 5 6 7 8 9 x 1 1 1 1 1 1"), None);

@@ -54,7 +54,7 @@ impl PidFd {
 
     /// Waits until the process has ended; answers at once if it already has.
     pub async fn exited(&self) {
-        // An error means that the reactor is going away, and so is the server.
+        // An error means that tokio's reactor is shutting down, and with it the server.
         let _ = self.0.readable().await;
     }
 
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(process_start_time(pid).unwrap(), None);
         assert!(is_exiting(pid));
         assert_eq!(pidfd.send_signal(0).unwrap_err().raw_os_error(), Some(libc::ESRCH));
-        // Kernels before 6.15 cannot tell.
+        // Kernels before 6.15 do not report it.
         assert!(matches!(pidfd.exit_status(), None | Some(ExitStatus::Code(7))));
     }
 }

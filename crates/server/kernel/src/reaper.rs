@@ -1,7 +1,7 @@
 //! One place that reaps: gantryd's own children, and the orphans that come to it as a subreaper.
 //!
 //! ```text
-//! spawn, adopt --> waited for --> SIGCHLD --> reaped --> its status goes to who waits
+//! spawn, adopt --> waited for --> SIGCHLD --> reaped --> its status goes to the waiter
 //! ```
 //!
 //! A pid is another process's as soon as it is reaped. So starting, killing by pid, and reaping exclude each other
@@ -25,7 +25,7 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Reaps every child and tells whoever waits for it. Orphans that nobody waits for are reaped too.
+/// Reaps every child and passes its status to its waiter. Orphans without a waiter are reaped too.
 #[derive(Clone, Default)]
 pub struct Reaper(Arc<Mutex<Waiting>>);
 
@@ -94,7 +94,7 @@ impl Reaper {
     }
 
     fn reap(&self) {
-        // Held from before the kernel frees a pid until nobody here takes it for that child any more.
+        // Held from before the kernel frees a pid until the pid is removed from the map.
         let mut waiting = self.lock();
         while let Some((pid, status)) = reap_one() {
             if let Some(waiter) = waiting.remove(&pid) {
@@ -135,7 +135,7 @@ pub struct Adoption {
 }
 
 impl Adoption {
-    /// Its status, if it has come to gantryd and ended.
+    /// The status, if the process became gantryd's child and ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         // The signal may not have been handled yet.
         self.reaper.reap();
@@ -177,7 +177,7 @@ mod tests {
         let reaper = Reaper::default();
         let own = std::process::id();
         let _adoption = reaper.adopt(own);
-        // The test itself, which goes on.
+        // The test's own process, which is no child: it must survive.
         reaper.kill(own);
         assert!(!is_child(&reaper.lock(), own));
     }

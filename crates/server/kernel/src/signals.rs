@@ -1,4 +1,4 @@
-//! What signals do to the server, whatever its parent had them do.
+//! The server's signal dispositions, whatever it inherited from its parent.
 #![allow(unsafe_code, reason = "nix refuses the signals that the C library keeps for itself")]
 
 use std::ptr;
@@ -8,7 +8,7 @@ use nix::{
     sys::signal::{SigSet, SigmaskHow, sigprocmask},
 };
 
-/// Signals that keep their default: those that stop and continue a process, those that tell of an
+/// Signals that keep their default: those that stop and continue a process, those that report an
 /// error in the program itself, and those that are meant to end it. SIGINT and SIGTERM get a
 /// handler of tokio's later, as does SIGCHLD.
 const DEFAULT: [i32; 15] = [
@@ -29,21 +29,21 @@ const DEFAULT: [i32; 15] = [
     libc::SIGWINCH,
 ];
 
-/// Signals with handlers of the standard library's, which tell of an overflow of the stack; and
-/// those that nothing can be done about.
+/// Signals with handlers of the standard library, which report stack overflows; and
+/// those whose disposition cannot be changed.
 const UNTOUCHED: [i32; 4] = [libc::SIGBUS, libc::SIGKILL, libc::SIGSEGV, libc::SIGSTOP];
 
 /// Gives each signal the disposition that the server wants, and blocks none. A parent may have
 /// left SIGCHLD ignored, so that no exit would be seen, or SIGTERM blocked, so that nothing but
-/// SIGKILL could stop the server. All the other signals, with which people wake what they take for
-/// another program, would end it, and are ignored. To be called before there are threads: they
+/// SIGKILL could stop the server. All other signals, which people send to other programs and which would
+/// end this one, are ignored. To be called before there are threads: they
 /// inherit the mask.
 pub fn reset_signals() {
     for signal in (1..=64).filter(|signal| !UNTOUCHED.contains(signal)) {
         let handler = if DEFAULT.contains(&signal) { libc::SIG_DFL } else { libc::SIG_IGN };
         set_disposition(signal, handler);
     }
-    // Fails for arguments that are wrong only.
+    // Can fail only for wrong arguments.
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 

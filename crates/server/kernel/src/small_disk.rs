@@ -18,7 +18,7 @@ use nix::{
     sched::{CloneFlags, unshare},
 };
 
-/// Runs a test in a thread that has a tmpfs of this size on a directory, to itself. The tmpfs is gone with the
+/// Runs a test in a thread that has a tmpfs of this size mounted on a directory, in a mount namespace of its own. The tmpfs is gone with the
 /// thread. Without the right to mount there is no such test.
 ///
 /// # Panics
@@ -38,7 +38,7 @@ pub fn with_small_disk(dir: &Path, size: &str, test: fn(&Path)) {
     std::thread::spawn(on_small_disk).join().unwrap();
 }
 
-/// Takes all the room there is, to the last page; the file that has it.
+/// Fills the disk to the last page; returns the file that does.
 ///
 /// # Panics
 /// If the file cannot be made.

@@ -21,11 +21,11 @@ pub enum CgroupError {
     #[error("{} has unexpected contents: {line:?}", path.display())]
     Malformed { path: PathBuf, line: String },
 
-    /// The process has ended; a zombie no longer tells where it was.
+    /// The process has ended; of a zombie, the kernel does not show the cgroup.
     #[error("process {pid} has ended")]
     Gone { pid: u32 },
 
-    /// The process is where the server is, or in a hierarchy that is not mounted here.
+    /// The process is in the server's cgroup, or in a hierarchy that is not mounted here.
     #[error("process {pid} has no cgroup of its own")]
     Shared { pid: u32 },
 
@@ -49,7 +49,7 @@ pub enum CgroupError {
     #[error("{} is frozen, which the container is only a part of", path.display())]
     FrozenAround { path: PathBuf },
 
-    /// More nested cgroups than anybody has use for.
+    /// More nested cgroups than the limit.
     #[error("{} has more than {limit} nested cgroups", path.display())]
     TooManyNested { path: PathBuf, limit: usize },
 }
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
     use std::io::Read;
 
-    /// What a kill looks at behind the signal: the process can have ended between open and read.
+    /// A kill reads such files after the signal: the process can have ended between open and read.
     #[test]
     fn a_file_of_a_process_that_has_ended_is_absent() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();

@@ -1,4 +1,4 @@
-//! A cgroup file that tells when it changes.
+//! A cgroup file that can be polled for changes.
 
 use std::{
     fs::File,

@@ -70,7 +70,7 @@ impl Reader {
     }
 }
 
-/// Writes a value in one call, as cgroupfs wants it.
+/// Writes a value in one call, as cgroupfs requires.
 pub(super) fn write(path: &Path, value: &str) -> Result<(), CgroupError> {
     let file = OpenOptions::new().write(true).open(path);
     let mut file = file.map_err(|error| CgroupError::io("open", path, error))?;

@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Cgroup {
-    /// Whether the container is frozen, or was told to freeze.
+    /// Whether the container is frozen or freezing.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
         let mut reader = Reader::default();
         let frozen = match self.freezer()? {
@@ -22,7 +22,7 @@ impl Cgroup {
         Ok(frozen.unwrap_or(false))
     }
 
-    /// Whether the container was told to freeze and does not stand still yet.
+    /// Whether the container is freezing: some of its processes are not frozen yet.
     pub fn is_freezing(&self) -> Result<bool, CgroupError> {
         let mut reader = Reader::default();
         match self.freezer()? {
@@ -38,7 +38,7 @@ impl Cgroup {
         }
     }
 
-    /// Tells the container to freeze; the kernel does it as soon as the processes let it.
+    /// Asks the kernel to freeze the container, which it does as soon as the processes can be frozen.
     pub(crate) fn freeze(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         check_is_a_containers(dir.path())?;
@@ -48,13 +48,13 @@ impl Cgroup {
         }
     }
 
-    /// Lets the container go on.
+    /// Thaws the container.
     pub fn thaw(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         thaw_one(dir, dir.path())
     }
 
-    /// Lets the container go on, and whatever is frozen inside it on its own.
+    /// Thaws the container, and nested cgroups that were frozen by themselves.
     pub(crate) fn thaw_all(&self) -> Result<(), CgroupError> {
         let dir = self.freezer()?;
         for nested in walk(dir.path())? {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use crate::cgroup::testing::{TestCgroup, until};
 
-    /// Whether the processes really stand still.
+    /// Whether all processes are frozen.
     fn stands_still(dir: Dir<'_>) -> bool {
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
         match dir {

@@ -113,7 +113,7 @@ impl Hierarchy {
         Some(dir)
     }
 
-    /// The root of the hierarchy, the server's own cgroup or one around it: never a container's.
+    /// Whether it is the root of the hierarchy, the server's own cgroup or one around it: never a container's.
     fn holds_server(&self, dir: &Path) -> bool {
         dir == self.mount || self.own.as_ref().is_some_and(|own| own.starts_with(dir))
     }

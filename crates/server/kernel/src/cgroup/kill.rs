@@ -42,10 +42,10 @@ impl Cgroup {
             if pids.is_empty() {
                 return Ok(());
             }
-            // A hindrance to forks, not a condition: it may be unavailable or take its time.
+            // Freezing hinders forks, but is not required: it may be unavailable, or slow.
             let _ = self.freeze();
             let signalled = self.signal(&pids);
-            // A process that is frozen by v1 only dies when it goes on.
+            // On v1 a frozen process dies only once it is thawed.
             match self.thaw_all() {
                 Err(CgroupError::NoController(_)) => {}
                 thawed => thawed?,
@@ -88,8 +88,8 @@ impl Cgroup {
                     Err(error) => return Err(process_error("open process", pid, error)),
                 }
             }
-            // Whoever has the pid now is in the container; so was the process that was opened,
-            // or it has ended and the signal goes nowhere.
+            // The process that has the pid now is in the container. It is the one that was opened,
+            // or that one has ended and the signal reaches nobody.
             let members = self.pids()?;
             opened.retain(|(pid, _)| members.binary_search(pid).is_ok());
             for (pid, process) in opened {

@@ -8,7 +8,7 @@ use super::{
     file::{Reader, write},
 };
 
-/// What `Runtimes::update` does not do.
+/// Limits that `Runtimes::update` does not set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DirectLimits {
     /// Bytes.
@@ -17,7 +17,7 @@ pub struct DirectLimits {
     pub kernel_tcp_memory: Option<u64>,
     /// 10 to 1000.
     pub leaf_weight: Option<u16>,
-    /// Realtime scheduling is limited, which runtimes do in v1 and pass over in v2.
+    /// Realtime scheduling is limited, which runtimes do in v1 and silently ignore in v2.
     pub realtime: bool,
     /// Of single block devices.
     pub devices: Vec<DeviceLimit>,
@@ -177,7 +177,7 @@ fn no_controller(limit: &'static str, controller: &'static str) -> LimitError {
     LimitError::Refused { limit, cause: CgroupError::NoController(controller) }
 }
 
-/// Some kernels take a limit and do nothing with it; others round it to pages.
+/// Checks that a limit took effect: some kernels ignore one silently; others round it to pages.
 fn check(limit: &'static str, file: PathBuf, value: u64) -> Result<(), LimitError> {
     let is = Reader::default().number(&file);
     match is.map_err(|cause| LimitError::Refused { limit, cause })? {

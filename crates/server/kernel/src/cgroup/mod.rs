@@ -81,7 +81,7 @@ impl Cgroup {
         v1.or_else(|| self.unified.as_deref().map(Dir::V2))
     }
 
-    /// The directories that tell the container's processes, the first that exists being enough:
+    /// The directories that list the container's processes, of which the first that exists is enough:
     /// a process is in exactly one cgroup of every hierarchy.
     fn member_dirs(&self) -> impl Iterator<Item = Dir<'_>> {
         let preferred = ["pids", "memory", "name=systemd"];

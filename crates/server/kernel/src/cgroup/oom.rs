@@ -1,4 +1,4 @@
-//! Tells when a container ran out of memory.
+//! Detects when a container runs out of memory.
 
 use std::{
     fs::File,
@@ -23,25 +23,25 @@ use super::{
 
 /// Watches the memory controller of a container.
 ///
-/// The kernel counts the kills, and the count is compared with what was told before: nothing is
-/// lost between arming, waiting and the container's end, when [`Self::check`] looks for the last
-/// time. On v2 the count covers nested cgroups, and its file tells when it changes.
+/// The kernel counts the kills, and the count is compared with the one that was reported before: nothing is
+/// lost between arming, waiting and the container's end, when [`Self::check`] reads it for the last
+/// time. On v2 the count covers nested cgroups, and its file can be polled for changes.
 ///
 /// On v1 an eventfd announces that the container is at its limit, shortly before the kernel kills and counts.
 /// The first announcement is reported at once, as an exit may follow soon; the kill itself, and dozens of
 /// further announcements before it is counted, are not. A kill in a nested cgroup, or for a limit further up,
-/// is not announced; the next look reports it.
+/// is not announced; the next read of the count reports it.
 #[derive(Debug)]
 pub struct OomWatch {
     cgroup: Cgroup,
     source: Source,
-    /// The kills that were told; one ahead of the count after an announcement.
+    /// The kills that were reported; one ahead of the count after an announcement.
     seen: u64,
     announced: Option<Instant>,
 }
 
-/// The kill that was announced comes within this time. Else it does not come: another process was
-/// about to end, or the container has no OOM killer.
+/// A kill that was announced comes within this time, or not at all: another process was about to end, or the
+/// container has no OOM killer.
 const KILL_FOLLOWS: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ enum Source {
 }
 
 impl OomWatch {
-    /// Starts to watch. `seen` is how many kills were told before: none in a new container.
+    /// Starts to watch. `seen` is how many kills were reported before: none in a new container.
     pub fn arm(cgroup: &Cgroup, seen: u64) -> Result<Self, CgroupError> {
         let no_memory = || CgroupError::NoController("memory");
         let source = match cgroup.controller("memory").ok_or_else(no_memory)? {
@@ -64,7 +64,7 @@ impl OomWatch {
         Ok(Self { cgroup: cgroup.clone(), source, seen, announced: None })
     }
 
-    /// Waits until the container has run out of memory since that was last told; for ever if it
+    /// Waits until the container has run out of memory since that was last reported; for ever if the container
     /// is gone. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<(), CgroupError> {
         while !self.check()? {
@@ -76,7 +76,7 @@ impl OomWatch {
         Ok(())
     }
 
-    /// Whether the container has run out of memory since that was last told.
+    /// Whether the container has run out of memory since that was last reported.
     pub fn check(&mut self) -> Result<bool, CgroupError> {
         let (announced, kills) = match &self.source {
             // In this order, as the kernel announces before it counts.
@@ -102,7 +102,7 @@ impl OomWatch {
         announced || counted
     }
 
-    /// The kills told so far, for a later server's [`Self::arm`].
+    /// The kills reported so far, for a later server's [`Self::arm`].
     pub fn seen(&self) -> u64 {
         self.seen
     }
@@ -176,16 +176,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_kill_is_told_once_and_early() {
+    async fn a_kill_is_reported_once_and_early() {
         let Some(test) = limited("oom") else { return };
         let mut watch = OomWatch::arm(&test.cgroup, 0).unwrap();
         assert!(!watch.check().unwrap());
         for round in 1..=3 {
             let mut child = test.sh(HOG);
-            let told = timeout(Duration::from_secs(60), watch.next()).await;
-            assert!(matches!(told, Ok(Ok(()))), "round {round}: {told:?} {watch:?}");
+            let reported = timeout(Duration::from_secs(60), watch.next()).await;
+            assert!(matches!(reported, Ok(Ok(()))), "round {round}: {reported:?} {watch:?}");
             child.wait().unwrap();
-            assert!(!watch.check().unwrap(), "told twice");
+            assert!(!watch.check().unwrap(), "reported twice");
             assert_eq!((watch.seen(), test.cgroup.oom_kills().unwrap()), (round, round));
         }
     }
@@ -196,18 +196,18 @@ mod tests {
         let Some(test) = limited("storm") else { return };
         let mut watch = OomWatch::arm(&test.cgroup, 0).unwrap();
         let mut children = [(); 8].map(|()| test.sh(HOG));
-        let mut told = 0;
+        let mut reported = 0;
         loop {
-            // Looked at before the silence begins, not after.
+            // Checked before the wait, not after.
             let over = children.iter_mut().all(|child| matches!(child.try_wait(), Ok(Some(_))));
             match timeout(Duration::from_secs(1), watch.next()).await {
-                Ok(_) => told += 1,
+                Ok(_) => reported += 1,
                 Err(_) if over => break,
                 Err(_) => {}
             }
         }
         let kills = test.cgroup.oom_kills().unwrap();
-        assert!((1..=kills + 1).contains(&told), "{told} events for {kills} kills");
+        assert!((1..=kills + 1).contains(&reported), "{reported} events for {kills} kills");
     }
 
     #[tokio::test]
@@ -226,9 +226,9 @@ mod tests {
         assert_eq!(watch.seen(), 4);
     }
 
-    /// Its exit may be known before anyone waited, or even before the watch was armed.
+    /// The exit may be known before anyone waited for a kill, or even before the watch was armed.
     #[tokio::test]
-    async fn an_instant_kill_is_there_at_the_exit() {
+    async fn an_instant_kill_is_found_at_the_exit() {
         let Some(test) = limited("instant") else { return };
         let mut armed = OomWatch::arm(&test.cgroup, 0).unwrap();
         test.sh(HOG).wait().unwrap();
@@ -240,7 +240,7 @@ mod tests {
         assert!(!reattached.check().unwrap());
     }
 
-    /// On v1 by the next look at the latest, on v2 at once.
+    /// On v1 at the next check at the latest, on v2 at once.
     #[tokio::test]
     async fn kills_in_nested_cgroups_count() {
         let Some(test) = TestCgroup::new("nested") else { return };
@@ -252,7 +252,7 @@ mod tests {
         assert!(!watch.check().unwrap());
     }
 
-    /// The kernel tells of a limit further up, too, but this one's process was not killed.
+    /// The kernel announces a limit of a parent cgroup too, but no process of this one was killed.
     #[tokio::test]
     async fn a_neighbours_kill_is_not_ours() {
         let Some(pod) = limited("pod") else { return };
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_told_of_a_removed_cgroup() {
+    async fn a_removed_cgroup_reports_nothing() {
         let Some(test) = limited("gone") else { return };
         let mut watch = OomWatch::arm(&test.cgroup, 0).unwrap();
         until(|| test.cgroup.remove().is_ok());

@@ -26,7 +26,7 @@ const SHIMS: &str = "shims";
 pub struct OwnLimits {
     /// The kernel kills the server rather than give it more.
     pub max: Option<u64>,
-    /// From here on the kernel takes back what it can, and on v2 slows the server down.
+    /// Above this the kernel reclaims memory, and on v2 slows the server down.
     pub high: Option<u64>,
 }
 
@@ -50,12 +50,12 @@ pub enum OwnLimitError {
     Cgroup(#[from] CgroupError),
 }
 
-/// Where shims belong that were started in the server's cgroup.
+/// The cgroup for shims, which are started in the server's cgroup.
 #[derive(Debug, Clone, Default)]
 pub struct ShimCgroup(Option<PathBuf>);
 
 impl ShimCgroup {
-    /// Moves a shim that was just started to where limits of the server do not hold.
+    /// Moves a shim that was just started to the cgroup where the server's limits do not apply.
     pub fn take_in(&self, pid: u32) -> Result<(), CgroupError> {
         match &self.0 {
             Some(dir) => file::write(&dir.join("cgroup.procs"), &pid.to_string()),

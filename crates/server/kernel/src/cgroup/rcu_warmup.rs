@@ -38,7 +38,7 @@ pub struct RcuWarmup {
     kernel: Arc<Mutex<Kernel>>,
 }
 
-/// What is known of the kernel's readiness.
+/// Whether the kernel is known to be ready for a move.
 #[derive(Debug, Clone, Copy)]
 enum Kernel {
     Unknown,
@@ -52,8 +52,7 @@ impl RcuWarmup {
         Self { hierarchies, kernel: Arc::new(Mutex::new(Kernel::Unknown)) }
     }
 
-    /// To be called before a runtime is. Does not wait, and does nothing where it fails: the runtime
-    /// waits itself then.
+    /// To be called before a runtime is started. Does not wait, and ignores failures: the runtime then waits itself.
     pub fn prepare(&self) {
         let mut kernel = self.kernel();
         match *kernel {

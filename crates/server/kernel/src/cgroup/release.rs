@@ -1,4 +1,4 @@
-//! Lets die what was sent SIGKILL while it was frozen.
+//! Lets processes die that were sent SIGKILL while they were frozen.
 //!
 //! On v2 SIGKILL takes effect in a frozen cgroup. On v1 the process dies only once it is thawed, whoever
 //! froze it. A parent of the container's cgroup is never thawed: it is not ours.

@@ -25,10 +25,10 @@ pub struct TestCgroup {
 
 impl TestCgroup {
     /// In all v1 hierarchies, or in v2 with its controllers where there are none. `None`, and a
-    /// word about it, where cgroups cannot be made.
+    /// message, where cgroups cannot be made.
     pub fn new(name: &str) -> Option<Self> {
         let mut cgroup = predicted(name)?;
-        // Needs to be told its processors first.
+        // Its processors would have to be set first.
         cgroup.v1.remove("cpuset");
         if !cgroup.v1.is_empty() {
             cgroup.unified = None;
@@ -130,7 +130,7 @@ impl Drop for TestCgroup {
             }
             sleep(Duration::from_millis(10));
         }
-        // The directory around it goes with the last cgroup in it.
+        // The parent directory is removed with the last cgroup in it.
         for parent in self.dirs().filter_map(|dir| dir.parent()) {
             let _ = fs::remove_dir(parent);
         }
@@ -143,7 +143,7 @@ fn predicted(name: &str) -> Option<Cgroup> {
 }
 
 fn make(dir: &Path) -> std::io::Result<()> {
-    // Another test may remove the directory around it at the same time.
+    // Another test may remove the parent directory at the same time.
     while let Err(error) = fs::create_dir_all(dir) {
         if error.kind() != ErrorKind::NotFound {
             return Err(error);
@@ -159,7 +159,7 @@ fn enable_controllers(dir: &Path) {
     }
 }
 
-/// Waits, for a test's sake, until something is so.
+/// Waits until a condition holds.
 pub(super) fn until(mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {

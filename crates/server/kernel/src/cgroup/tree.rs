@@ -41,7 +41,7 @@ impl Cgroup {
         Ok(Some(Vec::new()))
     }
 
-    /// How many processes in the container the kernel has killed for want of memory. Zero
+    /// How many processes of the container the OOM killer has killed. Zero
     /// without a memory controller, and on v1 before Linux 4.13, which does not count.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
         let mut reader = Reader::default();
@@ -113,13 +113,13 @@ fn read_members(reader: &mut Reader, dir: &Path, pids: &mut Vec<u32>) -> Result<
     Ok(true)
 }
 
-/// The links of a directory tell how many others are in it (kernfs counts them so).
+/// How many directories are in it: the number of its links, as kernfs counts them.
 fn nested(dir: &Path) -> u64 {
     dir.metadata().map_or(0, |dir| dir.nlink().saturating_sub(2))
 }
 
-/// A cgroup and all those nested in it, each after the one that it is in. What goes away meanwhile
-/// is left out.
+/// A cgroup and all those nested in it, each after the one that it is in. Those that are removed meanwhile are left
+/// out.
 pub(super) fn walk(dir: &Path) -> Result<Vec<PathBuf>, CgroupError> {
     walk_up_to(dir, MAX_NESTED)
 }
@@ -191,7 +191,7 @@ mod tests {
             for child in &mut children {
                 child.kill().unwrap();
             }
-            // Those that have ended do not, reaped or not.
+            // Processes that have ended are not listed, reaped or not.
             until(|| test.cgroup.pids().unwrap().is_empty());
             for child in &mut children {
                 child.wait().unwrap();

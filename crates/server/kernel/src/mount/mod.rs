@@ -52,7 +52,7 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// What it is mounted on; `None` for a change of what was mounted before. Without effect after an error.
+/// Returns the place that was mounted on; `None` for a remount. After an error, nothing is mounted.
 fn mount_one(mount: &Mount, rootfs: &Path) -> Result<Option<Place>, MountProblem> {
     let options = Options::parse(mount)?;
     let place = Place::open(rootfs, &mount.target)?;
@@ -100,13 +100,13 @@ fn classic(what: &Mount, options: &Options, place: &Place) -> Result<(), MountPr
         .map_err(MountProblem::of("mount"))
 }
 
-/// One page, with a zero at the end. The kernel would cut off more without a word.
+/// One page, with a zero at the end. The kernel silently cuts off more.
 fn longest_data() -> usize {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     page.and_then(|page| usize::try_from(page).ok()).unwrap_or(4096) - 1
 }
 
-/// What takes calls of its own, after the mount.
+/// Applies what takes further system calls after the mount.
 fn refine(options: &Options, place: &Place) -> Result<(), MountProblem> {
     if !options.is_bind() && options.propagation.is_empty() {
         return Ok(());

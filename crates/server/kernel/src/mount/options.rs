@@ -12,7 +12,7 @@ pub(super) struct Options {
     pub(super) flags: MsFlags,
     /// Flags that were named to be off, as by `rw`.
     pub(super) cleared: MsFlags,
-    /// Each takes a call of its own.
+    /// Each takes a system call of its own.
     pub(super) propagation: Vec<MsFlags>,
     /// What the file system understands.
     pub(super) data: Vec<String>,
@@ -78,7 +78,7 @@ impl Options {
                 let what = format!("an id-mapped mount, the option {option:?},");
                 return Err(MountProblem::Unsupported(what));
             }
-            // containerd's notes to itself.
+            // Meant for containerd's own code.
             None if option.starts_with("X-containerd.") => {}
             None if option.is_empty() || option == "defaults" => {}
             None => self.data.push(option.to_owned()),
@@ -94,8 +94,8 @@ impl Options {
         self.flags.contains(MsFlags::MS_REMOUNT)
     }
 
-    /// For a second call: a bind does not look at flags when it is made. `there` are those that the
-    /// mount has from what it is a bind of, and keeps unless told otherwise.
+    /// The flags of a second call, as the call that makes a bind ignores flags. `there` are those that the
+    /// mount has from its source, and keeps unless the options say otherwise.
     pub(super) fn of_a_bind(&self, there: MsFlags) -> Option<MsFlags> {
         let named = self.flags & OF_A_MOUNT;
         let off = self.cleared & OF_A_MOUNT;

@@ -51,7 +51,7 @@ fn common<'a>(a: &'a Path, b: &Path) -> &'a Path {
     a.ancestors().find(|ancestor| b.starts_with(ancestor)).unwrap_or(Path::new(""))
 }
 
-/// Mounts where the names are from: the directory is a thread's, and no thread of the server's.
+/// Mounts with the layers' common directory as the working directory of a new thread, not of the server's threads.
 pub(super) fn mount_in(
     directory: &Path,
     source: &str,
@@ -74,7 +74,7 @@ pub(super) fn mount_in(
     })
 }
 
-/// Gives the kernel one layer after the other, which it takes since Linux 6.5.
+/// Passes the layers one after the other, which the kernel accepts since Linux 6.5.
 pub(super) fn mount_by_parameters(
     source: &str,
     place: &Place,
@@ -155,7 +155,7 @@ impl Superblock<'_> {
             .map_err(MountProblem::of("move_mount"))
     }
 
-    /// With what the kernel has to say about it, which is read from the descriptor, a message at a time.
+    /// An error with the kernel's messages, which are read from the descriptor one at a time.
     fn problem(&self, operation: &'static str, cause: rustix::io::Errno) -> MountProblem {
         let mut words = Vec::new();
         let mut message = [0; 512];
@@ -184,7 +184,7 @@ fn attributes(flags: MsFlags) -> parameters::MountAttrFlags {
     for (flag, attribute) in known {
         attributes.set(attribute, flags.contains(flag));
     }
-    // One of three; relatime is zero. mount(2) has strictatime win.
+    // One of three; relatime is zero. As with mount(2), strictatime wins.
     attributes
         | if flags.contains(MsFlags::MS_STRICTATIME) {
             Attributes::MOUNT_ATTR_STRICTATIME
@@ -213,7 +213,7 @@ fn split(layers: &str) -> Vec<&str> {
     parts
 }
 
-/// A path without the backslashes that mount(2) wants before colons, commas and backslashes.
+/// A path without the backslashes that mount(2) requires before colons, commas and backslashes.
 fn unescaped(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     let mut characters = path.chars();

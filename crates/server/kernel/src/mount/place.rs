@@ -14,7 +14,7 @@ use nix::{
 
 use super::{MountProblem, options::from_statvfs};
 
-/// A path that the kernel takes for what the descriptor is open on.
+/// A path that leads to what the descriptor is open on.
 pub(super) fn path_of(fd: &impl AsRawFd) -> String {
     format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
 }
@@ -47,7 +47,7 @@ impl Place {
         Ok(Self(place))
     }
 
-    /// What has been mounted here last, or this itself.
+    /// What was mounted here last, or this place itself.
     pub(super) fn covered_by(&self) -> Result<Self, MountProblem> {
         let problem = MountProblem::of("open what was mounted");
         let opened = readlink(&*path_of(&self.0)).and_then(|path| {
@@ -82,8 +82,8 @@ impl Place {
             .map_err(MountProblem::of(operation))
     }
 
-    /// Takes away what was mounted on this last, and all that is mounted below that. The kernel ends the
-    /// mounts, unless somebody has opened a file in them meanwhile.
+    /// Detaches what was mounted here last, and all that is mounted below that. The mounts end once nobody has a
+    /// file of them open.
     pub(super) fn uncover(&self) -> nix::Result<()> {
         match umount2(&*path_of(&self.0), MntFlags::MNT_DETACH) {
             // Somebody else has unmounted it.

@@ -1,4 +1,4 @@
-//! What is mounted where, as proc_pid_mountinfo(5) tells.
+//! What is mounted where, from the file that proc_pid_mountinfo(5) describes.
 
 use std::{
     cmp::Reverse,

@@ -22,7 +22,7 @@ use super::{
 /// Beyond one round for each mount that was there at first.
 const ADDITIONAL_ROUNDS: usize = 16;
 
-/// Unmounts all that is mounted at the path or below, deepest first, and nothing else; nothing is fine too.
+/// Unmounts all that is mounted at the path or below, deepest first, and nothing else. There may be nothing.
 /// Where a mount is in use it is only detached: it ends when its last user does. A symbolic link at the
 /// path is not followed.
 ///
@@ -51,7 +51,7 @@ pub fn unmount_all(path: &Path) -> Result<(), UnmountError> {
         if results.iter().any(Result::is_ok) {
             continue;
         }
-        // What cannot be reached alone goes with what it is below.
+        // Mounts that cannot be reached are detached with the one that hides them.
         top.detach(&top.path).map_err(|cause| {
             let first = results.into_iter().find_map(Result::err);
             UnmountError::refused(&top.path, first.unwrap_or(cause))

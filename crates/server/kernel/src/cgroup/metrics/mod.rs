@@ -1,4 +1,4 @@
-//! What a container uses, with everything that its version of cgroups tells. [`CgroupStats`] is cheaper to
+//! What a container uses, with everything that its version of cgroups reports. [`CgroupStats`] is cheaper to
 //! read, and in the terms of v1 whatever the version.
 //!
 //! [`CgroupStats`]: super::CgroupStats
@@ -18,9 +18,9 @@ use super::{Cgroup, CgroupError, file::Reader};
 /// What a container uses.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CgroupMetrics {
-    /// It has controllers of v1. Those that it has only in v2 are put into the terms of v1.
+    /// The container has controllers of v1. Those that are available only in v2 are converted to the terms of v1.
     V1(Box<V1Metrics>),
-    /// It has no others than of v2.
+    /// The container has controllers of v2 only.
     V2(Box<V2Metrics>),
 }
 

@@ -1,4 +1,4 @@
-//! Files `*.pressure` of v2, which tell how long tasks waited for something.
+//! Files `*.pressure` of v2 (pressure stall information): how long tasks waited for a resource.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(super) fn pressure(reader: &mut Reader, path: &Path) -> Result<Option<Pressu
     let text = match reader.read_present(path) {
         Ok(Some(text)) => text,
         Ok(None) => return Ok(None),
-        // The kernel could, and was started with `psi=0`.
+        // The kernel was started with `psi=0`.
         Err(CgroupError::Io { cause, .. })
             if cause.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) =>
         {

@@ -1,4 +1,4 @@
-//! All that the controllers of v1 tell.
+//! All that the controllers of v1 report.
 
 use std::{collections::HashMap, path::Path};
 

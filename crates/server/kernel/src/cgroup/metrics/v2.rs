@@ -1,4 +1,4 @@
-//! All that the controllers of v2 tell, in their own terms.
+//! All that the controllers of v2 report, in their own terms.
 
 use std::{collections::HashMap, path::Path};
 
@@ -13,8 +13,7 @@ use crate::cgroup::{
     stats::{huge_page_sizes, memory_stat},
 };
 
-/// A controller that the container does not have is zeros. Where there is no limit, it is the largest
-/// number there is.
+/// The values of a controller that the container does not have are zero. A limit of `u64::MAX` is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct V2Metrics {
     /// cpu.

@@ -1,4 +1,4 @@
-//! What a container uses, in the terms of cgroup v1; docs/stats.md tells where each value is from.
+//! What a container uses, in the terms of cgroup v1; docs/stats.md has the source of each value.
 
 mod v1;
 mod v2;
@@ -15,7 +15,7 @@ use super::{
 };
 pub(super) use v1::memory_data as v1_memory_data;
 
-/// Everything about one container. What its kernel or its cgroup does not tell is zero or empty.
+/// Everything about one container. Values that the kernel or the cgroup does not report are zero or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CgroupStats {
     /// Processor time.
@@ -255,7 +255,7 @@ mod tests {
         let mut child = test.sh(&format!(
             "dd if=/dev/zero of={path} bs=1M count=8 conv=fsync 2>/dev/null; exec sleep 100"
         ));
-        // Written and asleep again.
+        // The file is written, and the process sleeps again.
         until(|| file.as_file().metadata().unwrap().len() == 8 << 20);
         until(|| {
             std::fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap() == "sleep\n"

@@ -1,4 +1,4 @@
-//! Statistics from the controllers of cgroup v2, put into the terms of v1.
+//! Statistics from the controllers of cgroup v2, converted to the terms of v1.
 
 use std::{collections::HashMap, path::Path};
 
@@ -120,7 +120,7 @@ fn add_v1_names(stats: &mut HashMap<String, u64>) {
     }
 }
 
-/// io. v2 does not tell synchronous from asynchronous requests.
+/// io. v2 does not distinguish synchronous from asynchronous requests.
 pub(super) fn io(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, CgroupError> {
     let path = dir.join("io.stat");
     let mut stats = BlkioStats::default();

@@ -28,7 +28,7 @@ fn those_before_a_failure_are_unmounted() {
     });
 }
 
-/// What somebody else has mounted there before stays.
+/// What was mounted there before stays.
 #[test]
 fn only_what_was_mounted_is_unmounted() {
     with_bundle(|bundle| {
@@ -78,7 +78,7 @@ fn a_target_leads_nowhere_else() {
             assert!(error.contains(target) && error.contains("number 2"), "{error}");
             assert_eq!(bundle.mounted().len(), 0);
         }
-        // A path that what is mounted there does not have.
+        // The file system that is mounted there has no such path.
         bundle.dir("source/etc/deep");
         let below = at("etc/deep/..", a("bind", &bundle.dir("outside"), &["bind", "ro"]));
         bundle.mount(&[bind, below]).unwrap();

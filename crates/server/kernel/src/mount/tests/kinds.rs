@@ -31,7 +31,7 @@ fn a_bind_is_recursive_if_wanted_so() {
             assert_eq!(bundle.mounted().len(), mounts);
             bundle.unmount().unwrap();
         }
-        // What is seen there is still mounted where it was.
+        // The source's own mount is still there.
         assert!(Path::new(&source).join("inner/a").exists());
     });
 }
@@ -66,7 +66,7 @@ fn a_bind_keeps_the_flags_of_its_source() {
         let line = bundle.line("");
         assert!(line.contains(" ro,nosuid,nodev,noexec,noatime "), "{line}");
         bundle.unmount().unwrap();
-        // Unless told otherwise.
+        // Unless the options say otherwise.
         bundle.mount(&[a("bind", &source, &["bind", "exec", "suid", "strictatime"])]).unwrap();
         let line = bundle.line("");
         assert!(line.contains(" rw,nodev "), "{line}");
@@ -130,7 +130,7 @@ fn the_last_option_counts() {
     let there = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_RELATIME;
     let flags = MsFlags::MS_NOATIME | MsFlags::MS_NOSUID;
     assert_eq!(options.of_a_bind(there), Some(flags));
-    // Nothing to change, whatever there is.
+    // Nothing to change, whatever flags the mount has.
     assert_eq!(parse(&["rbind"]).of_a_bind(OF_A_MOUNT), None);
     let none = nix::sys::statvfs::FsFlags::empty();
     assert_eq!(from_statvfs(none), MsFlags::MS_STRICTATIME);

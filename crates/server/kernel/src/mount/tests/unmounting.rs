@@ -19,7 +19,7 @@ fn everything_below_and_nothing_beside() {
         bundle.unmount().unwrap();
         assert_eq!(bundle.mounted().len(), 0);
         assert_eq!(mounted_in(&bundle.dir).unwrap().len(), 2);
-        // Nothing, and not even a place.
+        // Nothing is mounted, and the path does not even exist.
         bundle.unmount().unwrap();
         unmount_all(&bundle.dir.join("missing/rootfs")).unwrap();
         fs::write(bundle.dir.join("file"), "").unwrap();
