@@ -54,8 +54,8 @@ pub struct CheckpointConfig {
 }
 
 /// A named pipe outside the container that is one of the first process's streams. CRIU cannot look
-/// it up inside, and is told to leave it to us: at the restore, the streams of the new process take
-/// its place.
+/// it up inside, and has an option to leave it to us (`external`): at the restore, the streams of the new process
+/// take its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OuterPipe {
     /// 1 or 2.
@@ -72,12 +72,12 @@ impl OuterPipe {
     }
 }
 
-/// What CRIU is told of pipes that are not part of an image.
+/// CRIU's options for pipes that are not part of an image.
 fn external(pipes: &[OuterPipe]) -> String {
     pipes.iter().map(|pipe| format!("external file[{}]\n", pipe.key)).collect()
 }
 
-/// What CRIU is told of those that take their place.
+/// CRIU's options for the pipes that take their place.
 fn inherited(pipes: &[OuterPipe]) -> String {
     let line = |pipe: &OuterPipe| format!("inherit-fd fd[{}]:file[{}]\n", pipe.fd, pipe.key);
     pipes.iter().map(line).collect()
@@ -85,7 +85,7 @@ fn inherited(pipes: &[OuterPipe]) -> String {
 
 fn pipe_key(pid: u32, fd: u32) -> Option<String> {
     let link = format!("/proc/{pid}/fd/{fd}");
-    // What runtimes look after themselves has no path: "pipe:[1234]".
+    // Unnamed pipes, which runtimes handle themselves, have no path: "pipe:[1234]".
     let is_named = fs::read_link(&link).ok()?.is_absolute();
     let metadata = fs::metadata(&link).ok()?;
     if !is_named || !metadata.file_type().is_fifo() {
@@ -149,7 +149,7 @@ fn failed<'a>(
 }
 
 impl CheckpointConfig {
-    /// What a runtime is to be told, both to make the image and to restore from it.
+    /// The options of a runtime's `checkpoint` and `restore` alike.
     fn options(&self) -> Vec<String> {
         let flags = [
             (self.tcp, "--tcp-established"),
@@ -184,7 +184,7 @@ impl CheckpointImage {
     }
 
     /// Settings for CRIU that no runtime has an option for, at the restore: the streams of the new
-    /// process, which a runtime hands on under their own numbers, for those of the old.
+    /// process, which a runtime passes on under their own numbers, replace those of the old one.
     pub fn criu_config(&self) -> String {
         inherited(&self.config.pipes)
     }
@@ -259,7 +259,7 @@ fn fill(path: &Path, config: &CheckpointConfig) -> Result<PathBuf, CheckpointErr
 pub async fn list(disks: &Disks, dir: &Path) -> Result<Vec<CheckpointConfig>, CheckpointError> {
     let mut found = Vec::new();
     for path in disks.run("list", dir, entries).await?? {
-        // By itself: any of them may be a link to anywhere.
+        // Each by itself: any of them may be a link to anywhere.
         match disks.run("read", &path.join(CONFIG_FILE), read_config).await? {
             Ok(config) => found.push(config),
             Err(CheckpointError::NotFound(_)) => {}
@@ -289,8 +289,8 @@ pub async fn delete(disks: &Disks, dir: &Path, name: &str) -> Result<(), Checkpo
     disks.run("remove", &path, remove).await?
 }
 
-/// Whoever chooses the directory may choose anything: only what is surely a checkpoint and nothing
-/// else may be removed, however it was made.
+/// A caller may name any directory: one is removed only if it is surely a checkpoint and has nothing else in it,
+/// whichever tool made it.
 fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
     let refuse = |why: String| CheckpointError::NotACheckpoint { path: path.to_owned(), why };
     let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
@@ -320,7 +320,7 @@ fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
     if has_image { Ok(()) } else { Err(refuse("it has no image".to_owned())) }
 }
 
-/// What every tool of the field writes into a checkpoint's config.json.
+/// What containerd and its clients write into a checkpoint's config.json, too.
 const FIELDS: [&str; 6] = ["created", "name", "tcp", "unixSockets", "shell", "exit"];
 
 /// Files that CRIU and runtimes leave in a checkpoint, and its config.json: see criu(8) and "Images"
@@ -344,7 +344,7 @@ fn read_config(path: &Path) -> Result<CheckpointConfig, CheckpointError> {
         .map_err(|cause| CheckpointError::Damaged { path: path.to_owned(), cause })
 }
 
-/// With a `created` time, as every tool of the field writes.
+/// With a `created` time, as containerd writes it.
 fn write_config(checkpoint: &Path, config: &CheckpointConfig) -> Result<(), CheckpointError> {
     #[derive(Serialize)]
     struct File<'a> {

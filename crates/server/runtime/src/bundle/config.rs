@@ -8,8 +8,8 @@ use super::json::{Dialect, Malformed, Reader};
 /// 6 MiB that execve(2) allows at most.
 const MAX_ITEMS: usize = 1 << 20;
 
-/// What config.json says. Whether it is right is for the runtime to say, in its own words; what
-/// cannot be read here is as if it were not there.
+/// What config.json says. The runtime decides whether that is valid, and reports it; what
+/// cannot be read here counts as missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The first process.
@@ -17,7 +17,7 @@ pub struct Config {
     pub(super) cgroups_path: Option<String>,
     pub(super) capability_list: bool,
     pub(super) oom_score_adj: Option<i32>,
-    /// A pid namespace of the container's own.
+    /// Whether the container has a pid namespace of its own.
     pub(super) pid_namespace: bool,
 }
 

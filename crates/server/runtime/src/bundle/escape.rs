@@ -1,4 +1,4 @@
-//! Strings of JSON, also such as are not text.
+//! Strings of JSON, also those that are not valid Unicode.
 
 use super::json::Dialect;
 
@@ -22,7 +22,7 @@ pub(super) fn unescape(mut content: &[u8], dialect: Dialect) -> String {
         }
     }
     if dialect == Dialect::Yajl {
-        // It ends there for a program in C.
+        // A program in C takes a NUL byte for the end of the string.
         text.truncate(text.find('\0').unwrap_or(text.len()));
     }
     text
@@ -52,7 +52,7 @@ fn push_code<'a>(text: &mut String, rest: &'a [u8], dialect: Dialect) -> &'a [u8
             text.extend(paired(low));
             rest
         }
-        // It takes whatever comes next for the second half of a pair.
+        // yajl takes whatever comes next for the second half of a pair.
         (Some((low, rest)), Dialect::Yajl) => {
             text.extend(paired(low));
             rest

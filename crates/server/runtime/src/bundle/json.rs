@@ -8,11 +8,11 @@ use std::{borrow::Cow, str::FromStr};
 
 use super::escape::unescape;
 
-/// What a runtime makes of that in which parsers differ.
+/// How a runtime reads JSON where parsers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// runc: Go's encoding/json. Keys match whatever their case, and of two the last one counts.
-    /// Whatever is not known to read otherwise is read like this.
+    /// Also assumed for unknown runtimes.
     Go,
     /// crun: yajl. Keys match exactly, and of two the first one counts.
     Yajl,
@@ -21,7 +21,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// That of a runtime by its name or path, such as `/usr/local/bin/crun-1.8`.
+    /// The dialect of a runtime by its name or path, such as `/usr/local/bin/crun-1.8`.
     pub fn of_runtime(name: &str) -> Self {
         let name = name.rsplit('/').next().unwrap_or(name);
         if name.contains("crun") || name.contains("krun") {
@@ -41,7 +41,7 @@ impl Dialect {
     }
 }
 
-/// Two letters beyond ASCII count as ASCII ones of another case: a long s and the sign of Kelvin.
+/// Folds case as Go does: the long s (U+017F) and the Kelvin sign (U+212A) match ASCII letters.
 fn fold(letter: char) -> char {
     match letter {
         'ſ' => 's',

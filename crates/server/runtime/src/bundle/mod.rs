@@ -55,7 +55,7 @@ impl Bundle {
         disks.run("read", &path.join("config.json"), work).await
     }
 
-    /// As [`Self::open`], for a thread that may wait.
+    /// As [`Self::open`], for a thread that may wait for a disk.
     pub fn read(path: &Path, stdio: Stdio, dialect: Dialect) -> Result<Self, BundleError> {
         if !path.is_absolute() {
             return Err(BundleError::Relative(path.to_owned()));
@@ -74,7 +74,7 @@ impl Bundle {
         let config = path.join("config.json");
         let text = match read_regular(&config, MAX_CONFIG) {
             Ok(text) => text,
-            // The runtime says so in its own words.
+            // The runtime reports that with its own message.
             Err(ReadError::Io(_)) => Vec::new(),
             Err(problem) => return Err(BundleError::Config { path: config, problem }),
         };
@@ -82,7 +82,7 @@ impl Bundle {
     }
 
     /// A bundle that is about to be made at an absolute path, with this config.json. Whether the first process
-    /// has a terminal is for its caller to say.
+    /// has a terminal is up to the caller.
     pub fn to_be(
         path: PathBuf,
         config: &[u8],
@@ -111,7 +111,7 @@ impl Bundle {
     }
 
     /// Whether capabilities are a plain list, as before version 1.0.0-rc5 of the spec. A runtime that
-    /// takes such a bundle wants those of further processes in the same shape.
+    /// takes such a bundle requires those of further processes in the same form.
     pub fn has_capability_list(&self) -> bool {
         self.config.capability_list
     }
@@ -121,7 +121,7 @@ impl Bundle {
         self.config.oom_score_adj
     }
 
-    /// Bytes of memory that it has, about.
+    /// About how many bytes of memory it takes.
     pub fn memory(&self) -> usize {
         let cgroups_path = self.config.cgroups_path.as_ref().map_or(0, String::len);
         size_of::<Self>() + self.path.as_os_str().len() + cgroups_path + self.config.init.memory()
@@ -154,7 +154,7 @@ mod tests {
     fn its_config_is_a_regular_file() {
         let dir = tempfile::tempdir().unwrap();
         let read = || Bundle::read(dir.path(), Stdio::default(), Dialect::Go);
-        // For the runtime to complain about.
+        // The runtime will report it.
         assert!(read().is_ok());
         std::os::unix::fs::symlink("/dev/zero", dir.path().join("config.json")).unwrap();
         let error = read().unwrap_err().to_string();

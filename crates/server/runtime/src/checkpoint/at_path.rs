@@ -36,14 +36,14 @@ pub struct ImageOptions {
     pub file_locks: bool,
     /// Namespaces whose content is not part of it: `network`.
     pub empty_namespaces: Vec<String>,
-    /// What happens to cgroups, in CRIU's words: `soft`, `full`, `strict`; empty for the runtime's default.
+    /// What happens to cgroups, as CRIU names it: `soft`, `full`, `strict`; empty for the runtime's default.
     pub cgroups_mode: String,
-    /// Pipes of the caller that the first process writes to. Found, not chosen.
+    /// Pipes of the caller that the first process writes to. Filled in when the image is made.
     pub pipes: Vec<OuterPipe>,
 }
 
 impl ImageOptions {
-    /// What a runtime is to be told, both to make the image and to restore from it.
+    /// The options of a runtime's `checkpoint` and `restore` alike.
     fn words(&self) -> Vec<String> {
         let flags = [
             (self.tcp, "--tcp-established"),
@@ -70,7 +70,7 @@ pub struct NewImage {
     pub init: u32,
     /// Its directory: empty, or not there.
     pub path: PathBuf,
-    /// CRIU's logs; if none is given, they go when the image is there.
+    /// For CRIU's logs; if none is given, they are removed once the image is made.
     pub work: Option<PathBuf>,
     /// How it is to be made.
     pub options: ImageOptions,
@@ -168,7 +168,7 @@ pub async fn create_at(
     Ok(made?)
 }
 
-/// Makes all that is to be there before the image; whether the directory is new.
+/// Makes everything that must exist before the image. Returns whether the directory is new.
 fn prepare(path: &Path, options: &ImageOptions) -> Result<bool, CheckpointError> {
     let is_new = !path.try_exists().map_err(failed("look for", path))?;
     let mut dirs = fs::DirBuilder::new();

@@ -22,10 +22,10 @@ use super::{
     output::{LIMIT, Output},
 };
 
-/// How long a runtime may take to tell its version.
+/// How long a runtime may take to print its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long a killed runtime may take to be gone.
+/// How long a killed runtime may take to end.
 const KILL_GRACE: Duration = Duration::from_secs(5);
 
 /// A sub-command, its arguments and what it reads on its stdin.
@@ -36,11 +36,11 @@ pub(super) struct Call<'a> {
     pub(super) input: Option<&'a [u8]>,
     /// One more variable of its environment.
     pub(super) env: Option<(&'static str, &'a Path)>,
-    /// Directories that are empty for it.
+    /// Directories that appear empty to the runtime.
     pub(super) hidden: &'a [&'a Path],
 }
 
-/// How the wait for a runtime came to its end.
+/// How the wait for a runtime ended.
 enum End {
     Ended(ExitStatus),
     TookTooLong,
@@ -54,8 +54,8 @@ impl<'a> Call<'a> {
 }
 
 impl Runtimes {
-    /// Runs a sub-command to its end and gives its output. What it says is read as it comes, so
-    /// that a runtime that talks never waits for a reader, and takes no more memory than an
+    /// Runs a sub-command to its end and returns its output. The output is read as it comes, so
+    /// that the runtime never waits for a reader, and takes no more memory than an
     /// [`Output`] keeps.
     pub(super) async fn call(
         &self,
@@ -73,7 +73,7 @@ impl Runtimes {
             .reaper
             .spawn(|| command.spawn())
             .map_err(|cause| OciError::exec(runtime, false, cause))?;
-        // With it go the writing ends.
+        // This closes the writing ends of the pipes.
         drop(command);
         let error = match self.end(&mut ended, [&mut output, &mut errors]).await {
             End::Ended(ExitStatus::Code(0)) => return Ok(output.finish()),
@@ -87,8 +87,8 @@ impl Runtimes {
         Err(error)
     }
 
-    /// Why a runtime can do nothing at all: what it says when it cannot even tell its version. Asked
-    /// for where a launch has failed without a word, since that has written to a stream of the caller's.
+    /// Why a runtime can do nothing at all: its message when it cannot even print its version. Asked
+    /// for where a launch has failed without a message, since the launch wrote to a stream of the caller's.
     pub async fn why_it_cannot_run(&self, runtime: &OciRuntime) -> Option<String> {
         let runtimes = Self { deadline: self.deadline.min(VERSION_DEADLINE), ..self.clone() };
         match runtimes.call(runtime, Call::new(Verb::Version, &[])).await {

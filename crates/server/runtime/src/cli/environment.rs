@@ -1,6 +1,6 @@
 //! The environment of every runtime call, the server's own and those that a shim makes.
 //!
-//! It is chosen, not inherited: a runtime that is told of the server's service manager
+//! It is chosen, not inherited: a runtime that inherits the address of the server's service manager
 //! (`NOTIFY_SOCKET`) takes the container for a unit, and one that finds `XDG_RUNTIME_DIR` in one
 //! call and not in the next looks for the container in two places.
 
@@ -19,13 +19,13 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// root's login there.
 const OF_USERS: [&str; 3] = ["XDG_RUNTIME_DIR", "HOME", "DBUS_SESSION_BUS_ADDRESS"];
 
-/// What of these decides where a runtime keeps its containers, if its arguments do not: the first for
+/// Those that decide where a runtime keeps its containers, if its arguments do not: the first for
 /// runc and crun, the second for youki.
 const OF_ROOT: [&str; 2] = ["XDG_RUNTIME_DIR", "HOME"];
 
-/// What a service manager tells the server alone (sd_notify(3), sd_listen_fds(3),
-/// sd_watchdog_enabled(3)), what runc tells itself, and what a single call is told here. These
-/// never pass.
+/// Variables that are never passed on: those that a service manager sets for the server alone (sd_notify(3),
+/// sd_listen_fds(3), sd_watchdog_enabled(3)), those that runc sets for itself, and those that are set here for a
+/// single call.
 const NEVER: [&str; 8] = [
     "NOTIFY_SOCKET",
     "LISTEN_FDS",
@@ -74,19 +74,19 @@ impl FromStr for Variable {
     }
 }
 
-/// The variables that decide where a runtime keeps its containers, as they were when it made one. It
-/// finds that one with no others.
+/// The variables that decide where a runtime keeps its containers, as they were when it made a container. With
+/// others it does not find that container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootVariables(BTreeMap<String, String>);
 
 impl RootVariables {
-    /// Where a user's runtimes keep what ends with the user's last session.
+    /// The directory of a user's runtimes for files that end with the user's last session.
     pub(super) fn runtime_dir(&self) -> Option<&str> {
         self.0.get(OF_ROOT[0]).map(String::as_str).filter(|dir| !dir.is_empty())
     }
 }
 
-/// What every runtime call has for an environment.
+/// The environment of every runtime call.
 #[derive(Clone, Default)]
 pub struct Environment(Vec<(String, String)>);
 
@@ -99,7 +99,7 @@ impl Environment {
     fn new(inherited: impl Fn(&str) -> Option<OsString>, is_root: bool, more: &[Variable]) -> Self {
         let own = |name: &str| match inherited(name)?.into_string() {
             Ok(value) => Some(value),
-            // A shim could not be told: its records are UTF-8.
+            // It could not be sent to a shim: records are UTF-8.
             Err(value) => {
                 tracing::warn!(name, ?value, "a variable that is not UTF-8 is not passed on");
                 None
@@ -130,7 +130,7 @@ impl Environment {
         path.map_or(DEFAULT_PATH, |(_, path)| path)
     }
 
-    /// What a container is to be known by that is made now.
+    /// The variables for a container that is made now.
     pub(crate) fn root_variables(&self) -> RootVariables {
         let of_root = self.0.iter().filter(|(name, _)| OF_ROOT.contains(&name.as_str()));
         RootVariables(of_root.cloned().collect())

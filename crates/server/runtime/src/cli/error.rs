@@ -17,18 +17,18 @@ pub enum OciError {
     /// There is no program of this name on PATH.
     #[error("oci runtime error: exec: {runtime:?}: executable file not found in $PATH")]
     NotOnPath { runtime: String, by_caller: bool },
-    /// The program cannot be executed, or not now.
+    /// The program cannot be executed, perhaps only at the moment.
     #[error("oci runtime error: fork/exec {path}: {}", plain(.cause), path = .program.display())]
     Exec {
         program: PathBuf,
-        /// Whoever makes the container has named it, and not the server's configuration.
+        /// The container's creator has named the runtime, not the server's configuration.
         by_caller: bool,
         cause: io::Error,
     },
-    /// It ran, and said no.
+    /// It ran, and reported an error.
     #[error("oci runtime error: {message}")]
     Refused { reason: Reason, message: String },
-    /// It ran, and did not say why it failed.
+    /// It ran, and failed without a message.
     #[error("oci runtime error: exit status {code}, and no word in the runtime's log{more}")]
     Wordless { code: u8, more: String },
     /// Somebody killed it.
@@ -41,7 +41,7 @@ pub enum OciError {
     /// It did not finish in time and was killed.
     #[error("runtime {verb} did not finish within {} s and was killed", .after.as_secs_f32())]
     Deadline { verb: Verb, after: Duration },
-    /// It did not stop writing and was killed.
+    /// It wrote more than the limit and was killed.
     #[error("runtime {verb} wrote more than {} MiB and was killed", .limit >> 20)]
     Endless { verb: Verb, limit: u64 },
     /// A stream of the process could not be opened.
@@ -53,7 +53,7 @@ pub enum OciError {
 }
 
 impl OciError {
-    /// From what a shim says, and the log that the runtime left.
+    /// From a shim's report, and the log that the runtime left.
     pub fn from_launch(
         error: LaunchError,
         runtime: &OciRuntime,
@@ -62,7 +62,7 @@ impl OciError {
     ) -> Self {
         match error {
             LaunchError::Stdio { path, errno } => Self::Stdio {
-                // Of which a shim does not know the name.
+                // A shim does not know which stream it is.
                 stream: "stdio",
                 path: PathBuf::from(path),
                 cause: io::Error::from_raw_os_error(errno),
@@ -89,7 +89,7 @@ impl OciError {
         }
     }
 
-    /// From what a runtime has printed, if anybody can tell, that has failed before it had a log.
+    /// From what a runtime has printed, if that is known, which failed before it wrote a log.
     fn without_log(verb: Verb, printed: &str, status: WaitStatus) -> Self {
         match (status, words::printed(verb, printed)) {
             (WaitStatus::Signal(signal), said) => {
@@ -128,7 +128,7 @@ impl OciError {
         Self::Exec { program: runtime.program.clone(), by_caller, cause }
     }
 
-    /// Whether what the caller has asked for cannot be run, or names what is not there.
+    /// Whether the caller's request cannot be run, or names something that is not there.
     pub fn blames_the_request(&self) -> bool {
         match self {
             Self::NotOnPath { by_caller, .. } | Self::Exec { by_caller, .. } => *by_caller,
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_cannot_be_executed_is_told_in_the_words_of_go() {
+    fn the_error_of_a_program_that_cannot_be_executed_is_worded_as_go_does() {
         for (errno, words) in [
             (libc::ENOENT, "no such file or directory"),
             (libc::EACCES, "permission denied"),

@@ -1,4 +1,4 @@
-//! Calls runc-compatible runtimes: their arguments, their deadlines, and their words as errors.
+//! Calls runc-compatible runtimes: arguments, deadlines, and their messages as errors.
 
 mod call;
 mod environment;
@@ -48,9 +48,9 @@ pub struct OciRuntime {
     name: String,
     program: PathBuf,
     args: Vec<String>,
-    /// As they were when it made the container.
+    /// As they were when the runtime made the container.
     variables: RootVariables,
-    /// Whoever makes the container has named it, and not the server's configuration.
+    /// The container's creator has named the runtime, not the server's configuration.
     by_caller: bool,
 }
 
@@ -63,7 +63,7 @@ pub struct Files<'a> {
     pub console: Option<&'a Path>,
 }
 
-/// How a container's first process comes to be.
+/// How a container's first process is started.
 #[derive(Debug, Clone)]
 pub enum Start {
     /// Create it and start it in one call.
@@ -99,7 +99,7 @@ pub struct Creation<'a> {
     pub no_pivot_root: bool,
     /// With `--no-new-keyring`.
     pub no_new_keyring: bool,
-    /// How its first process comes to be.
+    /// How its first process is started.
     pub start: &'a Start,
 }
 
@@ -122,14 +122,14 @@ impl OciRuntime {
         Self { name, program, args, variables, by_caller }
     }
 
-    /// To be known again whatever the working directory and PATH of a later server are.
+    /// What a later server finds the runtime by, whatever its working directory and PATH are.
     pub fn to_record(&self) -> RuntimeRecord {
         let program = std::path::absolute(&self.program).unwrap_or_else(|_| self.program.clone());
         let (name, args) = (self.name.clone(), self.args.clone());
         RuntimeRecord { name, program, args, variables: Some(self.variables.clone()) }
     }
 
-    /// The name or path that it was asked for by.
+    /// The name or path that the caller gave.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -205,8 +205,8 @@ impl Runtimes {
         self.call(runtime, Call::new(Verb::Start, &[id.as_str()])).await.map(drop)
     }
 
-    /// Removes a container, and kills it if it still runs. The runtime finds nothing in the
-    /// directories that are hidden.
+    /// Removes a container, and kills it if it still runs. The directories in `hidden`
+    /// appear empty to the runtime.
     pub async fn delete(
         &self,
         runtime: &OciRuntime,

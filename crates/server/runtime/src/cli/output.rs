@@ -18,10 +18,10 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// Most bytes that are kept of the beginning. A container's state has far less.
 const HEAD: usize = 1 << 20;
 
-/// Most bytes that are kept of the end behind that: what a runtime says last is why it failed.
+/// Most bytes that are kept of the end after that: a runtime's last message is why it failed.
 const TAIL: usize = 64 << 10;
 
-/// A runtime that writes more bytes than this is not listened to any longer.
+/// A runtime that writes more bytes than this is not read any longer.
 pub(super) const LIMIT: u64 = 64 << 20;
 
 /// What is read at once, in bytes.
@@ -59,8 +59,8 @@ impl Output {
         Ok((Self { pipe, kept: Kept::default() }, writer.into()))
     }
 
-    /// Reads as it comes, without an end: the end of a runtime is told by its process, since a
-    /// child that it leaves behind can hold the pipe open. Resolves if more than [`LIMIT`] comes.
+    /// Reads what comes, and does not end with the pipe: the runtime's process shows when it has ended, since a
+    /// child that it leaves behind can hold the pipe open. Resolves only if more than [`LIMIT`] comes.
     pub(super) async fn overflow(&mut self) {
         while self.kept.total <= LIMIT {
             let Ok(mut ready) = self.pipe.readable().await else { return pending().await };
@@ -72,8 +72,7 @@ impl Output {
         }
     }
 
-    /// What was written, with all that is in the pipe by now. To be called when the runtime has
-    /// ended.
+    /// What was written, including what is still in the pipe. To be called when the runtime has ended.
     pub(super) fn finish(mut self) -> Vec<u8> {
         while self.kept.total <= LIMIT
             && let Found::Bytes = self.kept.read(self.pipe.get_ref())
@@ -85,7 +84,7 @@ impl Output {
 }
 
 impl Kept {
-    /// Asks the kernel itself, and not tokio, which learns of new bytes a moment later.
+    /// Asks the kernel, not tokio, which learns of new bytes a moment later.
     fn read(&mut self, pipe: &OwnedFd) -> Found {
         let mut chunk = [0; CHUNK];
         match read(pipe, &mut chunk) {

@@ -1,4 +1,4 @@
-//! Finds a runtime, and says in containerd 0.2's words what is wrong with one that cannot be run.
+//! Finds a runtime. The errors for one that cannot be run are worded as containerd 0.2's.
 
 use std::{
     io,
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::{Environment, OciError, OciRuntime, Runtimes};
 
-/// How long an entry of PATH may take to say whether the runtime is there.
+/// How long the lookup in one directory of PATH may take.
 const LOOK_DEADLINE: Duration = Duration::from_secs(1);
 
 const LOOK_FOR: &str = "look for";
@@ -38,8 +38,8 @@ impl Runtimes {
         OciRuntime { name, program, args, variables, by_caller }
     }
 
-    /// As [`Self::find`], where nobody else waits for a file system that does not answer. An entry of
-    /// PATH that does not answer is passed over.
+    /// As [`Self::find`], on threads where nobody else waits for a file system that does not answer. A directory of
+    /// PATH that does not answer is skipped.
     pub async fn find_aside(
         &self,
         disks: &Disks,
@@ -91,8 +91,8 @@ impl Environment {
     }
 }
 
-/// The program by an absolute path, as a shim has another working directory; else as execve(2) would
-/// say, but for what only the content tells.
+/// The program's absolute path, as a shim has another working directory; or the error that execve(2) would
+/// give, except errors that depend on the file's content.
 fn executable(program: &Path) -> io::Result<PathBuf> {
     let metadata = program.metadata()?;
     if !metadata.is_file() {

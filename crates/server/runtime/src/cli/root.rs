@@ -13,7 +13,7 @@ impl OciRuntime {
 
     fn root_of_user(&self, is_root: bool) -> PathBuf {
         let name = self.program.file_name().unwrap_or_default();
-        // root's runc is at a fixed place.
+        // The root directory of root's runc is fixed.
         let runtime_dir = self.variables.runtime_dir().filter(|_| !is_root || name == "crun");
         given(&self.args).unwrap_or_else(|| Path::new(runtime_dir.unwrap_or("/run")).join(name))
     }

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 use nix::mount::{MntFlags, umount2};
 
-/// Unmounts it; whether there was something. To be called when nothing is left of the container.
+/// Unmounts it; returns whether anything was mounted. To be called when nothing is left of the container.
 pub(super) fn remove(directory: &Path) -> bool {
     if !directory.is_dir() {
         return false;

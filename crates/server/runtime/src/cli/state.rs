@@ -15,7 +15,7 @@ use super::{Call, OciError, OciRuntime, Runtimes, Verb};
 /// A container as its runtime knows it: the `state` of the OCI runtime specification.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct RuntimeState {
-    /// As the runtime was given it.
+    /// The path that the runtime was given.
     pub bundle: PathBuf,
     /// Of its first process; zero or missing once that has ended.
     #[serde(default)]
@@ -38,7 +38,7 @@ impl RuntimeState {
 pub struct Keeping {
     device: u64,
     inode: u64,
-    /// An inode's number can be given again; not every file system tells when that was.
+    /// The time of creation, as an inode's number can be reused. Not every file system records it.
     made: Option<SystemTime>,
 }
 
@@ -140,7 +140,7 @@ mod tests {
         fs::create_dir(&dir).unwrap();
         let first = runtime.keeping(&id);
         assert!(first.is_some() && runtime.keeping(&id) == first);
-        // Kept, so that its number is not given again on a file system that does not tell the time.
+        // Kept, so that its inode number is not reused on a file system without times of creation.
         fs::rename(&dir, root.path().join("old")).unwrap();
         fs::create_dir(&dir).unwrap();
         assert_ne!(runtime.keeping(&id), first);

@@ -1,8 +1,8 @@
-//! What a runtime says when it refuses, and what that means to whoever asked.
+//! A runtime's messages when it refuses, and what they mean to the caller.
 //!
 //! A refusal is classified once, here, and by its structure: which sub-command was asked for, which
 //! entry of the log is the runtime's last word, how the runtime itself begins and ends its
-//! sentences. What a program of the container's (a hook, say) has to say stands in the middle of
+//! sentences. The output of a program of the container's (a hook, say) stands in the middle of
 //! such a sentence and decides nothing.
 
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::Verb;
 /// Longest message that is passed on, in bytes: it travels in an HTTP/2 header.
 const MAX_MESSAGE: usize = 4096;
 
-/// How many of these bytes are the end of a longer message: there stands what went wrong.
+/// How many of these bytes are the end of a longer message, which says what went wrong.
 const KEPT_END: usize = 1024;
 
 /// Phrases that daemons look for in an error, and what other runtimes say instead.
@@ -23,7 +23,7 @@ const PHRASES: [(&str, &[&str]); 4] = [
     ("not a directory", &["Not a directory"]),
 ];
 
-/// How a sentence ends about something that config.json or the process names and that cannot be
+/// Ends of sentences about something that config.json or the process names and that cannot be
 /// used (errno texts in lower case; runc's os/exec).
 const UNUSABLE: [&str; 5] = [
     "no such file or directory",
@@ -33,7 +33,7 @@ const UNUSABLE: [&str; 5] = [
     "open executable: operation not permitted",
 ];
 
-/// How a sentence begins about a config.json that cannot be read: Go's encoding/json, and crun.
+/// Beginnings of sentences about a config.json that cannot be read: Go's encoding/json, and crun.
 const MALFORMED: [&str; 7] = [
     "json: ",
     "invalid character ",
@@ -44,7 +44,7 @@ const MALFORMED: [&str; 7] = [
     "cannot parse ",
 ];
 
-/// How a sentence ends when the host has no more of something: texts of ENOSPC, EDQUOT, EAGAIN,
+/// Ends of sentences about an exhausted resource of the host: texts of ENOSPC, EDQUOT, EAGAIN,
 /// ENOMEM, EMFILE and ENFILE in lower case.
 const EXHAUSTED: [&str; 6] = [
     "no space left on device",
@@ -55,11 +55,11 @@ const EXHAUSTED: [&str; 6] = [
     "too many open files in system",
 ];
 
-/// How the first line of a crash begins: Go's runtime, and its threads in C.
+/// Beginnings of the first line of a crash: Go's runtime, and its threads in C.
 const CRASHES: [&str; 6] =
     ["panic: ", "fatal error: ", "runtime: ", "runtime/cgo: ", "unexpected fault ", "SIG"];
 
-/// What of a crash's first line says that the host has no more memory or threads.
+/// Parts of a crash's first line that mean that the host has no more memory or threads.
 const EXHAUSTED_CRASHES: [&str; 5] = [
     "out of memory",
     "cannot allocate memory",
@@ -106,8 +106,8 @@ pub(super) fn last_word(output: &str) -> Option<String> {
     error.or_else(|| Some(crash().or_else(text)?.to_owned())).or(other)
 }
 
-/// The last word of what a runtime has printed that has no log, and what that means. Nothing but a
-/// crash means anything: the container's own program may have written to the same stream.
+/// The last word of the output of a runtime without a log, and what that means. Only a crash is recognized: the
+/// container's own program may have written to the same stream.
 pub(super) fn printed(verb: Verb, output: &str) -> Option<(Reason, String)> {
     let said = last_word(output)?;
     let crashed = CRASHES.iter().any(|begin| said.starts_with(begin));
@@ -124,7 +124,7 @@ fn message(entry: &Value) -> Option<String> {
     inner.or_else(|| Some(said.to_owned())).filter(|said| !said.is_empty())
 }
 
-/// What the last word means that a runtime had on a sub-command.
+/// What a runtime's last word means after a sub-command.
 pub(super) fn reason(verb: Verb, said: &str) -> Reason {
     let own = without_preamble(said.trim());
     if is_exhausted(own) {
@@ -140,7 +140,7 @@ pub(super) fn reason(verb: Verb, said: &str) -> Reason {
     }
 }
 
-/// The sentence itself: runc says first what has failed, and where.
+/// The sentence itself, without what runc puts before it: what has failed, and where.
 fn without_preamble(said: &str) -> &str {
     let mut own = said;
     for verb in ["run", "create", "restore", "exec", "start"] {
@@ -182,8 +182,8 @@ fn is_unknown(own: &str) -> bool {
         || state.is_some_and(|path| path.ends_with("/status`") || path.ends_with('\''))
 }
 
-/// Whether something is said of what the caller has asked for, and not of the runtime's own
-/// affairs: CRIU, cgroups, its state.
+/// Whether the sentence is about what the caller has asked for, and not about the runtime's own
+/// files: CRIU's, cgroups, its state.
 fn blames_the_request(own: &str) -> bool {
     let lower = own.to_ascii_lowercase();
     let affairs = ["criu ", "exec: \"criu\"", "could not load `libcriu", "unable to get cgroup "];
@@ -199,13 +199,13 @@ fn ends_with(own: &str, texts: &[&str]) -> bool {
     let quotes_a_hook = own.starts_with("error running ") && own.contains(", stderr: ");
     let lower = own.to_ascii_lowercase();
     let ended = |text: &str| {
-        // The text of an errno stands alone, or behind a colon or what quotes a name.
+        // The text of an errno stands alone, or after a colon or a quoted name.
         lower.strip_suffix(text).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '))
     };
     !quotes_a_hook && texts.iter().any(|text| ended(text))
 }
 
-/// The words as they are passed on: of bounded length, in one line, and with the phrases findable
+/// The message as it is passed on: of bounded length, in one line, and with the phrases that daemons look for,
 /// whatever the runtime's spelling.
 pub(super) fn passed_on(said: &str) -> String {
     let mut message = clean(said);

@@ -1,4 +1,4 @@
-//! Most words here were recorded of runc 1.1.5 and crun 1.8.1.
+//! Most messages here were recorded from runc 1.1.5 and crun 1.8.1.
 
 use super::*;
 
@@ -25,8 +25,8 @@ fn the_last_error_is_what_the_runtime_means() {
     assert_eq!(word("{\"level\":\"info\",\"msg\":\"on the way\"}\nand text\n"), "and text");
 }
 
-/// crun ends its log with an error without words after a hook has failed, and its process in the
-/// container hands on an entry as a whole.
+/// crun ends its log with an empty error after a hook has failed, and its process in the
+/// container passes a whole entry on as a message.
 #[test]
 fn empty_and_nested_entries_of_crun() {
     let failed = "error executing hook `/bin/sh` (exit code: 1)";
@@ -47,7 +47,7 @@ fn empty_and_nested_entries_of_crun() {
 
 /// The end of a Go program that crashes is a list of registers; its beginning says why.
 #[test]
-fn a_crash_is_told_by_its_first_line() {
+fn the_message_of_a_crash_is_its_first_line() {
     let crash = "fatal error: failed to reserve page summary memory\n\nruntime stack:\n\
                  runtime.throw({0x8f4f20?, 0x7ffcd9189ee0?})\n\truntime/panic.go:1047 +0x5d\n\
                  rip    0x46e5c1\nfs     0x0\ngs     0x0\n";
@@ -116,7 +116,7 @@ fn what_the_caller_asked_for_cannot_be_run() {
     ] {
         assert_eq!(reason(Verb::Run, said), Reason::Request, "{said}");
         assert_eq!(reason(Verb::Exec, said), Reason::Request, "{said}");
-        // Nothing that the caller of these has named.
+        // Calls of these sub-commands name no file or program.
         for verb in [Verb::Pause, Verb::Update, Verb::Checkpoint, Verb::Delete] {
             assert_eq!(reason(verb, said), Reason::Other, "{verb:?}: {said}");
         }
