@@ -12,7 +12,7 @@ use tokio_stream::{StreamExt, StreamMap};
 use crate::connection::{Connection, Connections};
 
 /// A connection that waits stays ready to be accepted, so that a server without a free descriptor
-/// would otherwise do nothing but try. Nobody tells when a descriptor is free again.
+/// would otherwise try without a pause. No event says when a descriptor is free again.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -76,7 +76,7 @@ fn is_of_one_client(error: &io::Error) -> bool {
 }
 
 /// What keeps connections from being accepted: mostly EMFILE, ENFILE, ENOMEM or ENOBUFS of
-/// accept(2). Told once when it begins, and once when it is over.
+/// accept(2). Logged once when it begins, and once when it is over.
 #[derive(Default)]
 struct Trouble {
     last_pause: Option<Duration>,

@@ -86,7 +86,7 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// Unknown flags, tolerated only under a name of containerd's.
     pub(crate) ignored: Vec<String>,
-    /// What a file of containerd's says that has no meaning here.
+    /// Keys of containerd's configuration file that have no meaning here.
     pub(crate) ignored_keys: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ pub(crate) enum LogFormat {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Serve(Box<Config>),
-    /// To tell something, and no more.
+    /// Print something, and exit.
     Print(String),
 }
 
@@ -117,7 +117,7 @@ pub(crate) enum ConfigError {
     Toml { path: PathBuf, cause: Box<toml::de::Error> },
     #[error("there is no sub-command {0:?}, only `config default` and `config dump`")]
     SubCommand(String),
-    #[error("cannot tell {what}: {cause}")]
+    #[error("cannot find out {what}: {cause}")]
     Environment { what: &'static str, cause: std::io::Error },
 }
 
@@ -177,7 +177,7 @@ impl Command {
                 Arg::Long("debug") => flags.log_level = Some("debug".to_owned()),
                 Arg::Short('l') => flags.listen.push(parser.value()?.into()),
                 Arg::Short('r') => flags.runtime = Some(parser.value()?.string()?),
-                // Of containerd 0.2's metrics and profiles, which are not served here.
+                // For containerd 0.2's metrics and profiles, which are not served here.
                 Arg::Long("metrics-interval" | "pprof-address" | "graphite-address") => {
                     parser.value()?;
                 }
@@ -214,7 +214,7 @@ impl Command {
     }
 }
 
-/// Skips a flag that is not known, and its value if it has one behind a '='.
+/// Skips an unknown flag, and its value if it has one after a '='.
 fn skip(name: &str, parser: &mut Parser) -> String {
     let value = parser.optional_value();
     value.map_or_else(|| format!("--{name}"), |value| format!("--{name}={}", value.display()))

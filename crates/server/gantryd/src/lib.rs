@@ -30,11 +30,11 @@ use logging::{Log, say};
 use serve::{ServeError, serve};
 use tokio::runtime::Builder;
 
-/// They only copy bytes and answer health; handlers run beside them.
+/// Threads that only copy bytes and answer health; handlers run on others.
 const CONNECTION_THREADS: usize = 2;
 
-/// More than there are processors: the kernel's own files, of cgroups and processes, are read and written here, and
-/// some take long. Nothing here waits for a disk.
+/// More threads than there may be processors: they read and write the kernel's files of cgroups and processes, and
+/// some of these take long. Nothing on these threads waits for a disk.
 const SUPERVISOR_THREADS: usize = 8;
 
 /// The program: reads the command line, and serves until a signal says stop.
@@ -84,7 +84,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     keep_memory_small()?;
     let passed = listen::passed_sockets();
     if passed.is_empty() {
-        // First: the state may be in the directory of the socket, as containerd's is, which others pass.
+        // First, as the state may be in the socket's directory (as with containerd), which other users pass through.
         for path in &config.listen {
             listen::make_directory(path)?;
         }
@@ -108,7 +108,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         serve(config, state, listeners, supervisor.handle().clone()).await
     };
     let served = connections.block_on(serving);
-    // Nobody waits for a thread that a dead file system holds.
+    // Does not wait for a thread that a dead file system blocks.
     supervisor.shutdown_background();
     connections.shutdown_background();
     served

@@ -72,8 +72,8 @@ impl SocketFile {
 /// be called before there are threads, as it sets the umask for a moment.
 ///
 /// The sockets are closed before all connections, also when the server is killed: a daemon connects again
-/// as soon as its connection is lost, and is not to be let in by a server that is on its way out. Docker
-/// 17.05 subscribes to events there, and is deaf for good if that fails.
+/// as soon as its connection is lost, and a server that is ending must not accept it. Docker
+/// 17.05 subscribes to events there, and never gets an event again if that fails.
 ///
 /// `owner` is the user and the group that the sockets are given to, if not the server's own.
 pub(crate) fn listen(
@@ -90,7 +90,7 @@ pub(crate) fn listen(
             Ok(listener) => listeners.push(listener),
             Err(error) => {
                 for made in listeners.into_iter().filter_map(|listener| listener.file) {
-                    // The other error is the one to tell.
+                    // The other error is the one to report.
                     let _ = made.remove();
                 }
                 return Err(error);
@@ -138,7 +138,7 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), ListenError> {
     Ok(())
 }
 
-/// Removes the socket of a server that is no more.
+/// Removes the socket of a server that has ended.
 fn make_room(path: &Path) -> Result<(), ListenError> {
     let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     match fs::symlink_metadata(path) {
@@ -152,7 +152,7 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             found.remove().map_err(failed("remove the stale socket"))
         }
-        // Somebody listens whose queue is full.
+        // A server listens, whose queue is full.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(ListenError::InUse(path.to_owned()))
         }
@@ -165,7 +165,7 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
 /// A path that fits into the address of a socket, see unix(7).
 struct Address {
     path: PathBuf,
-    /// What the path may lead through.
+    /// The directory that the path leads through, kept open.
     _directory: Option<File>,
 }
 
@@ -173,8 +173,8 @@ impl Address {
     /// Bytes of a path in an address, less its final NUL.
     const MAX: usize = 107;
 
-    /// The path itself; if it is too long, from the working directory or else from its own: how deep
-    /// a directory lies is not to matter.
+    /// The path itself; if it is too long, a relative one, or one through a descriptor of its directory: how deep
+    /// a directory lies must not matter.
     fn of(path: &Path) -> io::Result<Self> {
         let fits = |path: &Path| path.as_os_str().len() <= Self::MAX;
         let here = std::env::current_dir().ok();
@@ -191,7 +191,7 @@ impl Address {
     }
 }
 
-/// Connects to a socket without waiting for whoever listens there, who may hang.
+/// Connects to a socket without waiting for its server, which may hang.
 fn connect(path: &Path) -> io::Result<()> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;

@@ -1,4 +1,4 @@
-//! What the server keeps over a boot, in its root: the store of metadata, and its own name.
+//! What outlives a boot, in the server's root directory: the store of metadata, and the server's UUID.
 //!
 //! Both are opened on a thread of their own, as the store reads all of its file and the disk may be slow or
 //! away. Health answers meanwhile, and requests that need them wait.
@@ -15,10 +15,10 @@ use gantry_disk::{ReadError, read_regular};
 use gantry_store::{Store, StoreError};
 use tokio::sync::oneshot;
 
-/// Holds the server's name.
+/// Holds the server's UUID.
 const UUID_FILE: &str = "uuid";
 
-/// Gives another one at each reading, see random(4).
+/// A new UUID at each read, see random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 
 /// The pid namespace of this process.
@@ -27,7 +27,7 @@ const PID_NAMESPACE: &str = "/proc/self/ns/pid";
 /// Bytes of a UUID as text, as in RFC 9562.
 const UUID_LENGTH: usize = 36;
 
-/// More than there is in a file with a UUID.
+/// More bytes than a file with a UUID has.
 const MAX_FILE: u64 = 4096;
 
 /// What is kept.
@@ -45,7 +45,7 @@ pub(crate) struct Identity {
     pub(crate) pid_namespace: u64,
 }
 
-/// Why it cannot be had.
+/// Why the metadata cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MetadataError {
     #[error("root: cannot {what} {path}: {cause}", path = .path.display())]
@@ -64,7 +64,7 @@ pub(crate) async fn open(root: PathBuf) -> Result<Metadata, MetadataError> {
     let (done, opened) = oneshot::channel();
     let path = root.clone();
     let started = thread::Builder::new().name("metadata".to_owned()).spawn(move || {
-        // A server that stops does not wait for it.
+        // A server that stops does not wait for this.
         let _ = done.send(open_here(&root));
     });
     started.map_err(failed("start a thread for", &path))?;
@@ -72,7 +72,7 @@ pub(crate) async fn open(root: PathBuf) -> Result<Metadata, MetadataError> {
 }
 
 fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
-    // Others can pass it, as containers of other users will have files in it.
+    // Other users can pass through it, as their containers will have files in it.
     let made = DirBuilder::new().recursive(true).mode(0o711).create(root);
     made.map_err(failed("make", root))?;
     let identity = Identity {
@@ -89,7 +89,7 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
     Ok(Metadata { store, identity })
 }
 
-/// The UUID in its file, or a new one if there is none that can be one.
+/// The UUID in its file, or a new one if there is no valid one.
 fn uuid(root: &Path) -> Result<String, MetadataError> {
     let path = root.join(UUID_FILE);
     match read_regular(&path, MAX_FILE) {
@@ -118,7 +118,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// The file appears whole, and is on the disk then.
+/// Writes a file that appears whole, and is synced to the disk.
 fn write_whole(path: &Path, content: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut options = File::options();

@@ -1,4 +1,4 @@
-//! Whether the server has what it takes to start a process, apart from what a caller brings.
+//! Whether the programs are there that are needed to start a process.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::config::Config;
 
-/// How long a look at the programs may take before the last one counts.
+/// How long a check of the programs may take before the result of the last one is used.
 const LOOK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The programs without which nothing can be started.
@@ -29,7 +29,7 @@ struct Inner {
     runtime: String,
     environment: Environment,
     being_looked_for: AtomicBool,
-    /// As the last look has shown.
+    /// The result of the last check.
     there: AtomicBool,
 }
 
@@ -44,8 +44,8 @@ impl Programs {
         }))
     }
 
-    /// Whether they can be executed. Looks on a thread of its own, as they may lie on a file
-    /// system that does not answer; one look at a time.
+    /// Whether the programs can be executed. Checked on a thread of its own, as they may be on a file
+    /// system that does not answer; one check at a time.
     pub(crate) async fn are_there(&self) -> bool {
         let inner = &self.0;
         if !inner.being_looked_for.swap(true, Ordering::SeqCst) {
@@ -57,7 +57,7 @@ impl Programs {
                 let _ = done.send(());
             });
             match started {
-                // An answer that is late, or none, leaves the last one.
+                // If the answer is late or missing, the last one is used.
                 Ok(_) => drop(timeout(LOOK_DEADLINE, looked).await),
                 Err(_) => inner.being_looked_for.store(false, Ordering::SeqCst),
             }

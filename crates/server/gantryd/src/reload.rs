@@ -20,14 +20,14 @@ struct Reload {
 }
 
 /// Reads the configuration again at every SIGHUP. Of several that come while it is being read, all
-/// but the first may be passed over.
+/// but the first may be ignored.
 pub(crate) fn on_hangup(config: Config, log: Log) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     let reload = Arc::new(Mutex::new(Reload { config, log }));
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let reload = Arc::clone(&reload);
-            // A file may take its time, and a pipe in its place for ever.
+            // Reading a file may take long, and a pipe in its place for ever.
             let started = thread::Builder::new().spawn(move || match reload.try_lock() {
                 Ok(mut reload) => reload.run(),
                 Err(TryLockError::Poisoned(reload)) => reload.into_inner().run(),
@@ -44,7 +44,7 @@ pub(crate) fn on_hangup(config: Config, log: Log) -> io::Result<()> {
 }
 
 impl Reload {
-    /// Flags still come before the file.
+    /// Flags still have precedence over the file.
     fn run(&mut self) {
         match Command::parse(std::env::args_os()) {
             Ok(Command::Serve(new)) => self.apply(&new),

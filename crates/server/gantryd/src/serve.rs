@@ -32,25 +32,25 @@ use crate::{
 const CONTRACTS: [&[u8]; 2] =
     [gantry_api::FILE_DESCRIPTOR_SET, gantry_api::containerd::FILE_DESCRIPTOR_SET];
 
-/// Larger messages are refused before they are looked at. It is well above the limits of the
+/// Larger messages are refused before they are parsed. It is well above the limits of the
 /// single fields, so that a field that is too large is named.
 const MAX_MESSAGE: usize = 64 << 20;
 
 /// Requests under way of one connection. A daemon has one for everything, and starts all its
-/// containers at once when it boots; the default of 200 would have its health checks wait behind.
+/// containers at once when it boots; with the default of 200 its health checks would wait behind them.
 const MAX_STREAMS: u32 = 4096;
 
 /// Headers of one request, where Go's and C's clients put a few hundred bytes.
 const MAX_HEADERS: u32 = 16 << 10;
 
-/// What a connection may send before anybody reads it, over all its requests and for one. Handlers
-/// read at once, so that this is a bound for what is not counted yet, and no brake.
+/// Bytes that a connection may send before they are read, over all its requests and for one. Handlers
+/// read at once, so that this only bounds what is not counted yet, and slows nothing down.
 const WINDOW: u32 = 1 << 20;
 
 /// How long calls under way may take once the server is to stop: a daemon waits 3 s for its exit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long what was written last may take to reach the disk then.
+/// How long the last writes may take to reach the disk after that.
 const CLOSE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// What ends the server.
@@ -119,7 +119,7 @@ pub(crate) async fn serve(
     };
     if is_ready {
         tracing::info!(?listen, version = env!("CARGO_PKG_VERSION"), "ready");
-        // Nobody listens where there is no service manager.
+        // Without a service manager this fails.
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         if let Some(supervisor) = pending.get() {
             tokio::spawn(watchdog::watch(supervisors.clone(), supervisor.clone()));
@@ -131,7 +131,7 @@ pub(crate) async fn serve(
     tracing::info!("stopping; containers live on");
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     accepting.abort();
-    // Once this is over nobody can connect any more, also who has just lost a connection.
+    // After this nobody can connect any more, not even clients that have just lost a connection.
     let _ = accepting.await;
     if let Some(supervisor) = pending.get().cloned() {
         let drained = supervisors.spawn(async move { supervisor.drain().await });
@@ -148,7 +148,7 @@ pub(crate) async fn serve(
     {
         tracing::warn!("the metadata cannot be closed; it is checked when it is opened again");
     }
-    // All, also if one cannot be removed.
+    // All of them, even if one cannot be removed.
     let removed: Vec<_> = files.iter().map(SocketFile::remove).collect();
     removed.into_iter().collect::<io::Result<()>>()?;
     Ok(())

@@ -1,4 +1,4 @@
-//! What must hold of any text and any message that others write, for `fuzz/`.
+//! What must hold for any text and any message from outside, for `fuzz/`.
 
 use prost_types::Any;
 
@@ -7,7 +7,7 @@ pub fn config(text: &str) {
     crate::config::check_file(text);
 }
 
-/// What travels in an `Any` of a request about tasks: read, or refused.
+/// The content of an `Any` of a request about tasks: read, or refused.
 pub fn any(type_url: &str, value: &[u8]) {
     crate::services::containerd::check_any(&Any {
         type_url: type_url.to_owned(),

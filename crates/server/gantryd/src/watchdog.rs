@@ -1,5 +1,5 @@
-//! Tells the service manager that the server makes progress (`WatchdogSec=` of systemd.service(5)):
-//! one that does not is killed and started anew, and its containers notice nothing.
+//! Notifies the service manager that the server makes progress (`WatchdogSec=` of systemd.service(5)):
+//! a server that does not is killed and restarted, and its containers notice nothing.
 
 use std::{io, time::Duration};
 
@@ -7,11 +7,11 @@ use gantry_supervisor::Supervisor;
 use sd_notify::NotifyState;
 use tokio::{runtime::Handle, time::interval};
 
-/// Beats for each one that the service manager waits for.
+/// How many notifications are sent in each interval of the service manager.
 const BEATS: u32 = 3;
 
-/// Beats for as long as the server lives, if the service manager waits for that: the environment has
-/// the longest time that may pass in between, see sd_watchdog_enabled(3). Each beat takes the lock that
+/// Sends notifications for as long as the server lives, if the service manager expects them: the environment has
+/// the longest time that may pass in between, see sd_watchdog_enabled(3). Before each one the lock is taken that
 /// every call needs.
 pub(crate) async fn watch(supervisors: Handle, supervisor: Supervisor) {
     let Some(longest) = sd_notify::watchdog_enabled() else { return };
@@ -22,9 +22,9 @@ pub(crate) async fn watch(supervisors: Handle, supervisor: Supervisor) {
     beats(longest / BEATS, &supervisors, beat).await;
 }
 
-/// Each beat is due on the runtime that this runs on, which drives connections, and is made on a
-/// thread of `supervisors`: there is none when either of them is stuck. It may wait for the service
-/// manager, which is nothing for the former.
+/// The timer runs on this runtime, which drives connections, and the notification is sent on a
+/// thread of `supervisors`: none is sent when either of them is stuck. Sending may wait for the service
+/// manager, which must not hold up connections.
 async fn beats(
     every: Duration,
     supervisors: &Handle,
@@ -36,8 +36,10 @@ async fn beats(
         let beat = beat.clone();
         match supervisors.spawn(async move { beat() }).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot tell the service manager of progress"),
-            // The runtime is going away.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot notify the service manager of progress")
+            }
+            // The runtime is shutting down.
             Err(_) => return,
         }
     }

@@ -12,7 +12,7 @@ use toml::Value;
 use super::{Config, ConfigError, Given, file};
 use crate::services::containerd::{REVISION, VERSION};
 
-/// The file that containerd reads when it is told of none.
+/// The file that containerd reads if none is named.
 pub(super) const DEFAULT_FILE: &str = "/etc/containerd/config.toml";
 
 /// A name under which daemons start their runtime service.
@@ -37,7 +37,7 @@ impl DropIn {
         }
     }
 
-    /// What containerd would take for what is not said.
+    /// containerd's defaults.
     pub(super) fn defaults(self) -> Given {
         Given {
             listen: vec!["/run/containerd/containerd.sock".into()],
@@ -47,7 +47,7 @@ impl DropIn {
         }
     }
 
-    /// The file that nobody needs to name, if it is there.
+    /// The default configuration file, if it is there.
     pub(super) fn file(self, path: &Path) -> Result<Given, ConfigError> {
         match self {
             Self::Containerd if path.try_exists().unwrap_or(true) => file::read(path, true),
@@ -56,7 +56,7 @@ impl DropIn {
     }
 }
 
-/// A flag of containerd's that gantryd has not, or understands otherwise.
+/// A flag of containerd's that gantryd does not have, or has with another meaning.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Flag {
     Address,
@@ -90,7 +90,7 @@ impl Flag {
     }
 }
 
-/// A level of containerd's (logrus) by its name here; what is none may be a filter.
+/// The name here of a level of containerd's (logrus); anything else may be a filter.
 pub(super) fn level(name: &str) -> String {
     match name {
         "fatal" | "panic" => "error",
@@ -100,17 +100,17 @@ pub(super) fn level(name: &str) -> String {
     .to_owned()
 }
 
-/// What is not to serve.
+/// Sub-commands that print something instead of serving.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SubCommand {
-    /// Tells what would be in force without flags and file.
+    /// Prints the default configuration.
     Default,
-    /// Tells what would be in force.
+    /// Prints the configuration that is in force.
     Dump,
 }
 
 impl SubCommand {
-    /// None serves; an unknown one must not, as whoever calls it waits for its end.
+    /// None means to serve; an unknown sub-command must not serve, as its caller waits for its end.
     pub(super) fn of(words: &[OsString]) -> Result<Option<Self>, ConfigError> {
         let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into()).collect();
         match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -122,7 +122,7 @@ impl SubCommand {
     }
 }
 
-/// The version, in the form of containerd's where it stands in its place.
+/// The version, in containerd's form if invoked as containerd.
 pub(super) fn version(drop_in: Option<DropIn>) -> String {
     match drop_in {
         // Name, package, version and revision.
@@ -157,7 +157,7 @@ mod tests {
     use super::super::tests::{parse, printed};
     use super::*;
 
-    /// What dockerd 20.10 writes for the containerd that it starts, with values that it may have.
+    /// The file that dockerd 20.10 writes for the containerd that it starts, with sample values.
     const OF_DOCKERD: &str = r#"
         version = 0
         root = "/var/lib/docker/containerd/daemon"
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_instead_of_serving() {
+    fn what_is_printed_instead_of_serving() {
         let version = printed("/usr/bin/containerd --version");
         let words: Vec<&str> = version.trim_end().split(' ').collect();
         assert_eq!(words[..2], ["containerd", "github.com/containerd/containerd"]);

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::{ConfigError, Given, drop_in::level, value};
 
-/// Bytes of a configuration file, which has some dozen lines.
+/// The most bytes of a configuration file, which has a few dozen lines.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Keys by which a file shows that it is containerd's. `root` is a key of both.
@@ -34,11 +34,11 @@ const OF_CONTAINERD: [&str; 16] = [
     "imports",
 ];
 
-/// The latest version of containerd's file whose keys are where they are looked for; without one, it
-/// is the first.
+/// The latest version of containerd's file whose keys are where this code looks for them. A file without a version is
+/// of version 1.
 const LATEST_VERSION: u32 = 3;
 
-/// What has a meaning here of containerd's file (its pkg cmd/containerd/server/config).
+/// The keys of containerd's file (its package cmd/containerd/server/config) that have a meaning here.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Containerd {
@@ -84,7 +84,7 @@ fn of_text(path: &Path, text: &str, drop_in: bool) -> Result<Given, ConfigError>
     containerds(parse(path, text)?)
 }
 
-/// See [`crate::untrusted::config`]. What no key says is not given, and no empty path is.
+/// See [`crate::untrusted::config`]. Only keys that are in the file are set, and no path is empty.
 pub(crate) fn check(text: &str) {
     for drop_in in [false, true] {
         let Ok(given) = of_text(Path::new("/config.toml"), text, drop_in) else { continue };
@@ -110,7 +110,7 @@ fn is_containerds(file: &Table) -> bool {
     file.keys().any(|key| OF_CONTAINERD.contains(&key.as_str()))
 }
 
-/// An empty value is none: containerd's clients write down all keys that there are.
+/// An empty value counts as missing: clients of containerd write all keys.
 fn containerds(file: Containerd) -> Result<Given, ConfigError> {
     if file.version > LATEST_VERSION {
         let problem = format!("is {}, must not be above {LATEST_VERSION}", file.version);

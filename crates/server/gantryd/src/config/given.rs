@@ -59,7 +59,7 @@ impl Given {
         Ok(true)
     }
 
-    /// Flags come before the file.
+    /// Flags have precedence over the file.
     pub(super) fn or(self, file: Self) -> Self {
         Self {
             listen: if self.listen.is_empty() { file.listen } else { self.listen },

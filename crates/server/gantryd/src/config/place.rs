@@ -14,7 +14,7 @@ pub(super) fn shim_name(name: Option<&str>) -> OsString {
     name.map_or_else(|| OsString::from(SHIM), OsString::from)
 }
 
-/// What is behind `unix://`, which daemons of 2017 put before a path.
+/// The path after `unix://`, which daemons of 2017 put before it.
 pub(super) fn socket(listen: &Path) -> Result<&Path, ConfigError> {
     let bytes = listen.as_os_str().as_bytes();
     let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);
@@ -40,7 +40,7 @@ pub(super) fn absolute(key: &'static str, path: &Path) -> Result<PathBuf, Config
     std::path::absolute(path).map_err(|error| value(key, format!("{path:?}: {error}")))
 }
 
-/// Beside the real executable, even if started through a link named containerd.
+/// The directory of the real executable, even if started through a link named containerd.
 pub(super) fn beside_this_program() -> Result<PathBuf, ConfigError> {
     let program = std::env::current_exe().map_err(|cause| ConfigError::Environment {
         what: "where this program is, to find the shim",

@@ -2,7 +2,7 @@
 
 use super::{ConfigError, value};
 
-/// A number of bytes, with a power of 1024 behind: K, M, G or T. None if none was given.
+/// A number of bytes, with a suffix for a power of 1024: K, M, G or T. None if none was given.
 pub(super) fn size(key: &'static str, given: Option<String>) -> Result<Option<u64>, ConfigError> {
     let Some(text) = given else { return Ok(None) };
     let bytes = bytes(&text);
@@ -16,7 +16,7 @@ fn bytes(text: &str) -> Option<u64> {
         Some((unit, power)) => (text.strip_suffix(unit)?, power),
         None => (text, 0),
     };
-    // What can be parsed may also begin with a plus.
+    // Rust's parser accepts a plus, too.
     let digits = number.bytes().all(|digit| digit.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|&number| digits && number > 0)?;
     number.checked_mul(1024_u64.pow(power))

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, fs, os::unix::ffi::OsStrExt};
 use super::*;
 
 fn command(line: &str) -> Result<Command, ConfigError> {
-    // Whatever file containerd has on this machine.
+    // Independent of containerd's file on this machine.
     Command::parse_beside(line.split(' ').map(OsString::from), Path::new("/no/such/file"))
 }
 
@@ -111,7 +111,7 @@ fn there_may_be_several_sockets() {
     assert!(error.contains("a string or a list of strings"), "{error}");
 }
 
-/// A pipe would never end, nor /dev/zero fit anywhere.
+/// Reading a pipe or /dev/zero would never end.
 #[test]
 fn only_a_file_is_a_configuration() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
 //! Accepted connections: how much is under way on them, and their end when the server stops.
 //!
-//! A client that follows events must see its connection lost, and not its stream ended: told a
-//! status, Docker 17.05 subscribes again on the connection that is about to go, and is deaf for good.
-//! Neither trailers, nor RST_STREAM, nor GOAWAY may reach it. What h2 would say when handlers are
-//! dropped is kept back here, where the last bytes before the kernel are.
+//! A client that follows events must see its connection lost, and not its stream ended: if it gets a
+//! status, Docker 17.05 subscribes again on the connection that is about to be closed, and never gets an event again.
+//! So neither trailers, nor RST_STREAM, nor GOAWAY may reach it. What h2 would send when handlers are
+//! dropped is discarded here, the last place before the kernel.
 
 mod streams;
 
@@ -37,10 +37,11 @@ struct Shared {
     peers: Peers,
     /// Requests whose answer was not wholly written yet, those that follow events among them.
     open: AtomicUsize,
-    /// Requests that follow events or do not end for another reason, which nobody waits for.
+    /// Requests that follow events, or do not end by themselves for another reason. A server that stops does not wait
+    /// for them.
     followers: AtomicUsize,
-    /// There are fewer of the first, or more of the second.
-    settled: Notify,
+    /// Notified when `open` falls or `followers` rises.
+    changed: Notify,
     cut: AtomicBool,
 }
 
@@ -63,25 +64,25 @@ impl Connections {
     /// dropped.
     pub(crate) fn follower(&self) -> Follower {
         self.0.followers.fetch_add(1, Ordering::SeqCst);
-        self.0.settled.notify_waiters();
+        self.0.changed.notify_waiters();
         Follower(Arc::clone(&self.0))
     }
 
-    /// Waits until every request that was read is answered, and the answer with the kernel, but for
+    /// Waits until the answer to every request that was read is passed to the kernel, except for
     /// those that follow events.
     pub(crate) async fn answered(&self) {
         loop {
-            let settled = self.0.settled.notified();
+            let changed = self.0.changed.notified();
             let open = self.0.open.load(Ordering::SeqCst);
             if open <= self.0.followers.load(Ordering::SeqCst) {
                 return;
             }
-            settled.await;
+            changed.await;
         }
     }
 
-    /// From now on nothing more is written on any connection, whatever becomes of its handlers: the
-    /// kernel closes the sockets as they are.
+    /// From now on nothing more is written on any connection, whatever its handlers do: the
+    /// kernel closes the sockets without a farewell.
     pub(crate) fn cut(&self) {
         self.0.cut.store(true, Ordering::SeqCst);
     }
@@ -101,7 +102,7 @@ pub(crate) struct Connection {
     stream: LocalAuthority,
     peer: Peer,
     streams: OpenStreams,
-    /// How many of them are counted in `shared`.
+    /// How many open requests of this connection are counted in `shared`.
     open: usize,
     shared: Arc<Shared>,
 }
@@ -113,7 +114,7 @@ impl Connection {
             self.shared.open.fetch_add(open - before, Ordering::SeqCst);
         } else if open < before {
             self.shared.open.fetch_sub(before - open, Ordering::SeqCst);
-            self.shared.settled.notify_waiters();
+            self.shared.changed.notify_waiters();
         }
     }
 

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
-/// What a client sends before its first frame.
+/// Bytes that a client sends before its first frame.
 const PREFACE_LEN: usize = 24;
 
-/// What is before the payload of each frame.
+/// Bytes before the payload of each frame.
 const HEAD_LEN: usize = 9;
 
 const DATA: u8 = 0;
@@ -19,7 +19,7 @@ pub(super) struct OpenStreams {
     from_client: Scanner,
     to_client: Scanner,
     open: BTreeSet<u32>,
-    /// Clients number their streams upwards: what is not above is no new one.
+    /// The highest stream so far. Clients number their streams upwards: a number that is not higher is no new stream.
     last: u32,
 }
 
@@ -35,7 +35,7 @@ impl Default for OpenStreams {
 }
 
 impl OpenStreams {
-    /// Takes what was read from the client next. How many streams there are.
+    /// Takes what was read from the client next. Returns how many streams are open.
     pub(super) fn read(&mut self, bytes: &[u8]) -> usize {
         let Self { from_client, open, last, .. } = self;
         from_client.scan(bytes, |frame| match frame.kind {
@@ -51,7 +51,7 @@ impl OpenStreams {
         open.len()
     }
 
-    /// Takes what was written to the client next. How many streams there are.
+    /// Takes what was written to the client next. Returns how many streams are open.
     pub(super) fn written(&mut self, bytes: &[u8]) -> usize {
         let Self { to_client, open, .. } = self;
         to_client.scan(bytes, |frame| {
@@ -82,7 +82,7 @@ struct Frame {
 }
 
 impl Scanner {
-    /// Tells of each frame as soon as the last byte of it is there: what was written in part was
+    /// Calls `found` for each frame once its last byte is there: a frame that was written in part was
     /// not written yet.
     fn scan(&mut self, mut bytes: &[u8], mut found: impl FnMut(Frame)) {
         loop {
@@ -107,7 +107,7 @@ impl Scanner {
         }
     }
 
-    /// The frame that was passed over, if there was one.
+    /// The frame whose payload was skipped, if there was one.
     fn take_head(&mut self) -> Option<Frame> {
         let &[_, _, _, kind, flags, stream @ ..] = self.head.first_chunk::<HEAD_LEN>()?;
         self.head.clear();

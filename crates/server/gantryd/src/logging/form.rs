@@ -1,7 +1,7 @@
 //! What a line of the log looks like.
 //!
-//! Ids, paths and a runtime's words come from strangers. In a line of text whatever could end the
-//! line, or have a terminal do something, is written as an escape; in JSON no key comes twice.
+//! Ids, paths and a runtime's messages are not trusted. In a line of text whatever could end the
+//! line, or control a terminal, is written as an escape; in JSON no key comes twice.
 
 use std::fmt::{self, Write};
 
@@ -34,7 +34,7 @@ pub(super) fn text_fields() -> impl for<'w> FormatFields<'w> + Send + Sync + 'st
     format::debug_fn(field).delimited(" ")
 }
 
-/// Escapes what does not belong into a line.
+/// Escapes what does not belong in a line.
 struct Escaping<W>(W);
 
 impl<W: Write> Write for Escaping<W> {
@@ -133,7 +133,7 @@ impl Visit for Fields {
     }
 }
 
-/// The line that tells how many others there should have been.
+/// The line that says how many lines were lost.
 pub(super) fn lost(format: LogFormat, count: u64) -> Vec<u8> {
     let message = format!("{count} lines of the log were lost");
     let mut line = String::new();

@@ -1,8 +1,8 @@
 //! The log: lines on stderr.
 //!
 //! Whoever logs hands a line over and goes on. A thread of its own writes it, so that a pipe that
-//! nobody reads, or a disk that is full or frozen, costs lines and nothing else; how many is told
-//! in a later line.
+//! nobody reads, or a disk that is full or frozen, costs lines and nothing else; a later line says
+//! how many.
 
 mod form;
 mod queue;
@@ -24,7 +24,7 @@ use writer::{Stderr, Writer};
 
 use crate::config::LogFormat;
 
-/// How long the end of the program is held up for lines that are not written yet.
+/// How long the program waits at its end for lines that are not written yet.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(250);
 
 /// The log of the program.
@@ -43,7 +43,7 @@ impl Log {
         let queue = Arc::new(Queue::default());
         let lines = tracing_subscriber::fmt::layer()
             .with_writer(Arc::clone(&queue))
-            // They would go to stderr from the thread that logs, and panic where that fails.
+            // Such errors would be written to stderr by the thread that logs, which panics if that fails.
             .log_internal_errors(false);
         let lines = match format {
             LogFormat::Text => {
@@ -67,7 +67,7 @@ impl Log {
         Ok(())
     }
 
-    /// Says why the program ends: as a line of the log, or plainly where errors are not logged.
+    /// Reports why the program ends: as a line of the log, or as plain text if errors are not logged.
     pub(crate) fn fatal(&self, error: &(dyn std::error::Error + 'static)) {
         if tracing::enabled!(tracing::Level::ERROR) {
             tracing::error!(error, "gantryd ends");
@@ -110,13 +110,13 @@ impl Log {
     }
 }
 
-/// Says something to whoever has started the program by hand; whether it could be said. Everything
+/// Prints something for whoever has started the program by hand; returns whether that succeeded. Everything
 /// else goes through the log.
 pub(crate) fn say(mut stream: impl Write, text: &str) -> bool {
     stream.write_all(text.as_bytes()).and_then(|()| stream.flush()).is_ok()
 }
 
-/// Colours are for a terminal, and not for everybody: see no-color.org.
+/// Colours are for terminals only, and can be turned off: see no-color.org.
 fn is_colourful() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

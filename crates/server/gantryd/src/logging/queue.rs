@@ -29,7 +29,7 @@ struct State {
 }
 
 impl Queue {
-    /// Adds a line, or drops it where there is no room. Waits for nobody who writes.
+    /// Adds a line, or drops it where there is no room. Never waits for the thread that writes.
     pub(super) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.lines.len() + line.len() > CAPACITY {
@@ -44,8 +44,8 @@ impl Queue {
         }
     }
 
-    /// Says that the lines of the last call are written, waits for more, and puts them into
-    /// `lines`. How many were dropped behind them.
+    /// Marks the lines of the last call as written, waits for more, and puts them into
+    /// `lines`. Returns how many were dropped after them.
     pub(super) fn take(&self, lines: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
         state.is_writing = false;
@@ -58,7 +58,7 @@ impl Queue {
         mem::take(&mut state.dropped)
     }
 
-    /// The same, for now: `None` if there is nothing.
+    /// As [`Self::take`], without waiting: `None` if there is nothing.
     pub(super) fn take_now(&self) -> Option<(Vec<u8>, u64)> {
         let mut state = self.lock();
         let lines = mem::take(&mut state.lines);
@@ -69,7 +69,7 @@ impl Queue {
     /// Waits until there is nothing that is not written, no longer than `deadline`.
     pub(super) fn wait_until_written(&self, deadline: Duration) {
         let is_busy = |state: &mut State| state.is_writing || !state.lines.is_empty();
-        // How it ends makes no difference.
+        // Whether in time or not makes no difference.
         let _ = self.written.wait_timeout_while(self.lock(), deadline, is_busy);
     }
 

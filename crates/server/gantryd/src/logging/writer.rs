@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{form, queue::Queue};
 use crate::config::LogFormat;
 
-/// A buffer that has grown beyond this is given back after use.
+/// A buffer that has grown beyond this is freed after use.
 const KEPT: usize = 64 << 10;
 
 /// The least that a pipe takes once poll(2) says that it takes something: PIPE_BUF.
@@ -42,7 +42,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// Writes lines, behind which others were dropped.
+    /// Writes lines, and how many were dropped after them.
     pub(super) fn write(&mut self, lines: &[u8], dropped: u64) {
         self.report();
         self.lost += self.write_lines(lines);
@@ -78,7 +78,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Standard error, past the lock that the standard library has for it: a write may never return.
+/// Standard error, without the standard library's lock: a write may never return.
 pub(super) struct Stderr {
     stderr: io::Stderr,
     /// How long to wait for room.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_lines_are_counted_and_told_once_there_is_room() {
+    fn lost_lines_are_counted_and_reported_once_there_is_room() {
         let mut disk = Disk { room: 8, ..Disk::default() };
         let mut writer = Writer::new(&mut disk, LogFormat::Text);
         writer.write(b"first\nsecond\nthird\n", 5);

@@ -53,7 +53,7 @@ where
     }
 }
 
-/// A call under way. It ends when this is dropped, as it would without a runtime of its own.
+/// A call under way. It is cancelled when this is dropped, as it would be without a runtime of its own.
 pub(crate) struct Call(JoinHandle<Answer>);
 
 impl Future for Call {
@@ -61,7 +61,7 @@ impl Future for Call {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         Poll::Ready(ready!(Pin::new(&mut self.0).poll(cx)).unwrap_or_else(|error| {
-            // Also when the server ends, and nobody is told anything any more.
+            // Otherwise the server is ending, and nobody gets an answer any more.
             if error.is_panic() {
                 tracing::error!(%error, "a call has ended without an answer");
             }

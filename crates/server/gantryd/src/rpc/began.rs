@@ -1,4 +1,4 @@
-//! When a client's process began.
+//! When a client's process was started.
 
 use std::{
     fs,
@@ -8,11 +8,11 @@ use std::{
 use gantry_domain::Timestamp;
 use gantry_kernel::process_start_time;
 
-/// Clock ticks of /proc in a second, see times(2): so on every architecture that Rust's server runs on.
+/// Clock ticks of /proc in a second, see times(2): the same on every architecture that the server supports.
 const TICKS: u64 = 100;
 
-/// When the process began that has this pid, by today's clock. `None` if that cannot be told: there is no such
-/// process any more, or none that the server sees.
+/// When the process with this pid was started, by the clock as it is set now. `None` if that is not known: there is
+/// no such process any more, or none that the server can see.
 pub(super) fn began(pid: u32) -> Option<Timestamp> {
     let start = process_start_time(pid).ok().flatten()?;
     let start = Duration::from_millis(start * (1000 / TICKS));
@@ -20,7 +20,7 @@ pub(super) fn began(pid: u32) -> Option<Timestamp> {
     Some(SystemTime::now().checked_sub(age)?.into())
 }
 
-/// The first number of /proc/uptime, of the same clock as the start of a process.
+/// The time since boot from /proc/uptime, which start times of processes are measured by, too.
 fn since_boot() -> Option<Duration> {
     let uptime = fs::read_to_string("/proc/uptime").ok()?;
     let seconds: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;

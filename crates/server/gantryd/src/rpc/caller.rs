@@ -12,7 +12,7 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Caller {
     request.extensions().get::<Peer>().map(|peer| peer.caller).unwrap_or_default()
 }
 
-/// When the process began that has made the connection, if that can be told.
+/// When the process that has made the connection was started, if that is known.
 pub(crate) fn caller_began<T>(request: &Request<T>) -> Option<Timestamp> {
     request.extensions().get::<Peer>()?.process.and_then(began)
 }

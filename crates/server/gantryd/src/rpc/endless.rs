@@ -13,8 +13,8 @@ use tower::{Layer, Service};
 
 use crate::connection::{Connections, Follower};
 
-/// A watch of health ends with its client, reflection when its client asks no more, a wait with what it
-/// waits for.
+/// A watch of health ends with its client, reflection when its client asks no more, a wait when its process
+/// ends.
 const ENDLESS: [&str; 5] = [
     "/containerd.services.events.v1.Events/Subscribe",
     "/containerd.services.tasks.v1.Tasks/Wait",

@@ -1,5 +1,5 @@
-//! The standard health service. The server as a whole, the empty name, is well as long as it
-//! answers: daemons kill one that is not. `types.API` is well as long as it can start processes.
+//! The standard health service. The server as a whole, the empty name, is SERVING as long as it
+//! answers: daemons kill one that is not. `types.API` is SERVING as long as it can start processes.
 
 use tonic::{Request, Response, Status};
 use tonic_health::{
@@ -23,7 +23,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Looks at the programs once; from then on whenever somebody asks.
+    /// Checks the programs once now, and then whenever a client asks.
     pub(crate) async fn service(programs: Programs) -> HealthServer<Self> {
         let reporter = HealthReporter::new();
         let inner = HealthService::from_health_reporter(reporter.clone());

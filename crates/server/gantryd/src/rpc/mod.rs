@@ -1,5 +1,5 @@
-//! What every gRPC service needs: requests are counted before they are read and handled beside the
-//! threads of connections, a wrong field has one form, and health.
+//! What every gRPC service needs: limits on requests, handlers on threads of their own, one form for a
+//! wrong field, and health.
 
 mod admission;
 mod aside;

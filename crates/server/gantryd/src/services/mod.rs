@@ -19,5 +19,5 @@ use crate::metadata::Metadata;
 /// that; the health service does not.
 pub(crate) type PendingSupervisor = Arc<SetOnce<Supervisor>>;
 
-/// What is kept over a boot, once it is open. Requests wait for that as for the supervisor.
+/// The store of what outlives a boot, once it is open. Requests wait for that as for the supervisor.
 pub(crate) type PendingMetadata = Arc<SetOnce<Metadata>>;

@@ -1,4 +1,4 @@
-//! Paths in requests, checked once: behind this, a path is absolute and plain.
+//! Paths in requests, checked once: all other code has absolute paths without `..`.
 
 use std::path::{Component, Path, PathBuf};
 

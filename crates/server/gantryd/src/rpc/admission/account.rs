@@ -1,4 +1,4 @@
-//! Memory that requests under way and answers that nobody has read yet have, for each connection and
+//! Bounds the memory of requests under way and of answers that nobody has read yet, for each connection and
 //! for the whole server.
 
 use std::{
@@ -20,11 +20,11 @@ const OF_A_CONNECTION: usize = 256 << 20;
 /// Of all connections together.
 const OF_THE_SERVER: usize = 384 << 20;
 
-/// What each request has for nothing, so that those that end a flood, ask about it or check the
-/// server's health are answered also while memory is short. A stream alone costs as much.
+/// Bytes that no request is charged for, so that small ones (to end a flood, ask about it, or check the
+/// server's health) are answered also while memory is short. A stream alone costs as much.
 const FREE: usize = 4096;
 
-/// Memory that is shared out.
+/// Memory that is charged to requests.
 #[derive(Debug)]
 struct Pool {
     used: AtomicUsize,
@@ -83,7 +83,7 @@ impl Account {
     }
 }
 
-/// Whose memory is at its end.
+/// Whose memory is exhausted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exhausted {
     Connection,
@@ -173,7 +173,7 @@ mod tests {
         let most = Charge::new(other.clone());
         most.raise_to(OF_THE_SERVER - OF_A_CONNECTION).unwrap();
         assert_eq!(most.raise_to(OF_A_CONNECTION), Err(Exhausted::Server));
-        // What is small is taken all the same.
+        // A small request is admitted all the same.
         Charge::new(other).raise_to(FREE).unwrap();
         drop(hog);
         most.raise_to(OF_A_CONNECTION).unwrap();

@@ -40,7 +40,7 @@ pub(super) fn charged(
     http::Response::from_parts(parts, Body::new(Charged { body, made, charge }))
 }
 
-/// A part whose bytes have their charge with them.
+/// A part whose bytes carry their charge.
 fn charge_part(part: Part, charge: &Arc<Charge>) -> Result<Part, Status> {
     let data = match part.map(|part| part.map(Frame::into_data)) {
         Some(Ok(Ok(data))) => data,
@@ -59,7 +59,7 @@ fn charge_part(part: Part, charge: &Arc<Charge>) -> Result<Part, Status> {
 /// An answer whose parts are charged.
 struct Charged {
     body: Body,
-    /// What was made before anybody asked for it.
+    /// The part that was made before the transport asked for it.
     made: Poll<Part>,
     charge: Arc<Charge>,
 }
@@ -73,7 +73,7 @@ impl HttpBody for Charged {
             return Poll::Ready(part);
         }
         let part = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        // Each part for itself: those before it may have been written.
+        // Each part has a charge of its own: those before it may have been written.
         let charge = self.charge.another();
         Poll::Ready(charge_part(part, &charge).unwrap_or_else(|exhausted| {
             let mut trailers = http::HeaderMap::new();
@@ -148,7 +148,7 @@ impl Pace {
     }
 
     fn poll_written(&self, cx: &mut Context<'_>) -> Poll<()> {
-        // Before the look, so that no news comes in between.
+        // Registered before the check, so that no change falls in between.
         self.reader.register(cx.waker());
         if self.under_way.load(Ordering::SeqCst) { Poll::Pending } else { Poll::Ready(()) }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::rpc::BadField;
 
-/// In front of each message: whether it is compressed, and its length.
+/// Bytes in front of each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
 /// Bytes of memory that a byte costs: it waits in a buffer for the end of its message, of which
@@ -31,11 +31,11 @@ const COST_OF_AN_ITEM: u64 = 64;
 /// A body that ends with an error as soon as it is more than is allowed.
 pub(super) struct Weighed {
     body: Body,
-    /// Of the one message of a request; none where the contract is not ours.
+    /// The shape of the one message of a request; none where the contract is not ours.
     shape: Option<Arc<Shape>>,
     charge: Arc<Charge>,
     prefix: Vec<u8>,
-    /// Of the message, how much is still to come.
+    /// How many bytes of the message are still to come.
     left: u64,
     /// Messages begun.
     messages: u64,
@@ -49,7 +49,7 @@ impl Weighed {
         Self { body, shape, charge, prefix, left: 0, messages: 0, scan: None, bytes: 0 }
     }
 
-    /// Looks at what has arrived.
+    /// Counts what has arrived.
     fn weigh(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while !data.is_empty() {
             if self.left == 0 {
@@ -121,7 +121,7 @@ impl HttpBody for Weighed {
 fn refused(refusal: Refusal) -> Status {
     match refusal {
         Refusal::Field { path, problem } => BadField::new(path, problem).into(),
-        // The code that gRPC has for it.
+        // gRPC's code for that.
         Refusal::Malformed => Status::internal("the request is no message of protobuf"),
     }
 }

@@ -1,6 +1,6 @@
 //! How much of each field a request may have.
 
-/// What is the most of one field, over the whole of a request.
+/// The bounds of one field, over the whole of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// How often it may be there.
@@ -11,8 +11,8 @@ pub(super) struct Bounds {
     pub(super) all: u64,
 }
 
-/// Of fields that are not named below, those of later versions of the contract among them: PATH_MAX
-/// of limits.h for a string, and more items than any of them has a use for.
+/// Bounds of fields that are not named below, those of later versions of the contract among them: PATH_MAX
+/// of limits.h for a string, and more items than any of them needs.
 pub(super) const DEFAULT: Bounds = Bounds { items: 1024, each: 4096, all: 256 << 10 };
 
 /// Strings that end in execve(2). It takes 128 KiB each (MAX_ARG_STRLEN) and 2 MiB together on the
@@ -46,11 +46,11 @@ fn of_containerd(path: &str) -> Bounds {
     let (message, field) = path.rsplit_once('.').unwrap_or(("", path));
     let message = message.rsplit('.').next().unwrap_or(message);
     match (message, field) {
-        // What one label may have, its service says. A bound of all is that of the message.
+        // The service checks each label. The bound of all is that of the message.
         (_, "labels" | "annotations" | "paths") | ("labels" | "annotations", "key" | "value") => {
             Bounds { items: 64 << 10, each: 64 << 10, all: MESSAGE }
         }
-        // Of an Any, which is JSON or a message that only clients know.
+        // The value of an Any, which is JSON or a message that only clients know.
         (_, "value") => Bounds { items: DEFAULT.items, each: MESSAGE, all: MESSAGE },
         // Of a mount: the directories of an overlay's layers, more than mount(2) takes.
         (_, "options") => Bounds { items: 16 << 10, each: 64 << 10, all: 1 << 20 },

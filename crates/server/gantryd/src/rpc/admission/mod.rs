@@ -1,6 +1,6 @@
-//! What a request costs is known while its bytes arrive, and limited then: before anything is made
-//! of them, for each field ([`bounds`]), for a connection and for the whole server ([`account`]). What
-//! is made of them then counts until the last byte of the answer is with the kernel ([`answer`]).
+//! What a request costs is computed while its bytes arrive, and limited before they are decoded: for each field
+//! ([`bounds`]), for a connection and for the whole server ([`account`]). The decoded request
+//! counts until the last byte of the answer is passed to the kernel ([`answer`]).
 
 mod account;
 mod answer;
@@ -36,10 +36,10 @@ use tower::{Layer, Service};
 /// Lists of all containers that are made for one connection at once; further ones wait.
 const LISTINGS: usize = 16;
 
-/// Event streams of one connection. Each has some 100 KiB when it is not read.
+/// Event streams of one connection. Each takes some 100 KiB while it is not read.
 const FOLLOWERS: usize = 256;
 
-/// Gives each connection an account and a name.
+/// Gives each connection an account and a number.
 #[derive(Debug, Default)]
 pub(crate) struct Peers {
     budget: Budget,
@@ -85,7 +85,7 @@ impl Peers {
     }
 }
 
-/// Has requests weighed before a service gets them.
+/// Has the cost of requests checked before a service gets them.
 #[derive(Debug, Clone)]
 pub(crate) struct AdmissionLayer {
     shapes: Arc<HashMap<String, Arc<Shape>>>,
@@ -110,7 +110,7 @@ impl<S> Layer<S> for AdmissionLayer {
     }
 }
 
-/// A service whose requests are weighed.
+/// A service whose requests are checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission<S> {
     service: S,

@@ -40,13 +40,13 @@ struct Used {
 enum State {
     /// A field's number, and how it is written.
     Key,
-    /// A number, which is not looked at.
+    /// A number, whose value does not matter.
     Number,
     /// How many bytes the field has.
     Length(Field),
-    /// What is not looked at.
+    /// Bytes whose content does not matter.
     Skipped { end: u64 },
-    /// Numbers of as many bytes as they need, all of one field.
+    /// Varints, all of one field.
     Packed { end: u64, field: Field },
 }
 
@@ -69,7 +69,7 @@ impl Scan {
         self.items
     }
 
-    /// Reads on. No more than the length that was told.
+    /// Reads on; `bytes` must not exceed the length that was given to [`Self::new`].
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), Refusal> {
         while let Some(first) = bytes.first() {
             let passed = match self.state {
@@ -100,7 +100,7 @@ impl Scan {
         &bytes[..wanted.min(bytes.len())]
     }
 
-    /// What comes behind a number whose last byte is the current one.
+    /// What follows a number whose last byte is the current one.
     fn value(&mut self, state: State, value: u64) -> Result<State, Refusal> {
         let next = self.at + 1;
         match state {
@@ -182,7 +182,7 @@ impl Scan {
         Err(Refusal::Field { path: self.shape.slots[field.slot].path.clone(), problem })
     }
 
-    /// Leaves what ends here.
+    /// Closes the messages that end here.
     fn close(&mut self) -> Result<(), Refusal> {
         if let State::Skipped { end } | State::Packed { end, .. } = self.state
             && end == self.at

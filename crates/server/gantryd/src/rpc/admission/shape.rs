@@ -1,5 +1,5 @@
 //! What requests look like on the wire, from the contract's descriptors: each field that a request
-//! can have, and its bounds. A field that is added to the contract is here by itself.
+//! can have, and its bounds. A field that is added to the contract is included automatically.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,10 +11,10 @@ use super::bounds::{self, Bounds};
 /// Deeper than any request is.
 const DEEPEST: usize = 16;
 
-/// Where fields are counted that the contract does not know.
+/// The slot in which unknown fields are counted.
 const UNKNOWN: usize = 0;
 
-/// Why the descriptors say nothing of a request.
+/// Why the shapes of requests cannot be made from the descriptors.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShapeError {
     #[error("the contract's descriptors cannot be read: {0}")]
@@ -28,7 +28,7 @@ pub(crate) enum ShapeError {
 /// A request of one method.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// It is answered with a stream of messages, whenever there are any.
+    /// The answer is a stream of messages.
     pub(super) is_answered_by_stream: bool,
     /// Each message within it, itself first.
     messages: Vec<Vec<Field>>,
@@ -38,7 +38,7 @@ pub(super) struct Shape {
 /// Something that is counted: a field, wherever in the request it is.
 #[derive(Debug)]
 pub(super) struct Slot {
-    /// Its name, behind those of the messages it is in.
+    /// Its name, after those of the messages that it is in.
     pub(super) path: String,
     pub(super) bounds: Bounds,
 }
@@ -57,7 +57,7 @@ pub(super) struct Field {
 pub(super) enum Kind {
     /// A string or bytes.
     Bytes,
-    /// A number of as many bytes as it needs; many may be packed together.
+    /// A varint; many may be packed together.
     Varint,
     /// A number of this many bytes; many may be packed together.
     Fixed(u64),

@@ -115,7 +115,7 @@ fn every_field_of_every_request_is_bounded() {
             assert_eq!(scan(&shape, &many, 4096), Ok(most as u64 + outer.len() as u64));
             assert_names(scan(&shape, &more, 4096), &slot.path);
         }
-        // Of later versions.
+        // Fields of later versions.
         assert_names(scan(&shape, &field(1000, b"").repeat(1025), 7), "unknown fields");
         assert_names(scan(&shape, &field(1000, &[0; 4097]), 7), "unknown fields");
     }
@@ -147,7 +147,7 @@ fn requests_of_containerd_have_bounds_of_their_own() {
     assert_names(scan(list, &field(1, &[b'x'; 40 << 10]).repeat(2), 4096), "filters");
 }
 
-/// However often a list of lists is begun anew.
+/// However many lists they are in.
 #[test]
 fn items_are_counted_over_the_whole_request() {
     let shape = shape_of("AddProcess");
@@ -215,7 +215,7 @@ proptest! {
     }
 }
 
-/// Groups are of proto2: protobuf passes over them.
+/// Groups are of proto2: protobuf skips them.
 fn has_group(bytes: &[u8]) -> bool {
     bytes.iter().any(|byte| matches!(byte & 7, 3 | 4))
 }

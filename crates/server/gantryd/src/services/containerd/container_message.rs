@@ -4,7 +4,7 @@ use gantry_api::containerd::containers;
 use gantry_store::{AnyValue, Container, Runtime};
 use prost_types::Any;
 
-/// A container to be stored. Its times are not looked at, so that Go's time zero, the year 1, is none.
+/// A container to be stored. Its times are ignored: clients send Go's zero time, the year 1.
 pub(super) fn to_stored(message: containers::Container) -> Container {
     let runtime = message.runtime.unwrap_or_default();
     Container {

@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::{Surface, container_message, request, status::of_store, to_the_end};
 use crate::rpc::{Charge, listing};
 
-/// Clients take no larger answer.
+/// Clients accept no larger answer.
 const MAX_ANSWER: usize = 16 << 20;
 
 /// The label of a namespace that names the runtime of containers that are created without one. Clients of
@@ -75,7 +75,7 @@ impl containers_server::Containers for Containers {
         request: Request<ListContainersRequest>,
     ) -> Result<Response<Self::ListStreamStream>, Status> {
         let mut list = List::of(&self.0, &request).await?;
-        // What fails at once is the answer, and not in the middle of one.
+        // An error at once is the call's answer; a later one ends the stream.
         let first: VecDeque<_> = list.page().await?.unwrap_or_default().into();
         let stream = futures_util::stream::unfold((list, first), |(mut list, mut page)| async {
             loop {
@@ -136,7 +136,7 @@ impl containers_server::Containers for Containers {
         let updated = to_the_end(async move {
             let updated = store.update_container(&namespace, container, mask).await;
             let updated = updated.map_err(of_store)?;
-            tell_update(&surface, &namespace, &updated).await;
+            publish_update(&surface, &namespace, &updated).await;
             Ok(updated)
         });
         let container = Some(container_message::from_stored(updated.await?));
@@ -149,7 +149,7 @@ impl containers_server::Containers for Containers {
     ) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let id = request.into_inner().id;
-        // Nothing waits for these in the task that is not dropped.
+        // Acquired here, as the task below is not dropped with the call.
         let (surface, store) = (self.0.clone(), self.0.store().await);
         self.0.supervisor().await;
         to_the_end(async move { delete(&surface, store, namespace, id).await }).await?;
@@ -157,8 +157,8 @@ impl containers_server::Containers for Containers {
     }
 }
 
-/// Tells that a container was changed, and how it is now.
-pub(super) async fn tell_update(surface: &Surface, namespace: &Namespace, updated: &Container) {
+/// Publishes that a container was changed, and what it is now.
+pub(super) async fn publish_update(surface: &Surface, namespace: &Namespace, updated: &Container) {
     let event = ContainerUpdate {
         id: updated.id.clone(),
         image: updated.image.clone(),
@@ -176,7 +176,7 @@ async fn delete(
 ) -> Result<(), Status> {
     store.container(&namespace, &id).await.map_err(of_store)?;
     let container = request::container_id("id", &id)?;
-    // Whoever makes a task holds it, too, from before the container is looked up.
+    // Whoever creates a task holds the lock, too, from before the container is looked up.
     let _nobody_makes_a_task = surface.lock(&namespace, &container).await;
     if surface.has_task(&namespace, &container).await {
         return Err(Status::failed_precondition(format!(

@@ -1,4 +1,4 @@
-//! What the server is made of: the parts that clients look for, by the names that they have in containerd.
+//! What the server consists of: the plugins that clients look for, by their names in containerd.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -22,7 +22,7 @@ const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
 
-/// Type and id of all that is there, and the types that each builds on.
+/// Type and id of each plugin, and the types that it requires.
 const PLUGINS: &[(&str, &str, &[&str])] = &[
     (RUNTIME, "task", &[]),
     (MONITOR, "restart", &[SERVICE]),
@@ -119,7 +119,7 @@ fn capabilities(kind: &str) -> Vec<String> {
     policies.map(str::to_owned).collect()
 }
 
-/// What it runs: the host's own, as the OCI image specification calls it.
+/// The host's platform, as the OCI image specification names it.
 fn platform() -> Platform {
     let (architecture, variant) = match std::env::consts::ARCH {
         "x86_64" => ("amd64", ""),
@@ -137,7 +137,7 @@ fn platform() -> Platform {
     }
 }
 
-/// The fields by which parts are listed.
+/// The fields by which plugins are listed.
 fn field<'a>(plugin: &'a Plugin, path: &[String]) -> Option<Cow<'a, str>> {
     match path[0].as_str() {
         "type" => filter::field(&plugin.r#type),

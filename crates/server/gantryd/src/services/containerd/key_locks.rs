@@ -1,4 +1,4 @@
-//! A lock for each container that something is done with, for as long as somebody holds it or waits.
+//! A lock for each container that is being changed, which exists as long as somebody holds it or waits for it.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ pub(super) struct KeyLocks(Arc<Map>);
 
 /// A lock that is held.
 pub(super) struct KeyGuard {
-    // Released before the place is left.
+    // Dropped before the place, by the order of the fields.
     _held: OwnedMutexGuard<()>,
     _place: Place,
 }
@@ -50,7 +50,7 @@ impl KeyLocks {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who comes later finds no lock, and makes another: nobody holds this one any more.
+        // A later caller finds no lock, and makes another: nobody holds this one any more.
         if self.lock.strong_count() == 0
             && map.get(&self.key).is_some_and(|lock| lock.ptr_eq(&self.lock))
         {
@@ -80,7 +80,7 @@ mod tests {
         let locks = KeyLocks::default();
         let first = locks.lock(key("a")).await;
         let _other = locks.lock(key("b")).await;
-        // One that gives up.
+        // A waiter that gives up.
         assert!(timeout(Duration::from_secs(1), locks.lock(key("a"))).await.is_err());
         let mut waiting = Box::pin(locks.lock(key("a")));
         assert!(timeout(Duration::from_secs(1), &mut waiting).await.is_err());

@@ -1,4 +1,4 @@
-//! Leases, and their end.
+//! Leases, and their expiry.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Surface, request, status::of_store, to_the_end};
 
-/// How long leases are not looked at: the clock that their ends are told by can be set.
+/// The longest pause between two checks: the clock that decides when leases end can be set.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 /// When to try again if the store has failed.
@@ -41,7 +41,7 @@ impl leases_server::Leases for Leases {
         Ok(Response::new(CreateResponse { lease: Some(lease(created.await?)) }))
     }
 
-    /// Nothing that a lease holds is collected here yet, so that `sync` has nothing to wait for.
+    /// Resources of leases are not garbage-collected, so that `sync` has nothing to wait for.
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let id = &request.get_ref().id;
@@ -120,13 +120,13 @@ pub(super) async fn expire(surface: Surface) {
     }
 }
 
-/// Deletes those that have ended; after which time to look again.
+/// Deletes those that have ended; returns how long until the next check.
 async fn expire_now(store: &Store) -> Result<Duration, StoreError> {
     for (namespace, lease) in store.expire_leases(SystemTime::now()).await? {
         tracing::debug!(namespace = namespace.name(), lease = lease.id, "a lease has ended");
     }
     let Some(end) = store.first_lease_end().await? else { return Ok(LONGEST_PAUSE) };
-    // One that ends meanwhile is there no more in the next round.
+    // One that ends meanwhile is deleted in the next round.
     let pause = end.duration_since(SystemTime::now()).unwrap_or_default();
     Ok(pause.min(LONGEST_PAUSE))
 }

@@ -51,7 +51,7 @@ use crate::{
     rpc::{AdmissionLayer, Aside},
 };
 
-/// Larger messages are refused before they are looked at. It is well above the 16 MiB that clients of
+/// Larger messages are refused before they are parsed. It is well above the 16 MiB that clients of
 /// containerd send and that a field may have, so that a field that is too large is named.
 const MAX_MESSAGE: usize = 64 << 20;
 
@@ -63,7 +63,7 @@ struct Shared {
     supervisor: PendingSupervisor,
     metadata: PendingMetadata,
     locks: KeyLocks,
-    /// There is one that ends.
+    /// Notified when a lease that ends was made.
     leases_changed: Notify,
 }
 
@@ -99,7 +99,7 @@ impl Surface {
         routes.add(VersionServer::new(Version));
     }
 
-    /// Does what nobody asks for, as long as the server runs.
+    /// Does the background work (expiry of leases, restarts, receipts), as long as the server runs.
     pub(crate) async fn keep(self) {
         tokio::join!(
             leases::expire(self.clone()),
@@ -125,19 +125,19 @@ impl Surface {
         self.store().await.container(namespace, id).await.map_err(status::of_store)
     }
 
-    /// Whether a container has a task, which has its id.
+    /// Whether a container has a task, which has the container's id.
     async fn has_task(&self, namespace: &Namespace, id: &ContainerId) -> bool {
         self.supervisor().await.container(namespace.clone(), id.clone()).is_ok()
     }
 
-    /// Until the guard is dropped, nobody else deletes this container, or makes a task of it: whether a
-    /// container has a task is asked and acted upon in one.
+    /// Until the guard is dropped, nobody else deletes this container, or creates its task: checking whether it has a
+    /// task and acting upon that are one step.
     async fn lock(&self, namespace: &Namespace, id: &ContainerId) -> KeyGuard {
         let key = ContainerKey { namespace: namespace.clone(), id: id.clone() };
         self.0.locks.lock(key).await
     }
 
-    /// Tells an event: a message of `gantry_api::containerd::event_types` with its topic.
+    /// Publishes an event: a message of `gantry_api::containerd::event_types` with its topic.
     async fn publish(&self, namespace: &Namespace, topic: &'static str, event: Any) {
         events::publish(self.supervisor().await.events(), namespace, topic, event).await;
     }
@@ -161,7 +161,7 @@ impl Routes<'_> {
     }
 }
 
-/// Does something to its end, also if the caller goes away meanwhile: a change, and what is told of it.
+/// Finishes something even if the caller goes away meanwhile: a change, and its event.
 async fn to_the_end<T: Send + 'static>(
     doing: impl Future<Output = Result<T, Status>> + Send + 'static,
 ) -> Result<T, Status> {

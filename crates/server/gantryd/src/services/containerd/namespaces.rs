@@ -22,7 +22,7 @@ pub(super) struct Namespaces(pub(super) Surface);
 
 #[tonic::async_trait]
 impl namespaces_server::Namespaces for Namespaces {
-    /// Of any name, as containerd: a namespace that is not there has no labels.
+    /// Accepts any name, as containerd does: a namespace that is not there has no labels.
     async fn get(
         &self,
         request: Request<GetNamespaceRequest>,
@@ -66,7 +66,7 @@ impl namespaces_server::Namespaces for Namespaces {
         Ok(Response::new(CreateNamespaceResponse { namespace: Some(created.await?) }))
     }
 
-    /// Answers the namespace as it is then, where containerd answers nothing.
+    /// Answers with the namespace as it is then, where containerd's answer is empty.
     async fn update(
         &self,
         request: Request<UpdateNamespaceRequest>,

@@ -1,4 +1,4 @@
-//! What names things in requests, checked once: behind this, a namespace is one and an id is an id.
+//! Names in requests, checked once: all other code has valid namespaces and ids.
 
 use gantry_api::containerd::NAMESPACE_METADATA;
 use gantry_domain::{ContainerId, Namespace, ProcessId};
@@ -20,7 +20,7 @@ pub(super) fn namespace<T>(request: &Request<T>) -> Result<Namespace, Status> {
     named(field, name).map_err(|problem| invalid(field, format!("namespace validation: {problem}")))
 }
 
-/// The namespace of this name; else what is wrong with the name.
+/// The namespace with this name, or what is wrong with the name.
 pub(super) fn named(field: &'static str, name: &str) -> Result<Namespace, String> {
     check_identifier(name)?;
     Namespace::named(name).map_err(|error| format!("{field} {error}"))
@@ -35,13 +35,13 @@ pub(super) fn filters(filters: &[String]) -> Result<Filters, Status> {
     Filters::parse(filters).map_err(|error| of_store(error.into()))
 }
 
-/// The id of a container, and of its task; `field` has it.
+/// The id of a container, and of its task; `field` is named in the error.
 pub(super) fn container_id(field: &'static str, id: &str) -> Result<ContainerId, Status> {
     check_identifier(id).map_err(|problem| invalid(field, problem))?;
     ContainerId::parse(id).map_err(|error| invalid(field, format!("{field} {error}")))
 }
 
-/// The id of an exec that is to be made.
+/// The id of an exec that is to be added.
 pub(super) fn new_exec_id(field: &'static str, id: &str) -> Result<ProcessId, Status> {
     if id.is_empty() {
         return Err(invalid(field, "exec id cannot be empty"));
@@ -55,12 +55,12 @@ pub(super) fn new_exec_id(field: &'static str, id: &str) -> Result<ProcessId, St
     Ok(process)
 }
 
-/// The process that an exec's id names; the first one has none.
+/// The process that an exec's id names; an empty one is the first process's.
 pub(super) fn process_id(exec_id: &str) -> Result<ProcessId, Status> {
     if exec_id.is_empty() {
         return Ok(ProcessId::init());
     }
-    // None of these was ever made.
+    // No process can have such an id.
     new_exec_id("exec_id", exec_id).map_err(|_| no_process(exec_id))
 }
 

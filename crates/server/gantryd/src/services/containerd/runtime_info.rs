@@ -1,4 +1,4 @@
-//! What a runtime is, for clients that ask before they use it: `ctr info` and `nerdctl info`.
+//! What a runtime is and can do, for clients that ask before they use it: `ctr info` and `nerdctl info`.
 
 use gantry_api::containerd::{
     type_url,
@@ -12,7 +12,7 @@ use tonic::Status;
 use super::{tasks, version::VERSION};
 use crate::rpc::code;
 
-/// The runtime's own features are missing if it does not tell them, as in containerd.
+/// The runtime's own features are missing if it does not report them, as in containerd.
 pub(super) async fn of(
     supervisor: &Supervisor,
     asked: RuntimeRequest,

@@ -1,4 +1,4 @@
-//! What a client of containerd is told of an error; of one of the supervisor's, see `tasks/texts.rs`.
+//! Errors as answers to clients of containerd; for the supervisor's errors see `tasks/texts.rs`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::rpc::code;
 
-/// After which time what was full may be asked again.
+/// After which time a call that was refused as too many waited may be repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// A field of a request that is wrong. The message is containerd's, less its end.
@@ -29,7 +29,7 @@ pub(super) fn no_process(exec_id: &str) -> Status {
     Status::not_found(format!("process does not exist {exec_id}: not found"))
 }
 
-/// What a caller is told of an error of the store, which has containerd's words.
+/// The answer for an error of the store, whose messages are containerd's.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn of_store(error: StoreError) -> Status {
     let (code, message) = (code(error.kind()), error.to_string());
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn errors_have_the_words_of_containerd() {
-        let told = |status: Status| (status.code(), status.message().to_owned());
+        let shown = |status: Status| (status.code(), status.message().to_owned());
         assert_eq!(
-            told(of_store(StoreError::NotFound("x".into()))),
+            shown(of_store(StoreError::NotFound("x".into()))),
             (Code::NotFound, "x: not found".to_owned())
         );
     }

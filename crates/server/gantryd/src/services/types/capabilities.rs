@@ -48,10 +48,10 @@ const NAMES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// The capabilities of a process. A name that is none is an error: runc and crun would leave it
-/// out without a word. One that this kernel lacks is left to the runtime, which leaves it out: a
-/// daemon sends what its own, perhaps newer, list has. Upper and lower case are the same, as for
-/// crun; runc wants upper.
+/// The capabilities of a process. An unknown name is an error: runc and crun would silently leave it
+/// out. One that this kernel lacks is passed to the runtime, which leaves it out: a
+/// daemon sends all of its own, perhaps newer, list. Upper and lower case are the same, as for
+/// crun; runc requires upper case.
 pub(super) fn parse(names: Vec<String>) -> Result<Vec<String>, BadField> {
     let mut names = parse::strings("capabilities", names)?;
     for name in &mut names {
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_none_is_told() {
+    fn an_unknown_name_is_an_error() {
         let parse = |names: &[&str]| parse(names.iter().map(ToString::to_string).collect());
         assert_eq!(parse(&["CAP_CHOWN", "cap_bpf"]).unwrap(), ["CAP_CHOWN", "CAP_BPF"]);
         assert!(parse(&[]).unwrap().is_empty());

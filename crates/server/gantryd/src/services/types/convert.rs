@@ -133,7 +133,7 @@ pub(super) fn checkpoint(config: CheckpointConfig) -> types::Checkpoint {
     }
 }
 
-/// An event as a message; none for what daemons of `types.API` are not told.
+/// An event as a message; none for kinds that `types.API` does not have.
 pub(super) fn event(event: &Event) -> Option<types::Event> {
     use gantry_api::event_type;
     // Only a process's start and exit name it: old clients take any other event with a process

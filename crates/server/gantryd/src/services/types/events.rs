@@ -64,14 +64,14 @@ pub(super) fn stream(
     });
     let mut response: Response<EventStream> = Response::new(Box::pin(stream));
     if let Some(until) = missing {
-        tell_missing(until, response.metadata_mut());
+        report_missing(until, response.metadata_mut());
     }
     Ok(response)
 }
 
-/// Says that stored events up to then are not kept any more, in the log and in the answer's metadata.
-/// An error would help nobody: a daemon would ask for the same again, for ever.
-fn tell_missing(until: Timestamp, metadata: &mut MetadataMap) {
+/// Reports that stored events up to then are not kept any more, in the log and in the answer's metadata.
+/// An error would not help: a daemon would ask for the same again, for ever.
+fn report_missing(until: Timestamp, metadata: &mut MetadataMap) {
     let until = convert::timestamp(until).to_string();
     tracing::warn!(until, "a subscriber asks for events of which some are no longer kept");
     // Digits and some signs of ASCII.
@@ -96,7 +96,7 @@ impl Reader {
             match self.read().await {
                 Ok(batch) if batch.is_empty() => return None,
                 Ok(batch) => self.batch.extend(batch),
-                // It goes on with what there is, as it would if it asked again.
+                // The replay goes on with what there is, as it would if the client asked again.
                 Err(lagged) if lagged.in_replay => {
                     tracing::warn!(error = %lagged, "a subscriber does not read what is stored");
                 }

@@ -1,4 +1,4 @@
-//! Fields of requests, checked once: behind this, an id is an id and a path is a path.
+//! Fields of requests, checked once: all other code has valid ids and paths.
 
 use gantry_domain::{ContainerId, ProcessId, Stdio};
 
@@ -32,8 +32,8 @@ pub(super) fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, Ba
     })
 }
 
-/// Strings that become arguments of programs. How many they are, and how long, was looked at when they
-/// arrived (`super::admission`).
+/// Strings that become arguments of programs. How many there are, and how long, was checked when they
+/// arrived (`crate::rpc::admission`).
 pub(super) fn strings(field: &'static str, strings: Vec<String>) -> Result<Vec<String>, BadField> {
     if strings.iter().any(|string| string.contains('\0')) {
         return Err(BadField::new(field, "must not contain a NUL"));

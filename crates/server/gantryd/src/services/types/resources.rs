@@ -21,7 +21,7 @@ pub(super) fn parse(update: &UpdateResource) -> Result<Option<NewLimits>, BadFie
     Ok(Some(NewLimits { runtime: resources(update)?, direct: direct(update)? }))
 }
 
-/// What runtimes update.
+/// The limits that runtimes set.
 fn resources(update: &UpdateResource) -> Result<Option<String>, BadField> {
     let mut resources = LinuxResourcesBuilder::default();
     let mut given = false;
@@ -50,7 +50,7 @@ fn resources(update: &UpdateResource) -> Result<Option<String>, BadField> {
     json.map(Some).map_err(|error| BadField::new("resources", error.to_string()))
 }
 
-/// What they do not.
+/// The limits that runtimes do not set.
 fn direct(update: &UpdateResource) -> Result<DirectLimits, BadField> {
     let given = |value: u64| (value > 0).then_some(value);
     let leaf_weight = given(update.blkio_leaf_weight)

@@ -19,7 +19,7 @@ use crate::connection::Connections;
 use crate::rpc::{BadField, Charge, caller, follower, listing};
 use crate::services::{PendingSupervisor, numbers::cells};
 
-/// What is read of config.json is held by who makes the container and by the container's task.
+/// What is read of config.json is held by the call that makes the container and by the container's task.
 const COPIES_OF_A_BUNDLE: usize = 2;
 
 /// The service.

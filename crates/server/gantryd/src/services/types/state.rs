@@ -19,7 +19,7 @@ pub(super) fn response(listed: Vec<Listed>) -> Response<types::StateResponse> {
     let containers = listed.into_iter().map(container).collect();
     let machine = Some(convert::machine());
     let mut response = Response::new(types::StateResponse { containers, machine });
-    tell_stale(&stale, response.metadata_mut());
+    report_stale(&stale, response.metadata_mut());
     response
 }
 
@@ -29,12 +29,12 @@ pub(super) fn container(listed: Listed) -> types::Container {
 }
 
 /// Names those that did not answer, in the log and in the answer's metadata.
-fn tell_stale(stale: &[String], metadata: &mut MetadataMap) {
+fn report_stale(stale: &[String], metadata: &mut MetadataMap) {
     if stale.is_empty() {
         return;
     }
     let names = stale.join(",");
-    tracing::warn!(containers = names, "do not answer, and are told as last known");
+    tracing::warn!(containers = names, "do not answer; their last known state is returned");
     let end = if names.len() <= MAX_NAMES {
         names.len()
     } else {
@@ -51,12 +51,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_names_are_told_as_far_as_they_fit() {
+    fn only_names_that_fit_are_reported() {
         let mut metadata = MetadataMap::new();
-        tell_stale(&[], &mut metadata);
+        report_stale(&[], &mut metadata);
         assert!(metadata.is_empty());
         let stale: Vec<_> = (0..1000).map(|number| format!("container-{number}")).collect();
-        tell_stale(&stale, &mut metadata);
+        report_stale(&stale, &mut metadata);
         let names = metadata.get(gantry_api::STALE_CONTAINERS_METADATA).unwrap().to_str().unwrap();
         assert!(names.len() <= MAX_NAMES && names.len() > MAX_NAMES - 20, "{}", names.len());
         assert!(names.split(',').all(|name| name.starts_with("container-")), "{names}");

@@ -8,10 +8,10 @@ use tonic_types::{ErrorDetails, StatusExt};
 
 use crate::rpc::{self, BadField};
 
-/// After which time what was full may be asked again.
+/// After which time a call that was refused as too many waited may be repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// What a caller of `types.API` is told of an error; the log has it too.
+/// An error as the answer to a caller of `types.API`; it is logged too.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn status(error: SupervisorError) -> Status {
     let code = rpc::code(error.kind());

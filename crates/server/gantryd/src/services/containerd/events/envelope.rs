@@ -32,7 +32,7 @@ pub(super) fn of_container(event: &Event) -> Envelope {
     }
 }
 
-/// The same of one that was published.
+/// A published event with its topic, its namespace and its time.
 pub(super) fn of_published(published: &Published) -> Envelope {
     let Publication { namespace, topic, type_url, value, happened } = &published.publication;
     let happened =
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_is_told_from_create_to_delete() {
+    fn a_task_has_events_from_create_to_delete() {
         let c = || "c".to_owned();
         let created = Created {
             pid: 7,

@@ -1,4 +1,4 @@
-//! What filters of events can ask for: `namespace`, `topic`, and `event.…`, a field of the message.
+//! The fields that filters of events can name: `namespace`, `topic`, and `event.…`, a field of the message.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

@@ -27,14 +27,14 @@ use crate::rpc::{caller_began, follower};
 /// The service.
 pub(super) struct Events(pub(super) Surface);
 
-/// Tells an event that a service itself has made: a message of `event_types` with its topic.
+/// Publishes an event of a service itself: a message of `event_types` with its topic.
 pub(super) async fn publish(log: &EventLog, namespace: &Namespace, topic: &str, event: Any) {
     let (namespace, topic) = (namespace.clone(), topic.to_owned());
     let Any { type_url, value } = event;
     let publication = Publication { namespace, topic, type_url, value, happened: None };
     if let Err(error) = log.publish(publication).await {
-        // Of labels of more than a megabyte. What happened is done, whoever is told.
-        tracing::warn!(%error, "an event is not told");
+        // Its labels exceed a megabyte. The change is done all the same.
+        tracing::warn!(%error, "an event is not published");
     }
 }
 
@@ -51,7 +51,7 @@ impl events_server::Events for Events {
         topic::check("topic", &topic)?;
         let Any { type_url, value } = event.unwrap_or_default();
         let publication = Publication { namespace, topic, type_url, value, happened: None };
-        self.tell(publication).await
+        self.add(publication).await
     }
 
     /// The namespace is the envelope's, whatever the metadata say.
@@ -69,7 +69,7 @@ impl events_server::Events for Events {
         topic::check("envelope.topic", &topic)?;
         let happened = Some(envelope::happened(timestamp.as_ref())?);
         let Any { type_url, value } = event.unwrap_or_default();
-        self.tell(Publication { namespace, topic, type_url, value, happened }).await
+        self.add(Publication { namespace, topic, type_url, value, happened }).await
     }
 
     type SubscribeStream = EnvelopeStream;
@@ -92,7 +92,7 @@ impl events_server::Events for Events {
 }
 
 impl Events {
-    async fn tell(&self, publication: Publication) -> Result<Response<()>, Status> {
+    async fn add(&self, publication: Publication) -> Result<Response<()>, Status> {
         let log = self.0.supervisor().await.events();
         log.publish(publication).await.map_err(of_too_long)?;
         Ok(Response::new(()))

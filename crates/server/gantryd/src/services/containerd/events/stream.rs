@@ -22,7 +22,7 @@ struct Reader {
     ended: bool,
 }
 
-/// Begins a subscription. The stream has no end of its own, and is waited for as long as its client wants.
+/// Begins a subscription. Its stream ends only with its client or the server.
 pub(super) fn begin(
     log: &EventLog,
     wanted: Wanted,
@@ -50,12 +50,12 @@ impl Reader {
             if self.ended {
                 return None;
             }
-            // To ask for more says that what was before has arrived. First it goes on its way: the stream is
-            // polled again when the connection has taken all of it.
+            // Asking for more means that the events before have arrived. They are sent first: the stream is
+            // polled again when the connection has taken all of them.
             tokio::task::yield_now().await;
             match self.follower.next().await {
                 Ok(batch) => self.batch.extend(batch),
-                // Of exits that nobody has read for long. It goes on with those that are left.
+                // Old exits were dropped. The subscription goes on with those that are left.
                 Err(lagged) if lagged.in_replay => {
                     tracing::warn!(error = %lagged, "a subscriber does not read what is stored");
                 }
@@ -71,6 +71,6 @@ impl Reader {
 fn too_far_behind(lagged: Lagged) -> Status {
     tracing::warn!(error = %lagged, "a subscriber does not read its events");
     Status::data_loss(
-        "too far behind: events were missed; who subscribes again is told exits and kills for want of memory",
+        "too far behind: events were missed; a new subscription gets the exits and OOM kills among them",
     )
 }

@@ -33,7 +33,7 @@ fn problem(topic: &str) -> Option<String> {
     })
 }
 
-/// Not more of it than an error should show.
+/// No more of the topic than an error should show.
 fn shown(topic: &str) -> &str {
     topic.get(..MAX_LENGTH).unwrap_or(topic)
 }

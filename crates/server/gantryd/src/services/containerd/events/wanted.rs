@@ -1,4 +1,4 @@
-//! Which events a subscriber is told.
+//! Which events are delivered to a subscriber.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,8 @@ use gantry_store::filter::Filters;
 
 use super::{envelope, fields::field};
 
-/// Sooner after it began no program has subscribed; longer than a tick of the clock of processes, in nanoseconds.
+/// In nanoseconds: shorter than any program takes from its start to its subscription, and longer than a tick of the
+/// clock of process start times.
 const BEGINS: u64 = 100_000_000;
 
 /// What one subscriber wants.
@@ -27,7 +28,7 @@ impl Wanted {
         Self { filters, began, subscribed: SystemTime::now().into() }
     }
 
-    /// The event as it is told, if it is.
+    /// The event as it is delivered; none if it is not.
     pub(super) fn of(&self, entry: &Entry) -> Option<Envelope> {
         match entry {
             Entry::Container(event) => self.of_container(event),
@@ -43,9 +44,9 @@ impl Wanted {
         self.matching(envelope::of_container(event))
     }
 
-    /// A program that has begun afterwards asks what has become of its tasks, and takes an exit from before for one
-    /// that it must act upon: Docker 29 never removes the container of such a task from the server.
-    /// A program that has lived through it does not ask.
+    /// Whether the subscriber knows of an exit already. A program that was started after the exit lists its tasks, and
+    /// an exit event from before would mislead it: Docker 29 then never removes the task's container from the server.
+    /// A program that was running at the exit does not list them.
     fn is_known(&self, event: &Event) -> bool {
         let happened = match &event.kind {
             EventKind::Exited { exit, .. } => exit.at,
@@ -90,7 +91,7 @@ mod tests {
 
     #[test]
     fn what_was_before_a_process_began_is_no_news() {
-        let told = |began: Option<u64>, event: &Event| {
+        let is_delivered = |began: Option<u64>, event: &Event| {
             let filters = Filters::parse::<String>(&[]).unwrap();
             let wanted = Wanted { filters, began: began.map(moment), subscribed: moment(30) };
             wanted.of_container(event).is_some()
@@ -101,7 +102,7 @@ mod tests {
             (Some(20), 10, None, false),
             (Some(5), 10, Some(10), true),
             (Some(5), 10, None, true),
-            // Found out by the server before and after the subscription.
+            // The server learned of the exit before and after the subscription.
             (Some(20), 25, Some(10), false),
             (Some(20), 35, Some(10), true),
             (Some(20), 35, Some(35), true),
@@ -109,7 +110,11 @@ mod tests {
             // While a process begins.
             (Some(20), 25, Some(20), false),
         ] {
-            assert_eq!(told(began, &event(at, exited)), expected, "{began:?} {at} {exited:?}");
+            assert_eq!(
+                is_delivered(began, &event(at, exited)),
+                expected,
+                "{began:?} {at} {exited:?}"
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a container uses, as the message that clients of containerd decode: the one of the version of cgroups
+//! What a container uses, as the message that clients of containerd decode, which depends on the version of cgroups
 //! that the container is in.
 
 mod v1;
@@ -24,7 +24,7 @@ mod tests {
 
     use super::*;
 
-    /// Clients take parts of these two for granted, whatever the container has.
+    /// Clients expect parts of these two, whatever controllers the container has.
     #[test]
     fn a_container_without_anything() {
         let of = |cgroup| {

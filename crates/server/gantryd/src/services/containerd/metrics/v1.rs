@@ -26,7 +26,7 @@ pub(super) fn message(metrics: V1Metrics, interfaces: Vec<Interface>) -> Metrics
             limit: rdma.limit.into_iter().map(rdma_entry).collect(),
         }),
         network: interfaces.into_iter().map(network).collect(),
-        // Tasks by state, for which containerd asks another interface of the kernel, if told to.
+        // Tasks by state, which containerd reads from another interface of the kernel, if configured to.
         cgroup_stats: None,
         memory_oom_control: metrics.oom_control.map(|oom| MemoryOomControl {
             oom_kill_disable: oom.oom_kill_disable,

@@ -218,7 +218,7 @@ mod tests {
             })
             .collect();
         assert_eq!(encoded, expected);
-        // Before there were two.
+        // Kernels before 5.9 have one.
         let mut of = of;
         of.stat.insert("workingset_refault".to_owned(), 5);
         assert_eq!(super::memory(&of).workingset_refault, 5);

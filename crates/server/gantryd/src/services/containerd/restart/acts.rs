@@ -1,4 +1,4 @@
-//! What a keeper does: it looks at its container, ends a task, and makes another.
+//! What a keeper does: it inspects its container, ends a task, and makes another.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +44,7 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    /// The server ends, and the next one sees to the container.
+    /// Whether the server is stopping, and the next one looks after the container.
     pub(super) fn is_of_the_end(&self) -> bool {
         matches!(
             self,
@@ -70,7 +70,7 @@ pub(super) async fn look(
     let situation = match task.view().await {
         Ok(view) => of_phase(view.phase),
         Err(SupervisorError::ContainerNotFound(_)) => Situation::NoTask,
-        // It is asked too much; what becomes of it is told by an event.
+        // Too many requests wait for its task; an event will follow.
         Err(_) => Situation::Starting,
     };
     Ok(Some((container, situation)))
@@ -89,8 +89,8 @@ fn of_phase(phase: Phase) -> Situation {
     }
 }
 
-/// Makes and starts a new task in place of the old one, and counts that; `None` if the container is otherwise
-/// by now than it was seen. `updated_at` follows what is changed of its metadata.
+/// Makes and starts a new task in place of the old one, and counts that; `None` if the container has changed
+/// since it was seen. `updated_at` is updated when the metadata are.
 ///
 /// After an error there may be no task any more.
 pub(super) async fn restart(
@@ -100,7 +100,7 @@ pub(super) async fn restart(
     updated_at: &mut Option<SystemTime>,
 ) -> Result<Option<Restarted>, Failure> {
     let (namespace, id) = (&key.namespace, &key.id);
-    // Whoever makes a task or deletes the container waits meanwhile.
+    // Whoever creates a task or deletes the container waits meanwhile.
     let held = surface.lock(namespace, id).await;
     let Some((container, situation)) = look(surface, key).await? else { return Ok(None) };
     let Some(wanted) = Wanted::of(&container.labels) else { return Ok(None) };
@@ -120,7 +120,7 @@ pub(super) async fn restart(
     match supervisor.start_process(&task, ProcessId::init(), Caller::default()).await {
         Ok(pid) => Ok(Some(Restarted { pid, count })),
         Err(error) => {
-            // A task that was never started tells nobody why.
+            // A task that was never started would not show why: it is removed.
             if let Err(error) = end(surface, key).await {
                 tracing::warn!(container = %key, %error, "its task, which did not start, is left");
             }
@@ -129,13 +129,13 @@ pub(super) async fn restart(
     }
 }
 
-/// Writes how often a container was restarted into its labels; when that was.
+/// Writes how often a container was restarted into its labels; returns their time.
 async fn note(surface: &Surface, key: &ContainerKey, count: i64) -> Result<SystemTime, StoreError> {
     let labels = [(COUNT.to_owned(), count.to_string())].into();
     let change = Container { id: key.id.to_string(), labels, ..Container::default() };
     let mask = vec![format!("labels.{COUNT}")];
     let updated = surface.store().await.update_container(&key.namespace, change, mask).await?;
-    containers::tell_update(surface, &key.namespace, &updated).await;
+    containers::publish_update(surface, &key.namespace, &updated).await;
     Ok(updated.updated_at)
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn end(surface: &Surface, key: &ContainerKey) -> Result<(), Fai
         return Ok(());
     };
     let ended = async {
-        // It may have ended, as the wait tells; what cannot be killed has not.
+        // The task may have ended, which the wait below finds out; if it lives and cannot be killed, the wait times out.
         if let Err(error) = task.signal_all(SIGKILL).await {
             tracing::debug!(container = %key, %error, "its task is not killed");
         }

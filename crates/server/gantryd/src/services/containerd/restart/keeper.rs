@@ -1,4 +1,4 @@
-//! Looks after one container, until it is deleted or has no such labels any more.
+//! Keeps one container in the state that its labels ask for, until it is deleted or has no such labels any more.
 
 use std::{
     sync::{
@@ -23,28 +23,28 @@ use super::{
 };
 use crate::services::containerd::Surface;
 
-/// How long a client may take between two steps with a container: as often as containerd looks.
+/// How long a client may take between two steps with a container: the interval of containerd's monitor.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// When to look again if the metadata cannot be read.
+/// After which time to try again if the metadata cannot be read.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Tells a keeper that its container may be otherwise.
+/// Wakes a keeper whose container may have changed.
 #[derive(Debug, Default)]
 pub(super) struct Signal {
     notify: Notify,
-    /// Something was told that the keeper has not looked at.
-    told: AtomicBool,
+    /// The container may have changed since the keeper last inspected it.
+    pending: AtomicBool,
 }
 
 impl Signal {
-    pub(super) fn tell(&self) {
-        self.told.store(true, Ordering::SeqCst);
+    pub(super) fn notify(&self) {
+        self.pending.store(true, Ordering::SeqCst);
         self.notify.notify_one();
     }
 
-    pub(super) fn is_told(&self) -> bool {
-        self.told.load(Ordering::SeqCst)
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.load(Ordering::SeqCst)
     }
 }
 
@@ -55,20 +55,20 @@ pub(super) struct Keeper {
     signal: Arc<Signal>,
     /// So many are restarted at once.
     restarts: Arc<Semaphore>,
-    /// The server has just started, and the container was not looked at before.
+    /// The server has just started, and the container was not inspected before.
     first: bool,
     pauses: Pauses,
     /// Since when the task is known to run.
     running_since: Option<Instant>,
-    /// What was seen last that something is to be done about, and when.
+    /// The state that was seen last and has to be acted upon, and when.
     due: Option<(Seen, Instant)>,
-    /// Which version of the metadata was seen to.
+    /// The version of the metadata that the keeper has acted upon.
     own: Option<SystemTime>,
-    /// When what has failed is tried again.
+    /// When a failed action is tried again.
     again: Option<Instant>,
     /// The status of the last task that has ended.
     ended: Option<u32>,
-    /// What was said last of why nothing is done.
+    /// The reason that was logged last for doing nothing.
     complaint: Option<String>,
 }
 
@@ -97,10 +97,10 @@ impl Keeper {
         }
     }
 
-    /// Until there is nothing to look after any more.
+    /// Runs until there is nothing to look after any more.
     pub(super) async fn run(mut self) {
         loop {
-            self.signal.told.store(false, Ordering::SeqCst);
+            self.signal.pending.store(false, Ordering::SeqCst);
             let (container, situation) = match acts::look(&self.surface, &self.key).await {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
@@ -120,7 +120,7 @@ impl Keeper {
             let plan = plan(&wanted, situation, lost);
             let nothing = self.complains(&container, &wanted, plan) || plan == Plan::Nothing;
             let seen = Seen { updated_at: container.updated_at, situation };
-            // A specification is large, and what follows may take for ever.
+            // Its specification is large, and the wait below has no limit.
             drop(container);
             if nothing {
                 (self.due, self.again, self.first) = (None, None, false);
@@ -158,7 +158,7 @@ impl Keeper {
         }
     }
 
-    /// Whether nothing can be done, which is said once.
+    /// Whether nothing can be done, which is logged once.
     fn complains(&mut self, container: &Container, wanted: &Wanted, plan: Plan) -> bool {
         let complaint = match &wanted.policy {
             Err(problem) if wanted.status == Status::Running => Some(problem.clone()),
@@ -181,9 +181,9 @@ impl Keeper {
         complains
     }
 
-    /// When it is done. That is found once for what is seen.
+    /// When the plan is carried out. That is decided once for each state that is seen.
     fn due(&mut self, plan: Plan, seen: &Seen, own: bool) -> Instant {
-        // Who has created a task meanwhile is about to start it.
+        // Whoever has created a task meanwhile is about to start it.
         if let Some(again) = self.again.filter(|_| own && seen.situation != Situation::Created) {
             return again;
         }

@@ -1,9 +1,8 @@
-//! What a container's labels say of its restarts, with the words and the numbers of containerd's package
-//! `restart`.
+//! A container's labels about restarts, with the keys and values of containerd's package `restart`.
 
 use gantry_store::Labels;
 
-/// Which status the container is to have; without it nobody looks after the container.
+/// Which status the container is to have; without this label there is no keeper.
 pub(super) const STATUS: &str = "containerd.io/restart.status";
 const POLICY: &str = "containerd.io/restart.policy";
 /// How often the container was restarted.
@@ -17,11 +16,11 @@ const LOG_PATH: &str = "containerd.io/restart.logpath";
 pub(in crate::services::containerd) const POLICIES: [&str; 4] =
     ["no", "always", "on-failure", "unless-stopped"];
 
-/// What is wanted of a container.
+/// What the labels ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wanted {
     pub(super) status: Status,
-    /// Else what is wrong with the label.
+    /// An error says what is wrong with the label.
     pub(super) policy: Result<Policy, String>,
     /// None if the label is no number.
     count: Option<i64>,
@@ -52,7 +51,7 @@ pub(super) enum Policy {
 }
 
 impl Wanted {
-    /// None if the container is none of those that are looked after.
+    /// None if the container has no such labels.
     pub(super) fn of(labels: &Labels) -> Option<Self> {
         let text = |key: &str| labels.get(key).map_or("", String::as_str);
         let status = match labels.get(STATUS)?.as_str() {
@@ -78,7 +77,7 @@ impl Wanted {
         })
     }
 
-    /// Whether it is restarted that has ended so: with an exit status, or without a task.
+    /// Whether the container is restarted after this end: an exit status, or none if it has no task.
     pub(super) fn restarts(&self, ended: Option<u32>) -> bool {
         match self.policy {
             Ok(Policy::Always) => true,
@@ -91,7 +90,7 @@ impl Wanted {
         }
     }
 
-    /// What the label says once the container is restarted.
+    /// The value of the label after the next restart.
     pub(super) fn next_count(&self) -> i64 {
         self.count.unwrap_or(0).saturating_add(1)
     }
@@ -178,14 +177,14 @@ mod tests {
         assert!(restarts("on-failure:2", "", Some(1)) && restarts("on-failure:2", "1", Some(1)));
         assert!(!restarts("on-failure:2", "2", Some(1)));
         assert!(!restarts("on-failure:-1", "", Some(1)));
-        // A count that is none can have no bound.
+        // Without a valid count a bound counts as reached.
         assert!(!restarts("on-failure:2", "x", Some(1)) && restarts("always", "x", Some(1)));
         assert_eq!(running(&[(COUNT, "x")]).next_count(), 1);
         assert_eq!(running(&[(COUNT, "41")]).next_count(), 42);
     }
 
     #[test]
-    fn who_is_stopped_explicitly_stays_so() {
+    fn a_container_that_was_stopped_explicitly_stays_stopped() {
         let stopped = |text: &str, policy: &str| {
             !running(&[(POLICY, policy), (EXPLICITLY_STOPPED, text)]).restarts(Some(0))
         };

@@ -1,7 +1,7 @@
-//! The restart monitor: has tasks run, or not, as the labels of their containers want it.
+//! The restart monitor: starts and stops tasks as the labels of their containers ask for.
 //!
 //! Labels that begin with `containerd.io/restart.` are those of containerd's monitor, which nerdctl's `--restart`
-//! sets. Where that one looks at all containers every ten seconds, each container here has a [`Keeper`], which is
+//! sets. Where that one checks all containers every ten seconds, each container here has a [`Keeper`], which is
 //! woken by events: a restart comes 200 ms after the first end, and after growing pauses when a container ends
 //! again and again. A container that was created or changed, or whose task somebody has deleted, is left to its
 //! clients for ten seconds.
@@ -37,11 +37,11 @@ use tokio::{
 
 use super::Surface;
 
-/// So many containers are restarted at once. The others wait here, and not for the supervisor's turns, which
-/// they would time out of.
+/// So many containers are restarted at once. The others wait here, as they would time out waiting for the
+/// supervisor's turns.
 const RESTARTS_AT_ONCE: usize = 16;
 
-/// When to list the containers again if that fails.
+/// After which time to list the containers again if that fails.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The keepers of all containers that have such labels.
@@ -66,7 +66,7 @@ pub(super) async fn watch(surface: Surface) {
     loop {
         tokio::select! {
             batch = follower.next() => match batch {
-                Ok(batch) => batch.iter().for_each(|entry| monitor.told(entry)),
+                Ok(batch) => batch.iter().for_each(|entry| monitor.observe(entry)),
                 Err(error) => {
                     tracing::warn!(%error, "the restart monitor looks at all containers again");
                     monitor.look_at_all(false).await;
@@ -79,28 +79,28 @@ pub(super) async fn watch(surface: Surface) {
 }
 
 impl Monitor {
-    /// Something has happened.
-    fn told(&mut self, entry: &Entry) {
+    /// Wakes the keeper that an event concerns.
+    fn observe(&mut self, entry: &Entry) {
         match entry {
             Entry::Container(event) if is_of_a_task(event) => {
                 // One without a keeper has no such labels.
                 if let Some(signal) = self.signals.get(&event.container) {
-                    signal.tell();
+                    signal.notify();
                 }
             }
             Entry::Container(_) => {}
             Entry::Published(published) => {
                 if let Some(key) = of_metadata(published) {
-                    self.tell(key, false);
+                    self.notify(key, false);
                 }
             }
         }
     }
 
-    /// Has the keeper of a container look at it.
-    fn tell(&mut self, key: ContainerKey, first: bool) {
+    /// Has the keeper of a container inspect it; there may be none yet.
+    fn notify(&mut self, key: ContainerKey, first: bool) {
         match self.signals.entry(key) {
-            Place::Occupied(place) => place.get().tell(),
+            Place::Occupied(place) => place.get().notify(),
             Place::Vacant(place) => {
                 let (key, signal) = (place.key().clone(), Arc::<Signal>::default());
                 place.insert(Arc::clone(&signal));
@@ -115,13 +115,13 @@ impl Monitor {
         }
     }
 
-    /// A keeper has nothing to do any more, unless it was told something when it had looked.
+    /// A keeper has ended, as it had nothing to do any more; unless it was woken after its last look, it is forgotten.
     fn ended(&mut self, ended: Result<ContainerKey, tokio::task::JoinError>) {
         match ended {
             Ok(key) => {
-                let told = self.signals.remove(&key).is_some_and(|signal| signal.is_told());
-                if told {
-                    self.tell(key, false);
+                let pending = self.signals.remove(&key).is_some_and(|signal| signal.is_pending());
+                if pending {
+                    self.notify(key, false);
                 }
             }
             Err(error) => {
@@ -152,9 +152,9 @@ impl Monitor {
             loop {
                 let page = store.container_page(&namespace, &filters, after.take()).await?;
                 for container in &page.containers {
-                    // No task can have another id.
+                    // Tasks have valid ids only.
                     let Ok(id) = ContainerId::parse(&container.id) else { continue };
-                    self.tell(ContainerKey { namespace: namespace.clone(), id }, first);
+                    self.notify(ContainerKey { namespace: namespace.clone(), id }, first);
                 }
                 match page.after {
                     Some(_) => after = page.after,
@@ -166,7 +166,7 @@ impl Monitor {
     }
 }
 
-/// Whether a container's task may be elsewhere in its life after that.
+/// Whether the state of a container's task may have changed with the event.
 fn is_of_a_task(event: &Event) -> bool {
     match &event.kind {
         EventKind::Created(_)
@@ -182,7 +182,7 @@ fn is_of_a_task(event: &Event) -> bool {
     }
 }
 
-/// The container whose metadata are said to be changed. Whoever says so without need has it looked at.
+/// The container whose metadata the event says were changed. Clients can publish such events, which only cause a check.
 fn of_metadata(published: &Published) -> Option<ContainerKey> {
     let publication = &published.publication;
     let (type_url, value) = (publication.type_url.clone(), publication.value.clone());

@@ -9,7 +9,7 @@ const FIRST: Duration = Duration::from_millis(200);
 /// At most: a container that ends at once is restarted once a minute.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// A container that ran for so long does not fail for a reason that waiting would help against.
+/// After a run of this length the pauses start over: waiting longer would not help.
 const LASTED: Duration = Duration::from_secs(10);
 
 /// The pauses of one container, each twice as long as the one before.
@@ -25,7 +25,7 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// It has ended after so long.
+    /// Notes that the container has ended after running for so long.
     pub(super) fn ended_after(&mut self, ran: Duration) {
         if ran >= LASTED {
             self.next = FIRST;

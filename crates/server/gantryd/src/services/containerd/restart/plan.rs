@@ -47,9 +47,9 @@ pub(super) enum Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delay {
     None,
-    /// As long as the container's other restarts make it.
+    /// The pause that grows with the container's restarts.
     Pause,
-    /// As long as a client may take that is at work on the container.
+    /// The time that a client may take between two steps with the container.
     Grace,
 }
 
@@ -68,11 +68,11 @@ pub(super) fn plan(wanted: &Wanted, situation: Situation, lost: Option<u32>) -> 
     }
 }
 
-/// Clients change labels before they make, start or delete a task themselves, in several calls. What they have
-/// begun is left to them for a while; the end of a task that ran is no such beginning.
+/// Clients change labels before they create, start or delete a task themselves, in several calls. Such work is left
+/// to them for a while; the end of a task that ran does not count as such.
 ///
-/// `own` says that the keeper has seen to this version of the metadata before; `first`, that the server has just
-/// started, so that whoever called the one before has lost its connection.
+/// `own` says that the keeper has acted upon this version of the metadata before; `first`, that the server has just
+/// started, so that callers of the one before have lost their connections.
 pub(super) fn delay(plan: Plan, seen: &Seen, own: bool, first: bool) -> Delay {
     match (plan, seen.situation) {
         (_, Situation::Created) => Delay::Grace,

@@ -1,4 +1,4 @@
-//! Checkpoints by path: an image's directory is its caller's.
+//! Checkpoints by path: the caller chooses the directory of the image.
 
 use std::path::PathBuf;
 
@@ -9,10 +9,10 @@ use tonic::Status;
 
 use crate::{rpc::BadField, services::path};
 
-/// Of a checkpoint that a task is created from: the path of an image, of clients that keep images by path.
+/// The annotation of a checkpoint that a task is created from, with the path of the image.
 const RESTORE_FROM_PATH: &str = "RestoreFromPath";
 
-/// Of what CRIU calls its modes (`--manage-cgroups`), those that runc takes.
+/// Those of CRIU's modes (`--manage-cgroups`) that runc accepts.
 const CGROUP_MODES: [&str; 4] = ["soft", "full", "strict", "ignore"];
 
 /// An image that is to be made.
@@ -24,7 +24,7 @@ pub(super) struct Wanted {
     pub(super) options: ImageOptions,
 }
 
-/// What is to be made of a task whose container has a runtime of this name.
+/// The image that is to be made of a task, by the options for a runtime of this name.
 pub(super) fn wanted(options: Option<&Any>, runtime: &str) -> Result<Wanted, Status> {
     let empty = |any: &&Any| !any.type_url.is_empty() || !any.value.is_empty();
     let options = match options.filter(empty).map(from_any::<CheckpointOptions>) {

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::{checkpoint, json, options, stdio};
 use crate::rpc::BadField;
 
-/// Refuses what cannot be, before anything is done.
+/// Checks the request before anything is done.
 pub(super) fn new_task(
     request: CreateTaskRequest,
     container: Container,

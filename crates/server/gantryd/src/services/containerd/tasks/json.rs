@@ -1,4 +1,4 @@
-//! What travels as JSON of the OCI runtime specification.
+//! Fields that are JSON of the OCI runtime specification.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 
 use crate::rpc::BadField;
 
-/// A container's specification, which becomes its config.json as it is. Nobody looks at its type in containerd.
+/// A container's specification, which becomes its config.json unchanged. As in containerd, its type is ignored.
 pub(super) fn spec(spec: Option<AnyValue>) -> Result<Vec<u8>, BadField> {
     let spec = spec.ok_or_else(|| BadField::new("container.spec", "must be given"))?;
     Ok(spec.value)
 }
 
-/// Whether a specification's process has a terminal. What cannot be read has none: the runtime says why.
+/// Whether a specification's process has a terminal. One that cannot be read has none: the runtime reports why.
 pub(super) fn has_terminal(spec: Option<&AnyValue>) -> bool {
     #[derive(Deserialize)]
     struct Spec {
@@ -29,7 +29,7 @@ pub(super) fn has_terminal(spec: Option<&AnyValue>) -> bool {
     spec.and_then(|spec| spec.process?.terminal).unwrap_or(false)
 }
 
-/// The process that is to be added to a task: whether it has a terminal is for the request to say, whatever
+/// The process that is to be added to a task: whether it has a terminal is up to the request, whatever
 /// the object says.
 pub(super) fn process(spec: Option<&Any>, terminal: bool) -> Result<String, BadField> {
     const FIELD: &str = "spec";
@@ -50,10 +50,10 @@ pub(super) fn resources(resources: Option<&Any>) -> Result<String, BadField> {
     String::from_utf8(value).map_err(|error| BadField::new(FIELD, error.to_string()))
 }
 
-/// The members of an object, whose values are not looked at: they take no more memory than they have bytes.
+/// The members of an object, whose values are not parsed: they take no more memory than they have bytes.
 type Object<'a, T> = BTreeMap<Cow<'a, str>, T>;
 
-/// The value of an Any, whose type nobody looks at in containerd.
+/// The value of an Any. As in containerd, its type is ignored.
 fn object<'a, T: Deserialize<'a>>(
     field: &'static str,
     any: Option<&'a Any>,

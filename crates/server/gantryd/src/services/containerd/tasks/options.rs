@@ -1,4 +1,4 @@
-//! What a task is run by: the name of a runtime, and the options of a `containerd.runc.v1.Options`.
+//! The runtime of a task: its name, and the options of a `containerd.runc.v1.Options`.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use tonic::Status;
 
 use crate::{rpc::BadField, services::path};
 
-/// Runtimes by name. What they are of containerd, gantryd itself is here.
+/// Names of containerd's shims for runc. Here gantryd takes the place of these shims.
 const NAMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.runc.v1"];
 
-/// Base names of the programs that containerd would start for them.
+/// Base names of the shim programs that containerd would start for them.
 const SHIMS: [&str; 2] = ["containerd-shim-runc-v2", "containerd-shim-runc-v1"];
 
 /// Package of the options of containerd's runtime v1, which is gone since containerd 2.0.
 const OLD_OPTIONS: &str = "containerd.linux.runc.";
 
-/// What the task is run by: as the request says, or else as its container does.
+/// The runtime of the task: the request's, or else the container's.
 pub(super) fn runtime(
     container: &gantry_store::Runtime,
     request: &CreateTaskRequest,
@@ -29,7 +29,7 @@ pub(super) fn runtime(
     } else {
         check_name("runtime_path", &request.runtime_path)?;
     }
-    // Options are not merged: those of a request that have a value stand for the container's as a whole.
+    // Options are not merged: those of a request, if they have a value, replace the container's as a whole.
     match (&request.options, &container.options) {
         (Some(options), _) if !options.value.is_empty() => of_options("options", options),
         (_, Some(AnyValue { type_url, value })) => {
@@ -41,7 +41,7 @@ pub(super) fn runtime(
     }
 }
 
-/// What a task would be run by, for who asks what that can do.
+/// The runtime that a client asks about.
 pub(in crate::services::containerd) fn asked_of(
     name: &str,
     options: Option<&Any>,
@@ -86,11 +86,11 @@ fn of_options(field: &'static str, options: &Any) -> Result<TaskRuntime, Status>
     }
 }
 
-/// `io_uid` and `io_gid` own the pipes of the process's stdio, of which the caller's FIFOs are some: there are no
-/// others between the process and the shim. `criu_path` is what no runtime takes any more.
+/// `io_uid` and `io_gid` are to own the pipes of the process's stdio, the caller's FIFOs among them: there are no
+/// others between the process and the shim. `criu_path` is an option that no runtime accepts any more.
 fn of_runc(options: Options) -> Result<TaskRuntime, Status> {
     if !options.shim_cgroup.is_empty() {
-        // A shim waits for its container before that is known, and needs next to nothing.
+        // Shims are started before their containers are known, and need next to no memory or CPU time.
         let cgroup = options.shim_cgroup;
         tracing::debug!(cgroup, "shim_cgroup is not used: shims stay in the cgroup of the server");
     }
@@ -178,7 +178,7 @@ mod tests {
                 "{text}"
             );
         }
-        // The request's name stands for the container's.
+        // The request's name replaces the container's.
         let mut named = request(None);
         named.runtime_path = "/b/containerd-shim-runc-v2".to_owned();
         assert!(runtime(&stored("other", None), &named).is_ok());
@@ -193,7 +193,7 @@ mod tests {
         let of = |options| runtime(&container, &request(options)).unwrap();
         let kept = of(None);
         assert_eq!((kept.program.as_str(), kept.root.as_deref()), ("crun", Some(Path::new("/r"))));
-        // An Any without a value has nothing to say.
+        // An Any without a value counts as missing.
         assert_eq!(of(Some(given(&Options::default()))).program, "crun");
         assert_eq!(of(Some(Any::default())).program, "crun");
         let other = of(Some(given(&Options { systemd_cgroup: true, ..Options::default() })));

@@ -1,4 +1,4 @@
-//! The task that a container gets when nobody asks for one.
+//! The task that the restart monitor creates for a container.
 
 use gantry_api::containerd::tasks::CreateTaskRequest;
 use gantry_domain::ContainerId;

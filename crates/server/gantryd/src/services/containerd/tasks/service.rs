@@ -1,4 +1,4 @@
-//! The calls.
+//! The calls of the service.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::services::{
     numbers::{cells, signal},
 };
 
-/// A container's specification is held by who creates the task, and by who writes it.
+/// A container's specification is held by the call that creates the task, and by the thread that writes it.
 const COPIES_OF_A_SPEC: usize = 2;
 
 /// The service.
@@ -49,12 +49,12 @@ impl Tasks {
         let container = self.0.container(&namespace, id).await?;
         let subject = Subject { task: id.to_owned(), exec: exec.to_owned() };
         let supervisor = self.0.supervisor().await;
-        // There is no task of an id that none can have.
+        // No task can have such an id.
         let id = ContainerId::parse(id).map_err(|_| subject.no_task())?;
         let task = supervisor.container(namespace.clone(), id);
         let task = task.map_err(|error| subject.status(Call::Look, &error))?;
         let process = request::process_id(exec)?;
-        // The rest of the metadata may be large, and a call long.
+        // The rest of the metadata may be large, and the call may last long.
         let runtime = container.runtime.name;
         Ok(Target { supervisor, runtime, task, process, subject })
     }
@@ -73,12 +73,12 @@ impl Target<'_> {
     }
 }
 
-/// A filter that is none, for which containerd has no code here.
+/// The error for an invalid filter, for which containerd has no code here.
 fn bad_filter(error: &FilterError) -> Status {
     Status::unknown(error.to_string())
 }
 
-/// As in containerd, who is too early for the streams of a process is told nothing of that.
+/// As in containerd, a call about the streams of a process that is not started yet succeeds.
 fn or_unstarted(done: Result<(), SupervisorError>) -> Result<(), SupervisorError> {
     match done {
         Err(SupervisorError::Refused(Refusal::ProcessPhase {
@@ -103,7 +103,7 @@ impl tasks_server::Tasks for Tasks {
         let subject = Subject { task: container_id.clone(), exec: String::new() };
         let id = request::container_id("container_id", &container_id)?;
         let supervisor = self.0.supervisor().await;
-        // Who deletes the container meanwhile waits, and finds the task.
+        // Whoever deletes the container meanwhile waits, and finds the task.
         let _held = self.0.lock(&namespace, &id).await;
         let container = self.0.container(&namespace, &container_id).await?;
         let new = create::new_task(request, container, id, caller)?;

@@ -1,4 +1,4 @@
-//! Where the streams of a process go, as clients of containerd say it.
+//! Where the streams of a process go, as clients of containerd give it.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ use crate::{rpc::BadField, services::path};
 pub(in crate::services::containerd) const SCHEMES: [&str; 4] =
     ["fifo", "binary", "binary-v2", "file"];
 
-/// Empty strings are no streams. That a process with a terminal has no stderr of its own is as true as what
-/// its client says: Get gives the client's words back.
+/// Empty strings are no streams. A stderr beside a terminal is kept, although nothing is written to it: Get returns
+/// what the client gave.
 pub(super) fn parse(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, BadField> {
     Ok(Stdio {
         stdin: path::optional("stdin", stdin)?,

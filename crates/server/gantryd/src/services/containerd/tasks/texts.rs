@@ -1,7 +1,7 @@
-//! What a client of containerd is told of an error: containerd's codes and texts, which clients look at.
+//! Errors as answers to clients of containerd: containerd's codes and texts, which clients compare.
 //!
-//! A text ends in what its code is called by containerd (`: not found`); clients cut that off again. What an
-//! OCI runtime has refused, and what the state of a task does not allow, are `unknown` errors (code 2) there.
+//! A text ends in containerd's name of its code (`: not found`), which clients cut off. What an
+//! OCI runtime refuses, and what the state of a task does not allow, are `unknown` errors (code 2) in containerd.
 
 use gantry_domain::{Kind, Phase, ProcessPhase, Refusal};
 use gantry_supervisor::SupervisorError;
@@ -22,7 +22,7 @@ pub(super) enum Call {
     Resume,
     Update,
     Checkpoint,
-    /// What changes nothing, and is allowed in every state.
+    /// Calls that change nothing, and are allowed in every state.
     Look,
 }
 
@@ -85,7 +85,7 @@ impl Subject {
         }
     }
 
-    /// The container's state does not allow it, and the process's is not to blame.
+    /// The container's state does not allow it, where the process's is not the reason.
     fn container_state(&self, call: Call, state: State) -> (Code, String) {
         match (call, state) {
             (Call::Start, State::Paused) if !self.exec.is_empty() => {
@@ -125,7 +125,7 @@ impl Subject {
         named(Code::Unknown, &message)
     }
 
-    /// A runtime call has failed, or what comes before one. What is wrong with the host, and not with the task, keeps its code.
+    /// A runtime call has failed, or what precedes one. An error of the host, not of the task, keeps its code.
     fn runtime(&self, call: Call, words: &str, kind: Kind) -> (Code, String) {
         let words = match words.strip_prefix("oci runtime error: ") {
             Some(said) => format!("OCI runtime {} failed: {said}", self.verb(call)),
@@ -140,7 +140,7 @@ impl Subject {
         named(code, &begun(call, words))
     }
 
-    /// Of the runtime.
+    /// The runtime's sub-command.
     fn verb(&self, call: Call) -> &'static str {
         match call {
             Call::Create => "create",
@@ -168,7 +168,7 @@ impl State {
     }
 }
 
-/// As containerd has it, where who asks waits for a start under way.
+/// As in containerd, where a call waits for a start under way.
 fn of_process(phase: ProcessPhase) -> State {
     match phase {
         ProcessPhase::Created => State::Created,
@@ -186,7 +186,7 @@ fn of_container(phase: Phase) -> State {
     }
 }
 
-/// The words of an error with where it has come from.
+/// An error's message with its origin.
 fn begun(call: Call, words: String) -> String {
     if call == Call::Create { format!("failed to create shim task: {words}") } else { words }
 }

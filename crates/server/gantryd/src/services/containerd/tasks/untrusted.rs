@@ -6,7 +6,7 @@ use prost_types::Any;
 
 use super::{checkpoint, json, options};
 
-/// What is taken of it is what it says, and is what is passed on.
+/// What is read of a message is what it contains, and what is passed on.
 pub(crate) fn check(any: &Any) {
     let Any { type_url, value } = any.clone();
     let spec = json::spec(Some(AnyValue { type_url, value }));

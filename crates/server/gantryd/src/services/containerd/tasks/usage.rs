@@ -17,7 +17,7 @@ const AT_ONCE: usize = 64;
 /// How long all of it may take. What is not read by then is left out.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Of the tasks of a namespace that the filters let through, in the order of their ids. One that cannot be
+/// Metrics of the tasks of a namespace that match the filters, in the order of their ids. One that cannot be
 /// read is left out.
 pub(super) async fn read(
     supervisor: &Supervisor,

@@ -23,7 +23,7 @@ pub(super) fn process(task: &ContainerView, id: &ProcessId) -> Option<Process> {
     };
     let stdio = &process.spec.stdio;
     Some(Process {
-        // Which container it is, the id says of a first process, and who asks knows of another.
+        // As in containerd; a first process's id is the container's, and of an exec the caller knows it.
         container_id: String::new(),
         id: if is_first { task.id.to_string() } else { id.to_string() },
         pid: process.pid,
@@ -158,7 +158,7 @@ mod tests {
                 of("gone", 9, ProcessPhase::Stopped(EXIT)),
             ],
         );
-        // The pid of one that is gone may be another's by now.
+        // The pid of a process that has ended may be another's by now.
         let named: Vec<_> = processes(&Listed { view, pids: vec![7, 8, 9, 10] })
             .into_iter()
             .map(|info| {

@@ -22,7 +22,7 @@ fn said(exec: &str, call: Call, error: impl Into<SupervisorError>) -> (Code, Str
 }
 
 #[test]
-fn the_state_of_a_task_is_told_as_containerd_tells_it() {
+fn errors_about_the_state_of_a_task_are_worded_as_containerds() {
     for (call, phase, text) in [
         (Call::Start, Phase::Running, "cannot start a running process"),
         (Call::Start, Phase::Stopped(STOPPED), "cannot start a stopped process"),
