@@ -10,7 +10,7 @@ use std::{
 
 use tonic_prost_build::Config;
 
-/// What the feature `containerd` is made of, below `proto/containerd`: the files of the services, and of
+/// The files of the feature `containerd`, below `proto/containerd`: the files of the services, and of
 /// messages that travel in an `Any`, which no service imports.
 const CONTAINERD: &[&str] = &[
     "services/containers/v1/containers.proto",
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let mut config = Config::new();
                 // The code of a package refers to others by the tree of modules that this file makes.
                 config.include_file("containerd.rs");
-                // What is kept and what is answered has the same bytes every time.
+                // Ordered maps: the same message is encoded to the same bytes every time.
                 config.btree_map(["."]);
                 // For `Any`.
                 config.enable_type_names();
@@ -58,7 +58,7 @@ fn compile(root: &Path, files: &[&str], set: &str, config: Config) -> Result<(),
     let descriptors = protox::compile(files, [root])?;
     for file in &descriptors.file {
         let path = root.join(file.name());
-        // protox has those of google.protobuf itself.
+        // The files of google.protobuf are part of protox.
         if path.exists() {
             println!("cargo:rerun-if-changed={}", path.display());
         }
@@ -66,7 +66,7 @@ fn compile(root: &Path, files: &[&str], set: &str, config: Config) -> Result<(),
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let mut served = descriptors.clone();
     if set == "containerd.bin" {
-        // The comments, which are most of it, and which nobody asks a server for.
+        // The comments, which are most of the set, and which no client needs from reflection.
         served.file.iter_mut().for_each(|file| file.source_code_info = None);
     }
     fs::write(out.join(set), prost::Message::encode_to_vec(&served))?;

@@ -1,5 +1,5 @@
 //! The contracts as Rust: the messages and stubs generated from `proto/`, their descriptor sets, and
-//! the words that a contract fixes but a `.proto` cannot say. `types.API` is here; with the feature
+//! the constants that a contract fixes and a `.proto` file cannot express. `types.API` is here; with the feature
 //! `containerd`, the services of containerd that run containers are in the module of that name.
 
 pub use prost_types::Timestamp;
@@ -54,7 +54,7 @@ pub const EXIT_STATUS_UNKNOWN: u32 = 255;
 pub const CONSOLE_SIZE_METADATA: &str = "gantry-console-size";
 
 /// gRPC metadata key of the answer to `State`: ids, separated by commas, of containers that did not
-/// answer in time and are told as they were last known. At most 4096 bytes; the log has them all.
+/// answer in time, and whose last known state is returned. At most 4096 bytes; the log has all of them.
 pub const STALE_CONTAINERS_METADATA: &str = "gantry-stale-containers";
 
 /// gRPC metadata key of the answer to `Events`: a moment, as in RFC 3339. Some events later than the

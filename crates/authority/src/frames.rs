@@ -32,7 +32,7 @@ pub(super) struct Frames {
     phase: Phase,
     /// The beginning of a frame, or of the frames of a header block.
     held: Vec<u8>,
-    /// What goes on next, after what `take` let pass.
+    /// What passes next, after what `take` let pass.
     ready: Vec<u8>,
     drained: usize,
     rewriter: AuthorityRewriter,
@@ -68,7 +68,7 @@ enum Step {
 }
 
 impl Frames {
-    /// Takes what was read next. So many bytes at its beginning go on as they are, and then
+    /// Takes what was read next. As many bytes of its beginning as this returns pass unchanged, followed by
     /// whatever `drain` gives.
     pub(super) fn take(&mut self, input: &[u8]) -> usize {
         let mut passed = 0;
@@ -106,7 +106,7 @@ impl Frames {
         true
     }
 
-    /// The client sends no more: what is held goes on, if anything is.
+    /// The client sends no more: what is held passes, if anything is.
     pub(super) fn finish(&mut self) -> bool {
         let any = !self.held.is_empty();
         self.give_up();
@@ -171,7 +171,7 @@ impl Frames {
         Step::Kept(len)
     }
 
-    /// Decides how it goes on with the block held, whose last frame begins at `frame`.
+    /// Decides what to do with the block that is held, whose last frame begins at `frame`.
     fn look_at_block(&mut self, frame: usize) {
         self.phase = Phase::Block { frame };
         let Some(first) = Head::parse(&self.held) else { return };
@@ -193,7 +193,7 @@ impl Frames {
         }
     }
 
-    /// h2 ends a connection whose frames make no sense, so it is to see them as they are.
+    /// From now on everything passes: h2 ends a connection whose frames are malformed, and has to see them as they are.
     fn give_up(&mut self) {
         self.ready.append(&mut self.held);
         self.phase = Phase::Opaque;
@@ -228,8 +228,8 @@ impl Head {
     }
 }
 
-/// The frames of one block with another authority, without padding. `None` if they are fine as
-/// they are, or make no sense.
+/// The frames of one block with another authority, without padding. `None` if they need no change,
+/// or are malformed.
 fn rewrite(frames: &[u8], rewriter: &mut AuthorityRewriter) -> Option<Vec<u8>> {
     let Head { flags, stream, .. } = Head::parse(frames)?;
     let (priority, block) = join(frames)?;
@@ -248,7 +248,7 @@ fn rewrite(frames: &[u8], rewriter: &mut AuthorityRewriter) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The priority told before the block, if it is, and the block put together.
+/// The priority before the block, if there is one, and the block's fragments joined.
 fn join(frames: &[u8]) -> Option<(&[u8], Vec<u8>)> {
     let first = Head::parse(frames)?;
     let (payload, mut rest) = frames[HEAD_LEN..].split_at_checked(first.len)?;

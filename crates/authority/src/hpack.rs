@@ -4,9 +4,9 @@
 //! into its dynamic table gets there with the new value, so references to it need no change.
 //!
 //! The new entry must not be larger than the one the client's encoder believes to be there, or
-//! the decoder would drop entries that the client still refers to. It may well be smaller:
+//! the decoder would drop entries that the client still refers to. It may be smaller:
 //! entries are dropped from the old end and counted from the new one, so the decoder then has
-//! all the client knows of, at the same indices, and behind it some that the client never names.
+//! all that the client knows of, at the same indices, and after these some that the client never names.
 
 /// The values put in place of the client's, as strings of HPACK; the second where the first is
 /// too long.
@@ -70,7 +70,7 @@ impl AuthorityRewriter {
         Some(out)
     }
 
-    /// Reads a literal field: from where on it is to be replaced, if it is, and by what. `None`
+    /// Reads a literal field: from where on it is to be replaced, if at all, and by what. `None`
     /// if it is malformed.
     fn literal(
         &mut self,
@@ -97,7 +97,7 @@ impl AuthorityRewriter {
         } else if room > 0 {
             SHORT
         } else {
-            // No host is as short. Nor is it an authority of any request, and h2 says so.
+            // No host is as short, so this is no valid authority, and h2 refuses it.
             return Some(None);
         };
         Some(is_authority.then_some((from, new)))
@@ -109,14 +109,14 @@ impl AuthorityRewriter {
     }
 }
 
-/// A string as it is written, maybe in the Huffman code.
+/// A string as it is encoded, perhaps in the Huffman code.
 struct Text<'a> {
     huffman: bool,
     text: &'a [u8],
 }
 
 impl Text<'_> {
-    /// What the decoded string has at least. The last byte may hold a single bit of the code.
+    /// The least length of the decoded string. The last byte may hold a single bit of the code.
     fn min_len(&self) -> usize {
         match self.text.len() {
             0 => 0,

@@ -1,7 +1,7 @@
-//! Lets clients name any `:authority` on a unix socket, where it means nothing.
+//! Accepts any `:authority` from clients on a unix socket, where it has no meaning.
 //!
-//! Go programs, grpcurl and everything above gRPC's C core send the path of the socket. It is no
-//! authority by RFC 3986, and h2 resets such a stream before anybody else sees the request
+//! Go programs, grpcurl and everything based on gRPC's C core send the path of the socket. It is no
+//! authority by RFC 3986, and h2 resets such a stream before any other code sees the request
 //! (hyperium/h2#487). So the value is replaced on its way from the socket to h2.
 
 #![forbid(unsafe_code)]
@@ -58,7 +58,7 @@ impl AsyncRead for LocalAuthority {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        // To fill in nothing would mean the end, and not that a block is held back.
+        // An empty buffer would mean the end of the stream, not that a block is held back.
         while buf.filled().len() == start && !frames.drain(buf) {
             ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
             let read = &buf.filled()[start..];

@@ -1,4 +1,4 @@
-//! What h2 makes of a client's requests behind the filter.
+//! What h2 reads of a client's requests after the filter.
 
 use std::{collections::VecDeque, mem};
 

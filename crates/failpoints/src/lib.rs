@@ -2,8 +2,8 @@
 //! what is on disk, in the runtime or with the other side.
 //!
 //! A test puts an empty file of a point's name into the directory that [`DIRECTORY`] names. The
-//! first process that reaches the point takes the file away and dies there as if by SIGKILL: once,
-//! and the missing file tells the test that it came by. Unlike the points of the `fail` crate these
+//! first process that reaches the point removes the file and dies there as if by SIGKILL: once,
+//! and the missing file shows the test that the point was reached. Unlike the points of the `fail` crate these
 //! can be listed, so that no test can miss one, and cost the shim nothing but this file.
 
 #![forbid(unsafe_code)]
@@ -51,7 +51,7 @@ points! {
     ServerExecSpecWritten,
     /// The shim of a process was spawned.
     ServerShimSpawned,
-    /// The shim was told what to launch.
+    /// The shim was sent what to launch.
     ServerLaunchSent,
     /// The shim has launched it.
     ServerLaunchedReceived,
@@ -63,13 +63,13 @@ points! {
     ServerStartToBeJournalled,
     /// The journal says that a container was started.
     ServerStartJournalled,
-    /// The process's directory says that the journal does.
+    /// The process's directory notes that.
     ServerStartNoted,
     /// An exec is about to be journalled as started.
     ServerExecToBeJournalled,
     /// The journal says that an exec was started.
     ServerExecJournalled,
-    /// The process's directory says that the journal does.
+    /// The process's directory notes that.
     ServerExecNoted,
     /// The runtime has paused or resumed a container.
     ServerOperated,
@@ -129,7 +129,7 @@ points! {
     ServerJournalReplaced,
     /// The shim can be connected to.
     ShimListening,
-    /// The shim was told what to launch.
+    /// The shim has received what to launch.
     ShimLaunchReceived,
     /// The stdio paths are open.
     ShimStdioOpened,
@@ -143,19 +143,19 @@ points! {
     ShimFileWritten,
     /// started.json says who the process is.
     ShimStartedRecorded,
-    /// The server was told that the process lives.
+    /// The server was sent the report that the process lives.
     ShimLaunchedSent,
     /// The launch is given up.
     ShimAborting,
-    /// The server was told that the launch failed.
+    /// The server was sent the report that the launch failed.
     ShimFailureSent,
     /// The process has ended and was reaped.
     ShimProcessReaped,
     /// exit.json says how.
     ShimExitRecorded,
-    /// The server was told.
+    /// The server was sent the report of the exit.
     ShimExitedSent,
-    /// The server has let the shim go.
+    /// The server has allowed the shim to exit.
     ShimAcknowledged,
     /// Its socket is removed.
     ShimClosed,

@@ -13,7 +13,7 @@ fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&out, payload].concat()
 }
 
-/// What goes on of `input`, read in pieces of these sizes and drained a few bytes at a time.
+/// What passes of `input`, read in pieces of these sizes and drained a few bytes at a time.
 fn passed_on(input: &[u8], sizes: &[usize]) -> Vec<u8> {
     let mut frames = Frames::default();
     let mut out = Vec::new();

@@ -14,7 +14,7 @@ use nix::{
 use redb::StorageBackend;
 
 /// A file that one server has to itself. Room is allocated when the file grows, before anything is
-/// written there: a full disk is told before a change has begun, and not in the midst of it.
+/// written there: a full disk is detected before a change has begun, not in the middle of it.
 #[derive(Debug)]
 pub(crate) struct Backing(File);
 

@@ -130,7 +130,7 @@ impl Filters {
         if patterns > MAX_PATTERNS { Err(FilterError::ManyPatterns) } else { Ok(parsed) }
     }
 
-    /// Whether an object is listed whose fields `field` tells: the value at a path, `None` if there is
+    /// Whether an object matches. `field` returns the value of its field at a path, `None` if there is
     /// none. An empty value of a field that always is there, as an id, counts as none.
     #[must_use]
     pub fn matches<'a>(&self, field: &dyn Fn(&[String]) -> Option<Cow<'a, str>>) -> bool {

@@ -176,7 +176,7 @@ fn what_was_committed_outlives_a_power_cut() {
 #[derive(Debug)]
 struct Slow {
     inner: redb::backends::InMemoryBackend,
-    /// Tells that one has begun, and waits until it may end.
+    /// Signals that an `fsync` has begun, and waits until it may end.
     gate: Mutex<Option<(SyncSender<()>, Receiver<()>)>>,
 }
 

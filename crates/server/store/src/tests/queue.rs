@@ -12,7 +12,7 @@ use crate::{AnyValue, Container, Kind, Store, StoreError, filter::Filters};
 
 type Call = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 
-/// A change in the queue that tells when it is being made, and goes on when told to.
+/// A change in the queue that signals when it is being made, and goes on when the test lets it.
 fn slow(store: &Store) -> (Call, Receiver<()>, SyncSender<()>) {
     let (begun, begins) = sync_channel(0);
     let (end, may_end) = sync_channel::<()>(0);
