@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
         if self.0.is_empty() { Ok([0; N]) } else { self.exact() }
     }
 
-    /// Bytes that every version writes, and that nobody may make up.
+    /// Bytes that every version writes, so that missing ones are an error.
     pub(crate) fn exact<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
         let (field, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Length)?;
         self.0 = rest;
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn list(&mut self) -> Result<Vec<String>, DecodeError> {
         let length = self.u32()?;
-        // A length is a claim: no allocation before its bytes are seen.
+        // The length may be wrong: nothing is allocated before the bytes are there.
         let mut values = Vec::new();
         for _ in 0..length {
             if self.0.is_empty() {

@@ -5,15 +5,15 @@
 
 use crate::WaitStatus;
 
-/// Which process a pid meant: [`crate::STARTED_FILE`].
+/// Identifies the process that a pid referred to: [`crate::STARTED_FILE`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
     /// Pid in the shim's pid namespace.
     pub pid: u32,
     /// Start time in clock ticks after boot, field 22 of /proc/pid/stat, see proc(5).
     pub start_time: u64,
-    /// Inode of a pidfd: unique to the process since Linux 6.9 (fs/pidfs.c), one and the same for
-    /// all before.
+    /// Inode of a pidfd: unique to the process since Linux 6.9 (fs/pidfs.c), the same for
+    /// all processes before.
     pub pidfd_inode: u64,
 }
 

@@ -1,14 +1,14 @@
-//! What gantryd and gantry-shim say to each other.
+//! The records that gantryd and gantry-shim exchange, and the files that a shim writes.
 //!
-//! They speak over a unix `SOCK_SEQPACKET` socket; one packet is one record. A shim may outlive the
+//! Records go over a unix `SOCK_SEQPACKET` socket; one packet is one record. A shim may outlive the
 //! server that started it by months, so the format only ever grows:
 //!
 //! - a packet is `version: u8`, `kind: u8`, then the record's fields in order;
 //! - integers are little-endian, strings and lists are prefixed with a `u32` length;
 //! - a new field is appended to its record and missing ones read as zero or empty;
-//! - a receiver ignores kinds it does not know and bytes behind the fields it knows.
+//! - a receiver ignores kinds that it does not know, and bytes after the fields that it knows.
 //!
-//! `VERSION` is raised when a record is added, so that a peer can tell what the other understands.
+//! `VERSION` is raised when a record is added, so that a peer knows what the other understands.
 //!
 //! A shim's working directory is the process's directory in the state directory. In it the shim listens on
 //! [`SOCKET_FILE`] for a restarted server and writes the two files that outlive it, [`STARTED_FILE`] and
@@ -42,7 +42,7 @@ pub const CONSOLE_FILE: &str = "console.sock";
 pub const PID_FILE: &str = "pid";
 /// Written by the runtime: its log, one JSON object a line.
 pub const LOG_FILE: &str = "log.json";
-/// Written by the shim before it says `Launched`: [`Identity`] as JSON.
+/// Written by the shim before it sends `Launched`: [`Identity`] as JSON.
 pub const STARTED_FILE: &str = "started.json";
-/// Written by the shim before it says `Exited`: [`ExitFile`] as JSON.
+/// Written by the shim before it sends `Exited`: [`ExitFile`] as JSON.
 pub const EXIT_FILE: &str = "exit.json";

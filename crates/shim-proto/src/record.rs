@@ -2,16 +2,16 @@
 
 use crate::codec::{DecodeError, Reader, Writer};
 
-/// What the server says to a shim.
+/// Records from the server to a shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToShim {
     /// Start the process. The first record of a shim's life, sent once. A copy of the runtime, a file that can
     /// be executed and not be changed, may travel with it as `SCM_RIGHTS`.
     Launch(Box<Launch>),
-    /// Kill the runtime if it still works, and what it started; answered by `LaunchFailed`.
+    /// Kill the runtime if it still runs, and what it started; answered by `LaunchFailed`.
     /// Too late once `Launched` was sent, and ignored then.
     Abort,
-    /// Deliver what is in the stdin pipe, then end it: to a process with a terminal by typing the
+    /// Deliver what is in the stdin pipe, then end the input: for a process with a terminal, by typing the
     /// terminal's end-of-file character. Idempotent.
     CloseStdin,
     /// New size of the terminal in character cells.
@@ -21,7 +21,7 @@ pub enum ToShim {
         /// Rows.
         height: u16,
     },
-    /// The exit (or the failed launch) is recorded: the shim may leave.
+    /// The exit (or the failed launch) is recorded: the shim may exit.
     Ack,
 }
 
@@ -49,10 +49,10 @@ pub struct Launch {
     pub linger_ms: u32,
     /// More of the runtime's environment, `NAME=VALUE`.
     pub env: Vec<String>,
-    /// What the shim is to be called from now on, and arguments: nobody but people read them.
+    /// The shim's name in the process list from now on, and arguments, for people to read.
     pub title: Vec<String>,
-    /// What is to be written to the runtime's `oom_score_adj` (see proc(5)), which the process has from
-    /// it; empty leaves the shim's.
+    /// What is to be written to the runtime's `oom_score_adj` (see proc(5)), which the process inherits;
+    /// empty leaves the shim's.
     pub oom_score_adj: String,
     /// The environment, but for PATH, of a program that reads the output, `NAME=VALUE`.
     pub logger_env: Vec<String>,
@@ -63,16 +63,16 @@ pub struct Launch {
     pub io_gid: u32,
 }
 
-/// What a shim says to the server.
+/// Records from a shim to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromShim {
-    /// The runtime has done its work and the process lives (or has lived). A pidfd of the process
+    /// The runtime has succeeded and the process lives (or has lived). A pidfd of the process
     /// travels with this record as `SCM_RIGHTS`.
     Launched {
         /// Pid in the shim's pid namespace.
         pid: u32,
     },
-    /// No process came to be. The last record of a shim's life.
+    /// No process was started. The last record of a shim's life.
     LaunchFailed(LaunchError),
     /// The process has ended, and all it wrote is in its pipes (a terminal's within a bound).
     /// The last record of a shim's life.
@@ -110,8 +110,8 @@ pub enum LaunchError {
     Runtime {
         /// How it ended.
         status: WaitStatus,
-        /// What it has printed on its standard error, as far as nobody has read that yet. It may be
-        /// the process's own words, as the two share a stream where there is no terminal.
+        /// The runtime's standard error, as far as nobody has read it yet. It may be
+        /// output of the process, as the two share a stream where there is no terminal.
         printed: String,
     },
     /// A stdio URI cannot be served, or the program that it names failed.
@@ -244,7 +244,7 @@ impl FromShim {
 }
 
 impl LaunchError {
-    // Aborted is kind 0, which is also what a reader sees where a later version adds a kind.
+    // Aborted is kind 0, which a reader also gets for a missing kind.
     fn encode(&self, fields: &mut Writer) -> Vec<u8> {
         match self {
             Self::Aborted => fields.u8(0).finish(),

@@ -144,7 +144,7 @@ fn damaged_packets() {
     for packet in [
         // Within an integer.
         &b"\x01\x01\x01\0\0"[..],
-        // A list longer than the packet, which must not be believed.
+        // A list that claims to be longer than the packet.
         b"\x01\x01\xff\xff\xff\xff",
         b"\x01\x01\x02\0\0\0\0\0\0\0",
         // A string longer than the packet.

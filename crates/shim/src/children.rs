@@ -35,8 +35,8 @@ pub(crate) fn wait_status(raw: i32) -> WaitStatus {
     }
 }
 
-/// Kills every child. Their own children become the shim's and are there for the next call. An error
-/// if it cannot be told now who they are.
+/// Kills every child. Their own children become the shim's and are found by the next call. An error
+/// if the children cannot be listed now.
 pub(crate) fn kill_all() -> io::Result<()> {
     // Of the kernel's CONFIG_PROC_CHILDREN, see proc(5); exact here, since none is reaped meanwhile.
     let list = fs::read_to_string("/proc/thread-self/children")?;

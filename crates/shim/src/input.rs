@@ -1,9 +1,9 @@
-//! The way of input from the caller's pipe to the process.
+//! Carries input from the caller's pipe to the process.
 
 use crate::poll::EventFlags;
 use crate::pump::{Pump, Step};
 
-/// Bytes from the caller, and how their end is told to the process.
+/// Bytes from the caller, and how the process gets their end.
 pub(crate) struct Input {
     pump: Pump,
     /// The caller has written all.
@@ -17,7 +17,7 @@ impl Input {
         Self { pump, closing: false, eof_char }
     }
 
-    /// Ends it when all is delivered that the caller's pipe holds.
+    /// Ends the input once everything in the caller's pipe is delivered.
     #[must_use]
     pub(crate) fn close(mut self) -> Option<Self> {
         self.closing = true;
@@ -25,7 +25,7 @@ impl Input {
         self.carry(EventFlags::empty())
     }
 
-    /// Carries what can be carried; `None` at the end.
+    /// Carries what can be carried now; `None` at the end of the input.
     #[must_use]
     pub(crate) fn carry(mut self, flags: EventFlags) -> Option<Self> {
         // On a pipe's writing end: the process has closed its input.

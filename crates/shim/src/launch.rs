@@ -19,7 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use crate::children::wait_status;
 use crate::printed::Printed;
 
-/// An error of a system call as the server is told it.
+/// An error of a system call, as it is reported to the server.
 pub(crate) fn system(what: &str) -> impl FnOnce(io::Error) -> LaunchError {
     move |error| LaunchError::System { what: what.to_owned(), errno: errno(&error) }
 }
@@ -65,12 +65,12 @@ impl Runtime {
         Ok(Self { child, printed })
     }
 
-    /// Its status, if it has ended. Takes no other child's: the process keeps its pid.
+    /// Its status, if it has ended. Reaps no other child, so that the process keeps its pid.
     pub(crate) fn ended(&mut self) -> io::Result<Option<WaitStatus>> {
         Ok(self.child.try_wait()?.map(|status| wait_status(status.into_raw())))
     }
 
-    /// What it has printed on its standard error, as far as that is still to be found.
+    /// Its standard error, as far as that can still be read.
     pub(crate) fn printed(&self) -> String {
         self.printed.text()
     }
@@ -143,7 +143,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Reads who it is and writes it down. No child may be reaped before. It is none of the programs
+    /// Identifies the process and writes that down. No child may be reaped before. The process is none of the programs
     /// that the shim has started itself, nor of their children.
     pub(crate) fn adopt(logger: Option<Pid>) -> Result<Self, LaunchError> {
         let pid = read_pid().map_err(system("read the pid file"))?;
@@ -152,7 +152,7 @@ impl Process {
         let process = Self { pid, pidfd };
         reach(Point::ShimPidfdOpened);
         if !is_descendant(pid, logger) {
-            // A runtime that names any other process must not have it signalled in its stead.
+            // A runtime may write the pid of another process, which must not be signalled.
             let errno = Errno::CHILD.into();
             return Err(system("find a child in the pid that the runtime named")(errno));
         }
@@ -179,7 +179,7 @@ impl Process {
 }
 
 fn read_pid() -> io::Result<Pid> {
-    // Whatever else the runtime has put in its place is not waited for and not read in full.
+    // If the runtime made something else than a file, it is neither waited for nor read in full.
     let flags = OFlags::NONBLOCK.bits().cast_signed();
     let file = File::options().read(true).custom_flags(flags).open(PID_FILE)?;
     if !file.metadata()?.is_file() {
@@ -198,11 +198,11 @@ fn positive(text: &str) -> Option<Pid> {
 }
 
 /// Whether the process is a child of the shim, or will be as soon as helpers of the runtime that are
-/// about to end have ended: crun waits for its own child no longer than for a word from it. Descendants of
+/// about to end have ended: crun waits only for a message from its child, not for the child's end. Descendants of
 /// the logger do not count.
 fn is_descendant(pid: Pid, logger: Option<Pid>) -> bool {
     let shim = rustix::process::getpid();
-    // A helper can end between two looks, and then its child has another parent.
+    // A helper can end between two reads, and then its child has another parent.
     (0..ATTEMPTS).any(|_| {
         let ancestors = std::iter::successors(Some(pid), |pid| parent(&stat(*pid).ok()?));
         let mut ancestors = ancestors.take_while(|ancestor| Some(*ancestor) != logger);
@@ -215,7 +215,7 @@ const ATTEMPTS: usize = 8;
 
 fn stat(pid: Pid) -> io::Result<String> {
     let mut file = File::open(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-    // Longer than the file can be, which is given at once.
+    // Longer than the file can be, which is read at once.
     let mut stat = [0; 1024];
     let length = file.read(&mut stat)?;
     Ok(String::from_utf8_lossy(&stat[..length]).into_owned())

@@ -12,10 +12,10 @@ use rustix::io::ioctl_fionread;
 
 use crate::stdio::{OutputPipe, has_reader, reopen};
 
-/// How long after something has changed it is looked again; then half as often each time.
+/// The pause before the first check after a change; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 
-/// The longest time that a reader waits for the end of the output.
+/// The longest pause: so long a reader may wait for the end of the output.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Pipes with unread output. A pipe forgets its content when the last descriptor is closed.
@@ -29,8 +29,8 @@ pub(crate) struct Lingering {
 enum Unread {
     /// Nobody reads it. It can be opened for reading as long as its writing end is held.
     Alone(OwnedFd),
-    /// Somebody does, and finds the end of file behind the output. The reading end is held in case
-    /// they go without having read it, as a daemon does that is killed.
+    /// Somebody reads it, and finds the end of file after the output. The reading end is held in case
+    /// the reader goes without having read everything, as a daemon does that is killed.
     Attended(OwnedFd),
 }
 
@@ -44,12 +44,12 @@ impl Lingering {
         Self { pipes, pause: FIRST_PAUSE, next_look: Instant::now() }.look()
     }
 
-    /// When to look again.
+    /// When to check again.
     pub(crate) fn next_look(&self) -> Instant {
         self.next_look
     }
 
-    /// Lets go of pipes that were read, or never will be; `None` when none is left.
+    /// Closes pipes that were read, or never will be; `None` when none is left.
     #[must_use]
     pub(crate) fn look(mut self) -> Option<Self> {
         let attended = |pipes: &[Unread]| -> Vec<bool> {
@@ -65,7 +65,7 @@ impl Lingering {
 }
 
 impl Unread {
-    /// Looks whether somebody reads the pipe. Without a descriptor for that it stays as it is.
+    /// Checks whether somebody reads the pipe. If there is no descriptor for that, nothing changes.
     fn settle(self) -> Option<Self> {
         let writer = match self {
             Self::Alone(writer) => writer,
@@ -76,7 +76,7 @@ impl Unread {
             },
         };
         if !is_unread(&writer) {
-            // Whoever has opened the pipe since its last writer left sees this one go.
+            // Closing this writer is the end of file for readers that opened the pipe meanwhile.
             return None;
         }
         if !has_reader(&writer) {
@@ -146,7 +146,7 @@ mod tests {
         drop(first);
         let lingering = lingering.look().unwrap();
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
-        // It can be opened by one who waits for a writer, too.
+        // A reader that waits for a writer can open it, too.
         let second = File::open(&path).unwrap();
         let lingering = lingering.look().unwrap();
         assert_eq!(read_to_string(&second).unwrap(), "rds");

@@ -16,11 +16,11 @@ use rustix::net::{
 
 use crate::poll::{EventFlags, Poller, Source};
 
-/// How long a server waits that could not be taken in.
+/// How long a server waits whose connection could not be accepted.
 const LISTEN_AGAIN: Duration = Duration::from_secs(1);
 
 /// All connections. A restarted server makes a new one while an old one may still be open; each
-/// is told everything, and any of them may give orders.
+/// gets every report, and any of them may give orders.
 pub(crate) struct Link {
     poller: Poller,
     listener: Option<OwnedFd>,
@@ -34,7 +34,7 @@ impl Link {
         let mut link =
             Self { poller: poller.clone(), listener: None, listen_again: None, peers: Vec::new() };
         let first = crate::sys::take_link();
-        // Fails for what is no socket, so that a person who starts a shim is told.
+        // Fails for what is no socket, so that a person who starts a shim gets an error.
         socket_type(&first)?;
         link.add(first)?;
         Ok(link)
@@ -89,7 +89,7 @@ impl Link {
         Ok(())
     }
 
-    /// At most one record of each server. One that is gone, or talks nonsense, is forgotten.
+    /// At most one record of each server. A connection that was closed, or has a malformed record, is dropped.
     pub(crate) fn receive(&mut self) -> Vec<Received> {
         let mut records = Vec::new();
         self.peers.retain(|peer| match receive(peer) {
@@ -102,7 +102,7 @@ impl Link {
         records
     }
 
-    /// Sends to every server. If a send fails, closes that connection, so that the server looks at the files
+    /// Sends to every server. If a send fails, closes that connection, so that the server reads the files
     /// instead.
     pub(crate) fn send(&mut self, record: &FromShim, fd: Option<BorrowedFd<'_>>) {
         self.peers.retain(|peer| send(peer.as_fd(), record, fd).is_ok());
@@ -120,7 +120,7 @@ impl Link {
     }
 }
 
-/// Does not wait: what a shim ever says fits into the socket's buffer.
+/// Does not wait: all that a shim ever sends fits into the socket's buffer.
 pub(crate) fn send(
     peer: BorrowedFd<'_>,
     record: &FromShim,

@@ -2,7 +2,7 @@
 //!
 //! It gets the reading ends of the process's stdout and stderr as descriptors 3 and 4, and as
 //! descriptor 5 the writing end of a pipe that it closes when it is ready. It is a child of the shim
-//! and lives as long as it has something to read, whatever becomes of the server, and of the shim.
+//! and lives as long as it has something to read, even if the server and the shim end.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -24,7 +24,7 @@ use crate::stdio::{Program, failed, has_reader};
 /// How long it may take to be ready.
 pub(crate) const READY_TIME: Duration = Duration::from_secs(10);
 
-/// How long it may live on when the process has ended and the shim has nothing more to write.
+/// How long it may live on after the process has ended and the shim has written everything.
 const END_TIME: Duration = Duration::from_secs(10);
 
 /// How long it may take to end when it is asked to; containerd kills it after 12 seconds.
@@ -33,10 +33,10 @@ const TERM_TIME: Duration = Duration::from_secs(2);
 /// The first of its descriptors: stdout, stderr, ready.
 const FIRST: RawFd = 3;
 
-/// Behind its last descriptor.
+/// The first number after its descriptors.
 const BEHIND: RawFd = FIRST + 3;
 
-/// Most bytes of a URI that a server is told of: it takes records of 8 KiB.
+/// Most bytes of a URI in a report: a server accepts records of 8 KiB.
 const LONGEST_URI: usize = 4096;
 
 /// A URI that cannot be served, and why.
@@ -51,24 +51,24 @@ pub(crate) struct Logger {
     pid: Pid,
     ended: bool,
     says_ready: bool,
-    /// Tells that it is ready, until it is.
+    /// The pipe by which it reports that it is ready, until it has.
     ready: Option<OwnedFd>,
-    /// A writing end, to see whether there is a reader. Until the process runs: it would keep the
+    /// A writing end, to see whether there is a reader. Closed once the process runs: it would keep the
     /// output from ending.
     probe: Option<OwnedFd>,
     ending: Ending,
 }
 
-/// What is done so that it ends.
+/// What is done to make it end.
 #[derive(Clone, Copy)]
 enum Ending {
-    /// Nothing: there is something to read.
+    /// Nothing: it may still have something to read.
     Reads,
     /// It has time until then to end by itself, or else gets this signal.
     Signal(Instant, Signal),
-    /// It was killed, and it is waited for that the kernel lets it go.
+    /// It was killed, and the kernel is given time to end it.
     Killed(Instant),
-    /// The kernel holds it, on a disk that does not answer, say. The shim leaves without it.
+    /// The kernel holds it, on a disk that does not answer, say. The shim exits without waiting further.
     Stuck,
 }
 
@@ -168,7 +168,7 @@ impl Logger {
         }
     }
 
-    /// When it is to be hurried.
+    /// When the next step of its end is due.
     pub(crate) fn next_time(&self) -> Option<Instant> {
         match self.ending {
             Ending::Signal(time, _) | Ending::Killed(time) if !self.ended => Some(time),
@@ -179,8 +179,8 @@ impl Logger {
     pub(crate) fn hurry(&mut self) {
         let later = Instant::now() + TERM_TIME;
         if let Ending::Signal(_, signal) = self.ending {
-            // Its number is not another's as long as it was not waited for. Others in its group have
-            // the same to read.
+            // Its pid is not reused before it is waited for. Others in its group read
+            // the same output.
             let _ = kill_process_group(self.pid, signal);
         }
         self.ending = match self.ending {
@@ -193,8 +193,8 @@ impl Logger {
 }
 
 fn execute(image: Image, fds: &[OwnedFd; 3]) -> io::Result<Pid> {
-    // None of the numbers that the program's descriptors are to have may be one that std makes for itself,
-    // nor one of theirs by now.
+    // The numbers that the program's descriptors are to have must not be used by descriptors of std, nor by
+    // these descriptors now.
     let mut taken = vec![fcntl_dupfd_cloexec(&fds[0], FIRST)?];
     while taken.last().is_some_and(|fd| fd.as_raw_fd() < BEHIND) {
         taken.push(fcntl_dupfd_cloexec(&fds[0], FIRST)?);
@@ -204,7 +204,7 @@ fn execute(image: Image, fds: &[OwnedFd; 3]) -> io::Result<Pid> {
     let fds = [elsewhere(stdout)?, elsewhere(stderr)?, elsewhere(ready)?];
     #[expect(clippy::disallowed_methods, reason = "the shim is what waits for a logger")]
     let mut command = Command::new("");
-    // The shim's directory goes when the container does. A group of its own, to be killed as one.
+    // The shim's directory is removed with the container. A process group of its own, to be killed as one.
     command.current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     crate::sys::become_logger(&mut command, image, FIRST, fds);

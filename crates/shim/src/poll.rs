@@ -21,7 +21,7 @@ pub(crate) enum Source {
     Children,
     /// A server connects.
     Listener,
-    /// A server says something, or is gone.
+    /// A server has sent a record, or closed its connection.
     Peers,
     /// The runtime hands over the terminal.
     Console,
@@ -29,7 +29,7 @@ pub(crate) enum Source {
     Input,
     /// Bytes on their way from the process's terminal.
     Output,
-    /// The logger is ready, or closes the pipe by which it says so.
+    /// The logger reports that it is ready, or closes the pipe for that.
     Logger,
 }
 

@@ -1,7 +1,7 @@
-//! What a runtime prints on its standard error: the words of one that fails before it has a log.
+//! What a runtime prints on its standard error: the message of one that fails before it has a log.
 //!
 //! With a terminal the stream is the shim's own. Without one it is the process's, which the runtime
-//! hands on; then the caller's pipe, or file, is looked into and stays as it is.
+//! passes on; then the caller's pipe or file is read, and left unchanged.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,18 +17,18 @@ use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, tee};
 
 use crate::stdio::reopen;
 
-/// Most bytes that are told of it: how it begins. A server takes records of 8 KiB.
+/// Most bytes of it that are reported, from its beginning. A server accepts records of 8 KiB.
 const LIMIT: u16 = 4096;
 
-/// Where the words are.
+/// Where the output is.
 pub(crate) enum Printed {
-    /// In memory, and no more than [`LIMIT`]: nobody waits for a reader, and nothing is filled.
+    /// In memory, and no more than [`LIMIT`]: the runtime never waits for a reader.
     Own(OwnedFd),
     /// In a named pipe that was empty before.
     Pipe(OwnedFd),
-    /// In a file, behind this many bytes.
+    /// In a file, after this many bytes.
     File(OwnedFd, u64),
-    /// Nobody will know.
+    /// It cannot be read.
     Nowhere,
 }
 
@@ -51,7 +51,7 @@ impl Printed {
         let stat = fstat(stream)?;
         let kept = || fcntl_dupfd_cloexec(stream, 0);
         Ok(match FileType::from_raw_mode(stat.st_mode) {
-            // What is in it already is not the runtime's.
+            // A pipe with something in it already is not used: that is not the runtime's.
             FileType::Fifo if ioctl_fionread(stream)? == 0 => Self::Pipe(kept()?),
             FileType::RegularFile => Self::File(kept()?, stat.st_size.cast_unsigned()),
             _ => Self::Nowhere,
@@ -68,7 +68,7 @@ impl Printed {
         };
         let bytes = bytes.unwrap_or_default();
         let mut text = String::from_utf8_lossy(&bytes).into_owned();
-        // What stands for a byte that is not UTF-8 is longer than that.
+        // The replacement for a byte that is not UTF-8 is longer than the byte.
         let end = (0..=text.len().min(LIMIT.into())).rev().find(|at| text.is_char_boundary(*at));
         text.truncate(end.unwrap_or(0));
         text

@@ -8,7 +8,7 @@ use rustix::io::{Errno, read, write};
 
 use crate::poll::{EventFlags, Poller, Source};
 
-/// What a terminal gives at once, and what a pipe that polls writable takes at once (PIPE_BUF).
+/// The most bytes that a terminal gives at once, and that a writable pipe takes at once (PIPE_BUF).
 const BUFFER: usize = 4096;
 
 /// How a step went.
@@ -36,7 +36,7 @@ pub(crate) struct Pump {
     start: usize,
     end: usize,
     last: Option<u8>,
-    /// Reads whenever it can write, since the source does not tell when it is ready.
+    /// Reads whenever it can write, since the source does not report when it is ready.
     eager: bool,
     /// Which end is waited for.
     waits_to_write: bool,
@@ -56,7 +56,7 @@ impl Pump {
         to: OwnedFd,
     ) -> io::Result<Self> {
         let from = End::new(poller, source, from, EventFlags::IN)?;
-        // A pipe's writing end reports even so that its last reader is gone.
+        // Even without flags, a pipe's writing end reports that its last reader is gone.
         let to = End::new(poller, source, to, EventFlags::empty())?;
         let mut pump = Self {
             poller: poller.clone(),
@@ -77,7 +77,7 @@ impl Pump {
     /// Reads once if nothing is pending, and writes once.
     pub(crate) fn step(&mut self) -> Step {
         let step = self.read_and_write();
-        // Fails for no reason that a working epoll instance could have.
+        // Does not fail with a working epoll instance.
         let _ = self.watch();
         step
     }
@@ -99,8 +99,8 @@ impl Pump {
         self.buffer[..bytes.len()].copy_from_slice(bytes);
     }
 
-    /// Gives up what is pending and cannot be written. If it was for a pipe that nobody reads, so is the
-    /// rest, and the pipe, which would report that endlessly, is let go.
+    /// Discards what is pending and cannot be written. If the destination is a pipe that nobody reads, the rest is
+    /// discarded, too, and the pipe, which would report that endlessly, is closed.
     pub(crate) fn lose(&mut self) -> io::Result<()> {
         self.start = self.end;
         if self.to.watched {
@@ -247,7 +247,7 @@ mod tests {
         write(&source, b"words").unwrap();
         assert_eq!(pump.step(), Step::Broken);
         pump.lose().unwrap();
-        // The pipe is not heard of any more.
+        // The pipe reports nothing any more.
         assert_eq!(poller.wait(Some(Instant::now())).unwrap(), []);
         write(&source, b"more").unwrap();
         assert_eq!(poller.wait(None).unwrap(), [(Source::Output, EventFlags::IN)]);

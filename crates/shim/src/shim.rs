@@ -7,8 +7,8 @@
 //! ```
 //!
 //! One thread waits for everything at once: the server's records, children, the streams, the logger, and deadlines.
-//! Each of these moves the phase on; nothing else waits. A shim whose server has gone keeps to the same order, and
-//! leaves once its report is acknowledged or on disk and unread output has had its time.
+//! Each of these moves the phase on; nothing else waits. A shim whose server has gone goes through the same phases, and
+//! exits once its report is acknowledged or on disk and the time for unread output is over.
 
 mod launching;
 
@@ -43,7 +43,7 @@ enum Phase {
     Aborting(LaunchError),
     /// The process lives.
     Running,
-    /// The process has ended, and its terminal is being read empty.
+    /// The process has ended, and the rest of its terminal's output is being read.
     Draining(ExitFile),
     /// The last record was sent.
     Over,
@@ -178,7 +178,7 @@ impl Shim {
         }
     }
 
-    /// It ends when it has read all, and is made to in the end.
+    /// Lets the logger end once it has read everything, and ends it when its time is over.
     fn look_after_the_logger(&mut self) {
         let is_over = matches!(self.phase, Phase::Over) && !self.streams.are_pending();
         let Some(logger) = &mut self.logger else { return };
@@ -190,12 +190,12 @@ impl Shim {
         }
     }
 
-    /// Tells a server that connects what has happened so far.
+    /// Reports what has happened so far to a server that connects.
     fn greet(&mut self) {
         let Some(peer) = self.link.accept() else { return };
         if let Some(process) = &self.process {
             let launched = FromShim::Launched { pid: process.number() };
-            // One that is gone again shows it by the end of its connection.
+            // If the server is gone again, its connection is closed.
             let _ = link::send(peer, &launched, Some(process.pidfd()));
         }
         if let Some(last) = &self.last {
@@ -212,7 +212,7 @@ impl Shim {
         }
     }
 
-    /// The server and its caller are gone: nobody waits for an unfinished launch.
+    /// The server is gone, and with it whoever waits for an unfinished launch.
     fn abandoned(&mut self) {
         if self.is_launching() {
             self.children_ended();

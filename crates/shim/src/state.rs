@@ -26,7 +26,7 @@ impl ExitRecord {
     pub(crate) fn write(&mut self, exit: ExitFile) {
         self.unwritten = match write(EXIT_FILE, &exit.to_json()) {
             Ok(()) => None,
-            // Its directory is gone, and with it all who could ask.
+            // The directory was removed, so nobody will read the exit.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(_) => Some((exit, Instant::now() + WRITE_AGAIN)),
         };

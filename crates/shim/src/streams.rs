@@ -1,4 +1,4 @@
-//! The process's standard streams as far as the shim has to do with them.
+//! The process's standard streams, as far as the shim handles them.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ use crate::pump::{Pump, Step};
 use crate::stdio::{self, OutputPipe, Outputs, open_input};
 
 /// More than a terminal holds after an exit (the kernel's drivers/tty/pty.c and n_tty.c: 8192 and
-/// 4096 bytes): what comes behind it is of others that hold the terminal.
+/// 4096 bytes): what comes after that is from other processes with the terminal.
 const TERMINAL_REST: usize = 64 * 1024;
 
 /// Pieces of a terminal's output that are carried at once.
@@ -137,7 +137,7 @@ impl Streams {
     pub(crate) fn resize(&mut self, width: u16, height: u16) {
         self.size = Some((width, height));
         if let Some(terminal) = &self.terminal {
-            // Fails for no terminal that was connected.
+            // Does not fail for a connected terminal.
             let _ = terminal.resize(width, height);
         }
     }
@@ -152,7 +152,7 @@ impl Streams {
         self.input = self.input.take().and_then(|input| input.carry(flags));
     }
 
-    /// Nobody is there to read input any more.
+    /// To be called when nobody reads input any more.
     pub(crate) fn end_input(&mut self) {
         self.input = None;
     }
@@ -170,8 +170,8 @@ impl Streams {
         }
     }
 
-    /// A terminal's output cannot be written: its disk is full, or its logger has gone. It is read on
-    /// all the same, or the process would wait for ever.
+    /// A terminal's output cannot be written: the disk is full, or the logger has ended. The output is read
+    /// and discarded, or the process would wait for ever.
     pub(crate) fn lose_output(&mut self) {
         if let Some(output) = &mut self.output
             && output.lose().is_err()
@@ -180,7 +180,7 @@ impl Streams {
         }
     }
 
-    /// After the exit: carries what the terminal still holds, then lets go of the terminal.
+    /// After the exit: carries what the terminal still holds, then closes the terminal.
     pub(crate) fn drain(&mut self) -> Drained {
         while let Some(output) = &mut self.output {
             match output.step() {

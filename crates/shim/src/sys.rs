@@ -1,4 +1,4 @@
-//! The calls that the compiler cannot check.
+//! The system calls that need `unsafe`.
 #![allow(unsafe_code, reason = "signal sets, inherited descriptors and code between fork and exec")]
 
 use std::ffi::CString;
@@ -66,13 +66,13 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has the command's process execute `image`, see [`execute`], and the kernel kill it when the shim dies,
+/// Has the command's process execute `image`, see [`execute`], and has the kernel kill it when the shim dies,
 /// since nobody would wait for it any more.
 pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj: String) {
     let execute = execute(image);
     let become_runtime = move || {
         if !oom_score_adj.is_empty() {
-            // Not permitted where it is less than an unprivileged server may give.
+            // Lowering it needs a privilege, which the server may lack.
             let _ = set_oom_score(oom_score_adj.as_bytes());
         }
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -177,7 +177,7 @@ impl MemoryMap {
     /// Has the arguments end so many bytes behind their start. Needs no privilege, but a kernel
     /// with CONFIG_CHECKPOINT_RESTORE.
     pub(crate) fn end_arguments_at(&mut self, length: usize) -> io::Result<()> {
-        // SAFETY: with zero it changes nothing, and tells where the heap ends now.
+        // SAFETY: with zero it changes nothing, and returns where the heap ends now.
         self.0.brk = unsafe { libc::syscall(libc::SYS_brk, 0) }.cast_unsigned();
         self.0.arg_end = self.0.arg_start + u64::try_from(length).unwrap_or_default();
         // SAFETY: all other values are the kernel's own; none of them makes memory readable or
@@ -186,8 +186,8 @@ impl MemoryMap {
     }
 }
 
-/// The memory of the arguments, to be written over. To be called once, and no argument is to be
-/// looked at afterwards.
+/// The memory of the arguments, to be overwritten. To be called once, and no argument may be
+/// read afterwards.
 pub(crate) fn take_arguments(map: &MemoryMap) -> Option<&'static mut [u8]> {
     let length = usize::try_from(map.0.arg_end.checked_sub(map.0.arg_start)?).ok()?;
     let start = usize::try_from(map.0.arg_start).ok().filter(|start| *start > 0)?;
@@ -197,7 +197,7 @@ pub(crate) fn take_arguments(map: &MemoryMap) -> Option<&'static mut [u8]> {
     Some(unsafe { std::slice::from_raw_parts_mut(start, length) })
 }
 
-/// Of the calling process, see proc(5). Allocates nothing.
+/// Sets `oom_score_adj` of the calling process, see proc(5). Allocates nothing.
 fn set_oom_score(score: &[u8]) -> rustix::io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     let file = openat(CWD, c"/proc/self/oom_score_adj", flags, Mode::empty())?;

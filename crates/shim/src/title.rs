@@ -1,8 +1,8 @@
 //! What the process list shows of a shim.
 //!
-//! One that waits for its process goes by another name, so that whoever counts shims by name counts
-//! one for each process. Its arguments are written over in place: the server has started it with one
-//! that is long enough for what will be known later.
+//! A shim that waits for its process has another name, so that whoever counts shims by name counts
+//! one for each process. Its arguments are overwritten in place: the server has started it with an argument
+//! that is long enough for those that are known later.
 
 use std::ffi::CString;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::sys::{self, MemoryMap};
 pub(crate) struct Title(Option<(MemoryMap, &'static mut [u8])>);
 
 impl Title {
-    /// What stands there now goes, all but the name. To be called once, when nobody looks at the
+    /// Clears the arguments, all but the name. To be called once, when nobody reads the
     /// arguments any more.
     pub(crate) fn take() -> Self {
         let name = std::env::args_os().next().unwrap_or_default();
@@ -23,22 +23,22 @@ impl Title {
         title
     }
 
-    /// A name, and arguments. What does not fit is cut; without a place for them, and from a server
-    /// that has none, they stay as they are.
+    /// Sets a name, and arguments. What does not fit is cut. Without room for them, or if the server sends none, they
+    /// stay as they are.
     pub(crate) fn set(&mut self, words: &[String]) {
         let Some(name) = words.first() else { return };
         set_name(name);
         let Some((map, area)) = &mut self.0 else { return };
         let length = write(area, words);
-        // Where this is not possible, empty arguments are seen behind them.
+        // Where this is not possible, empty arguments are shown after them.
         let _ = map.end_arguments_at(length);
     }
 }
 
-/// Writes words that each end with a NUL, and nothing else; how long they are.
+/// Writes words that each end with a NUL, and nothing else; returns their length.
 fn write(area: &mut [u8], words: &[String]) -> usize {
     area.fill(0);
-    // The last byte stays NUL, or else the kernel takes what follows for more of it.
+    // The last byte stays NUL, or else the kernel takes what follows for a part of the arguments.
     let Some((_, room)) = area.split_last_mut() else { return 0 };
     let mut text = words.join("\0").into_bytes();
     text.truncate(room.len());

@@ -1,4 +1,4 @@
-//! How a process comes to be, or does not.
+//! Launches a process, or gives the launch up.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ impl Shim {
         if let Err(error) = self.prepare(launch) {
             self.abort(error);
         }
-        // While the runtime works.
+        // Done while the runtime works.
         self.title.set(&title);
     }
 
@@ -45,7 +45,7 @@ impl Shim {
         Ok(())
     }
 
-    /// That it is ready, perhaps.
+    /// The logger's pipe is readable: the logger may be ready.
     pub(super) fn logger_speaks(&mut self) {
         let Phase::Preparing(launch, fds) = &mut self.phase else { return };
         match self.logger.as_mut().map(Logger::is_ready) {
@@ -129,7 +129,7 @@ impl Shim {
             return self.abort(LaunchError::Runtime { status, printed });
         }
         reach(Point::ShimRuntimeEnded);
-        // It was sent before the runtime ended, but may not have been looked at yet.
+        // The terminal was sent before the runtime ended, but may not have been received yet.
         self.receive_terminal();
         if let Phase::Launching(_, Some(_)) = self.phase {
             return self.abort(system("receive the terminal")(Errno::NOTTY.into()));

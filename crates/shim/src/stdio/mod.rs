@@ -48,7 +48,7 @@ pub(crate) fn open_input(path: &str) -> Result<Input, LaunchError> {
     open_path().map_err(failed(path))
 }
 
-/// It can be opened, but not be read: the process would find out.
+/// Refuses a directory, which can be opened but not read by the process.
 fn no_directory(file: OwnedFd) -> io::Result<OwnedFd> {
     match FileType::from_raw_mode(fstat(&file)?.st_mode) {
         FileType::Directory => Err(Errno::ISDIR.into()),
@@ -120,8 +120,8 @@ pub(crate) fn has_reader(writer: &OwnedFd) -> bool {
     polled.is_ok() && !fds[0].revents().contains(PollFlags::ERR)
 }
 
-/// Makes a user the owner of a pipe, who can then open `/proc/self/fd/1` again. Of files and devices he is not:
-/// they are more than this process's.
+/// Makes a user the owner of a pipe, who can then open `/proc/self/fd/1` again. Files and devices keep their owners,
+/// as others use them too.
 pub(crate) fn give_pipe(fd: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
     if FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Fifo {
         fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
@@ -139,7 +139,7 @@ pub(crate) fn reopen(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     open(own_path(fd), flags)
 }
 
-/// A terminal must not become the shim's controlling one.
+/// Opens a path. A terminal there must not become the shim's controlling one.
 fn open(path: impl AsRef<Path>, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(openat(CWD, path.as_ref(), flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())?)
 }

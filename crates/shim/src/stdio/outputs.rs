@@ -65,7 +65,7 @@ impl Outputs {
                 let (logger, [stdout, stderr]) = start(&launch.stdout, program)?;
                 (stdout, stderr, Some(logger))
             }
-            // What the other stream has no use for is at its end for the program.
+            // The program gets end of file for the stream that it does not read.
             (Place::Program(program), Some(Place::Opened(err))) => {
                 let (logger, [stdout, _]) = start(&launch.stdout, program)?;
                 (stdout, keep(err), Some(logger))

@@ -1,7 +1,7 @@
-//! Where output goes, as the caller has named it: a path, or a URI as containerd takes it.
+//! Where output goes, as the caller names it: a path, or a URI as containerd accepts it.
 //!
-//! URIs are read as Go's net/url does, whose clients write them (pkg/cio of containerd), but what Go
-//! leaves out in silence is refused here: a host, and parts of a query that are malformed.
+//! URIs are parsed as by Go's net/url, since clients in Go write them (pkg/cio of containerd). But what Go
+//! silently ignores is refused here: a host, and malformed parts of a query.
 
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
@@ -89,7 +89,7 @@ fn arguments(query: &str) -> Result<impl Iterator<Item = Vec<u8>>, String> {
     Ok(arguments.into_iter().flat_map(|(key, value)| [key, value]))
 }
 
-/// Percent signs with two digits behind them stand for a byte, RFC 3986, section 2.1.
+/// A percent sign with two digits stands for a byte, RFC 3986, section 2.1.
 fn decode(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,4 +1,4 @@
-//! Launches that come to nothing leave nothing.
+//! Launches that fail leave nothing behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -132,10 +132,10 @@ fn a_launch_whose_server_dies_leaves_nothing() {
 }
 
 #[test]
-fn a_server_that_comes_while_a_launch_is_given_up_is_told() {
+fn a_server_that_connects_while_a_launch_is_given_up_gets_the_failure() {
     let mut shim = Shim::launch(script(HUNG));
     let _ = pids(&shim);
-    // In line before the first server goes.
+    // It waits to be accepted before the first server goes.
     shim.signal(Signal::STOP);
     let server = shim.connect();
     shim.server.say(&ToShim::Abort);
@@ -160,7 +160,7 @@ fn a_shim_that_dies_takes_the_runtime_along() {
 }
 
 #[test]
-fn a_shim_that_is_told_nothing_leaves_with_its_server() {
+fn a_shim_without_an_order_exits_with_its_server() {
     let mut shim = Shim::start();
     assert!(!shim.leaves_within(Duration::from_millis(50)));
     shim.hang_up();

@@ -1,4 +1,4 @@
-//! Programs for output that come to nothing, and launches that take theirs along.
+//! Programs for output that fail, and launches that fail and end theirs.
 
 use std::time::{Duration, Instant};
 

@@ -91,9 +91,8 @@ fn a_container_whose_program_does_not_exist() {
     match shim.server.hear() {
         Some((FromShim::LaunchFailed(error), None)) => {
             let status = WaitStatus::Code(1);
-            let as_told =
-                matches!(&error, LaunchError::Runtime { status: told, .. } if *told == status);
-            assert!(as_told, "{error:?}");
+            let as_reported = matches!(&error, LaunchError::Runtime { status: reported, .. } if *reported == status);
+            assert!(as_reported, "{error:?}");
         }
         other => panic!("{other:?}"),
     }

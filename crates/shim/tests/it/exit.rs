@@ -36,7 +36,7 @@ fn codes_and_signals() {
 }
 
 #[test]
-fn a_server_that_comes_later_is_told_everything() {
+fn a_server_that_connects_later_gets_every_report() {
     let mut shim = Shim::launch(detached("until test -e go; do sleep 0.01; done; exit 5"));
     let (pid, _) = shim.server.hear_launched();
     shim.hang_up();
@@ -141,7 +141,7 @@ fn no_signal_makes_a_shim_lose_the_exit() {
         shim.signal(signal);
     }
     assert!(!shim.leaves_within(MOMENT));
-    // A stopped shim takes note when it goes on.
+    // A stopped shim notices when it is continued.
     shim.signal(Signal::STOP);
     std::fs::write(shim.path("go"), "").unwrap();
     assert!(shim.server.says_nothing_for(MOMENT));

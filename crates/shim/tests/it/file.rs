@@ -74,14 +74,14 @@ fn both_streams_are_one_descriptor() {
         (new("alone"), uri(&new("alone")), String::new()),
         (existing, path.clone(), path),
     ] {
-        // What is written to the one moves the other.
+        // Both have one file offset.
         run(Launch { stdout, stderr, ..detached("echo out; grep ^pos /proc/self/fdinfo/2 >&2") });
         assert_eq!(read(&file), "out\npos:\t4\n", "{}", file.display());
     }
 }
 
 #[test]
-fn streams_go_where_each_is_told() {
+fn each_stream_goes_to_its_own_file() {
     let dir = tempfile::tempdir().unwrap();
     let (out, err) = (dir.path().join("out"), dir.path().join("err"));
     let pipe = Pipe::new();
@@ -108,7 +108,7 @@ fn what_is_there_is_not_made() {
     run(Launch { stdout: "file:///dev/null".to_owned(), ..detached("echo out") });
 }
 
-/// Why a launch fails, whose "runtime" must not come to run.
+/// Why a launch fails before its "runtime" is executed.
 fn refusal(stdout: &str, stderr: &str) -> LaunchError {
     let (stdout, stderr) = (stdout.to_owned(), stderr.to_owned());
     let mut shim = Shim::launch(Launch { stdout, stderr, ..script("touch ran") });

@@ -114,7 +114,7 @@ impl Shim {
         Self { server: Server(ours), process, pidfd, dir }
     }
 
-    /// A shim that was told to launch.
+    /// A shim with an order to launch.
     pub(crate) fn launch(launch: Launch) -> Self {
         let shim = Self::start();
         shim.order(launch);
@@ -142,7 +142,7 @@ impl Shim {
         Server(fd)
     }
 
-    /// The server is gone.
+    /// Closes the server's connection.
     pub(crate) fn hang_up(&mut self) {
         let (other, _) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -185,7 +185,7 @@ impl Shim {
         is_ready(&self.pidfd, PollFlags::IN, time)
     }
 
-    /// It leaves by itself, in order, and takes its sockets along.
+    /// The shim exits by itself, successfully, and removes its sockets.
     pub(crate) fn assert_leaves(&mut self) {
         assert!(self.leaves_within(PATIENCE), "the shim stays");
         assert!(self.process.wait().unwrap().success());

@@ -32,7 +32,7 @@ pub(crate) fn slowly(command: &str) -> Launch {
     crate::harness::detached_after("sleep 0.5", command)
 }
 
-/// A shim that was told to launch, with a logger of this script for both streams.
+/// A shim with an order to launch, with a logger of this script for both streams.
 pub(crate) fn start(text: &str, launch: Launch) -> Shim {
     let shim = Shim::start();
     let stdout = logger(&shim, text);
@@ -267,7 +267,7 @@ fn a_terminal_whose_logger_has_gone() {
     shim.order(Launch { stdout, ..bundle.run(&shim) });
     shim.server.hear_launched();
     std::fs::write(shim.path("end"), "").unwrap();
-    // Without a child but the process: a pipe that nobody reads is not looked at all the time.
+    // The process is its only child, and the shim does not poll a pipe that nobody reads.
     let children = format!("/proc/{0}/task/{0}/children", shim.id());
     eventually(|| std::fs::read_to_string(&children).unwrap().split_whitespace().count() == 1);
     eventually(|| shim.is_idle_for(MOMENT));
