@@ -24,7 +24,7 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Takes it for a process of this container.
+    /// Takes the right to the streams of a process of this container.
     pub(crate) fn claim(container: &str, process: &types::Process) -> Result<Streams, Failure> {
         let name = format!("{container}/{}", process.pid);
         let Some(dir) = pipes(process) else {
@@ -47,7 +47,7 @@ impl Streams {
         }
     }
 
-    /// Removes what nobody needs after the process's end.
+    /// Removes the files that nobody needs after the process's end.
     pub(crate) fn clean_up(self, process: &Process) -> Result<(), Failure> {
         if pipe_dirs::is_one(&self.dir) {
             pipe_dirs::remove(&self.dir);

@@ -2,7 +2,7 @@
 //!
 //! Each container has a directory. Whoever works on it holds a lock (flock(2)) on the directory
 //! itself: `run` while it starts a container, and until its end if it stays attached, or `attach`.
-//! With `--rm` nobody may be there at the container's end, so the directory is marked then, and a
+//! With `--rm` and `-d` no command may run at the container's end, so the directory is marked at the start, and a
 //! later command removes it.
 
 use std::{
@@ -20,7 +20,7 @@ use crate::{
     lock::{Locked, lock},
 };
 
-/// Marks a bundle that goes when its container has ended. Holds the socket of the container's server.
+/// Marks a bundle that is to be removed when its container has ended. Its content is the socket of the container's server.
 const REMOVE_MARK: &str = ".remove-when-ended";
 
 /// A bundle directory that is locked by this command.
@@ -82,7 +82,7 @@ pub(crate) async fn sweep(client: &Client, server: &Path) {
     }
 }
 
-/// What a mark calls a server.
+/// The name of a server in a mark.
 fn name(server: &Path) -> Vec<u8> {
     // It fails where there is no working directory, and then the path cannot have been relative.
     let path = std::path::absolute(server).unwrap_or_else(|_| server.to_owned());

@@ -21,12 +21,12 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Copies {
     tasks: Vec<JoinHandle<()>>,
-    /// Told when the output cannot be written any more.
+    /// Gets a message when the output cannot be written any more.
     pub(crate) broken: mpsc::Receiver<()>,
     stop: watch::Sender<bool>,
 }
 
-/// What a task that copies tells, and is told.
+/// The channels to and from a task that copies.
 #[derive(Debug, Clone)]
 struct Links {
     failed: mpsc::Sender<()>,
@@ -35,7 +35,7 @@ struct Links {
 }
 
 impl Copies {
-    /// `drains`: what cannot be written is thrown away, for a process that is then to be killed and
+    /// With `drains`, output that cannot be written is discarded, for a process that is then killed and
     /// must not wait for a full pipe meanwhile.
     pub(crate) fn start(out: Option<Output>, err: Option<Output>, drains: bool) -> Copies {
         let (failed, broken) = mpsc::channel(2);

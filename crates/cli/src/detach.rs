@@ -41,8 +41,8 @@ impl Detector {
         Detector { keys: keys.0.clone(), matched: 0 }
     }
 
-    /// What of the input goes to the container, and whether the keys were complete. The beginning
-    /// of the sequence is held back until it is clear that it is none.
+    /// The part of the input that goes to the container, and whether the keys were complete. A beginning
+    /// of the sequence is held back until it is clear whether the rest follows.
     pub(crate) fn pass(&mut self, input: &[u8]) -> (Vec<u8>, bool) {
         let mut through = Vec::with_capacity(input.len());
         for &byte in input {

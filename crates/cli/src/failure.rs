@@ -15,7 +15,7 @@ pub(crate) const OWN_FAILURE: u8 = 125;
 pub(crate) struct Failure {
     message: String,
     code: u8,
-    /// Nobody reads standard output any more, so there is nobody to tell.
+    /// Nobody reads standard output any more, so no message is printed.
     silent: bool,
 }
 
@@ -49,7 +49,7 @@ impl Failure {
         Failure { code: OWN_FAILURE, ..self }
     }
 
-    /// Tells the user; the process exits with what this returns.
+    /// Prints the message; the process exits with what this returns.
     pub(crate) fn report(&self) -> ExitCode {
         if !self.silent {
             eprintln!("gantry: {}", self.message.trim_end());

@@ -25,28 +25,28 @@ const KILLED_BY: u32 = 128;
 /// What a program that writes to a pipe without a reader is ended with, see signal(7).
 const SIGPIPE: u32 = 13;
 
-/// What is kept of what is typed for a process that takes nothing.
+/// The most bytes of typed input that are kept for a process that does not read.
 const MOST_TYPED: usize = 1 << 20;
 
-/// How long what was typed before the end may take to go into the process's pipe.
+/// How long writing the last typed input to the process's pipe may take.
 const LAST_TYPED: Duration = Duration::from_millis(100);
 
 /// A session that is being prepared or held.
 #[derive(Debug)]
 pub(crate) struct Session {
     signals: mpsc::UnboundedReceiver<Signal>,
-    /// Came during the start, is for the process.
+    /// A signal that came during the start, and is for the process.
     early: Option<Signal>,
     options: SessionOptions,
     kind: Kind,
 }
 
-/// Whose process it is, which decides what becomes of it when the session goes first.
+/// What kind of session it is, which decides what happens to the process when the session ends first.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Kind {
     /// The process has a terminal.
     pub(crate) terminal: bool,
-    /// The process was there before.
+    /// The process was started by another command.
     pub(crate) visit: bool,
 }
 
@@ -83,7 +83,7 @@ impl Ended {
 enum Input {
     /// The keys that leave.
     Keys,
-    /// The end of what is typed: the terminal was closed.
+    /// The end of the typed input: the terminal was closed.
     HangUp,
 }
 
@@ -112,7 +112,7 @@ impl Session {
         }
     }
 
-    /// Lets the user and the process talk until one of them leaves.
+    /// Connects the user and the process until one of them ends the session.
     pub(crate) async fn hold(
         mut self,
         process: &Process,
@@ -161,17 +161,17 @@ impl Session {
             // The terminal was closed.
             Signal::HUP if self.kind.stays() => Some(Ended::left_by(signal)),
             _ if self.options.sig_proxy => {
-                tell(process.signal(signal).await);
+                report(process.signal(signal).await);
                 None
             }
-            // This command goes on as it does without a word.
+            // This command is continued by the kernel without any action.
             Signal::CONT => None,
             _ => Some(Ended::left_by(signal)),
         }
     }
 
-    /// As a pipe does it: who writes for nobody is ended. But not for a terminal that was closed, and
-    /// not by somebody who only looks on.
+    /// Output cannot be written any more: kills the process, as SIGPIPE would. But not if the terminal was closed, and
+    /// not from a session that only attached.
     async fn lose_output(&self, process: &Process) -> Option<Ended> {
         if self.kind.terminal {
             return Some(Ended::left_by(Signal::HUP));
@@ -179,11 +179,11 @@ impl Session {
         if self.kind.visit {
             return Some(Ended::Left(KILLED_BY + SIGPIPE));
         }
-        tell(process.signal(Signal::KILL).await);
+        report(process.signal(Signal::KILL).await);
         None
     }
 
-    /// Passes keys or a file on to the process, if it wants any.
+    /// Passes keys or a file on to the process, if it has a stdin.
     fn take_input(
         &self,
         stdin: Option<Stdin>,
@@ -221,7 +221,7 @@ async fn type_in(mut process: Stdin, mut keys: Detector, leave: mpsc::Sender<Inp
             }
             written = process.write(&typed), if !typed.is_empty() => match written {
                 Ok(count) => drop(typed.drain(..count)),
-                // One that reads no more can still be left.
+                // A process that reads no more can still be detached from.
                 Err(_) => typed.clear(),
             },
         }
@@ -239,7 +239,7 @@ async fn feed(mut process: Stdin, visit: bool) {
     loop {
         match input.read(&mut buffer).await {
             Ok(0) | Err(_) => break,
-            // It reads no more.
+            // The process reads no more.
             Ok(count) if process.write_all(&buffer[..count]).await.is_err() => return,
             Ok(_) => {}
         }
@@ -277,12 +277,12 @@ impl WindowChanges {
 
 async fn resize(process: &Process) {
     if let Some(size) = terminal::size() {
-        tell(process.resize(size).await);
+        report(process.resize(size).await);
     }
 }
 
-/// Tells what went wrong, unless it is only that the process has just ended.
-fn tell(result: Result<(), Error>) {
+/// Prints what went wrong, unless the process has just ended.
+fn report(result: Result<(), Error>) {
     match result {
         Err(error) if !error.is_gone() => eprintln!("gantry: {error:#}"),
         _ => {}

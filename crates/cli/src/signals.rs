@@ -1,4 +1,4 @@
-//! Signals that this process got and the container should have.
+//! Signals that this process gets and passes on to the container.
 
 use std::io;
 

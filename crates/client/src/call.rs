@@ -23,17 +23,17 @@ pub(crate) struct Operation<'a> {
     command: Option<&'a str>,
     /// Whether the second of two such calls changes nothing.
     repeatable: bool,
-    /// Where the client's own is too short.
+    /// The deadline of a call for which the client's own is too short.
     deadline: Option<Duration>,
 }
 
 impl<'a> Operation<'a> {
-    /// Something that must not be done twice unnoticed.
+    /// An operation that must not be done twice unnoticed.
     pub(crate) fn once(name: impl Into<String>) -> Operation<'a> {
         Operation { name: name.into(), command: None, repeatable: false, deadline: None }
     }
 
-    /// Something that can be asked, or said, any number of times.
+    /// An operation that can be repeated any number of times.
     pub(crate) fn repeatable(name: impl Into<String>) -> Operation<'a> {
         Operation { repeatable: true, ..Operation::once(name) }
     }
@@ -91,7 +91,7 @@ impl Connection {
     }
 }
 
-/// For how long a server has been away, and how much longer that is put up with.
+/// For how long a server has been away, and how much longer calls wait for it.
 #[derive(Debug)]
 pub(crate) struct Absence {
     since: Instant,
@@ -106,7 +106,7 @@ impl Absence {
         Absence { since: Instant::now(), lost: false, patience, backoff: Backoff::new() }
     }
 
-    /// Waits a little before the next attempt; `false` when that would be longer than is put up with.
+    /// Waits a little before the next attempt; `false` when that would exceed the client's patience.
     ///
     /// An attempt that could not be sent has waited for the server itself, so that its time counts;
     /// the time up to the loss of a connection does not.

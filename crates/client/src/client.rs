@@ -21,15 +21,15 @@ use crate::{
 ///
 /// # When the server is away
 ///
-/// A server that is restarted makes calls late, and not fail, as long as it is back within the
+/// While a server is restarted, calls are delayed and do not fail, as long as it is back within the
 /// client's patience:
 ///
-/// - What only asks (state, statistics, version, lists of checkpoints, what waiting and attaching
-///   ask) or says the same when it is said twice (a limit, a window's size, the end of the input) is
-///   asked again when the connection was lost.
-/// - Everything else (signals, pauses, checkpoints) is repeated only where it was certainly not sent:
-///   there was no connection, or the call was not on it yet. Else the error is
-///   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and whether it was carried out is not
+/// - Calls that only read (state, statistics, version, lists of checkpoints, those of waiting and attaching)
+///   or have the same effect when they are made twice (a limit, a window's size, the end of the input) are
+///   repeated when the connection was lost.
+/// - All others (signals, pauses, checkpoints) are repeated only if they were certainly not sent:
+///   there was no connection, or the call was not on it yet. Otherwise the error is
+///   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable), and whether the call was carried out is not
 ///   known.
 /// - The start of a container or a process whose answer was lost is looked for in the server's state
 ///   and events, and made again if it never happened: see
@@ -80,7 +80,7 @@ impl Client {
     /// [`ErrorKind::DeadlineExceeded`](crate::ErrorKind::DeadlineExceeded).
     ///
     /// Default: 150 s, which is longer than gantryd gives a runtime, so that its own error comes
-    /// first; for a checkpoint 15 minutes. Streams and waiting for an exit take as long as they take.
+    /// first; for a checkpoint 15 minutes. Streams and waiting for an exit have no limit.
     #[must_use]
     pub fn with_call_timeout(&self, timeout: Duration) -> Client {
         let (connection, exits) = (self.connection.clone().within(timeout), self.exits.clone());

@@ -1,4 +1,4 @@
-//! How a client comes to its connection, and what it puts up with.
+//! How a client connects, and how long it waits for its server.
 
 use std::{future::Future, io, path::Path, time::Duration};
 
@@ -58,7 +58,7 @@ impl ClientBuilder {
         Ok(Client::new(Connection::open(operation, connector, self.limits).await?))
     }
 
-    /// Uses a connection that is there. How long a server is waited for that does not listen is up to
+    /// Uses an existing connection. How long to wait for a server that does not listen is up to
     /// the channel's own connector; calls are repeated all the same.
     pub fn channel(self, channel: Channel) -> Client {
         Client::new(Connection::over(channel, self.limits))

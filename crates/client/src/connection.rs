@@ -31,12 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The contract's stub.
 pub(crate) type Api = ApiClient<Channel>;
 
-/// What calls put up with.
+/// How long calls wait.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// With an absent server.
+    /// For a server that is away.
     pub(crate) patience: Duration,
-    /// With a server that does not answer, if the caller has a say.
+    /// For the answer of a server; `None` if the caller has not set a limit.
     pub(crate) call_timeout: Option<Duration>,
 }
 
@@ -78,7 +78,7 @@ impl Connection {
                 Ok(channel) => return Ok(Connection { channel, limits }),
                 Err(error) => error,
             };
-            // A server that was killed between its first byte and ours is as absent as any.
+            // A server that was killed before the first exchange counts as away.
             if !is_broken(root(&error)) || !absence.may_go_on(false).await {
                 return Err(connect_failure(operation, error));
             }
@@ -148,7 +148,7 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), NotFound | ConnectionRefused | WouldBlock)
 }
 
-/// What an error comes down to, if that is the operating system's.
+/// The operating system's error at the root of an error, if there is one.
 fn root(error: &tonic::transport::Error) -> Option<&io::Error> {
     let mut cause: &(dyn std::error::Error + 'static) = error;
     while let Some(source) = cause.source() {
@@ -157,7 +157,7 @@ fn root(error: &tonic::transport::Error) -> Option<&io::Error> {
     cause.downcast_ref()
 }
 
-/// The other side was there, and then not any more.
+/// Whether the other side closed the connection.
 fn is_broken(error: Option<&io::Error>) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let broken = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
@@ -171,7 +171,7 @@ fn connect_failure(operation: impl Into<String>, error: tonic::transport::Error)
         }
         _ => ErrorKind::Unavailable("no connection".to_owned()),
     };
-    // The system's word is what helps; the library's in between say "transport error".
+    // The system's error is what helps; the library's own say "transport error".
     let system = root(&error).and_then(io::Error::raw_os_error).map(io::Error::from_raw_os_error);
     let failed = Error::new(operation, kind);
     match system {

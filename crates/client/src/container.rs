@@ -29,8 +29,8 @@ const EVENT_DEADLINE: time::Duration = time::Duration::from_secs(10);
 
 /// A container. Dropping the handle leaves the container alone.
 ///
-/// Clones are handles on the same container: each of them can wait, and every wait is told the exit.
-/// They share the ends of the pipes, which whoever takes them first has.
+/// Clones are handles on the same container: each of them can wait, and every wait returns the exit.
+/// They share the ends of the pipes, which the first one to take them gets.
 #[derive(Debug, Clone)]
 pub struct Container {
     init: Process,
@@ -119,12 +119,12 @@ impl Container {
         self.init.wait().await
     }
 
-    /// Freezes its processes; returns once the event was sent.
+    /// Freezes its processes; returns once the event was received.
     pub async fn pause(&self) -> Result<()> {
         self.change_status(gantry_api::status::PAUSED, &EventKind::Paused).await
     }
 
-    /// Thaws its processes; returns once the event was sent.
+    /// Thaws its processes; returns once the event was received.
     pub async fn resume(&self) -> Result<()> {
         self.change_status(gantry_api::status::RUNNING, &EventKind::Resumed).await
     }

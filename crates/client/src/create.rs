@@ -129,10 +129,10 @@ impl ContainerBuilder {
     /// Creates the container and starts its first process.
     ///
     /// If the answer is lost with the connection, the server is asked for the container and its
-    /// events, for as long as the client's patience lasts: a container that was started is taken as it
-    /// is, and one that never was is created again (but see [`Self::at_most_once`]). A server that is
+    /// events, for as long as the client's patience lasts: a container that was started is returned, and one
+    /// that never was is created again (but see [`Self::at_most_once`]). A server that is
     /// killed in the middle of a start removes what it was starting when it comes back, so that the
-    /// program then runs a second time, after a moment's first run that nobody was told of.
+    /// program then runs a second time, after a short first run without any event.
     ///
     /// If that fails everything is as before. Run the future to its end: when it is dropped, what
     /// was prepared is removed although the server may still be starting the container.
@@ -195,7 +195,7 @@ impl ContainerBuilder {
 // These do not borrow the builder: it holds a callback that need not be `Sync`, and what borrows it
 // over an await could not be spawned.
 
-/// Keeps the bundle of a container that lives from being overwritten.
+/// Refuses to overwrite the bundle of a container that lives.
 async fn refuse_living(client: &Client, id: &str) -> Result<()> {
     let Some(container) = find_container(&client.connection, id).await? else {
         return Ok(());
@@ -216,7 +216,7 @@ async fn create(
     Ok(init.map(|process| process.system_pid))
 }
 
-/// Ends a container that the server may have started without telling.
+/// Ends a container that the server may have started although the answer was an error.
 async fn abandon(client: &Client, request: &CreateContainerRequest) {
     let id = &request.id;
     let found = find_container(&client.connection, id).await;

@@ -10,8 +10,8 @@ pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A failed operation: which one, and why.
 ///
-/// Shown with `{}` it says that much; with `{:#}` what caused it follows, down to the operating
-/// system's words, as a person wants to read it. The causes are its
+/// `{}` shows that much; `{:#}` adds the causes, down to the operating
+/// system's error, for people to read. The causes are its
 /// [`source`](std::error::Error::source) and the sources of that.
 #[derive(Debug)]
 pub struct Error {
@@ -21,7 +21,7 @@ pub struct Error {
     answer: Option<Box<Answer>>,
 }
 
-/// What a server answered a failed call with, in gRPC's own terms: for who passes it on.
+/// A server's answer to a failed call in gRPC's own terms, for programs that pass it on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Answer {
@@ -47,16 +47,16 @@ impl std::error::Error for Error {
     }
 }
 
-/// Some errors of libraries repeat the words of their source, which a reader needs only once.
+/// Some errors of libraries repeat the text of their source, which is written only once.
 fn write_causes(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let mut told = String::new();
+    let mut last = String::new();
     let mut next = error.source();
     while let Some(cause) = next {
         let words = cause.to_string();
-        if words != told {
+        if words != last {
             write!(f, ": {words}")?;
         }
-        told = words;
+        last = words;
         next = cause.source();
     }
     Ok(())

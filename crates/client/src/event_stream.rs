@@ -25,7 +25,7 @@ const OPERATION: &str = "follow events";
 /// A stream of events without gap or repeat, across restarts of the server too.
 ///
 /// After an error the stream can still be used: the next call waits a little, connects again and
-/// goes on behind the last event that was returned. It ends only behind the stored events, where only
+/// continues after the last event that was returned. The stream ends only after the stored events, if only
 /// those were asked for.
 #[derive(Debug)]
 pub struct EventStream {
@@ -49,7 +49,7 @@ enum State {
 impl EventStream {
     pub(crate) fn new(connection: Connection, filter: EventFilter) -> EventStream {
         let request = EventsRequest {
-            // Always given: a subscription without one would begin whenever it reaches the server.
+            // Always set: a subscription without one would begin whenever it reaches the server.
             timestamp: Some(filter.since.unwrap_or_else(now)),
             stored_only: filter.stored_only,
             id: filter.container.unwrap_or_default(),

@@ -2,8 +2,8 @@
 //!
 //! One event stream per client feeds all waiters. A waiter is registered before its process is
 //! started, so no exit can come too early; whoever asks late is answered from the server's state
-//! and stored events. Where the stream was interrupted for so long that the server has dropped an
-//! exit, the process's absence settles it as an unknown status.
+//! and stored events. If the stream was interrupted for so long that the server has dropped an
+//! exit, the process's absence counts as an exit with unknown status.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a process may be absent from the server's state before its exit event is there: the
-/// original server removes an exec first and tells afterwards.
+/// original server removes an exec first and sends the event afterwards.
 const EXIT_GRACE: Duration = Duration::from_secs(2);
 
 /// How a process ended.
@@ -33,7 +33,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(2);
 pub struct Exit {
     /// Exit code, 128+n after signal n, 255 when it could not be known.
     pub status: u32,
-    /// When the server learnt of it.
+    /// When the server learned of it.
     pub time: Timestamp,
 }
 
@@ -67,9 +67,9 @@ pub(crate) struct Exits {
 #[derive(Debug)]
 struct Slot {
     sender: watch::Sender<Option<Exit>>,
-    /// An exit earlier than this belongs to an earlier life of the id ...
+    /// An exit earlier than this belongs to an earlier use of the id ...
     since: Timestamp,
-    /// ... unless the start of this life was seen.
+    /// ... unless the start of this process was seen.
     started: bool,
     /// The server is known to have the process, so its absence means that it has ended.
     confirmed: bool,
@@ -155,7 +155,7 @@ impl Exits {
         self.resolve(key, exit, this_life);
     }
 
-    /// Tells the waiters that `concerned` holds for.
+    /// Answers the waiters for which `concerned` holds.
     fn resolve(&self, key: &Key, exit: Exit, concerned: impl Fn(&Slot) -> bool) {
         let mut slots = self.lock();
         let Some(waiting) = slots.get_mut(key) else { return };
@@ -173,7 +173,7 @@ impl Exits {
         slots.iter().filter(|(_, s)| confirmed(s)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Settles every process that the server has no more.
+    /// Finds the exit of every process that the server does not have any more.
     async fn settle(&self, connection: &Connection) -> Result<()> {
         let keys = self.confirmed();
         if keys.is_empty() {

@@ -3,8 +3,8 @@
 //! [`Client::connect`] opens one connection to a gantryd (or to another server of the `types.API`
 //! contract) and keeps it open across restarts of the server. [`Client::create`] describes a
 //! container and starts it from a bundle directory that it writes; the [`Container`] it gives is a
-//! handle to wait, exec, signal, pause, measure and checkpoint. [`EventFollower`] tells a daemon
-//! what happens to all of its containers, [`Client::restore`] finds them again after a restart of the
+//! handle to wait, exec, signal, pause, measure and checkpoint. [`EventFollower`] delivers to a daemon
+//! the events of all of its containers, [`Client::restore`] finds them again after a restart of the
 //! daemon, and [`supervise`] runs the server itself.
 //!
 //! Errors name the operation and are sorted by what a daemon does about them, see [`ErrorKind`].
@@ -29,7 +29,7 @@
 //!     .seccomp(seccomp_profile()?)
 //!     .build()?;
 //!
-//! // The copiers are at work before the first byte comes.
+//! // Called before the process starts, so that its output is read from the first byte on.
 //! let copy_logs = |streams: gantry_client::ProcessStdio| {
 //!     if let Some(mut stdout) = streams.stdout {
 //!         tokio::spawn(async move { io::copy(&mut stdout, &mut io::stdout()).await });
@@ -46,7 +46,7 @@
 //! let container = match created {
 //!     Ok(container) => container,
 //!     Err(error) if matches!(error.kind(), ErrorKind::RuntimeFailed { .. }) => {
-//!         // Nothing is left of it; what a shell would exit with is for the user.
+//!         // Nothing is left of it; the user gets the status with which a shell would exit.
 //!         return Ok(error.start_exit_code().into());
 //!     }
 //!     Err(error) => return Err(error.into()),

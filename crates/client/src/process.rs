@@ -21,8 +21,8 @@ use crate::{
 /// A process in a container: its first one ("init") or one that was added.
 ///
 /// Dropping the handle leaves the process alone. Clones are handles on the same process: each of them
-/// can wait, and every wait is told the exit. They share the ends of the pipes, which whoever takes
-/// them first has.
+/// can wait, and every wait returns the exit. They share the ends of the pipes, which the first one to
+/// take them gets.
 #[derive(Debug, Clone)]
 pub struct Process {
     pub(crate) client: Client,

@@ -1,4 +1,4 @@
-//! Takes up or ends the containers of an earlier life of the daemon.
+//! Reattaches to, or ends, the containers that the daemon started before it was restarted.
 
 use std::{
     path::Path,
@@ -29,7 +29,7 @@ const KILL_GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Restore {
-    /// Takes them up again, pipes included ("live restore").
+    /// Reattaches to them, pipes included ("live restore").
     Reattach,
     /// Ends them.
     Stop,
@@ -52,7 +52,7 @@ pub enum Restored {
 }
 
 impl Client {
-    /// Finds out what became of a container that the daemon believes in.
+    /// Finds out what became of a container that the daemon has a record of.
     pub async fn restore(&self, id: &str, bundle: &Path, how: Restore) -> Result<Restored> {
         let running = match find_container(&self.connection, id).await? {
             Some(_) => self.attach(id).await,

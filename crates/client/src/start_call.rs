@@ -1,8 +1,8 @@
 //! The call that starts a container or a further process, whose answer may get lost.
 //!
-//! Asked again without looking, a server would answer that the id is taken, or run the program twice.
-//! A start is told in an event before it is answered, and a server that comes back removes whatever
-//! of it is not: so the stored events say whether it happened.
+//! If the call were simply repeated, a server would answer that the id is taken, or run the program twice.
+//! The event of a start precedes the answer, and a restarted server removes every start without an
+//! event: so the stored events say whether it happened.
 
 use std::future::Future;
 
@@ -19,7 +19,7 @@ use crate::{
     status,
 };
 
-/// A start, as it is asked for.
+/// A start as requested.
 #[derive(Debug)]
 pub(crate) struct StartCall<'a> {
     pub(crate) client: &'a Client,
@@ -32,7 +32,7 @@ pub(crate) struct StartCall<'a> {
 enum Fate {
     /// It happened; the pid, unless the process has ended since.
     Happened(Option<u32>),
-    /// The id is there, but no start of it was told: still at work, or somebody else's.
+    /// The id is taken, but there is no event of a start: it is still under way, or somebody else's.
     Undecided,
     /// There is nothing.
     Never,
@@ -60,7 +60,7 @@ impl StartCall<'_> {
                     answered => return answered,
                 },
                 Ok(Fate::Undecided) => {}
-                // It has had the client's patience already.
+                // The client's patience is used up already.
                 Err(_) => return Err(lost),
             }
             if !absence.may_go_on(false).await {
@@ -72,7 +72,7 @@ impl StartCall<'_> {
     async fn fate(&self, since: Timestamp) -> Result<Fate> {
         let Key { container, process } = self.key;
         let connection = &self.client.connection;
-        // First, so that a process that ends in between has its start told.
+        // Before the events are read, so that a process that ends in between has its start among them.
         let found = find_container(connection, container).await?;
         let process_found = found.as_ref().and_then(|found| {
             found.processes.iter().find(|p| p.pid == *process).map(|p| p.system_pid)
@@ -93,8 +93,8 @@ impl StartCall<'_> {
     }
 }
 
-/// Lost with the connection, or refused by a server that is on its way out; what else a server says
-/// of its own inability is an answer.
+/// Whether the call was lost with the connection, or refused by a server that is stopping; any other
+/// refusal is an answer.
 fn is_lost(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Unavailable(message) => {

@@ -11,7 +11,7 @@ use tonic_types::StatusExt;
 
 use crate::error::{Error, ErrorKind, FieldViolation};
 
-/// What a daemon stores when a start failed for no reason a shell would know.
+/// The exit code that a daemon stores for a failed start that a shell has no code for.
 pub(crate) const START_FAILED: u8 = 128;
 const CANNOT_RUN: u8 = 126;
 const COMMAND_NOT_FOUND: u8 = 127;
@@ -43,7 +43,7 @@ pub(crate) fn is_unsent(status: &Status) -> bool {
     false
 }
 
-/// Whether the call failed with the connection, or at a server that is on its way out: another one
+/// Whether the call failed with the connection, or at a server that is stopping: another one
 /// may answer it.
 pub(crate) fn is_away(status: &Status) -> bool {
     is_broken(status) || status.code() == Code::Unavailable
@@ -76,7 +76,7 @@ fn is_broken(status: &Status) -> bool {
         && status.source().is_some()
 }
 
-/// `command` is the program of a start, to tell its absence from that of another file.
+/// `command` is the program of a start, to distinguish its absence from that of another file.
 pub(crate) fn classify(status: &Status, command: Option<&str>) -> ErrorKind {
     if is_broken(status) {
         return ErrorKind::Unavailable(NO_ANSWER.to_owned());
@@ -126,7 +126,7 @@ fn by_phrase(message: String) -> ErrorKind {
     }
 }
 
-/// Whether a server says that it is on its way out: gantryd's words, and the original's.
+/// Whether a server says that it is stopping: gantryd's message, and the original's.
 pub(crate) fn is_stopping(message: &str) -> bool {
     message.contains("the server is stopping") || message.contains("supervisor is shutdown")
 }

@@ -29,7 +29,7 @@ use crate::{
     wire,
 };
 
-/// Where one of a process's standard streams leads to.
+/// Where one of a process's standard streams leads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stdio {
@@ -260,7 +260,7 @@ impl Output {
         let mut exit = owner.exit.clone();
         let exited = async move {
             if exit.wait_for(Option::is_some).await.is_err() {
-                // The client is gone and nobody will tell: only the pipe's own end is left.
+                // The client is gone and the exit will not be known: only the pipe's own end is left.
                 std::future::pending::<()>().await;
             }
         };

@@ -1,4 +1,4 @@
-//! What the daemon's types look like in the contract's messages.
+//! Converts the daemon's types to the contract's messages.
 
 use std::path::Path;
 

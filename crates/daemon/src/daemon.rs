@@ -31,12 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub struct Daemon {
     pub(crate) host: Arc<Host>,
     pub(crate) client: Client,
-    /// Root filesystems that callers have asked to be mounted, by the container's id.
+    /// Mounts of root filesystems that callers have asked for, by the container's id.
     looked_into: Arc<Mutex<HashMap<String, Vec<RootMount>>>>,
 }
 
 impl Daemon {
-    /// Reads what is stored, connects to gantryd, and takes up the containers that still run.
+    /// Reads what is stored, connects to gantryd, and reattaches to the containers that still run.
     pub async fn open(options: Options) -> Result<Daemon> {
         Client::connect(&options.server, STARTUP).await?;
         let client = Client::connect(&options.server, PATIENCE).await?;
@@ -59,9 +59,9 @@ impl Daemon {
         Ok(container.id().to_owned())
     }
 
-    /// Waits until no container is being started, cleared up or removed, and keeps that so: for the
+    /// Waits until no container is being started, cleaned up or removed, and prevents that from then on: for the
     /// end of the daemon.
-    pub async fn settle(&self) {
+    pub async fn quiesce(&self) {
         for container in self.host.store.all() {
             mem::forget(container.operation.lock().await);
         }
@@ -99,7 +99,7 @@ impl Daemon {
             return Err(record.wrong_state());
         }
         match self.client.container(container.id()).signal(signal).await {
-            // The container is known here, and its end about to be.
+            // The daemon knows the container, and will soon learn of its end.
             Err(error) if error.is_gone() => {
                 Err(Error::WrongState { id: record.id, state: "no longer running" })
             }
@@ -118,7 +118,7 @@ impl Daemon {
         Ok(container.record())
     }
 
-    /// Mounts a container's root filesystem, to be looked into until it is unmounted again.
+    /// Mounts a container's root filesystem for its caller, until it is unmounted again.
     pub async fn mount(&self, reference: &str) -> Result<PathBuf> {
         let container = self.host.store.find(reference)?;
         let _operation = container.operation.lock().await;
@@ -133,7 +133,7 @@ impl Daemon {
         Ok(path)
     }
 
-    /// Takes one `mount` back.
+    /// Undoes one `mount`.
     pub async fn unmount(&self, reference: &str) -> Result<()> {
         let container = self.host.store.find(reference)?;
         let root = self.looked_into().get_mut(container.id()).and_then(Vec::pop);
@@ -143,7 +143,7 @@ impl Daemon {
         blocking(move || drop(root)).await
     }
 
-    /// Takes all `mount`s of a container back.
+    /// Undoes all `mount`s of a container.
     pub(crate) async fn unmount_all(&self, container: &Container) -> Result<()> {
         let roots = self.looked_into().remove(container.id());
         blocking(move || drop(roots)).await

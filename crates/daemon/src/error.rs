@@ -31,7 +31,7 @@ pub enum Error {
         /// Who has it.
         owner: String,
     },
-    /// Something asked for makes no sense.
+    /// A field of the request is invalid.
     #[error("{field}: {message}")]
     Invalid {
         /// The field at fault.

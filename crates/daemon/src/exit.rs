@@ -1,4 +1,4 @@
-//! What happens when a container ends: its surroundings go, and its policy may start it again.
+//! What happens when a container ends: its mounts and network are removed, and its policy may start it again.
 
 use std::{
     mem::ManuallyDrop,
@@ -40,7 +40,7 @@ impl Daemon {
         });
     }
 
-    /// Clears up after a container, whose lock is held, and decides what comes next.
+    /// Cleans up after a container, whose lock is held, and decides what comes next.
     pub(crate) async fn ended(
         &self,
         container: &Arc<Container>,

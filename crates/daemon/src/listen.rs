@@ -25,7 +25,7 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     }
     match UnixStream::connect(path) {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
-        // Of a daemon that is no more; a file that is no socket is refused like this, too.
+        // A socket that an earlier daemon left. A file that is no socket gives the same error.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_socket(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

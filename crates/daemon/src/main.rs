@@ -82,7 +82,7 @@ async fn serve(options: Options, socket: Socket) -> Result<(), Box<dyn Error>> {
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping; containers live on");
-    if time::timeout(DRAIN_DEADLINE, daemon.settle()).await.is_err() {
+    if time::timeout(DRAIN_DEADLINE, daemon.quiesce()).await.is_err() {
         tracing::warn!("something is given up half-way");
     }
     // The server may have ended by itself.

@@ -314,7 +314,7 @@ impl Record {
         Record { id, name, created: SystemTime::now(), config, state }
     }
 
-    /// What people call it by when they are lazy.
+    /// The beginning of its id, for people.
     pub(crate) fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
     }

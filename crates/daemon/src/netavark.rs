@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, model::Port, networks::Network, subnet::Subnet};
 
-/// How long it may take; it waits for others that change the firewall.
+/// How long netavark may take; it waits for others that change the firewall.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Netavark {
     program: PathBuf,
-    /// It wants a directory of its own.
+    /// netavark needs a directory of its own.
     dir: PathBuf,
     /// Two at once would both make the chains that all containers share.
     at_work: Mutex<()>,
@@ -176,10 +176,10 @@ impl Netavark {
     }
 }
 
-/// Its answer is a few hundred bytes and so fits into the pipes until it has ended.
+/// Its answer is a few hundred bytes, which fit into the pipe until it has ended.
 fn talk(mut child: Child, input: &[u8]) -> io::Result<Output> {
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read says why by its exit status.
+        // If netavark does not read, its exit status says why.
         let _ = stdin.write_all(input);
     }
     let ended = ends_within(&child, DEADLINE);
@@ -221,7 +221,7 @@ mod tests {
     // One test: where two write and run programs at once, one's fork keeps the other's program
     // open for writing for a moment, and then it cannot be run (ETXTBSY).
     #[test]
-    fn reads_the_request_and_tells_why_it_fails() {
+    fn reads_the_request_and_reports_why_it_fails() {
         run(r#"grep -q '"container_id":"abc"' && [ "$3 $4" = "setup /run/ns" ]"#).unwrap();
         let error = run(r#"echo '{"error":"no bridge"}'; exit 1"#).unwrap_err().to_string();
         assert_eq!(error, "netavark setup for container abc: no bridge (exit status: 1)");

@@ -14,7 +14,7 @@ use nix::{
 
 use crate::{Error, Result};
 
-/// A namespace held by a file. Dropping it lets go: the kernel removes the namespace with its
+/// A namespace held by a file. Dropping it unmounts the file: the kernel removes the namespace with its
 /// interfaces once no process is in it.
 #[derive(Debug)]
 pub(crate) struct NetworkNamespace {

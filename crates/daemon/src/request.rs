@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_is_told_again() {
+    fn a_config_survives_the_round_trip() {
         let given = proto::ContainerConfig {
             networking: Some(proto::Networking {
                 mode: Some(Mode::Bridge(proto::BridgeMode {
@@ -259,12 +259,12 @@ mod tests {
             }),
             ..minimal()
         };
-        let told = proto::ContainerConfig::from(config(Some(given.clone())).unwrap());
+        let returned = proto::ContainerConfig::from(config(Some(given.clone())).unwrap());
         assert_eq!(
-            (told.networking, told.restart_policy),
+            (returned.networking, returned.restart_policy),
             (given.networking, given.restart_policy)
         );
-        assert_eq!((told.args, told.root), (given.args, given.root));
+        assert_eq!((returned.args, returned.root), (given.args, given.root));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Takes up the containers of an earlier daemon: those that live, those that have ended since, and
+//! Takes over the containers of an earlier daemon: those that live, those that have ended since, and
 //! what is left of others.
 
 use std::{collections::HashSet, mem::ManuallyDrop, sync::Arc, time::SystemTime};

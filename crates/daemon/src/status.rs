@@ -42,7 +42,7 @@ fn code(error: &Error) -> Code {
     }
 }
 
-/// As gantryd has told it, or as this side of the connection to it failed.
+/// gantryd's code, or that of a failure on this side of the connection.
 fn server_code(error: &gantry_client::Error) -> Code {
     match error.answer().map(|answer| Code::from(answer.code)) {
         // The original containerd gives every error this one.

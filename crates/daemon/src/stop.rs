@@ -12,7 +12,7 @@ use crate::{
     model::{Record, Status},
 };
 
-/// How long a container may take to be gone after SIGKILL; what takes longer hangs in the kernel.
+/// How long a container may take to end after SIGKILL; one that takes longer is stuck in the kernel.
 const KILL_GRACE: Duration = Duration::from_secs(10);
 
 impl Daemon {
@@ -48,7 +48,7 @@ impl Daemon {
         }
     }
 
-    /// Notes that the end is wanted, and calls a restart off. Returns whether the container runs.
+    /// Notes that the container is to stop, and cancels a restart. Returns whether the container runs.
     async fn call_off(&self, container: &Arc<Container>) -> Result<bool> {
         let _operation = container.operation.lock().await;
         let record = container.record();

@@ -1,7 +1,7 @@
 //! The containers on disk: a directory each, with a JSON file that is replaced atomically.
 //!
-//! A daemon keeps all of them in memory and looks nothing up on disk, so a database would have
-//! nothing to do; and a file that is damaged costs one container.
+//! A daemon keeps all of them in memory and reads the disk only at its start, so a database would not
+//! help; and a damaged file costs one container only.
 
 use std::{
     ffi::OsString,

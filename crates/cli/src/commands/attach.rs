@@ -43,7 +43,7 @@ impl Attach {
         };
         let claimed = Streams::claim(&self.id, found)?;
         let process = container.attach(&self.pid).await?;
-        // Until now a signal has ended this command, and was not for the process.
+        // Up to here a signal ends this command; from here on signals are for the process.
         let kind = Kind { terminal: found.terminal, visit: true };
         let session = Session::prepare(&self.session, kind)?;
         let mut streams = process.take_stdio();

@@ -32,7 +32,7 @@ pub(crate) struct Stats {
 
 const HEAD: [&str; 6] = ["ID", "CPU", "MEMORY / LIMIT", "NET IN / OUT", "DISK IN / OUT", "PIDS"];
 const WIDTHS: [usize; 6] = [20, 8, 22, 22, 22, 6];
-/// What cgroup v1 has for a limit that was never set is near the largest number of pages.
+/// Above this a value of cgroup v1 means that no limit was set: it is near the largest number of pages.
 const NO_LIMIT: u64 = 1 << 62;
 
 /// A reading as it is printed. Bytes, and nanoseconds of CPU time.
@@ -77,7 +77,7 @@ impl Stats {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Prints from the second reading on: only then the use of CPU is known.
+    /// Prints from the second reading on, as the use of CPU needs two.
     async fn watch(self: Arc<Self>, container: Container) -> Result<(), Failure> {
         let mut readings = container.stats_stream(self.interval);
         let mut before: Option<types::StatsResponse> = None;
@@ -146,7 +146,7 @@ fn cpu_total(stats: &types::StatsResponse) -> u64 {
     cpu.and_then(|c| c.cpu_usage.as_ref()).map_or(0, |usage| usage.total_usage)
 }
 
-/// Of one processor.
+/// In percent of one processor.
 fn cpu_percent(before: &types::StatsResponse, now: &types::StatsResponse) -> f64 {
     let time = |s: &types::StatsResponse| {
         let time = s.timestamp.unwrap_or_default();

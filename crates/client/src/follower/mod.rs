@@ -35,7 +35,7 @@ pub trait EventHandler: Send + Sync + 'static {
     /// Handles one event; when the future is done, the event counts as handled.
     fn handle(&self, change: StateChange) -> impl Future<Output = ()> + Send;
 
-    /// Events may have been lost: the server says so. Compare what you believe in with
+    /// The server reports that events may have been lost. Compare what the daemon knows with
     /// [`Client::state`]. By default this is only logged.
     fn events_lost(&self, error: &Error) -> impl Future<Output = ()> + Send {
         tracing::warn!("events were lost: {error:#}");
@@ -70,8 +70,8 @@ pub struct EventFollower {
 }
 
 impl EventFollower {
-    /// Goes on behind the last handled event, whose timestamp is in `file`; without that file, from
-    /// now on. The file is replaced as a whole, so a crash leaves an old timestamp or a new one.
+    /// Continues after the last handled event, whose timestamp is in `file`; without that file, starts
+    /// now. The file is replaced as a whole, so a crash leaves an old timestamp or a new one.
     pub async fn open(client: &Client, file: impl Into<PathBuf>) -> Result<EventFollower> {
         let file = TimestampFile::new(file.into());
         let since = file.read_or_begin(event::now())?;
@@ -87,7 +87,7 @@ impl EventFollower {
 
     /// Hands every event to the handler, for as long as the future is polled.
     ///
-    /// Returns only if the timestamp cannot be written or the server refuses to tell events.
+    /// Returns only if the timestamp cannot be written or the server refuses the subscription.
     pub async fn run(mut self, handler: Arc<impl EventHandler>) -> Result<()> {
         let (handled, watermark) = watch::channel(self.since);
         let progress = Arc::new(Progress::new(handled));

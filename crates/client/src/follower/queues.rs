@@ -86,7 +86,7 @@ mod tests {
         time::timeout,
     };
 
-    /// Handles "slow" only when it is let.
+    /// Handles events of "slow" only when the test allows it.
     #[derive(Debug)]
     struct Recorder {
         slow: Semaphore,

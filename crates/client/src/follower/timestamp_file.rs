@@ -29,7 +29,7 @@ impl TimestampFile {
         Ok(now)
     }
 
-    /// `None` if there is no file yet, or none that a crash has left whole.
+    /// `None` if there is no file yet, or a crash has left it empty.
     fn read(&self) -> Result<Option<Timestamp>> {
         let text = match fs::read_to_string(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,4 +1,4 @@
-//! Asks the server again and again whether it is well, through the standard gRPC health service.
+//! Checks periodically whether the server is healthy, through the standard gRPC health service.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use crate::{
 
 const INTERVAL: Duration = Duration::from_millis(500);
 const DEADLINE: Duration = Duration::from_secs(3);
-/// So many failures in a row make a server that is to be killed.
+/// After so many failures in a row the server is killed.
 const FAILURES: u32 = 3;
 
 #[derive(Debug)]

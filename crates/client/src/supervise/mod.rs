@@ -1,7 +1,7 @@
 //! Runs the server as a child of the daemon: starts it, watches its health, restarts and stops it.
 //!
-//! The server is not tied to the daemon's life. A daemon that restarts takes up the server that is
-//! still there, and dropping the handle leaves it running; only [`Server::shutdown`] ends it.
+//! The server may outlive the daemon. A daemon that restarts adopts the server that is
+//! still running, and dropping the handle leaves it running; only [`Server::shutdown`] ends it.
 
 mod health;
 mod pidfd;
@@ -65,7 +65,7 @@ impl ServerCommand {
         self
     }
 
-    /// Starts it, or takes up the one that an earlier daemon has started; returns when it answers.
+    /// Starts it, or adopts the one that an earlier daemon has started; returns when it answers.
     pub async fn start(self) -> Result<Server> {
         let mut health = Health::new(&self.socket);
         let process = match ServerProcess::adopt(&self.pid_file, &self.socket).await {

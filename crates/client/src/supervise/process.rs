@@ -19,7 +19,7 @@ const KILL_DEADLINE: Duration = Duration::from_secs(10);
 pub(super) struct ServerProcess {
     pid: Pid,
     pidfd: Pidfd,
-    /// To be reaped, if it is ours.
+    /// Set if the server is our child, which has to be reaped.
     child: Option<Child>,
 }
 
@@ -32,7 +32,7 @@ impl ServerProcess {
             .args(&command.args)
             // A ctrl-c at the daemon's terminal is not for the server.
             .process_group(0)
-            // It would tell the daemon's service manager that the daemon is ready.
+            // With it, the server would report to the daemon's service manager that the daemon is ready.
             .env_remove("NOTIFY_SOCKET")
             .stdin(Stdio::null())
             .spawn()

@@ -32,9 +32,9 @@ async fn a_connector_is_called_for_every_connection() {
     assert_eq!(count.load(Ordering::Relaxed), 2);
 }
 
-/// As one that is killed between the accepting of a connection and the first byte on it.
+/// As a server that is killed after it accepted a connection and before the first byte on it.
 #[tokio::test]
-async fn a_server_that_is_gone_before_a_word_was_said_is_tried_again() {
+async fn a_connection_that_is_closed_before_the_first_byte_is_tried_again() {
     let fake = Fake::start().await;
     let (path, count) = (fake.dir.path().join("sock"), AtomicUsize::new(0));
     let connector = move || {
@@ -68,7 +68,7 @@ async fn a_channel_that_does_not_wait_for_servers_is_asked_again() {
 async fn a_call_takes_no_longer_than_it_may() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");
-    // Accepts, as far as the kernel does, and never says a word.
+    // The kernel accepts the connection, and nobody answers.
     let _silent = tokio::net::UnixListener::bind(&path).unwrap();
     let timeout = Duration::from_millis(200);
     let client = Client::builder().call_timeout(timeout).connect(&path).await.unwrap();

@@ -113,7 +113,7 @@ async fn an_exec_takes_after_the_first_process() {
     assert_eq!(names(fake.dir.path()), ["sock"]);
 }
 
-/// More than the 4 MiB that gRPC clients take unless told otherwise.
+/// More than the 4 MiB that gRPC clients accept by default.
 #[tokio::test]
 async fn the_state_of_many_containers_is_taken() {
     let fake = Fake::start().await;

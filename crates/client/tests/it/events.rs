@@ -59,9 +59,9 @@ async fn events_are_a_stream_for_everybody_else() {
     fake.stop();
     fake.inner.publish("pause", "web", 0);
     fake.serve();
-    let told: Vec<_> = events.take(2).collect().await;
-    assert!(matches!(told[0].as_ref().unwrap_err().kind(), ErrorKind::Unavailable(_)));
-    assert_eq!(told[1].as_ref().unwrap().kind, EventKind::Paused);
+    let delivered: Vec<_> = events.take(2).collect().await;
+    assert!(matches!(delivered[0].as_ref().unwrap_err().kind(), ErrorKind::Unavailable(_)));
+    assert_eq!(delivered[1].as_ref().unwrap().kind, EventKind::Paused);
 }
 
 #[tokio::test]
@@ -82,18 +82,18 @@ impl EventHandler for Recorder {
     }
 }
 
-/// Runs a follower until it has told so many changes, and then lets it save.
+/// Runs a follower until it has delivered so many changes, and then lets it save.
 async fn follow(fake: &Fake, count: usize) -> Vec<StateChange> {
     let client = fake.client().await;
     let file = fake.dir.path().join("event.ts");
     let (sender, mut changes) = mpsc::unbounded_channel();
     let follower = EventFollower::open(&client, &file).await.unwrap();
     let task = tokio::spawn(follower.run(Arc::new(Recorder(sender))));
-    let mut told = Vec::new();
+    let mut delivered = Vec::new();
     for _ in 0..count {
-        told.push(timeout(PATIENCE, changes.recv()).await.unwrap().unwrap());
+        delivered.push(timeout(PATIENCE, changes.recv()).await.unwrap().unwrap());
     }
-    if let Some(last) = told.last() {
+    if let Some(last) = delivered.last() {
         let saved = async {
             while std::fs::read_to_string(&file).unwrap() != last.event.time.to_string() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -102,7 +102,7 @@ async fn follow(fake: &Fake, count: usize) -> Vec<StateChange> {
         timeout(PATIENCE, saved).await.unwrap();
     }
     task.abort();
-    told
+    delivered
 }
 
 #[tokio::test]
@@ -111,12 +111,12 @@ async fn a_follower_goes_on_where_the_last_one_was_and_remembers_an_oom() {
     fake.inner.publish("pause", "web", 0);
     assert!(follow(&fake, 0).await.is_empty(), "began before its time");
     fake.inner.publish("oom", "web", 0);
-    let told = follow(&fake, 1).await;
-    assert_eq!(told[0].event.kind, EventKind::OutOfMemory);
+    let delivered = follow(&fake, 1).await;
+    assert_eq!(delivered[0].event.kind, EventKind::OutOfMemory);
     fake.inner.publish("exit", "web/init", 137);
     fake.inner.publish("exit", "web/init", 0);
-    let told = follow(&fake, 2).await;
-    assert_eq!(told[0].event.kind, EventKind::Exited { process: "init".into(), status: 137 });
-    assert!(told[0].out_of_memory);
-    assert!(!told[1].out_of_memory, "of an earlier life");
+    let delivered = follow(&fake, 2).await;
+    assert_eq!(delivered[0].event.kind, EventKind::Exited { process: "init".into(), status: 137 });
+    assert!(delivered[0].out_of_memory);
+    assert!(!delivered[1].out_of_memory, "of an earlier life");
 }

@@ -1,5 +1,4 @@
-//! A server of the contract without containers: it keeps what it is told and tells what it is
-//! taught.
+//! A server of the contract without containers: it stores what it is sent, and answers as the test sets it up.
 
 use std::{
     collections::HashMap,
@@ -35,11 +34,11 @@ pub(crate) enum Creation {
     Succeeds,
     /// It runs and exits with this status, all before the answer.
     ExitsAtOnce(u32),
-    /// It does not come to be.
+    /// It is not created; the answer is this.
     Fails(Status),
     /// The connection breaks, once; with `true` it runs all the same.
     Breaks(bool),
-    /// It runs, but the caller is told this.
+    /// It runs, but the answer is this.
     SucceedsUnnoticed(Status),
 }
 
@@ -153,7 +152,7 @@ impl Inner {
         let _ = self.live.send(event);
     }
 
-    /// The container is gone, and then everybody is told.
+    /// The container is gone, and then its exit is published.
     pub(crate) fn exit(&self, id: &str, status: u32) {
         self.containers.lock().unwrap().remove(id);
         self.publish("exit", &format!("{id}/init"), status);

@@ -141,7 +141,7 @@ async fn a_program_that_must_not_run_twice_is_not_started_again() {
     assert!(!fake.bundle().exists());
 }
 
-/// Its words are an answer, unlike those of a server that stops.
+/// Its refusal is an answer, unlike that of a server that stops.
 #[tokio::test]
 async fn a_server_that_cannot_start_anything_is_not_asked_again() {
     let fake = Fake::start().await;

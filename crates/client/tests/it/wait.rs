@@ -55,7 +55,7 @@ async fn an_attached_wait_ends_with_the_container() {
 }
 
 #[tokio::test]
-async fn an_exit_while_the_server_was_away_is_told_after_its_return() {
+async fn an_exit_while_the_server_was_away_is_delivered_after_its_return() {
     let mut fake = Fake::start().await;
     let client = fake.client().await;
     let create = client.create("web", &fake.bundle()).spec(Spec::default());

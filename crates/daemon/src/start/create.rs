@@ -15,7 +15,7 @@ pub struct Checkpoint {
     pub dir: Option<PathBuf>,
 }
 
-/// All or nothing: what the client has prepared is gone again after an error.
+/// All or nothing: after an error, what the client has prepared is removed.
 pub(super) async fn create(
     client: &Client,
     container: &Container,

@@ -37,7 +37,7 @@ pub(super) fn refresh_neighbours(host: &Host, changed: &Record) {
     let records = records(host);
     for container in host.store.all() {
         let record = container.record();
-        // Before its file is there it is about to be written.
+        // Without a file yet, its own start is about to write one.
         let is_concerned = record.id != changed.id
             && in_common(changed, &record).next().is_some()
             && container.dir().join(NAME).exists();
@@ -64,7 +64,7 @@ fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     file.set_len(text.len() as u64)
 }
 
-/// The endpoints of the second on the networks where both are and names are resolved.
+/// The endpoints of `other` on the networks that both are on, where names are resolved.
 fn in_common<'a>(one: &'a Record, other: &'a Record) -> impl Iterator<Item = &'a Endpoint> {
     let ours = one.state.endpoints.iter().map(|e| e.network.as_str());
     let ours: BTreeSet<_> = ours.filter(|name| *name != networks::DEFAULT).collect();

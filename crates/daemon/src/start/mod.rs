@@ -1,7 +1,7 @@
 //! The start path: from a container of the store to a running program.
 //!
-//! Each step returns a guard that undoes it when it is dropped, so whatever fails on the way, all
-//! before it is undone in reverse order. A container that runs has its guards laid by; they are
+//! Each step returns a guard that undoes it when it is dropped. So if a step fails, all
+//! before it are undone in reverse order. The guards of a running container are kept and
 //! dropped at its end.
 
 mod create;
@@ -32,7 +32,7 @@ use crate::{
     model::Status,
 };
 
-/// What a container needs beside its process. Dropped, from top to bottom, it is taken away.
+/// What a container needs beside its process. Dropping this removes it, from top to bottom.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
     _files: WrittenFiles,
@@ -40,11 +40,11 @@ pub(crate) struct Surroundings {
     _root: RootMount,
 }
 
-/// The surroundings of a container that runs: the end of the daemon is not theirs.
+/// The surroundings of a container that runs, which stay when the daemon ends.
 pub(crate) type Kept = ManuallyDrop<Surroundings>;
 
 impl Surroundings {
-    /// Makes all that is needed before the runtime has its turn.
+    /// Makes all that is needed before the runtime is called.
     fn make(host: &Arc<Host>, container: &Arc<Container>) -> Result<(Spec, Surroundings)> {
         let root = mount::mount(host, container)?;
         let network = network::connect(host, container)?;

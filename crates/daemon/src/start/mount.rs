@@ -22,7 +22,7 @@ impl Mounts {
     }
 }
 
-/// One need of a root filesystem. Dropping the last one unmounts it.
+/// One user of a root filesystem. Dropping the last one unmounts it.
 #[derive(Debug)]
 pub(crate) struct RootMount {
     host: Arc<Host>,
@@ -50,7 +50,7 @@ pub(crate) fn mount(host: &Arc<Host>, container: &Container) -> Result<RootMount
     Ok(guard(host, container))
 }
 
-/// mount(2) and the runtime would not say which directory is missing.
+/// Checks a directory: mount(2) and the runtime would not say which one is missing.
 fn check(field: &'static str, directory: &Path) -> Result<()> {
     fs::read_dir(directory).map(drop).map_err(|error| Error::unusable(field, directory, error))
 }
@@ -119,7 +119,7 @@ fn mount_overlay(container: &Container, layers: &[PathBuf]) -> Result<()> {
     })
 }
 
-/// Unmounts, detached: a process of the host that looks into it does not keep it.
+/// Unmounts with MNT_DETACH: a process of the host that uses the mount does not prevent it.
 fn unmount(path: &Path) -> io::Result<()> {
     match umount2(path, MntFlags::MNT_DETACH) {
         // Not mounted: the host was restarted since, or the daemon ended before the mount.

@@ -46,7 +46,7 @@ pub(super) fn adopt(host: &Arc<Host>, container: &Arc<Container>) -> Guards {
     (Some(interfaces), Some(netns), Some(Reservation { host, container }))
 }
 
-/// A container's addresses and ports, written down in its record. Dropping it gives them back.
+/// A container's addresses and ports, recorded with it. Dropping this frees them.
 #[derive(Debug)]
 pub(super) struct Reservation {
     host: Arc<Host>,
@@ -134,7 +134,7 @@ impl Interfaces {
 
 impl Drop for Interfaces {
     fn drop(&mut self) {
-        // The host was restarted since: it has none of all this any more.
+        // The host was restarted since, and has none of these interfaces any more.
         if !self.host.netns(self.container.id()).exists() {
             return;
         }
