@@ -1,4 +1,4 @@
-//! What must hold of any bytes at all that the server reads: checks for libFuzzer's targets, and a
+//! What must hold for any bytes that the server reads: checks for libFuzzer's targets, and a
 //! bounded run of the same as a test.
 
 #[cfg(test)]
@@ -50,7 +50,7 @@ fn check_journal(journal: &[u8]) {
     assert_eq!((again.events, again.published, again.damage), (events, published, Vec::new()));
 }
 
-/// Packets and files of a shim: what is understood is what would be written to say the same.
+/// Packets and files of a shim: what can be read is written back in the same form.
 pub fn protocol(data: &[u8]) {
     if let Ok(record) = ToShim::decode(data) {
         assert_eq!(ToShim::decode(&record.encode()), Ok(record));
@@ -74,7 +74,7 @@ pub fn bundle(data: &[u8]) {
     }
 }
 
-/// A filter: what is understood is printed as what means the same, and is matched with anything.
+/// A filter: one that can be parsed is printed as one with the same meaning, and can be matched with anything.
 pub fn filter(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     // Longer ones are refused, unread.

@@ -1,4 +1,4 @@
-//! A bounded run of what libFuzzer runs without end: any bytes, and such as are nearly right.
+//! A bounded run of what libFuzzer runs without end: any bytes, and bytes that are nearly valid.
 
 use proptest::{collection::vec, prelude::*};
 

@@ -59,7 +59,7 @@ impl Gantry {
                         let _ = waiter.send(now);
                     }
                 }
-                // Whoever waits is told that there will be no more.
+                // Ends the waits: no more events will come.
                 lock(&waiting).clear();
             }
         });

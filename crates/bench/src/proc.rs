@@ -1,4 +1,4 @@
-//! What /proc tells of processes.
+//! Reads /proc about processes.
 
 use std::{fs, path::Path};
 

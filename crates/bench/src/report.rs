@@ -1,4 +1,4 @@
-//! What was measured, and how it is told: as Markdown and as JSON.
+//! The results of the measurements, and their output as Markdown and as JSON.
 
 use std::fmt::Write as _;
 
@@ -30,7 +30,7 @@ pub(crate) struct Series {
     pub(crate) samples: Vec<f64>,
 }
 
-/// What is wanted of the medians.
+/// A goal for the medians.
 #[derive(Debug, Serialize)]
 pub(crate) struct Aim {
     of: String,

@@ -47,7 +47,7 @@ pub(crate) async fn both(bench: &Bench, runtime: &'static str) -> Result<Both> {
     })
 }
 
-/// What is wanted of Gantry's median, divided by that of containerd.
+/// Adds a goal for Gantry's median, divided by that of containerd.
 pub(crate) fn wanted(measure: Measure, bound: Bound) -> Measure {
     measure.aim(GANTRY, Versus::Ratio(CONTAINERD.to_owned()), bound)
 }
@@ -60,7 +60,7 @@ async fn latencies(bench: &Bench, both: &Both, runtime: &str) -> Result<Vec<Meas
     let sleep = bench.bed.bundle("task", &["sleep", "1000000"])?;
     for round in 0..bench.count(60, 5) {
         let mut turns = [(GANTRY, &both.gantry), (CONTAINERD, &both.containerd)];
-        // Whoever comes first pays for what the one before still has to do.
+        // Work that one subject leaves behind slows the next one down, so they take turns.
         if round % 2 == 1 {
             turns.reverse();
         }

@@ -80,7 +80,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
             let mut found = Measures::new(&runtime, pace);
             let (bare, ours) = ((&sleep.bare, &short.bare), (&sleep.gantry, &short.gantry));
             for round in 0..bench.count(150, 10) {
-                // Whoever comes first pays for what the one before still has to do.
+                // Work that one subject leaves behind slows the next one down, so they take turns.
                 if round % 2 == 0 {
                     bare_round(&runtime, bare, pace, &mut found).await?;
                     gantry_round(&gantry, ours, pace, &mut found).await?;

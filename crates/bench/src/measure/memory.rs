@@ -23,7 +23,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<Vec<Measure>> {
     let runtime = bench.runtimes().pop().map_or("runc", |runtime| runtime.name);
     let size = bench.count(1000, 40);
     if bench.server.is_own() {
-        // What was measured before has left its mark.
+        // The measurements before have grown its memory.
         rss.push("Gantry, idle again", proc::rss(bench.server.pid) as f64);
         bench.server.crash()?;
         bench.server.answers().await?;

@@ -53,7 +53,7 @@ impl Population {
         Ok(())
     }
 
-    /// Goes on with another connection, to a server that has taken them up.
+    /// Goes on with another connection, to a server that has reattached to them.
     pub(crate) fn reconnect(&mut self, gantry: Gantry) {
         self.gantry = gantry;
     }

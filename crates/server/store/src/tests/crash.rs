@@ -46,24 +46,24 @@ fn expected(id: &str, state: State) -> Option<Container> {
     Some(Container { labels, spec, image: id.to_owned(), ..container(id) })
 }
 
-fn told(id: &str, state: State) {
+fn report(id: &str, state: State) {
     // One call, so that no line is cut by another's.
     std::io::stdout().write_all(format!("done {id} {state:?}\n").as_bytes()).unwrap();
 }
 
-/// Creates, updates and deletes, and tells of each when it is answered, until killed.
+/// Creates, updates and deletes, and reports each that is answered, until killed.
 async fn write(store: Store, life: String, writer: usize) {
     let ns = namespace("ns");
     for number in 0.. {
         let id = format!("{life}-{writer}-{number}");
         store.create_container(&ns, expected(&id, State::Created).unwrap()).await.unwrap();
-        told(&id, State::Created);
+        report(&id, State::Created);
         let updated = expected(&id, State::Updated).unwrap();
         store.update_container(&ns, updated, vec!["labels.state".to_owned()]).await.unwrap();
-        told(&id, State::Updated);
+        report(&id, State::Updated);
         if number % 3 != 0 {
             store.delete_container(&ns, &id).await.unwrap();
-            told(&id, State::Deleted);
+            report(&id, State::Deleted);
         }
     }
 }
