@@ -163,6 +163,15 @@ async fn bad_stdio_path() {
         let container = container.request(|request| request.stdout = path.to_owned());
         assert_error(container.create().await, Code::InvalidArgument, &[path]);
     }
+    // Neither may a stream be a directory, which can be opened for reading.
+    for stream in ["stdin", "stdout"] {
+        let container = server.container("c").without_pipes().request(|request| match stream {
+            "stdin" => request.stdin = "/usr".to_owned(),
+            _ => request.stdout = "/usr".to_owned(),
+        });
+        let words = [stream, "/usr", "is a directory"];
+        assert_error(container.create().await, Code::InvalidArgument, &words);
+    }
     assert_id_is_free(&server).await;
     server.finish().await;
 }

@@ -110,11 +110,10 @@ fn execute(image: Image) -> impl Fn() -> io::Result<()> + Send + Sync + 'static 
         // SAFETY: both pointers are valid, and the set is initialised by the call above.
         check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) })?;
         if let Some(copy) = &copy {
-            let (copy, flags) = (copy.as_raw_fd(), libc::AT_EMPTY_PATH);
+            let (execveat, copy) = (libc::SYS_execveat, copy.as_raw_fd());
+            let (argv, env) = (argv.as_ptr(), env.as_ptr());
             // SAFETY: all arrays are of C strings that live on, and end with a null pointer.
-            unsafe {
-                libc::execveat(copy, c"".as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast(), flags)
-            };
+            unsafe { libc::syscall(execveat, copy, c"".as_ptr(), argv, env, libc::AT_EMPTY_PATH) };
         }
         // SAFETY: as above.
         unsafe { libc::execve(argv.first(), argv.as_ptr(), env.as_ptr()) };

@@ -5,7 +5,7 @@ use std::{
     ffi::{CStr, CString, OsStr, OsString},
     io,
     os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
+        fd::{AsRawFd, OwnedFd},
         unix::ffi::OsStringExt,
     },
     path::Path,
@@ -127,11 +127,10 @@ impl MortalCommand {
         crate::restore_file_limit(0)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
         if let Some(copy) = &self.copy {
-            let (copy, flags) = (copy.as_fd().as_raw_fd(), libc::AT_EMPTY_PATH);
-            // SAFETY: both arrays are of C strings that live on, and end with a null pointer.
-            unsafe {
-                libc::execveat(copy, c"".as_ptr(), argv.as_ptr().cast(), env.as_ptr().cast(), flags)
-            };
+            let (execveat, copy) = (libc::SYS_execveat, copy.as_raw_fd());
+            let (argv, env) = (argv.as_ptr(), env.as_ptr());
+            // SAFETY: all arrays are of C strings that live on, and end with a null pointer.
+            unsafe { libc::syscall(execveat, copy, c"".as_ptr(), argv, env, libc::AT_EMPTY_PATH) };
         }
         // SAFETY: as above.
         unsafe { libc::execve(argv[0], argv.as_ptr(), env.as_ptr()) };
