@@ -219,7 +219,7 @@ async fn received(requests: &[Request]) -> Vec<Received> {
     out
 }
 
-/// All a client sends, a last request without an authority behind the others.
+/// All that a client sends, with a last request without an authority after the others.
 fn sent(requests: &[Request]) -> Vec<u8> {
     let mut encoder = Encoder { table: VecDeque::new(), limit: 4096, block: Vec::new() };
     let mut bytes = [PREFACE, SETTINGS].concat();

@@ -1,6 +1,6 @@
 //! Variables as a process has them: `NAME=value`, each name once.
 
-/// A later value of a variable replaces an earlier one, and goes behind the others.
+/// A later value of a variable replaces an earlier one, and is placed after the others.
 pub(crate) fn set(env: &mut Vec<String>, variable: String) {
     let name = |variable: &str| variable.split('=').next().map(str::to_owned);
     env.retain(|old| name(old) != name(&variable));

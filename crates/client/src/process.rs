@@ -79,7 +79,7 @@ impl Process {
         connection.call(Operation::repeatable(operation), request, resize).await.map(drop)
     }
 
-    /// Ends its input behind everything written so far.
+    /// Ends its input after everything written so far.
     pub async fn close_stdin(&self) -> Result<()> {
         stdio::close_stdin(&self.client.connection, &self.key).await
     }

@@ -181,7 +181,7 @@ impl Stdin {
         Stdin { pipe, owner: Arc::new(owner.clone()), closing: None }
     }
 
-    /// Ends the process's input behind everything written so far.
+    /// Ends the process's input after everything written so far.
     pub async fn close(self) -> Result<()> {
         close_when_started(self.owner).await
     }

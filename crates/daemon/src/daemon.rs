@@ -201,6 +201,6 @@ pub(crate) async fn note(
 ) {
     let container = Arc::clone(container);
     if let Err(error) = blocking(move || container.observe(change)).await {
-        tracing::error!(%error, "state not noted");
+        tracing::error!(%error, "a container's state cannot be recorded");
     }
 }

@@ -83,7 +83,7 @@ async fn serve(options: Options, socket: Socket) -> Result<(), Box<dyn Error>> {
     }
     tracing::info!("stopping; containers live on");
     if time::timeout(DRAIN_DEADLINE, daemon.quiesce()).await.is_err() {
-        tracing::warn!("something is given up half-way");
+        tracing::warn!("the daemon ends although some starts or stops are not finished");
     }
     // The server may have ended by itself.
     let _ = close.send(());

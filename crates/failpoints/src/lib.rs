@@ -105,11 +105,11 @@ points! {
     ServerExecExitJournalled,
     /// The exec's state is removed.
     ServerExecRemoved,
-    /// The runtime knows nothing any more of a container that did not come to be.
+    /// The runtime knows nothing any more of a container that was not started.
     ServerUndoneInRuntime,
     /// Nothing is left of it.
     ServerUndone,
-    /// Nothing is left of an exec that did not come to be.
+    /// Nothing is left of an exec that was not started.
     ServerExecUndone,
     /// The first process of a half-made container is dead.
     ServerHalfMadeKilled,
@@ -121,7 +121,7 @@ points! {
     ServerHalfMadeExecRemoved,
     /// The end of a container that was set aside is journalled.
     ServerMissedExitJournalled,
-    /// What could not be read is put away.
+    /// A file that could not be read is moved to quarantine/.
     ServerPutAway,
     /// A new journal is written, but not in its place.
     ServerJournalRewritten,

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum DecodeError {
     /// The packet is shorter than its header.
     Short,
-    /// A length points behind the end of the packet.
+    /// A length points beyond the end of the packet.
     Length,
     /// A string is not UTF-8.
     Utf8,
@@ -19,7 +19,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Short => f.write_str("packet is shorter than its header"),
-            Self::Length => f.write_str("a length points behind the end of the packet"),
+            Self::Length => f.write_str("a length points beyond the end of the packet"),
             Self::Utf8 => f.write_str("a string is not UTF-8"),
             Self::UnknownKind(kind) => write!(f, "unknown record kind {kind}"),
         }

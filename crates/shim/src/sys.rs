@@ -173,7 +173,7 @@ impl MemoryMap {
         }))
     }
 
-    /// Has the arguments end so many bytes behind their start. Needs no privilege, but a kernel
+    /// Has the arguments end so many bytes after their start. Needs no privilege, but a kernel
     /// with CONFIG_CHECKPOINT_RESTORE.
     pub(crate) fn end_arguments_at(&mut self, length: usize) -> io::Result<()> {
         // SAFETY: with zero it changes nothing, and returns where the heap ends now.

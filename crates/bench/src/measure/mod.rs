@@ -65,7 +65,7 @@ pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-/// Whether the kernel has had time to come to rest before an operation. The first one after that
+/// Whether the kernel was idle for a while before an operation. The first operation after that
 /// to move a process into a cgroup waits for an RCU grace period (`cgroup_threadgroup_rwsem`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {

@@ -33,7 +33,7 @@ impl<H: EventHandler> Queues<H> {
         Arc::new(Queues { handler, progress, waiting: Mutex::default() })
     }
 
-    /// Puts an event behind the earlier ones of its container.
+    /// Queues an event after the earlier ones of its container.
     pub(super) fn push(self: &Arc<Self>, change: StateChange, permit: OwnedSemaphorePermit) {
         let container = change.event.container.clone();
         let ticket = self.progress.begin(change.event.time);

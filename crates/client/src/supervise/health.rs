@@ -78,11 +78,11 @@ impl Health {
             Ok(Ok(answer)) => answer.get_ref().status == i32::from(ServingStatus::Serving),
             Ok(Err(status)) => {
                 let error = status::error("ask for the server's health", status, None);
-                tracing::warn!("the server did not say that it is well: {error:#}");
+                tracing::warn!("the server's health check failed: {error:#}");
                 false
             }
             Err(_) => {
-                tracing::warn!("the server did not say within {DEADLINE:?} that it is well");
+                tracing::warn!("the server's health check had no answer within {DEADLINE:?}");
                 false
             }
         }

@@ -35,7 +35,7 @@ pub struct Event {
     pub at: Timestamp,
     /// Whose it is.
     pub container: ContainerKey,
-    /// Which of the containers that have had this id.
+    /// Distinguishes containers that have used this id.
     pub generation: Generation,
     /// What has happened.
     pub kind: EventKind,
@@ -61,7 +61,7 @@ pub enum EventKind {
     ProcessStarted {
         /// Its id.
         process: ProcessId,
-        /// Which of the processes that have had this id.
+        /// Distinguishes processes that have used this id.
         generation: Generation,
         /// On the host; zero in events of servers that did not record it.
         pid: u32,
@@ -70,7 +70,7 @@ pub enum EventKind {
     Exited {
         /// Its id, or that of the first process.
         process: ProcessId,
-        /// Which of the processes that have had this id.
+        /// Distinguishes processes that have used this id.
         generation: Generation,
         /// On the host; zero if nobody knew it, or in events of servers that did not record it.
         pid: u32,

@@ -153,7 +153,7 @@ impl Lifecycle {
         Ok(EventKind::ProcessAdded { process: process.clone() })
     }
 
-    /// A further process that was added is to be started; which of those that have had its id it is.
+    /// A further process that was added is to be started. Returns its generation.
     ///
     /// # Errors
     /// If there is none, it was started before, or the container is paused or has stopped.

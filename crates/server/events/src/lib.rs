@@ -107,7 +107,7 @@ pub enum From {
 pub struct NewEvent {
     /// Whose it is.
     pub container: ContainerKey,
-    /// Which of the containers that have had this id.
+    /// Distinguishes containers that have used this id.
     pub generation: Generation,
     /// What has happened.
     pub kind: EventKind,

@@ -38,7 +38,7 @@ pub enum Fault {
     #[error("its checksum does not match")]
     Checksum,
     /// Its checksum matches, but this version does not know such an event.
-    #[error("not an event that is known here")]
+    #[error("not an event that this version knows")]
     Unknown,
     #[error("not later than the event before it")]
     OutOfOrder,

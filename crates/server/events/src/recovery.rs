@@ -134,7 +134,7 @@ fn last(last: Timestamp, modified: Timestamp, sound: bool) -> Timestamp {
     last.max(Timestamp(modified.0 + slack))
 }
 
-/// When the file was last written; at the epoch if that is not known, or nonsense.
+/// When the file was last written; the epoch if that is unknown or not a valid time.
 fn modified(path: &Path) -> Timestamp {
     let modified = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     modified.map(Timestamp::from).ok().filter(|at| *at < LAST_TIMESTAMP).unwrap_or(Timestamp(0))

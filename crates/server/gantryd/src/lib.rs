@@ -76,7 +76,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     }
     if !config.ignored_keys.is_empty() {
         let keys = config.ignored_keys.join(", ");
-        tracing::warn!(keys, "what the configuration file says there has no meaning here");
+        tracing::warn!(keys, "these keys of the configuration file have no meaning here");
     }
     if let Err(error) = raise_file_limit() {
         tracing::warn!(%error, "cannot raise the limit of open files");

@@ -139,7 +139,7 @@ pub(crate) async fn serve(
             .await
             .is_err()
         {
-            tracing::warn!("some calls are given up");
+            tracing::warn!("the server stops although some calls are not answered");
         }
     }
     connections.cut();

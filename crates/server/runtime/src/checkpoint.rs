@@ -135,7 +135,7 @@ pub enum CheckpointError {
     Config { path: PathBuf, problem: ReadError },
     #[error(transparent)]
     Disk(#[from] DiskError),
-    #[error("{path} is not surely a checkpoint and stays: {why}", path = .path.display())]
+    #[error("{path} is not certainly a checkpoint and is not removed: {why}", path = .path.display())]
     NotACheckpoint { path: PathBuf, why: String },
     #[error(transparent)]
     Oci(#[from] OciError),

@@ -1,5 +1,5 @@
 //! Records as they are in the database: a version, then the fields one after the other, numbers
-//! little-endian and texts behind their length.
+//! little-endian and texts preceded by their length.
 
 use std::{
     collections::BTreeMap,

@@ -190,7 +190,7 @@ impl Actor {
         let key = self.identity.key.clone();
         let result = result.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });
         if let Err(error) = &result {
-            tracing::warn!(container = %key, %error, "it is over, but not gone yet");
+            tracing::warn!(container = %key, %error, "it has ended, but not all of it could be removed yet");
         }
         let (dir, generation) = (self.identity.dir.clone(), self.identity.generation);
         let aside = move |state: &StateDir, wait: &_| state.set_aside(&dir, generation, wait);

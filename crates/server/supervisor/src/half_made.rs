@@ -42,7 +42,7 @@ pub(crate) async fn end(found: Found, freezer: Freezer) {
     let Found::Running(process) = found else { return };
     freezer.kill(process.pid, &process.pidfd);
     if timeout(KILL_DEADLINE, process.pidfd.exited()).await.is_err() {
-        tracing::warn!(pid = process.pid, "a process does not die");
+        tracing::warn!(pid = process.pid, "a process does not end, though it was killed");
     }
     if let Some(link) = process.link {
         let _ = link.send(&ToShim::Ack);

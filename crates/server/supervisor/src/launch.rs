@@ -203,7 +203,7 @@ impl Services {
         let asked = shim.link.send(&ToShim::Abort).is_ok();
         let answered = asked && timeout(ABORT_GRACE, failed(shim)).await.is_ok();
         if !answered {
-            tracing::warn!(shim = shim.pid, "the shim does not give its launch up, killing it");
+            tracing::warn!(shim = shim.pid, "the shim does not abort its launch and is killed");
             self.runtimes.reaper.kill(shim.pid);
         }
     }

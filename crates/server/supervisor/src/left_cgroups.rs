@@ -24,7 +24,9 @@ impl LeftCgroups {
         match state.run(StateDir::left_cgroups).await {
             Ok(cgroups) => left.cgroups = cgroups,
             Err(error) if error.is_scarce() => return Err(error),
-            Err(error) => tracing::error!(%error, "cgroups that others were in are forgotten"),
+            Err(error) => {
+                tracing::error!(%error, "the list of cgroups that others still use is lost; those cgroups will not be removed")
+            }
         }
         Ok(())
     }
@@ -58,7 +60,7 @@ impl Inner {
                 Ok(()) => self.unwritten = false,
                 Err(error) => tracing::warn!(
                     %error,
-                    "a restart now would forget cgroups that others are still in",
+                    "after a restart now, cgroups that others still use would not be removed",
                 ),
             }
         }

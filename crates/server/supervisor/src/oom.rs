@@ -55,7 +55,7 @@ impl ArmedOomWatch {
     /// As [`Self::arm`], but later if there is no descriptor left now.
     pub(crate) fn arm_by_and_by(id: &ContainerId, cgroup: &Cgroup, seen: u64) -> Option<Self> {
         Self::arm(id, cgroup, seen).unwrap_or_else(|error| {
-            tracing::warn!(container = %id, %error, "its memory is not watched yet");
+            tracing::warn!(container = %id, %error, "its out-of-memory kills are not watched yet");
             let later = LaterWatch { id: id.clone(), cgroup: cgroup.clone(), seen };
             Some(Self(Watch::Later(later)))
         })
@@ -94,7 +94,7 @@ async fn armed(
         }
         match ArmedOomWatch::arm(&later.id, &later.cgroup, later.seen) {
             Ok(Some(ArmedOomWatch(Watch::Armed(watch)))) => {
-                tracing::info!(container = %later.id, "its memory is watched");
+                tracing::info!(container = %later.id, "its out-of-memory kills are watched");
                 return Some((watch, recheck));
             }
             Ok(_) => return None,

@@ -54,7 +54,7 @@ pub(crate) enum LeftExec {
     Ended(Exit),
 }
 
-/// One process among all that have had its id, in one container among all that have had that one's.
+/// The generations of a container and of a process in it: they identify one process among all with the same ids.
 #[derive(Clone, Copy)]
 struct Incarnation {
     container: Generation,

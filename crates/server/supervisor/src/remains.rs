@@ -158,7 +158,7 @@ impl Services {
                     "something of it remains; its removal is tried again until it succeeds",
                 );
             } else {
-                tracing::debug!(container = %key, %error, failures, "something of it still remains");
+                tracing::debug!(container = %key, %error, failures, "something of it still cannot be removed");
             }
             failures += 1;
             tokio::select! {
@@ -170,7 +170,7 @@ impl Services {
             }
         }
         if failures > 0 {
-            tracing::info!(container = %key, failures, "nothing of it remains");
+            tracing::info!(container = %key, failures, "everything of it is removed");
         }
         over.identity.dir.discard().await;
     }

@@ -47,7 +47,7 @@ impl Supervisor {
 }
 
 impl Actor {
-    /// Whether its first process comes to be when it is started.
+    /// Whether there is no first process before the task is started.
     pub(crate) fn is_dormant(&self) -> bool {
         let is_restored = self.record.as_ref().is_some_and(|record| record.restore.is_some());
         let known = self.processes.get(&ProcessId::init());

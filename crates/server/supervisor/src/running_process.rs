@@ -74,11 +74,11 @@ impl RunningProcess {
                     Ok(Some(Report::Launched { .. } | Report::LaunchFailed(_))) => {}
                     Ok(None) => return None,
                     Err(error) if Trouble::of(&error) == Trouble::Scarce => {
-                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim now");
+                        tracing::warn!(pid = self.pid, %error, "cannot receive from the shim now");
                         backoff.pause().await;
                     }
                     Err(error) => {
-                        tracing::warn!(pid = self.pid, %error, "cannot hear the shim");
+                        tracing::warn!(pid = self.pid, %error, "cannot receive from the shim");
                         return None;
                     }
                 },

@@ -35,7 +35,7 @@ impl Services {
         match self.kill_own(identity, cgroup).await {
             // That cgroup never was the container's alone: nothing is killed there.
             Err(error @ CgroupError::NotAContainer { .. }) => {
-                tracing::warn!(%error, "nothing is killed");
+                tracing::warn!(%error, "processes in the cgroup are not killed");
                 Ok(Users::Others)
             }
             other => other.map(|others| if others { Users::Others } else { Users::None }),

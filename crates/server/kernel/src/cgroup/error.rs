@@ -46,7 +46,7 @@ pub enum CgroupError {
     StillPopulated { path: PathBuf, pids: Vec<u32> },
 
     /// A cgroup around the container's is frozen. It is not the container's, and stays as it is.
-    #[error("{} is frozen, which the container is only a part of", path.display())]
+    #[error("{} is frozen, which contains the container's cgroup and is not the container's", path.display())]
     FrozenAround { path: PathBuf },
 
     /// More nested cgroups than the limit.

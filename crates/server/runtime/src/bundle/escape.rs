@@ -80,7 +80,7 @@ mod tests {
 
     /// As runc 1.1.5 and crun 1.8.1 were seen to do.
     #[test]
-    fn what_is_not_text() {
+    fn bytes_that_are_not_unicode_are_replaced() {
         let go = |text: &[u8]| unescape(text, Dialect::Go);
         let yajl = |text: &[u8]| unescape(text, Dialect::Yajl);
         assert_eq!(go(br"a\ud800bcd"), "a\u{fffd}bcd");

@@ -52,7 +52,7 @@ pub struct Variable {
 pub enum BadVariable {
     #[error("{0:?} is not NAME or NAME=VALUE")]
     Malformed(String),
-    #[error("{0} is meant for one process alone and never passes")]
+    #[error("{0} is meant for one process only and is never passed on")]
     Never(String),
 }
 
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn users_give_theirs_what_shows_them_their_state() {
+    fn runtimes_of_users_get_the_variables_that_show_their_state() {
         assert_eq!(
             environment(false, &[]),
             ["PATH=/bin", "HOME=/root", "XDG_RUNTIME_DIR=/run/user/0"]
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_containers_place_stays_what_it_was() {
+    fn a_container_keeps_the_variables_of_its_root() {
         let with = |name: &str, value: &str| {
             let variable = Variable { name: name.to_owned(), value: Some(value.to_owned()) };
             Environment::new(|_| None, true, &[variable])
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_service_manager_says_to_the_server_never_passes() {
+    fn variables_of_the_service_manager_are_never_passed_on() {
         for name in ["NOTIFY_SOCKET", "LISTEN_FDS=1", "WATCHDOG_USEC", "_LIBCONTAINER_STATEDIR"] {
             assert!(matches!(name.parse::<Variable>(), Err(BadVariable::Never(_))), "{name}");
         }

@@ -194,7 +194,7 @@ fn blames_the_request(own: &str) -> bool {
 }
 
 /// Whether the sentence ends in one of these texts, which are in lower case, and they are the
-/// runtime's own. Only runc quotes a hook, behind what it says itself.
+/// runtime's own. Only runc quotes a hook, after its own message.
 fn ends_with(own: &str, texts: &[&str]) -> bool {
     let quotes_a_hook = own.starts_with("error running ") && own.contains(", stderr: ");
     let lower = own.to_ascii_lowercase();

@@ -19,7 +19,7 @@ pub(super) fn unquote(quoted: &str) -> Option<String> {
     String::from_utf8(value).ok()
 }
 
-/// Adds what the escape stands for, of which `text` begins behind the backslash; gives what follows.
+/// Adds what an escape stands for. `text` begins after its backslash; returns what follows the escape.
 fn escape<'a>(text: &'a str, value: &mut Vec<u8>) -> Option<&'a str> {
     let mut chars = text.chars();
     let kind = chars.next()?;

@@ -92,7 +92,7 @@ impl<'a> Scanner<'a> {
         Some(next)
     }
 
-    /// Goes on to behind the closing quote. The first fault counts.
+    /// Continues to just after the closing quote. The first fault counts.
     fn quoted(&mut self, quote: char) -> Result<(), &'static str> {
         let mut fault = None;
         loop {

@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_is_let_go_of_is_waited_for() {
+    fn a_lock_that_is_released_soon_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
         let first = lock(File::create(&path).unwrap()).unwrap().unwrap();

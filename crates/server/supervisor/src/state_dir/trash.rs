@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_moved_now_is_later_and_nothing_else() {
+    fn what_cannot_be_moved_now_is_moved_later_and_nothing_else() {
         let root = tempfile::tempdir().unwrap();
         let trash = Trash::new(root.path().join("trash"));
         let new = root.path().join("new");

@@ -38,7 +38,7 @@ fn varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(u8::try_from(value).unwrap());
 }
 
-/// A field with this in it, behind its length.
+/// A field with this content, preceded by its length.
 fn field(number: u64, content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     varint(number << 3 | 2, &mut bytes);

@@ -4,7 +4,7 @@ use super::*;
 use crate::mount::options::{OF_A_MOUNT, from_statvfs};
 
 #[test]
-fn a_bind_is_what_it_is_of() {
+fn a_bind_shows_its_source() {
     with_bundle(|bundle| {
         let source = bundle.file("snapshot", "a");
         bundle.mount(&[a("bind", &source, &["rbind", "rw"])]).unwrap();

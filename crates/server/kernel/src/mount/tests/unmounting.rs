@@ -82,7 +82,7 @@ fn a_link_is_not_followed() {
 }
 
 #[test]
-fn no_place_at_all() {
+fn a_missing_path_has_nothing_to_unmount() {
     for path in ["/", "", "relative/rootfs", "/tmp/.."] {
         let error = unmount_all(Path::new(path)).unwrap_err();
         assert!(matches!(error, UnmountError::NotAPlace { .. }), "{path}: {error}");
@@ -104,7 +104,7 @@ fn a_bind_of_a_file() {
 }
 
 #[test]
-fn what_lies_on_a_place_is_taken_away_by_its_descriptor() {
+fn mounts_on_a_place_are_detached_by_its_descriptor() {
     with_bundle(|bundle| {
         let place = Place::open(&bundle.rootfs(), "").unwrap();
         bundle.mount(&[a("tmpfs", "tmpfs", &[]), a("tmpfs", "tmpfs", &[])]).unwrap();
