@@ -22,7 +22,7 @@ until_true() {
   tries=0
   until "$@"; do
     tries=$((tries + 1))
-    [ $tries -lt 1500 ] || fail "waited in vain: $*"
+    [ $tries -lt 1500 ] || fail "did not happen in time: $*"
     sleep 0.2
   done
 }
@@ -53,13 +53,13 @@ start() {
     >/dev/null || fail "cannot start $id"
 }
 
-# Kills a container, and waits until its end is told.
+# Kills a container, and waits until its exit is published.
 end() {
   gantry kill -s KILL "$1"
-  until_true end_is_told "$1"
+  until_true exit_is_published "$1"
 }
 
-end_is_told() { gantry events --stored | grep -q " $1 exit pid=init status=137$"; }
+exit_is_published() { gantry events --stored | grep -q " $1 exit pid=init status=137$"; }
 
 init_of() { gantry ps "$1" | awk '$1 == "init" { print $2 }'; }
 
