@@ -7,7 +7,7 @@ cd "$(dirname "$0")" || exit
 .ci/install test || exit 1
 PATH=$PWD/target/venv/bin:$PATH:~/.cargo/bin
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-# The programs as they are shipped, and no test that skips itself for want of something.
+# The programs as they are shipped, and no test that skips itself because something is missing.
 export GANTRYD=$target/release/gantryd GANTRY_SHIM=$target/release/gantry-shim
 export GANTRY=$target/release/gantry GANTRY_DAEMON=$target/release/gantry-daemon
 export GANTRY_TEST_STRICT=1

@@ -24,7 +24,7 @@ git archive "$commit" | tar -x -C "$source"
 cd "$source"
 
 # A build directory of its own: in a shared one cargo takes a crate of today for the crate of the same name and
-# place then, as it tells them apart by time stamps only.
+# place then, as it distinguishes them by time stamps only.
 export CARGO_TARGET_DIR=$target/upgrade CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_TERM_QUIET=true
 cargo build --locked -p gantryd -p gantry-shim
 # The shim as it was shipped: a static program that outlives its server.

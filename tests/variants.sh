@@ -1,6 +1,6 @@
 #!/bin/bash
 # Builds gantryd and gantry-shim in the variants that some tests need, into <target>/variants:
-#   failpoints  die where a test tells them to
+#   failpoints  die where a test arms a point
 #   next        speak the protocol of a later version
 # In the dev profile, whose dependencies the tests share.
 set -euo pipefail

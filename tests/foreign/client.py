@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A client that shares no code with Gantry: stubs generated from proto/ by protoc, grpcio on top.
 
-Takes a container through its whole life and checks what it is told on the way. The bundle's
+Takes a container through its whole life and checks the answers and events on the way. The bundle's
 process is expected to copy its stdin to its stdout and to exit with status 7 at the end of it.
 """
 

@@ -18,7 +18,7 @@ use crate::{patiently, programs, service::Api};
 /// Where an event stream that is to miss nothing starts.
 pub const BEGINNING: Timestamp = Timestamp { seconds: 1, nanos: 0 };
 
-/// All events seen so far. Whoever waits looks at what has been seen, so it is never too late.
+/// All events seen so far. Waiting includes events that were seen before, so it is never too late.
 #[derive(Debug)]
 pub struct EventLog {
     seen: Arc<Seen>,

@@ -32,7 +32,7 @@ pub async fn assert_none(service: &Service, roots: &[(Runtime, PathBuf)]) {
         let left = Runtime::list(root);
         assert!(left.is_empty(), "containers that {} still knows: {left:?}", runtime.name());
     }
-    // Shims leave behind it, and what was half made is removed by one process after the other.
+    // Shims exit after it, and what was half made is removed step by step.
     let begin = Instant::now();
     loop {
         let left = others(service);
@@ -63,7 +63,7 @@ pub async fn assert_no_state(state: &Path, service: &Service) {
     let is_of_container =
         |path: &PathBuf| path.file_name().is_some_and(|name| ids.iter().any(|id| id == name));
     let nothing = || !walk(state).iter().any(is_of_container);
-    // What was half made is removed by and by.
+    // What was half made is removed in the background.
     eventually("no state of a container is left", nothing).await;
 }
 
@@ -153,7 +153,7 @@ impl OpenFiles {
     /// # Panics
     /// When there are.
     pub async fn assert_unchanged(&self, pid: u32, work: &Path) {
-        // The server closes some of them behind the last event.
+        // The server closes some of them after the last event.
         let same = || self.more(pid, work).is_empty();
         if tokio::time::timeout(GRACE, eventually("descriptors are closed", same)).await.is_err() {
             panic!("descriptors are left: {:?}", self.more(pid, work));

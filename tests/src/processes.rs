@@ -7,7 +7,7 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
-/// A process, as /proc tells of it.
+/// A process, as /proc shows it.
 #[derive(Debug, Clone)]
 pub struct Found {
     /// Its pid.

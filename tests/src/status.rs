@@ -5,8 +5,8 @@ use tonic::{Code, Status};
 use crate::programs;
 
 /// The code and all phrases that an error must have; case does not matter, as it does not to a
-/// daemon that looks for them. The original containerd always answered UNKNOWN; of it only the
-/// phrases are asked.
+/// daemon that looks for them. The original containerd always answers UNKNOWN, so only its
+/// phrases are checked.
 ///
 /// # Panics
 /// When it has not.

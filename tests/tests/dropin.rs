@@ -55,7 +55,7 @@ async fn under_its_old_name(#[values("docker-containerd", "containerd")] name: &
         "--never-seen=1",
     ]);
     let Some(mut server) = setup.start().await else { return };
-    // What is ignored is told.
+    // What is ignored is logged.
     server.logs("unheard-of").await;
     let container = server.container("c").create().await.unwrap();
     let exec = container.exec("e").args(&["sleep", "1000000"]).start().await.unwrap();
@@ -121,7 +121,7 @@ async fn a_stop_is_quick_and_clean(#[values(Signal::TERM, Signal::INT)] signal: 
     server.start_again().await;
     assert_eq!(container.state().await.unwrap().status, "running");
     container.init.kill().await;
-    // The one whose start was under way is there if its caller was told so, else it is gone.
+    // The container whose start was under way exists if its caller got a success, else it is gone.
     match created {
         Ok(created) => assert_eq!(created.init.kill().await, 137),
         Err(_) => assert!(server.service.state("slow").await.is_err()),
@@ -236,7 +236,7 @@ async fn health(server: &Server, service: &str) -> ServingStatus {
 }
 
 #[tokio::test]
-async fn a_service_manager_is_told() {
+async fn a_service_manager_is_notified() {
     if improves("it knows no service manager") {
         return;
     }
@@ -318,7 +318,7 @@ async fn settings_are_read_from_a_file() {
 }
 
 #[test]
-fn mistakes_are_told_and_end_it() {
+fn configuration_errors_are_reported_and_end_it() {
     if improves("it has other flags") {
         return;
     }

@@ -1,4 +1,4 @@
-//! What a caller is told when something is wrong, and that nothing is left of it.
+//! The errors that callers get, and that nothing is left of a failed call.
 
 use std::fs;
 
@@ -119,7 +119,7 @@ async fn missing_runtime() {
 }
 
 #[tokio::test]
-async fn a_runtime_without_a_word_is_told_by_its_status() {
+async fn a_runtime_without_a_message_is_reported_by_its_status() {
     if improves("the original says that it was not started") {
         return;
     }
@@ -334,7 +334,7 @@ async fn a_failed_exec_leaves_its_container_alone(#[values(Runc, Crun)] runtime:
 
 #[tokio::test]
 async fn huge_labels() {
-    if improves("the original keeps them, and can never tell its state again") {
+    if improves("the original keeps them, and cannot report its state any more") {
         return;
     }
     let Some(server) = Server::start(Runc).await else { return };

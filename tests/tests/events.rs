@@ -67,7 +67,7 @@ async fn events_of_one_container() {
 }
 
 #[tokio::test]
-async fn without_a_timestamp_only_what_comes_is_told() {
+async fn without_a_timestamp_only_live_events_are_delivered() {
     if improves("the original sends no headers before the first event") {
         return;
     }
@@ -194,7 +194,7 @@ async fn a_scribbled_journal_loses_no_more_than_the_scribbled() {
     let kept = stored(&mut server.service.api(), BEGINNING).await;
     let expected: Vec<_> = [&all[..3], &all[4..]].concat();
     assert_eq!(kept, expected, "all but the fourth");
-    // The damage is told.
+    // The damage is logged.
     server.logs("journal was damaged").await;
     server.finish().await;
 }
@@ -210,7 +210,7 @@ async fn an_unreadable_journal_is_put_aside() {
     fs::write(journal(&server), [0; 4096]).unwrap();
     server.start_again().await;
     assert_eq!(container.state().await.unwrap().status, "running", "nobody is harmed by it");
-    // Both its start and its exit are told by the new journal, or its exit alone.
+    // The new journal has its start and its exit, or its exit alone.
     assert_eq!(container.init.kill().await, 137);
     server.finish().await;
 }
@@ -351,7 +351,7 @@ fn journal(server: &Server) -> PathBuf {
     server.state_dir().join("events.journal")
 }
 
-/// Daemons of 2017 take any other event that names a process for one of an exec, and look for it.
+/// Daemons of 2017 take any other event that names a process for one of an exec, and look for that exec.
 #[tokio::test]
 async fn only_starts_and_exits_of_processes_name_one() {
     let Some(server) = Server::own(Runc).await else { return };
@@ -361,7 +361,7 @@ async fn only_starts_and_exits_of_processes_name_one() {
     container.resume().await;
     container.init.kill().await;
     let live = server.service.events.all();
-    let told: Vec<_> =
+    let seen: Vec<_> =
         live.iter().map(|event| (event.r#type.as_str(), event.pid.as_str())).collect();
     use event_type::{EXIT, PAUSE, RESUME, START_CONTAINER, START_PROCESS};
     let wanted = [
@@ -372,7 +372,7 @@ async fn only_starts_and_exits_of_processes_name_one() {
         (RESUME, ""),
         (EXIT, "init"),
     ];
-    assert_eq!(told, wanted, "{}", listing(&live));
+    assert_eq!(seen, wanted, "{}", listing(&live));
     assert_eq!(stored(&mut server.service.api(), BEGINNING).await, live);
     server.finish().await;
 }

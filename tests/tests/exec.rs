@@ -232,7 +232,7 @@ async fn an_exec_may_outlive_its_shell_but_not_init(#[values(Runc, Crun)] runtim
 
 #[rstest]
 #[tokio::test]
-async fn start_process_is_told_before_the_exit(#[values(Runc, Crun)] runtime: Runtime) {
+async fn start_process_is_published_before_the_exit(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     for number in 0..20 {
@@ -300,7 +300,7 @@ async fn stdin_of_a_process_that_has_ended_may_be_closed() {
     }
     container.init.signal(9).await.unwrap();
     assert!(container.init.ends_within(PATIENCE).await);
-    // It is known until its exit is told.
+    // It is known until its exit is published.
     container.init.close_stdin().await.unwrap();
     std::fs::write(go, "").unwrap();
     assert_eq!(container.init.exit().await, 137);

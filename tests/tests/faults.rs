@@ -23,7 +23,7 @@ const DEADLINES: [&str; 4] = ["--start-timeout", "5s", "--runtime-timeout", "5s"
 const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// A server with short deadlines, and a runtime that hangs the first time in the sub-commands that
-/// the pattern names, deaf to everything but SIGKILL, with a child that is no better.
+/// the pattern names, ignores every signal but SIGKILL, and has a child that does the same.
 async fn with_hanging_runtime(runtime: Runtime, commands: &str) -> Option<(Server, String)> {
     if improves("the original waits for ever") {
         return None;
@@ -57,7 +57,7 @@ async fn a_create_that_hangs(#[values(Runc, Crun)] runtime: Runtime) {
     let container = on(&server, runtime, &path).sh("exit 6").create().await.unwrap();
     assert_eq!(container.init.exit().await, 6);
     let events = server.service.events.all();
-    assert_eq!(events.len(), 2, "the first is not told of:\n{}", listing(&events));
+    assert_eq!(events.len(), 2, "the first has no events:\n{}", listing(&events));
     server.finish().await;
 }
 
@@ -161,7 +161,7 @@ async fn a_pause_that_is_killed_halfway(#[values(Runc, Crun)] runtime: Runtime) 
 
     container.set_status("paused").await.expect_err("the runtime is killed");
     assert_eq!(cgroup::read(&container.cgroup, "freezer.state").unwrap(), "FREEZING");
-    assert_eq!(container.state().await.unwrap().status, "paused", "it was told to freeze");
+    assert_eq!(container.state().await.unwrap().status, "paused", "it is freezing");
     container.set_status("running").await.unwrap();
     assert_eq!(container.state().await.unwrap().status, "running");
     assert_eq!(cgroup::read(&container.cgroup, "freezer.state").unwrap(), "THAWED");
@@ -236,7 +236,7 @@ async fn an_update_that_hangs(#[values(Runc, Crun)] runtime: Runtime) {
     server.finish().await;
 }
 
-/// An exit is told and the container is gone, although the runtime needs more than one call for it.
+/// The exit is published and the container is gone, although the runtime needs more than one call for that.
 #[rstest]
 #[tokio::test]
 async fn a_delete_or_any_other_that_hangs(

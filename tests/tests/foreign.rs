@@ -80,7 +80,7 @@ async fn a_whole_life_from_grpcurl(
 }
 
 #[tokio::test]
-async fn the_contract_is_told_by_reflection() {
+async fn reflection_describes_the_contract() {
     if improves("it has no reflection") {
         return;
     }

@@ -80,9 +80,9 @@ async fn it_reads_the_file_that_a_daemon_writes() {
     assert_eq!(directory, 0o711, "the group gets there");
     assert!(place("state").is_dir());
     let log = fs::read_to_string(place("log")).unwrap();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("plugins")).collect();
-    assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains("disabled_plugins, plugins"), "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("plugins")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("disabled_plugins, plugins"), "{log}");
     processes::signal(served.0.id(), Signal::TERM);
     assert_eq!(served.0.wait().unwrap().code(), Some(0));
     assert!(!socket.exists());

@@ -61,16 +61,16 @@ async fn failures_of_every_kind_leave_nothing(#[values(Runc, Crun)] runtime: Run
             && Some(process.pid) != alive.init.shim()
     };
     let own = || processes::belonging_to(&server.state_dir(), &server.service.cgroup);
-    // A shim leaves behind what it has told.
+    // A shim exits a moment after its report.
     eventually("no shim of any is left", || !own().iter().any(is_other)).await;
     alive.init.kill().await;
     let all = server.service.events.all();
-    assert_eq!(all.len(), 2, "of failures nothing is told:\n{}", events::listing(&all));
+    assert_eq!(all.len(), 2, "failures have no events:\n{}", events::listing(&all));
     server.finish().await;
 }
 
-/// A caller that goes away in the middle of CreateContainer: either the container exists and is
-/// told of, or nothing of it does.
+/// A caller that goes away in the middle of CreateContainer: either the container exists and its start is
+/// published, or nothing of it remains.
 #[rstest]
 #[tokio::test]
 async fn a_caller_that_vanishes_leaves_nothing(#[values(Runc, Crun)] runtime: Runtime) {
@@ -104,7 +104,7 @@ async fn a_caller_that_vanishes_leaves_nothing(#[values(Runc, Crun)] runtime: Ru
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         };
-        // The id is free a moment before the exit of the first one is told.
+        // The id is free a moment before the exit of the first one is published.
         let own = |event: &Event| is_exit(event, &container.id, "init") && event.status == 5;
         server.service.events.wait(0, &format!("exit of {id} with 5"), own).await;
     }

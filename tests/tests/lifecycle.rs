@@ -80,7 +80,7 @@ async fn a_signal_reaches_the_process_handler(#[values(Runc, Crun)] runtime: Run
 
 #[rstest]
 #[tokio::test]
-async fn an_id_is_free_when_its_exit_is_told(#[values(Runc, Crun)] runtime: Runtime) {
+async fn an_id_is_free_when_its_exit_is_published(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     for round in 0..10 {
         let container = server.container("again").sh(&format!("exit {round}"));
@@ -197,7 +197,7 @@ async fn a_spec_of_an_old_version_is_the_runtimes_affair() {
         return;
     }
     let Some(server) = Server::start(Runc).await else { return };
-    // A runtime of its day, to which capabilities are a plain list: it turns them into today's
+    // A runtime of 2017, for which capabilities are a plain list: this one converts them to today's
     // form for today's runc.
     let bundle = server.work().join("bundles/old");
     let convert = format!(
@@ -238,7 +238,7 @@ async fn the_callers_config_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_dead_container_is_stopped_until_its_exit_is_told() {
+async fn a_dead_container_is_stopped_until_its_exit_is_published() {
     if improves("the original says that a dead container runs") {
         return;
     }
@@ -257,7 +257,7 @@ async fn a_dead_container_is_stopped_until_its_exit_is_told() {
     let gate = tokio::task::spawn_blocking(move || fs::File::options().write(true).open(gate));
     let gate = gate.await.unwrap().unwrap();
     assert_eq!(container.state().await.unwrap().status, "stopped");
-    assert!(!container.init.has_exited(), "the exit is told when the runtime has deleted it");
+    assert!(!container.init.has_exited(), "the exit is published once the runtime has deleted it");
     let signal = container.init.signal(15).await;
     assert_error(signal, Code::FailedPrecondition, &["no such process"]);
     let exec = container.exec("late").sh("true").start().await;
@@ -268,7 +268,7 @@ async fn a_dead_container_is_stopped_until_its_exit_is_told() {
 }
 
 #[tokio::test]
-async fn version_is_told() {
+async fn version_is_reported() {
     let Some(server) = Server::start(Runc).await else { return };
     let version = server.service.api().get_server_version(GetServerVersionRequest {}).await;
     let version = version.unwrap().into_inner();
@@ -278,7 +278,7 @@ async fn version_is_told() {
 
 #[rstest]
 #[tokio::test]
-async fn pause_and_resume_are_told(#[values(Runc, Crun)] runtime: Runtime) {
+async fn pause_and_resume_are_published(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     container.pause().await;

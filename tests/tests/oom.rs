@@ -1,4 +1,4 @@
-//! The kernel's out-of-memory kills are told, always, and before the exit they cause.
+//! The kernel's out-of-memory kills are always published, before the exits that they cause.
 
 use std::sync::Arc;
 
@@ -32,8 +32,8 @@ async fn an_oom_kill_of_an_exec_is_reported(#[values(Runc, Crun)] runtime: Runti
     assert_eq!(exec.exit().await, 137);
     assert_eq!(container.state().await.unwrap().status, "running");
     container.init.kill().await;
-    let told = types(&server, "c");
-    assert_eq!(told, ["start-container", "start-process", "oom", "exit", "exit"]);
+    let seen = types(&server, "c");
+    assert_eq!(seen, ["start-container", "start-process", "oom", "exit", "exit"]);
     server.finish().await;
 }
 
@@ -87,7 +87,7 @@ async fn while_there_is_no_server(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn none_is_told_without_one(#[values(Runc, Crun)] runtime: Runtime) {
+async fn no_oom_is_published_without_one(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = Server::start(runtime).await else { return };
     for round in 0..5 {
         let container = limited(server.container("c")).sh(&format!("exit {round}"));
@@ -136,16 +136,16 @@ fn limited(container: NewContainer) -> NewContainer {
     })
 }
 
-/// What was told of a container, and of its being out of memory only the first: on version 1 the kernel
-/// may announce one kill twice, on either side of it.
+/// The types of a container's events, with the first `oom` only: on version 1 the kernel
+/// may announce one kill twice, before and after it.
 fn types(server: &Server, id: &str) -> Vec<String> {
     let all = server.service.events.all();
     let own = all.into_iter().filter(|event| event.id == id).map(|event| event.r#type);
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for kind in own {
-        if kind != event_type::OOM || !told.contains(&kind) {
-            told.push(kind);
+        if kind != event_type::OOM || !seen.contains(&kind) {
+            seen.push(kind);
         }
     }
-    told
+    seen
 }

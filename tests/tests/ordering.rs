@@ -47,7 +47,7 @@ async fn execs_end_before_init_when_all_are_killed(#[values(Runc, Crun)] runtime
 }
 
 /// Init ends while execs are being started: each of them either was started, and has its exit, or
-/// was refused, and is never heard of.
+/// was refused, and has no events.
 #[rstest]
 #[tokio::test]
 async fn execs_that_race_with_the_end(#[values(Runc, Crun)] runtime: Runtime) {
@@ -67,7 +67,7 @@ async fn execs_that_race_with_the_end(#[values(Runc, Crun)] runtime: Runtime) {
         let own = events.iter().filter(|event| event.id == id);
         let started = own.filter(|event| event.r#type == event_type::START_PROCESS).count();
         let answered = results.iter().filter(|result| result.is_ok()).count();
-        // A caller may be told of a failure when the process ended right behind its start.
+        // A caller may get an error if the process ended right after its start.
         assert!(answered <= started, "{answered} of {started}:\n{}", listing(&events));
         for result in results {
             if let Err(error) = result {

@@ -52,11 +52,11 @@ async fn containers_live_on(
     server.finish().await;
 }
 
-/// Statuses of what has ended in the meantime, told in order when the server is back.
+/// Exits of processes that ended in the meantime are published in order when the server is back.
 #[rstest]
 #[tokio::test]
-async fn exits_without_a_server_are_told_later(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original never tells of some") {
+async fn exits_without_a_server_are_published_later(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original never reports some") {
         return;
     }
     let Some(mut server) = Server::own(runtime).await else { return };
@@ -148,12 +148,12 @@ async fn everything_works_after_many_restarts(#[values(Runc, Crun)] runtime: Run
     server.finish().await;
 }
 
-/// However often it restarts, an exit is told once: while the server comes and goes, containers
+/// However often the server restarts, an exit is published once: while the server comes and goes, containers
 /// end at random moments.
 #[rstest]
 #[tokio::test]
-async fn an_exit_is_told_once(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original never tells of some") {
+async fn an_exit_is_published_once(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original never reports some") {
         return;
     }
     let Some(mut server) = Server::own(runtime).await else { return };
@@ -226,7 +226,7 @@ async fn a_half_created_container_is_removed(
     let container = server.container("c").sh("exit 3").create().await.unwrap();
     assert_eq!(container.init.exit().await, 3);
     let all = server.service.events.all();
-    assert_eq!(all.len(), 2, "the first attempt is not told of:\n{}", events::listing(&all));
+    assert_eq!(all.len(), 2, "the first attempt has no events:\n{}", events::listing(&all));
     server.finish().await;
 }
 
@@ -250,7 +250,7 @@ async fn the_shims_of_a_dead_server_are_found_again() {
 const STOPPED_WITHIN: Duration = Duration::from_secs(3);
 const BACK_WITHIN: Duration = Duration::from_secs(5);
 
-/// Two terminations of the server in one: it ends at once, whatever its containers do.
+/// The server ends at once, whatever its containers do.
 #[tokio::test]
 async fn a_stop_waits_for_no_container() {
     let Some(mut server) = Server::own(Runc).await else { return };
@@ -274,8 +274,8 @@ async fn a_stop_waits_for_no_container() {
         assert_eq!(container.init.kill().await, 137);
         let own = server.service.events.all();
         let own = own.iter().filter(|event| event.id == container.id);
-        let told: Vec<_> = own.map(|event| event.r#type.as_str()).collect();
-        assert_eq!(told, [event_type::START_CONTAINER, event_type::EXIT], "{INIT}");
+        let seen: Vec<_> = own.map(|event| event.r#type.as_str()).collect();
+        assert_eq!(seen, [event_type::START_CONTAINER, event_type::EXIT], "{INIT}");
     }
     server.finish().await;
 }

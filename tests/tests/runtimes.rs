@@ -1,4 +1,4 @@
-//! How runtimes are called, what they may write, and what becomes of their words.
+//! How runtimes are called, what they may write, and which errors their messages become.
 
 use std::{
     collections::BTreeMap,
@@ -119,7 +119,7 @@ async fn a_variable_that_is_for_the_server_alone_is_not_configured() {
     server.finish().await;
 }
 
-/// The caller's program has spoken, not the runtime: nothing is taken, and nothing is tried again.
+/// The output is the caller's program's, not the runtime's: it neither means that an id is taken nor causes a retry.
 #[rstest]
 #[tokio::test]
 async fn the_words_of_a_hook_decide_nothing(#[values(Runc, Crun)] runtime: Runtime) {
@@ -142,10 +142,10 @@ async fn the_words_of_a_hook_decide_nothing(#[values(Runc, Crun)] runtime: Runti
     server.finish().await;
 }
 
-/// What a runtime says of its own affairs is not told as a fault of the caller's request.
+/// A runtime's error about its own files is not reported as a fault of the caller's request.
 #[rstest]
 #[tokio::test]
-async fn a_refusal_is_told_by_who_can_mend_it(
+async fn the_code_of_a_refusal_says_who_can_fix_it(
     #[values(
         ("pause", "open /x/freezer.state: no such file or directory", Code::FailedPrecondition),
         ("pause", "open /x: too many open files", Code::ResourceExhausted),
@@ -189,7 +189,7 @@ async fn attempt(server: &Server, command: &str, path: &Path) -> Result<(), Stat
 
 #[rstest]
 #[tokio::test]
-async fn no_word_of_a_runtime_is_lost(
+async fn no_message_of_a_runtime_is_lost(
     #[values(
         // As crun ends its log.
         ("run", r#"echo '{"msg":"the reason","level":"error"}
@@ -219,7 +219,7 @@ async fn no_word_of_a_runtime_is_lost(
 
 #[rstest]
 #[tokio::test]
-async fn an_output_without_an_end_is_no_memory(
+async fn endless_output_takes_bounded_memory(
     #[values("exec cat /dev/zero", "exec cat /dev/zero >&2")] script: &str,
 ) {
     let Some((server, path)) = with_script(Runc, "pause", script).await else { return };
@@ -269,9 +269,9 @@ async fn a_call_ends_with_its_runtime_and_not_with_what_that_leaves_behind() {
     server.finish().await;
 }
 
-/// Daemons of 2017 make exit codes of these phrases.
+/// Daemons of 2017 derive exit codes from these phrases.
 #[tokio::test]
-async fn a_runtime_that_cannot_be_run_is_told_in_the_words_of_old() {
+async fn a_runtime_that_cannot_be_run_has_the_error_of_early_containerd() {
     if improves("the original keeps a directory, and the id is taken for good") {
         return;
     }

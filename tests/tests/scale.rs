@@ -288,7 +288,7 @@ async fn an_idle_server_sleeps() {
         };
         statuses.map(count).sum()
     };
-    // What is still going on behind the start comes to rest by and by.
+    // Work that continues after the start ends soon.
     for round in 1.. {
         let before = (switches(server.pid()), switches(shim));
         tokio::time::sleep(Duration::from_secs(2)).await;

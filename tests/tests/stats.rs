@@ -108,7 +108,7 @@ async fn processor_time_is_counted(#[values(Runc, Crun)] runtime: Runtime) {
 #[tokio::test]
 async fn the_network_is_the_containers_own(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
-    if improves("the original tells of interfaces that its runtime has made") {
+    if improves("the original reports only interfaces that its runtime has made") {
         return;
     }
     let container = server.container("c").namespace("network").create().await.unwrap();
@@ -232,9 +232,9 @@ async fn usage_follows_what_the_container_does() {
     assert!(full.contains("full"));
     assert!(usage(cgroup_stats(&server, &container).await) > 40_000_000);
     let file = if cgroup::is_v2() { "memory.current" } else { "memory.usage_in_bytes" };
-    let told = usage(cgroup_stats(&server, &container).await);
+    let reported = usage(cgroup_stats(&server, &container).await);
     let read: u64 = cgroup::read(&container.cgroup, file).unwrap().parse().unwrap();
-    assert!(told.abs_diff(read) < 10_000_000, "{told} told, {read} read");
+    assert!(reported.abs_diff(read) < 10_000_000, "{reported} reported, {read} read");
     container.init.kill().await;
     eventually("the cgroup is gone", || cgroup::directories(&container.cgroup).is_empty()).await;
     server.finish().await;
@@ -249,7 +249,7 @@ async fn cgroup_stats(server: &Server, container: &Container) -> CgroupStats {
     stats(server, container).await.expect("stats").cgroup_stats.expect("of the cgroup")
 }
 
-/// Somebody has moved its processes and removed the cgroup: it lives, and is not "not found".
+/// Somebody has moved the container's processes and removed its cgroup: the container is still found.
 #[tokio::test]
 async fn a_container_whose_cgroup_is_gone_is_still_there() {
     if improves("the original asks the runtime") {

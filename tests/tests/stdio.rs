@@ -78,7 +78,7 @@ async fn stdin_ends_while_the_caller_has_it_open(#[values(Runc, Crun)] runtime: 
     }
     let Some(server) = Server::start(runtime).await else { return };
     let mut container = server.container("c").args(&["wc", "-c"]).create().await.unwrap();
-    // More than fits: the end comes behind what was written.
+    // More than fits: the end comes after what was written.
     container.init.pipes().write(&[b'x'; 300_000]).await;
     container.init.close_stdin().await.unwrap();
     assert_eq!(container.init.pipes().stdout_text().await, "300000\n");

@@ -115,7 +115,7 @@ async fn the_size_is_right_from_the_first_byte(#[values(Runc, Crun)] runtime: Ru
 
 #[rstest]
 #[tokio::test]
-async fn a_new_size_is_told_to_the_process(#[values(Runc, Crun)] runtime: Runtime) {
+async fn a_new_size_reaches_the_process(#[values(Runc, Crun)] runtime: Runtime) {
     let Some(server) = start(runtime).await else { return };
     let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.02; done";
     let mut container = server.container("c").terminal().sh(script).create().await.unwrap();
@@ -220,8 +220,8 @@ async fn a_writer_waits_for_its_reader(#[values(Runc, Crun)] runtime: Runtime) {
     server.finish().await;
 }
 
-/// The process has gone, its last output does not fit into the pipe, and nobody reads: its exit is
-/// told all the same, and the output is there for whoever comes soon after.
+/// The process has ended, its last output does not fit into the pipe, and nobody reads: the exit is
+/// published all the same, and the output stays readable for a while.
 #[rstest]
 #[tokio::test]
 async fn an_exit_waits_for_no_reader(#[values(Runc, Crun)] runtime: Runtime) {

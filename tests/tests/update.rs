@@ -126,11 +126,11 @@ async fn update_sets_limits_of_block_devices(#[values(Runc, Crun)] runtime: Runt
     server.finish().await;
 }
 
-/// Of each limit of which a kernel may not know: either it is there afterwards, or the caller is
-/// told that it cannot be.
+/// For each limit that a kernel may lack: either it is set afterwards, or the error says that it
+/// cannot be.
 #[rstest]
 #[tokio::test]
-async fn what_the_kernel_cannot_do_is_told(#[values(Runc, Crun)] runtime: Runtime) {
+async fn limits_that_the_kernel_lacks_are_reported(#[values(Runc, Crun)] runtime: Runtime) {
     if improves("the original says nothing") {
         return;
     }
@@ -194,7 +194,9 @@ async fn what_is_not_given_stays(#[values(Runc, Crun)] runtime: Runtime) {
 
 #[rstest]
 #[tokio::test]
-async fn what_the_runtime_refuses_is_told_in_its_words(#[values(Runc, Crun)] runtime: Runtime) {
+async fn what_the_runtime_refuses_is_reported_with_its_message(
+    #[values(Runc, Crun)] runtime: Runtime,
+) {
     let Some(server) = start(runtime).await else { return };
     let container = server.container("c").create().await.unwrap();
     let bad = UpdateResource { cpuset_cpus: "4000".to_owned(), ..<_>::default() };

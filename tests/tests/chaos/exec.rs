@@ -39,7 +39,7 @@ pub(crate) async fn start(worker: &mut Worker, life: &mut Life, process: &str) {
     match signal {
         // SIGTERM before the shell has become `sleep` is the shell's to die of, too.
         Some(signal) if known => worker.signal_until_gone(process, signal).await,
-        // It may come to be later, and ends with its container then.
+        // It may be started later, and ends with its container then.
         _ if !known => attempt.expected.forced.push(137),
         _ => {}
     }

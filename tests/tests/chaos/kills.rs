@@ -22,7 +22,7 @@ pub(crate) struct Kills {
 }
 
 impl Kills {
-    /// Whether the true status of a process that was told to have ended at `end` may be lost: its
+    /// Whether the true status of a process that was reported to have ended at `end` may be lost: its
     /// shim was killed, and the server, which then was the only one to know, as well.
     pub(crate) fn may_be_unknown(
         &self,

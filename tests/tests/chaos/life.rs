@@ -179,7 +179,7 @@ impl Worker {
         }
     }
 
-    /// Ends a container of the life before that came to be after all, or waits for it to be gone.
+    /// Ends a container of the attempt before that was started after all, or waits until it is gone.
     async fn end_unknown(&mut self) {
         if self.state().await.is_some() {
             let last = self.history.lives.last_mut().expect("a life before");

@@ -10,8 +10,8 @@ mod kills;
 mod life;
 mod model;
 mod monkeys;
+mod subscriber;
 mod task;
-mod told;
 
 use std::{
     env,
@@ -29,8 +29,8 @@ use crate::{
     kills::Kills,
     life::{Shared, Worker},
     monkeys::Monkeys,
+    subscriber::Subscriber,
     task::{TaskHistory, TaskWorker},
-    told::Subscriber,
 };
 
 /// Containers that live at the same time.
@@ -45,7 +45,7 @@ fn number(variable: &str) -> Option<u64> {
 
 #[rstest]
 #[tokio::test(flavor = "multi_thread")]
-async fn no_exit_is_lost_told_twice_or_wrong(
+async fn no_exit_is_lost_repeated_or_wrong(
     #[values(Runtime::Runc, Runtime::Crun)] runtime: Runtime,
 ) {
     let setup = Server::setup(runtime).arguments(&["--log-level", "info"]);
@@ -83,7 +83,7 @@ async fn no_exit_is_lost_told_twice_or_wrong(
     if let Some(ended) = failed {
         ended.expect("a worker");
     }
-    // One more life each, undisturbed, which must come to be at the first attempt.
+    // One more container each, undisturbed, which must start at the first attempt.
     shared.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = workers.join_next().await {
         shared.report(ended.expect("a worker"));

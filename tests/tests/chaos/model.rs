@@ -7,7 +7,7 @@ use gantry_api::{INIT, event_type, types::Event};
 
 use crate::kills::{Kills, Moment};
 
-/// The wire's word for a status that nobody knows.
+/// The status on the wire of an unknown exit.
 const UNKNOWN: u32 = 255;
 
 /// How a process may end.
@@ -44,18 +44,18 @@ pub(crate) struct History {
     pub(crate) cut_calls: usize,
 }
 
-/// What the events tell of a process.
-struct Told {
+/// A process, as its events show it.
+struct Observed {
     process: String,
     start: Moment,
     end: Moment,
     status: u32,
 }
 
-/// What the events tell of a container.
-struct ToldLife {
-    init: Told,
-    execs: Vec<Told>,
+/// A container, as its events show it.
+struct ObservedLife {
+    init: Observed,
+    execs: Vec<Observed>,
 }
 
 #[derive(Debug, Default)]
@@ -88,31 +88,31 @@ impl fmt::Display for Counts {
 
 /// Checks the events of one id against what was asked for.
 pub(crate) fn check(history: &History, events: &[Event], kills: &Kills) -> Result<Counts, String> {
-    let told = lives(events)?;
+    let observed = lives(events)?;
     let judge = Judge { id: &history.id, kills };
     let mut matching = Matching {
         judge,
         asked: &history.lives,
-        told: &told,
+        observed: &observed,
         hopeless: HashSet::new(),
         problem: (0, String::new()),
     };
     if !matching.is_possible(0, 0) {
         return Err(matching.problem.1);
     }
-    let execs = told.iter().map(|life| life.execs.len()).sum();
-    let all = told.iter().flat_map(|life| life.execs.iter().chain([&life.init]));
-    let unknown = all.filter(|told| told.status == UNKNOWN).count();
-    Ok(Counts { lives: told.len(), execs, unknown, cut_calls: history.cut_calls })
+    let execs = observed.iter().map(|life| life.execs.len()).sum();
+    let all = observed.iter().flat_map(|life| life.execs.iter().chain([&life.init]));
+    let unknown = all.filter(|observed| observed.status == UNKNOWN).count();
+    Ok(Counts { lives: observed.len(), execs, unknown, cut_calls: history.cut_calls })
 }
 
-/// Which life that was told is which that was asked for, both in order. One that nobody is known to
-/// have had may not have been; which of them one with a lost status was can take several attempts.
+/// Matches observed containers with those that were asked for, both in order. One whose creation was not confirmed may
+/// be missing; if a status was lost, finding the match can take several attempts.
 struct Matching<'a> {
     judge: Judge<'a>,
     asked: &'a [Life],
-    told: &'a [ToldLife],
-    /// What was tried.
+    observed: &'a [ObservedLife],
+    /// Pairs that were tried without success.
     hopeless: HashSet<(usize, usize)>,
     /// Where the best attempt ended, and why.
     problem: (usize, String),
@@ -120,33 +120,33 @@ struct Matching<'a> {
 
 impl Matching<'_> {
     /// Whether the rest of both can be matched.
-    fn is_possible(&mut self, asked: usize, told: usize) -> bool {
-        if self.hopeless.contains(&(asked, told)) {
+    fn is_possible(&mut self, asked: usize, observed: usize) -> bool {
+        if self.hopeless.contains(&(asked, observed)) {
             return false;
         }
-        let problem = match (self.asked.get(asked), self.told.get(told)) {
+        let problem = match (self.asked.get(asked), self.observed.get(observed)) {
             (None, None) => return true,
             (None, Some(life)) => {
                 Some(format!("nobody asked for the container of {}", life.init.start))
             }
             (Some(candidate), None) => Some(format!("lost: {candidate:?}")),
             (Some(candidate), Some(life)) => match self.judge.explains(candidate, life) {
-                Ok(()) if self.is_possible(asked + 1, told + 1) => return true,
+                Ok(()) if self.is_possible(asked + 1, observed + 1) => return true,
                 // The problem is further on.
                 Ok(()) => None,
                 Err(problem) => Some(format!("{problem}; asked for {candidate:?}")),
             },
         };
         let may_be_missing = self.asked.get(asked).is_some_and(|candidate| !candidate.init.known);
-        if may_be_missing && self.is_possible(asked + 1, told) {
+        if may_be_missing && self.is_possible(asked + 1, observed) {
             return true;
         }
-        self.hopeless.insert((asked, told));
+        self.hopeless.insert((asked, observed));
         if let Some(problem) = problem
-            && told >= self.problem.0
+            && observed >= self.problem.0
             && !may_be_missing
         {
-            self.problem = (told, problem);
+            self.problem = (observed, problem);
         }
         false
     }
@@ -158,11 +158,11 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn explains(&self, asked: &Life, told: &ToldLife) -> Result<(), String> {
-        self.fits(&asked.init, &told.init)?;
+    fn explains(&self, asked: &Life, observed: &ObservedLife) -> Result<(), String> {
+        self.fits(&asked.init, &observed.init)?;
         // Two calls may be under way at once, if the caller of one is gone.
         let mut asked: Vec<&Attempt> = asked.execs.iter().collect();
-        for exec in &told.execs {
+        for exec in &observed.execs {
             let same = |other: &&Attempt| other.process == exec.process;
             let found = asked.iter().position(same);
             let found = found.ok_or_else(|| format!("nobody asked for {}", exec.process))?;
@@ -174,11 +174,11 @@ impl Judge<'_> {
         }
     }
 
-    fn fits(&self, asked: &Attempt, told: &Told) -> Result<(), String> {
-        let Told { process, start, end, status } = told;
+    fn fits(&self, asked: &Attempt, observed: &Observed) -> Result<(), String> {
+        let Observed { process, start, end, status } = observed;
         let names = (self.id, process.as_str());
         let Expected { own, forced } = &asked.expected;
-        // One that nobody ends and that does not end by itself is not one that has ended.
+        // A process that nobody ends and that does not end by itself must not have ended.
         let ends = own.is_some() || !forced.is_empty();
         let allowed = *own == Some(*status)
             || forced.contains(status)
@@ -191,7 +191,7 @@ impl Judge<'_> {
 }
 
 /// The lives in a container's events, which were seen to be in order before.
-fn lives(events: &[Event]) -> Result<Vec<ToldLife>, String> {
+fn lives(events: &[Event]) -> Result<Vec<ObservedLife>, String> {
     let mut lives = Vec::new();
     let mut started: Vec<(String, Moment)> = Vec::new();
     let mut execs = Vec::new();
@@ -204,11 +204,12 @@ fn lives(events: &[Event]) -> Result<Vec<ToldLife>, String> {
                 let found = started.iter().position(|(started, _)| *started == process);
                 let found = found.ok_or_else(|| format!("an exit without a start: {event:?}"))?;
                 let (process, start) = started.swap_remove(found);
-                let told = Told { process, start, end: moment(event), status: event.status };
-                if told.process == INIT {
-                    lives.push(ToldLife { init: told, execs: std::mem::take(&mut execs) });
+                let observed =
+                    Observed { process, start, end: moment(event), status: event.status };
+                if observed.process == INIT {
+                    lives.push(ObservedLife { init: observed, execs: std::mem::take(&mut execs) });
                 } else {
-                    execs.push(told);
+                    execs.push(observed);
                 }
             }
             _ => {}

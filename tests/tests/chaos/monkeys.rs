@@ -67,7 +67,7 @@ impl Monkey {
         (self.server, self.kills)
     }
 
-    /// At times again while it takes up what was there.
+    /// Sometimes kills it again while it reattaches.
     async fn kill_server(&mut self) {
         loop {
             self.kills.servers.push(now());

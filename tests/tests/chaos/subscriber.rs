@@ -1,6 +1,6 @@
-//! What a subscriber of containerd's events is told of tasks while the server is killed: not all, as nobody
-//! tells what was while it was away, but in order, nothing twice, and no exit that was not one. Of a server
-//! that was killed when it had just told an exit, the next one tells it again: once to each who subscribes.
+//! Checks what a subscriber of containerd's events gets while the server is killed: not all events, as those that
+//! happened without a subscriber are not delivered, but in order, none twice, and no false exit. If a server was killed
+//! just after it sent an exit, the next one may deliver it again, once in each subscription.
 
 use std::{
     collections::HashMap,
@@ -68,9 +68,9 @@ impl Subscriber {
         Self { seen, task }
     }
 
-    /// Problems of what was told of these tasks.
+    /// Problems of the events of these tasks.
     pub(crate) async fn check(self, histories: &[TaskHistory], kills: &Kills) -> Vec<String> {
-        let all_told = || {
+        let all_delivered = || {
             let seen = self.seen.lock().expect("not poisoned");
             histories.iter().all(|history| {
                 let last = history.ended.last().map(|ended| ended.pid);
@@ -81,7 +81,7 @@ impl Subscriber {
             })
         };
         // The last life of each was undisturbed.
-        eventually("the last events are told", all_told).await;
+        eventually("the last events are delivered", all_delivered).await;
         let seen = self.seen.lock().expect("not poisoned").clone();
         let problems = histories.iter().flat_map(|history| {
             let statuses = history.ended.iter().filter_map(|ended| status(history, ended, kills));
@@ -105,30 +105,30 @@ fn status(history: &TaskHistory, ended: &Ended, kills: &Kills) -> Option<String>
     (!fits).then(|| format!("task {}: ended wrongly: {ended:?}", history.id))
 }
 
-/// Problems of the order of what was told of one task.
+/// Problems of the order of one task's events.
 fn order(history: &TaskHistory, seen: &[Seen]) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut told = Told { history, last: (0, 0), exits: HashMap::new() };
+    let mut checked = Checked { history, last: (0, 0), exits: HashMap::new() };
     for seen in seen {
-        if let Err(problem) = told.take(seen) {
+        if let Err(problem) = checked.take(seen) {
             problems.push(format!("task {}: {problem}: {seen:?}", history.id));
         }
     }
-    if told.exits.is_empty() {
-        problems.push(format!("task {}: no exit was told", history.id));
+    if checked.exits.is_empty() {
+        problems.push(format!("task {}: no exit was delivered", history.id));
     }
     problems
 }
 
-struct Told<'a> {
+struct Checked<'a> {
     history: &'a TaskHistory,
-    /// Pid of the task, and how far its life was told: created, started, ended, deleted.
+    /// Pid of the task, and its last event: created, started, ended, deleted.
     last: (u32, u8),
-    /// Process, pid and moment; the last subscription that each was told to.
+    /// Process, pid and time; the last subscription that got the exit.
     exits: HashMap<(String, u32, (i64, i32)), usize>,
 }
 
-impl Told<'_> {
+impl Checked<'_> {
     fn take(&mut self, seen: &Seen) -> Result<(), String> {
         let envelope = &seen.envelope;
         match envelope.topic.as_str() {
@@ -171,7 +171,7 @@ impl Told<'_> {
         let at = event.exited_at.ok_or("an exit without its time")?;
         let which = (event.id.clone(), event.pid, (at.seconds, at.nanos));
         match self.exits.insert(which, subscription) {
-            Some(before) if before == subscription => return Err("told twice".to_owned()),
+            Some(before) if before == subscription => return Err("delivered twice".to_owned()),
             Some(_) => return Ok(()),
             None => {}
         }
@@ -187,7 +187,7 @@ impl Told<'_> {
         if exec.is_empty() {
             return self.step(&event.container_id, event.pid, 3);
         }
-        // Of a task whose own exit was not told yet.
+        // Allowed before the task's own exit.
         if self.last.1 < 3 { Ok(()) } else { Err("an exec's exit after the task's".to_owned()) }
     }
 }

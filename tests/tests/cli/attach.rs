@@ -1,4 +1,4 @@
-//! `gantry attach`, and who it must not harm.
+//! `gantry attach`, and what it must not harm.
 
 use std::{
     io::Write,
@@ -57,7 +57,7 @@ async fn the_end_of_its_input_is_not_the_containers() {
     kill(bed).await;
 }
 
-/// One whose streams are nowhere is not waited for, and gets no signal.
+/// A process without streams is not waited for, and gets no signal.
 #[rstest]
 #[tokio::test]
 async fn what_has_no_streams_is_refused(#[values(false, true)] tty: bool) {
@@ -73,7 +73,7 @@ async fn what_has_no_streams_is_refused(#[values(false, true)] tty: bool) {
     kill(bed).await;
 }
 
-/// Who has started it reads its output.
+/// Whoever has started it reads its output.
 #[tokio::test]
 async fn another_ones_container_is_refused() {
     let Some(bed) = Bed::make(Runc).await else { return };

@@ -141,7 +141,7 @@ async fn one_that_takes_no_input_can_be_left() {
     bed.finish().await;
 }
 
-/// What is written meanwhile waits in the pipe, and who writes more than fits waits with it.
+/// Output meanwhile waits in the pipe, and a process that writes more than fits waits with it.
 #[tokio::test]
 async fn no_output_is_lost_in_between() {
     let Some(bed) = Bed::make(Runc).await else { return };

@@ -131,8 +131,8 @@ async fn a_container_in_the_background(#[values(Runc, Crun)] runtime: Runtime) {
     assert_eq!(gone.status.code(), Some(1), "{gone:?}");
 
     let events = succeeds(&bed.gantry(&["events", "--since", "10m", "--stored", "--json"]));
-    let told = json_lines(&events);
-    let types: Vec<_> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let events = json_lines(&events);
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types.first(), Some(&"start-container"));
     assert_eq!(types.iter().filter(|kind| **kind == "exit").count(), 4, "{types:?}");
     assert!(types.contains(&"pause") && types.contains(&"resume"), "{types:?}");
@@ -234,7 +234,7 @@ async fn a_run_survives_a_restart_of_the_server() {
 }
 
 #[tokio::test]
-async fn versions_of_both_are_told() {
+async fn versions_of_both_are_printed() {
     let Some(bed) = Bed::make(Runc).await else { return };
     let version = succeeds(&bed.gantry(&["version"]));
     assert!(

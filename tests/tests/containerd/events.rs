@@ -24,7 +24,7 @@ use crate::{Bed, any, assert_refused, container, of};
 /// When something has happened elsewhere.
 const ELSEWHERE: Timestamp = Timestamp { seconds: 1_500_000_000, nanos: 7 };
 
-/// Returns once the server has answered with headers, so that it tells all that happens afterwards.
+/// Returns once the server has answered with headers, so that all later events are delivered.
 pub(crate) async fn subscribe(bed: &Bed, filters: &[&str]) -> Streaming<Envelope> {
     try_subscribe(bed, filters).await.unwrap()
 }
@@ -68,7 +68,7 @@ fn summary(envelope: &Envelope) -> (&str, &str, &str) {
 }
 
 #[tokio::test]
-async fn what_is_published_is_told_to_all_in_one_order() {
+async fn published_events_reach_all_subscribers_in_one_order() {
     let Some(bed) = Bed::start().await else { return };
     publish(&bed, "ns", "/before", any("x", b"")).await.unwrap();
     let mut subscribers = [subscribe(&bed, &[]).await, subscribe(&bed, &[""]).await];
@@ -92,7 +92,7 @@ async fn what_is_published_is_told_to_all_in_one_order() {
 }
 
 #[tokio::test]
-async fn filters_say_what_is_told() {
+async fn filters_select_events() {
     let Some(bed) = Bed::start().await else { return };
     let start = |id: &str| to_any(&TaskStart { container_id: id.to_owned(), pid: 1 });
     let mut subscribers = Vec::new();
@@ -112,31 +112,31 @@ async fn filters_say_what_is_told() {
     ] {
         publish(&bed, namespace, topic, event).await.unwrap();
     }
-    // Told to each, which shows where it ends.
+    // Matched by all filters: shows that nothing more comes.
     let last = to_any(&TaskStart { container_id: "2".to_owned(), pid: 9 });
     publish(&bed, "moby", "/tasks/last", last.clone()).await.unwrap();
     publish(&bed, "nobody", "/other", last.clone()).await.unwrap();
-    let number = |told: &Envelope| match (told.namespace.as_str(), told.topic.as_str()) {
+    let number = |seen: &Envelope| match (seen.namespace.as_str(), seen.topic.as_str()) {
         ("k8s.io", _) => "4".to_owned(),
         (_, "/other") => "3".to_owned(),
-        _ => from_any::<TaskStart>(told.event.as_ref().unwrap()).unwrap().unwrap().container_id,
+        _ => from_any::<TaskStart>(seen.event.as_ref().unwrap()).unwrap().unwrap().container_id,
     };
     for (mut subscriber, filters, expected) in subscribers {
-        let mut told = Vec::new();
+        let mut seen = Vec::new();
         loop {
             let envelope = next(&mut subscriber).await;
             if envelope.event.as_ref() == Some(&last) {
                 break;
             }
-            told.push(number(&envelope));
+            seen.push(number(&envelope));
         }
-        assert_eq!(told, expected, "{filters:?}");
+        assert_eq!(seen, expected, "{filters:?}");
     }
     bed.server.finish().await;
 }
 
 #[tokio::test]
-async fn records_tell_what_becomes_of_them() {
+async fn changes_of_records_are_published() {
     let Some(bed) = Bed::start().await else { return };
     let mut stream = subscribe(&bed, &[]).await;
     let namespace = Some(Namespace { name: "made".to_owned(), labels: BTreeMap::new() });
@@ -167,9 +167,9 @@ async fn records_tell_what_becomes_of_them() {
         ("ns", "/containers/delete", to_any(&ContainerDelete { id })),
         ("made", "/namespaces/delete", to_any(&NamespaceDelete { name: "made".to_owned() })),
     ] {
-        let told = next(&mut stream).await;
-        assert_eq!((told.namespace.as_str(), told.topic.as_str()), (namespace, topic));
-        assert_eq!(told.event, Some(event), "{topic}");
+        let seen = next(&mut stream).await;
+        assert_eq!((seen.namespace.as_str(), seen.topic.as_str()), (namespace, topic));
+        assert_eq!(seen.event, Some(event), "{topic}");
     }
     drop(stream);
     bed.server.finish().await;
@@ -214,14 +214,14 @@ async fn what_is_wrong_is_refused() {
     assert_eq!(error.code(), Code::Unknown);
     let words = "subscription error: failed parsing subscription filters: filters: parse error: ";
     assert!(error.message().starts_with(words), "{error:?}");
-    // Nobody was told anything.
+    // No other event was delivered.
     publish(&bed, "ns", "/last", event()).await.unwrap();
     assert_eq!(next(&mut stream).await.topic, "/last");
     drop(stream);
     bed.server.finish().await;
 }
 
-/// It is told so, and what others read is not held up.
+/// The slow subscriber gets an error, and others are not delayed.
 #[tokio::test]
 async fn one_that_does_not_read_loses_events() {
     let Some(bed) = Bed::start().await else { return };
@@ -248,14 +248,14 @@ async fn one_that_does_not_read_loses_events() {
 }
 
 /// The connection is lost with the server, in whatever way that ends: a stream that ends is not subscribed to
-/// again by dockerd. What was told, or meant for those who followed, does not come again.
+/// again by dockerd. Events that were delivered, or published for those who followed, do not come again.
 #[tokio::test]
 async fn a_server_that_ends_says_nothing() {
     let Some(mut bed) = Bed::start().await else { return };
     for signal in [Signal::TERM, Signal::KILL] {
         let mut stream = subscribe(&bed, &[]).await;
-        publish(&bed, "ns", "/told", any("x", b"")).await.unwrap();
-        assert_eq!(next(&mut stream).await.topic, "/told");
+        publish(&bed, "ns", "/seen", any("x", b"")).await.unwrap();
+        assert_eq!(next(&mut stream).await.topic, "/seen");
         bed.server.end(signal).await;
         let error = patiently("the end", stream.message()).await.unwrap_err();
         // What the client itself makes of a connection that breaks.
@@ -267,6 +267,6 @@ async fn a_server_that_ends_says_nothing() {
         assert_eq!(next(&mut stream).await.topic, "/after");
     }
     let journal = std::fs::read_to_string(bed.server.state_dir().join("events.journal")).unwrap();
-    assert_eq!(journal.matches(r#""topic":"/told""#).count(), 2, "{journal}");
+    assert_eq!(journal.matches(r#""topic":"/seen""#).count(), 2, "{journal}");
     bed.server.finish().await;
 }

@@ -146,8 +146,8 @@ async fn at_each<F: Future<Output = ()> + Send + 'static>(
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("not closed");
             // A task of its own, so that its panic is known as its.
-            let told = tokio::spawn(case(variant, point)).await;
-            told.err().map(|error| format!("{point:?}: {error}"))
+            let ended = tokio::spawn(case(variant, point)).await;
+            ended.err().map(|error| format!("{point:?}: {error}"))
         });
     }
     let failed: Vec<String> = running.join_all().await.into_iter().flatten().collect();

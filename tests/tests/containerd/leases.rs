@@ -115,7 +115,7 @@ async fn a_lease_ends_when_its_label_says() {
 
 async fn only_two_stay(bed: &Bed) {
     let ending = async {
-        // Nobody is told of the end of a lease.
+        // The end of a lease has no event.
         while ids(bed, &[]).await.unwrap() != ["for-ever", "later"] {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

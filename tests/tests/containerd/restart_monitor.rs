@@ -70,7 +70,7 @@ async fn state(bed: &Bed, id: &str) -> Result<(State, u32), Status> {
     Ok((process.status(), process.pid))
 }
 
-/// Looks until something is so that no event tells.
+/// Polls until a condition holds for which there is no event.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !is_so().await {
@@ -179,7 +179,7 @@ async fn who_is_stopped_stays_stopped() {
     assert_eq!(count(&bed, "witness").await.as_deref(), Some("1"));
     // A frozen one runs, and is stopped all the same.
     let container_id = &witness.id;
-    // Its start is told a moment before it can be paused.
+    // Its start is published a moment before it can be paused.
     until("it is paused", async || {
         let pause = PauseTaskRequest { container_id: container_id.clone() };
         bed.tasks().pause(of("ns", pause)).await.is_ok()
@@ -198,7 +198,7 @@ async fn who_is_stopped_stays_stopped() {
 
 /// What was not done while there was no server is done at once when it is back.
 #[tokio::test]
-async fn a_server_that_comes_back_sees_to_all() {
+async fn a_restarted_server_catches_up_with_all_containers() {
     let Some(mut bed) = Bed::start().await else { return };
     let always = [("status", "running"), ("policy", "always")];
     let (ended, lives) = {
@@ -228,7 +228,7 @@ async fn a_server_that_comes_back_sees_to_all() {
         assert_eq!(count(&bed, id).await.as_deref(), Some("1"));
     }
     assert_eq!(state(&bed, "lives").await.unwrap(), (State::Running, lives));
-    // It says why, and tries again.
+    // The monitor logs why, and tries again.
     let failures = || bed.server.log().matches("it cannot be restarted").count();
     eventually("it fails twice", || failures() >= 2).await;
     bed.server.logs("its root file system is a snapshot").await;

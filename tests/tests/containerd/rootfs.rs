@@ -169,7 +169,7 @@ async fn a_task_that_does_not_come_to_be_has_nothing_mounted() {
     finish(bed).await;
 }
 
-/// Whoever goes away is not told whether the task has come to be.
+/// A caller that goes away does not learn whether the task was created.
 #[tokio::test]
 async fn a_caller_may_go_away() {
     let Some(bed) = Bed::start().await else { return };
@@ -181,7 +181,7 @@ async fn a_caller_may_go_away() {
                 Ok(task) => break task,
                 Err(error) => assert_eq!(error.code(), Code::AlreadyExists, "{error:?}"),
             }
-            // It had come to be.
+            // It was created.
             let request = DeleteTaskRequest { container_id: "c".to_owned() };
             let _ = bed.tasks().delete(of("ns", request)).await;
         };

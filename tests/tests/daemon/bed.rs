@@ -280,7 +280,7 @@ impl Bed {
             let left: Vec<_> = left.iter().filter(|name| !known.contains(&name.as_str())).collect();
             assert!(left.is_empty(), "files of {id} are left: {left:?}");
         }
-        // Shims leave behind the last event; a spare one stays with the server.
+        // Shims exit after the last event; an idle one stays with the server.
         for process in self.processes().into_iter().filter(|process| !process.is_spare_shim()) {
             let gone = processes::ends_within(process.pid, PATIENCE).await;
             assert!(gone, "a process is left: {process:?}");

@@ -76,7 +76,7 @@ impl Obstacle {
     fn code(self) -> Code {
         match self {
             Self::Mount | Self::Spec => Code::FailedPrecondition,
-            // As gantryd says, who tells what the caller can mend.
+            // gantryd's code, which says that the caller can fix it.
             Self::NoProgram | Self::NotExecutable | Self::NoRuntime => Code::InvalidArgument,
             _ => Code::Internal,
         }

@@ -111,7 +111,7 @@ async fn removes_itself_at_its_end_and_after_a_failed_start() {
 async fn gone(bed: &Bed, name: &str) {
     let removing = async {
         while bed.inspect(name).await.is_ok() {
-            // Removed right behind its end.
+            // Removed right after its end.
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };

@@ -1,5 +1,5 @@
-//! The server is killed, or told to end, and restarted under a dockerd that lives on: it subscribes to events again and
-//! asks nothing, so what ended meanwhile must reach it as events.
+//! The server is killed, or stopped, and restarted under a dockerd that keeps running. dockerd subscribes to events
+//! again and lists nothing, so exits of the meantime must reach it as events.
 
 use std::time::{Duration, Instant};
 

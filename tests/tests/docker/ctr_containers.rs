@@ -1,4 +1,4 @@
-//! `ctr containers`, `namespaces`, `leases` and what the server tells about itself.
+//! `ctr containers`, `namespaces`, `leases` and what the server reports about itself.
 
 use serde_json::Value;
 
@@ -112,7 +112,7 @@ async fn leases_are_made_listed_and_deleted() {
 }
 
 #[tokio::test]
-async fn the_server_tells_its_version_and_identity() {
+async fn the_server_reports_its_version_and_identity() {
     let mut host = Host::make().await;
     let server = |host: &Host| {
         let version = succeeds(host.ctr(&["version"]));

@@ -16,7 +16,7 @@ async fn subscribe(host: &Host, name: &str) -> Client {
     let mut command = host.ctr(&["events"]);
     command.stdin(Stdio::null()).stdout(file.try_clone().expect("a file")).stderr(file);
     let subscriber = Client::new(command, path);
-    // Nothing tells when a subscription has begun, except an event.
+    // Only an event shows that a subscription has begun.
     let mut count = 0;
     eventually("the subscriber hears something", || {
         count += 1;
@@ -84,7 +84,7 @@ async fn a_subscriber_hears_the_life_of_a_task_in_order() {
 }
 
 #[tokio::test]
-async fn short_lives_are_told_from_start_to_exit_to_every_subscriber() {
+async fn every_subscriber_gets_short_lives_from_start_to_exit() {
     let host = Host::make().await;
     let subscribers = [subscribe(&host, "first").await, subscribe(&host, "second").await];
     let rootfs = host.text("rootfs");
@@ -111,7 +111,7 @@ async fn short_lives_are_told_from_start_to_exit_to_every_subscriber() {
 }
 
 #[tokio::test]
-async fn running_out_of_memory_is_told_before_the_exit() {
+async fn oom_is_published_before_the_exit() {
     let host = Host::make().await;
     let events = subscribe(&host, "events").await;
     create(&host, "eats", &["--memory-limit", "16777216"], "exec tail /dev/zero");
@@ -130,7 +130,7 @@ async fn running_out_of_memory_is_told_before_the_exit() {
 }
 
 #[tokio::test]
-async fn an_exit_from_before_a_program_began_is_no_news_to_it() {
+async fn exits_from_before_a_program_began_are_not_delivered_to_it() {
     let host = Host::make().await;
     create(&host, "early", &[], "exit 3");
     succeeds(host.ctr(&["tasks", "start", "--detach", "early"]));

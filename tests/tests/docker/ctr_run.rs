@@ -31,7 +31,7 @@ async fn run_prints_ends_with_the_exit_code_and_removes_the_container() {
     let options = ["--rm", "--runc-binary", "/usr/sbin/runc", "--runc-root", &root];
     let output = succeeds(host.ctr(&run(&options, &rootfs, "one", "sleep 0.1; echo other root")));
     assert_eq!(output, "other root\n");
-    assert!(host.path("runc-root").exists(), "runc was told its root");
+    assert!(host.path("runc-root").exists(), "runc was given its root");
     let options = ["--rm", "--null-io"];
     assert_eq!(succeeds(host.ctr(&run(&options, &rootfs, "one", "echo nothing"))), "");
     host.finish().await;
@@ -71,7 +71,7 @@ async fn a_detached_run_leaves_a_task_and_its_pid() {
 async fn run_with_a_terminal_is_interactive() {
     let host = Host::make().await;
     let rootfs = host.text("rootfs");
-    // ctr sizes the terminal at any time behind the start.
+    // ctr sizes the terminal at some time after the start.
     let script = "tty; echo ready; read line; until [ \"$(stty size)\" = '33 91' ]; do sleep 0.05; done; \
                   echo \"got $line\"; exit 6";
     let command = host.ctr(&run(&["--rm", "--tty"], &rootfs, "one", script));

@@ -74,7 +74,7 @@ async fn a_container_that_is_removed_by_force_is_gone() {
 }
 
 #[tokio::test]
-async fn running_out_of_memory_is_told() {
+async fn running_out_of_memory_is_reported() {
     let docker = Docker::start().await;
     let events = ["events", "--filter=event=oom", "--format={{.Actor.Attributes.name}}"];
     let events = docker.in_background(&events, "events.log");

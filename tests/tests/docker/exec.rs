@@ -15,7 +15,7 @@ async fn exec_prints_and_ends_with_the_exit_code() {
     assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"out run\n"[..], &b"err\n"[..]));
     assert_eq!(exec(&["true"]).status.code(), Some(0));
     assert_eq!(exec(&["sh", "-c", "nosuch"]).status.code(), Some(127));
-    // What does not even start is told by dockerd: 20.10 has 126 for all of these.
+    // Programs that cannot be started: dockerd 20.10 has exit code 126 for all of these.
     for (program, today, says) in [
         ("nosuch", 127, "executable file not found in $PATH"),
         ("/no/such", 127, "no such file or directory"),

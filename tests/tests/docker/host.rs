@@ -177,7 +177,7 @@ impl Host {
                 assert!(left.is_empty(), "containers that a runtime still knows: {left:?}");
             }
         }
-        // Shims leave behind the last event; a spare one of Gantry's stays with the server.
+        // Shims exit after the last event; an idle one of Gantry's stays with the server.
         for process in self.processes().into_iter().filter(|process| !process.is_spare_shim()) {
             let gone = processes::ends_within(process.pid, PATIENCE).await;
             assert!(gone, "a process is left: {process:?}");
@@ -254,7 +254,7 @@ fn hold_namespaces(runtime: Runtime) -> Child {
     holder
 }
 
-/// Waits until a client tells that something is so. There are pauses between the questions, as each
+/// Waits until a client reports a condition. There are pauses between the calls, as each
 /// starts processes.
 pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let asking = async {

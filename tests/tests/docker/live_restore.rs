@@ -13,7 +13,7 @@ async fn run_all(docker: &Docker) {
     docker.run_service("killed", &[]).await;
 }
 
-/// Ends them, behind the back of all that is restarted.
+/// Ends them while dockerd, and perhaps the server, is away.
 async fn end_some(pids: [u32; 2]) {
     let [ends, killed] = pids;
     gantry_tests::processes::signal(ends, Signal::TERM);

@@ -1,4 +1,4 @@
-//! What is told of running containers, and what is changed about them.
+//! Inspecting and changing running containers.
 
 use std::fs;
 

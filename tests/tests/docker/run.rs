@@ -45,7 +45,7 @@ async fn all_of_much_output_arrives() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_is_told_with_code_and_text() {
+async fn a_failed_start_is_reported_with_code_and_text() {
     let docker = Docker::start().await;
     for (name, program, code, says) in [
         ("missing", "nosuch", "127", r#"exec: "nosuch": executable file not found in $PATH"#),

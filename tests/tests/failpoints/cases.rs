@@ -27,9 +27,9 @@ pub(crate) enum When {
     EndWithoutServer,
     /// The server starts, and the container runs.
     Restart,
-    /// The server starts after it died when it was told that init was launched.
+    /// The server starts after it died on the report that init was launched.
     RestartAfterHalfMade,
-    /// The server starts after it died when it was told that an exec was launched.
+    /// The server starts after it died on the report that an exec was launched.
     RestartAfterHalfMadeExec,
     /// The server starts after it died when it had set the container aside.
     RestartAfterSetAside,

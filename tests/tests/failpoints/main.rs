@@ -39,8 +39,8 @@ async fn each_point_may_be_the_last() {
         running.spawn(async move {
             let _turn = turns.acquire_owned().await.expect("not closed");
             // A task of its own, so that its panic is known as its.
-            let told = tokio::spawn(Story::tell(variant, case)).await;
-            told.err().map(|error| format!("{case:?}: {error}"))
+            let ended = tokio::spawn(Story::run(variant, case)).await;
+            ended.err().map(|error| format!("{case:?}: {error}"))
         });
     }
     let failed: Vec<String> = running.join_all().await.into_iter().flatten().collect();

@@ -1,4 +1,4 @@
-//! What must be true when a story has been told.
+//! What must be true at the end of a story.
 
 use std::{fs, path::PathBuf};
 
@@ -11,11 +11,11 @@ use crate::{
 };
 
 impl Story {
-    /// Checks what was told, and that nothing is left.
+    /// Checks the events, and that nothing is left.
     pub(crate) async fn conclude(mut self) {
         self.reached().await;
         self.revive().await;
-        self.assert_told().await;
+        self.assert_published().await;
         let state = self.server.state_dir();
         // The files go after the last event; one shim waits.
         let left = || leftovers::in_state(&state, 1);
@@ -36,8 +36,8 @@ impl Story {
         self.server.finish().await;
     }
 
-    /// Everything was told once, with the true status.
-    async fn assert_told(&self) {
+    /// Every event was published once, with the true status.
+    async fn assert_published(&self) {
         let exits =
             |process: &'static str| self.server.service.events.wait_exit(0, &self.id, process);
         let status = exits(INIT).await;
@@ -50,20 +50,20 @@ impl Story {
             (event_type::EXIT, EXEC, 137),
             (event_type::EXIT, INIT, 3),
         ];
-        // Only the shim saw it, and took it to the grave.
+        // Only the shim knew the status, and died.
         if status == 255 && self.case.when == When::EndWithoutServer {
             wanted.last_mut().expect("an exit").2 = status;
         }
-        let mut told: Vec<_> = events
+        let mut seen: Vec<_> = events
             .iter()
             .map(|event| (event.r#type.as_str(), event.pid.as_str(), event.status))
             .collect();
         if self.case.when == When::Oom {
-            assert!(told.iter().any(|event| event.0 == event_type::OOM), "no oom: {told:?}");
-            told.retain(|event| event.0 != event_type::OOM && event.1 != "oom");
+            assert!(seen.iter().any(|event| event.0 == event_type::OOM), "no oom: {seen:?}");
+            seen.retain(|event| event.0 != event_type::OOM && event.1 != "oom");
         }
         assert_eq!(
-            told.iter()
+            seen.iter()
                 .map(|(kind, process, status)| match *kind {
                     event_type::PAUSE | event_type::RESUME => (*kind, "", *status),
                     _ => (*kind, *process, *status),

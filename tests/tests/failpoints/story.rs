@@ -1,4 +1,4 @@
-//! One container's life, told to its end however often the server dies on the way.
+//! One container's life, run to its end however often the server dies on the way.
 
 use std::{
     fs,
@@ -42,7 +42,7 @@ pub(crate) struct Story {
 
 impl Story {
     /// From the beginning to the end.
-    pub(crate) async fn tell(variant: Variant, case: Case) {
+    pub(crate) async fn run(variant: Variant, case: Case) {
         let mut story = Self::begin(variant, case).await;
         story.create().await;
         story.exec().await;
@@ -232,7 +232,7 @@ impl Story {
 
     async fn die_while_starting(&mut self) {
         self.arm_point(self.case.point);
-        fs::write(self.armed.join("start-up"), "").expect("tell the script");
+        fs::write(self.armed.join("start-up"), "").expect("signal the script");
         self.server.start_again().await;
         self.reached().await;
     }

@@ -1,4 +1,4 @@
-//! More ends than `retain_count` while a daemon is away: it hears of every one.
+//! More exits than `retain_count` while a daemon is away: it gets every one.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -136,7 +136,7 @@ async fn exits_wait_for_a_daemon_that_was_away() {
 
 /// The same from the same timestamp, whatever became of the first subscriber.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replay_that_breaks_off_can_be_had_again() {
+async fn an_interrupted_replay_can_be_repeated() {
     let Some(mut server) = left_alone().await else { return };
     let ids = run_to_end(&server, "a").await;
     let request = || EventsRequest { timestamp: Some(BEGINNING), ..EventsRequest::default() };
@@ -161,7 +161,7 @@ async fn a_replay_that_breaks_off_can_be_had_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_missing_is_told() {
+async fn missing_events_are_reported() {
     let Some(server) = left_alone().await else { return };
     run_to_end(&server, "a").await;
     let ask = async |from| {
@@ -178,9 +178,9 @@ async fn what_is_missing_is_told() {
     let missing = missing.expect("starts are missing");
     server.logs(&missing).await;
     let newest = events.len() - RETAINED;
-    let told = |event: &Event| event.timestamp.unwrap().to_string();
-    assert!(missing < told(&events[newest]), "{missing}\n{}", listing(&events));
-    // Now that the exits were had they are missing for another, who gets the newest.
+    let time = |event: &Event| event.timestamp.unwrap().to_string();
+    assert!(missing < time(&events[newest]), "{missing}\n{}", listing(&events));
+    // Once the exits were received, another subscriber misses them and gets the newest events.
     let (missing, newer) = ask(BEGINNING).await;
     assert!(missing.is_some());
     assert_eq!(newer, events[newest..]);

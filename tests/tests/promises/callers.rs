@@ -49,7 +49,7 @@ fn exec_request() -> AddProcessRequest {
     }
 }
 
-/// However far the call has come when the connection is cut: the container exists and was told of,
+/// However far the call has come when the connection is cut: the container exists and its start is published,
 /// or there is nothing of it.
 #[tokio::test]
 async fn a_container_whose_caller_vanishes_is_whole_or_not_there() {
@@ -141,7 +141,7 @@ async fn a_deadline_is_honoured() {
     let position = server.service.events.position();
     server.service.api().signal(kill).await.unwrap();
     server.service.events.wait_exit(position, ID, "init").await;
-    // One of the bundle, one now, and its exec: nothing was told of what did not come to be.
+    // One of the bundle, one now, and its exec: what was not started has no events.
     let all = server.service.events.all();
     assert_eq!(all.len(), 6, "{}", events::listing(&all));
     server.finish().await;
@@ -175,7 +175,7 @@ async fn exec_again(server: &Server) {
     }
 }
 
-/// A process that dies while its caller is connected to nothing is still told of.
+/// The exit of a process that dies while its caller is disconnected is still published.
 #[tokio::test]
 async fn an_exec_whose_caller_vanishes_is_whole_or_not_there() {
     if improves("the original keeps what nobody knows of") {

@@ -1,4 +1,4 @@
-//! What requests may cost, and that it is known before it was spent.
+//! What requests may cost, and that the cost is checked before it is incurred.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -43,7 +43,7 @@ async fn upload(
     for mut rest in [prefix, content.clone()] {
         while !rest.is_empty() {
             stream.reserve_capacity(rest.len());
-            // None, or an error, when the server has said what it has to say.
+            // None, or an error, once the server has answered.
             let Some(Ok(room)) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
                 return (stream, response);
             };
@@ -92,7 +92,7 @@ async fn fields_are_counted_before_they_cost() {
     assert_eq!(code, "3", "{words}");
     assert!(words.contains("capabilities"), "{words}");
 
-    // As an ordinary client is told, also of lists of messages.
+    // The error that an ordinary client gets, also for lists of messages.
     let rlimits = vec![Rlimit::default(); 5000];
     let request = AddProcessRequest { rlimits, ..AddProcessRequest::default() };
     let result = server.service.api().add_process(request).await;
@@ -149,7 +149,7 @@ async fn uploads_have_only_so_much_memory_together() {
     for (_, response) in &mut held {
         assert!(now(response).await.is_none(), "64 MiB of one connection are held");
     }
-    // Small requests are taken all the same, on the full connections and on others.
+    // Small requests are accepted all the same, on the full connections and on others.
     server.service.api().state(StateRequest::default()).await.unwrap();
     let (_stream, response) = upload(&client, 3, &Bytes::from_static(b"\x0a\x01c")).await;
     drop(response);
@@ -264,7 +264,7 @@ async fn a_launch_waits_for_its_turn_no_longer_than_for_its_start() {
 }
 
 #[tokio::test]
-async fn a_stop_sends_those_who_wait_away() {
+async fn a_stop_refuses_queued_launches() {
     if improves("it has no queue") {
         return;
     }

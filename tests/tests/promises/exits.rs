@@ -1,4 +1,4 @@
-//! Every exit is told, at once and with its true status, whatever fails meanwhile.
+//! Every exit is published, at once and with its true status, whatever fails meanwhile.
 
 use std::{
     fs,
@@ -18,8 +18,8 @@ const STATUS: u32 = 128 + SIGRTMIN_PLUS_3;
 
 #[rstest]
 #[tokio::test]
-async fn a_death_by_a_real_time_signal_is_told(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells no such status") {
+async fn a_death_by_a_real_time_signal_is_reported(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original reports no such status") {
         return;
     }
     let Some(server) = Server::own(runtime).await else { return };
@@ -72,7 +72,8 @@ fn limit_files(server: &Server, limit: Option<u64>) {
     prlimit(Some(pid), Resource::Nofile, limit).expect("limit the server's files");
 }
 
-/// Containers that end while nothing can be opened are told of, and all of them goes as soon as it can:
+/// Exits of containers that end while nothing can be opened are published, and everything of them is removed as soon as
+/// possible:
 /// by the same server or the next, and without harm to a new container of the same id.
 #[rstest]
 #[tokio::test]
@@ -114,7 +115,7 @@ async fn nothing_remains_of_what_ends_without_descriptors(
     assert_eq!(again.init.kill().await, 137);
     let events = server.service.events.all();
     let exits = events.iter().filter(|event| event.r#type == event_type::EXIT);
-    assert_eq!(exits.count(), CONTAINERS + 1, "none is told twice");
+    assert_eq!(exits.count(), CONTAINERS + 1, "none is published twice");
     server.finish().await;
 }
 
@@ -144,10 +145,10 @@ impl Drop for PidsCgroup {
     }
 }
 
-/// At the host's limit of processes no thread can be made and nothing started. An exit is told all the
+/// At the host's limit of processes no thread and no process can be started. An exit is published all the
 /// same, its id is free, and the server goes on.
 #[tokio::test]
-async fn an_exit_is_told_where_no_process_can_be_made() {
+async fn an_exit_is_published_where_no_process_can_be_made() {
     if improves("the original does not") {
         return;
     }

@@ -1,4 +1,4 @@
-//! A server without enough descriptors: what it cannot look at is not gone.
+//! A server without enough descriptors: a container that it cannot examine does not count as gone.
 
 use std::{fs, path::Path};
 

@@ -19,7 +19,7 @@ use rustix::{
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-/// More than a busy machine needs. Whoever waited for the dead mount would be told DEADLINE_EXCEEDED.
+/// More than a busy machine needs. A call that waited for the dead mount would get DEADLINE_EXCEEDED.
 const AT_ONCE: Duration = Duration::from_secs(30);
 
 /// More than there can be threads for them.

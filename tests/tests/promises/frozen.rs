@@ -43,7 +43,7 @@ async fn whoever_froze_it_a_kill_kills(#[values(Runc, Crun)] runtime: Runtime) {
     cgroup::set_frozen(&by_hand.cgroup, true);
     assert_eq!(by_hand.init.kill().await, 137);
 
-    // By the runtime, behind the server's back.
+    // By the runtime, without the server.
     let by_runtime = server.container("by-runtime").create().await.unwrap();
     let root = server.service.runtime_root(Runc);
     if runtime == Runc {

@@ -86,7 +86,7 @@ async fn goes_on(server: &Server, living: &str, known: usize) {
 }
 
 #[tokio::test]
-async fn a_frozen_disk_holds_up_nobody_who_needs_nothing_of_it() {
+async fn a_frozen_disk_delays_only_calls_that_need_it() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("notify");
     let notify = UnixDatagram::bind(&path).unwrap();

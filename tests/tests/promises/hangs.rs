@@ -102,13 +102,13 @@ async fn nothing_waits_for_a_frozen_container() {
     server.finish().await;
 }
 
-/// An exec that cannot come to be before the container is thawed.
+/// An exec that cannot be started before the container is thawed.
 fn start_in_frozen(container: &Container) -> JoinHandle<()> {
     let exec = container.exec("e").without_pipes().sh("exit 0");
     tokio::spawn(async move { drop(exec.start().await) })
 }
 
-/// Else it would go on behind the back of the next server, which has looked how things are before.
+/// Otherwise the call would take effect after the next server has read the container's state.
 #[tokio::test]
 async fn a_runtime_call_ends_with_its_server() {
     if improves("the original's runtimes go on") {

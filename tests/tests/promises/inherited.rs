@@ -1,4 +1,4 @@
-//! What shims are called, and what they and containers have from the server.
+//! The names of shims, and what shims and containers inherit from the server.
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 

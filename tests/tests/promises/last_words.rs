@@ -1,4 +1,4 @@
-//! What a runtime prints that fails before it has a log is told all the same.
+//! If a runtime fails before it writes a log, the error has what it printed.
 
 use std::{fs, path::Path};
 
@@ -27,7 +27,7 @@ fn text(path: &Path) -> String {
 #[rstest]
 #[tokio::test]
 async fn an_error_has_words_from_a_pipe_that_nobody_reads(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -49,7 +49,7 @@ async fn an_error_has_words_from_a_pipe_that_nobody_reads(#[values(Runc, Crun)] 
 #[rstest]
 #[tokio::test]
 async fn an_error_has_words_from_a_file(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -67,7 +67,7 @@ async fn an_error_has_words_from_a_file(#[values(Runc, Crun)] runtime: Runtime) 
 #[rstest]
 #[tokio::test]
 async fn an_error_has_words_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -88,7 +88,7 @@ async fn an_error_has_words_with_a_terminal(#[values(Runc, Crun)] runtime: Runti
 #[rstest]
 #[tokio::test]
 async fn an_error_of_an_exec_has_words_with_a_terminal(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -106,7 +106,7 @@ async fn an_error_of_an_exec_has_words_with_a_terminal(#[values(Runc, Crun)] run
 async fn an_error_has_words_of_a_runtime_that_can_do_nothing(
     #[values(Runc, Crun)] runtime: Runtime,
 ) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -121,8 +121,8 @@ async fn an_error_has_words_of_a_runtime_that_can_do_nothing(
 
 #[rstest]
 #[tokio::test]
-async fn where_nobody_knows_them(#[values(Runc, Crun)] runtime: Runtime) {
-    if improves("the original tells the exit status") {
+async fn without_the_output_the_error_says_where_it_went(#[values(Runc, Crun)] runtime: Runtime) {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");
@@ -142,7 +142,7 @@ async fn a_crash_for_want_of_threads_is_known_and_a_programs_words_mean_nothing(
     )]
     (words, code): (&str, Code),
 ) {
-    if improves("the original tells the exit status") {
+    if improves("the original reports the exit status only") {
         return;
     }
     let directory = tempfile::tempdir().expect("a directory");

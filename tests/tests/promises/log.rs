@@ -97,9 +97,9 @@ async fn a_log_on_a_full_disk(#[values("text", "json")] format: &str) {
     live(server).await;
 }
 
-/// Neither a version nor a help that cannot be told is a panic.
+/// A version or a help text that cannot be printed is no panic.
 #[test]
-fn words_that_cannot_be_said() {
+fn output_that_cannot_be_printed_is_no_panic() {
     if improves("it is not asked") {
         return;
     }
@@ -113,7 +113,7 @@ fn words_that_cannot_be_said() {
 }
 
 #[tokio::test]
-async fn a_fatal_error_is_told_once() {
+async fn a_fatal_error_is_logged_once() {
     if improves("it has a log of its own") {
         return;
     }

@@ -1,4 +1,4 @@
-//! What SPECIFICATION.md promises and no other test holds.
+//! Promises of SPECIFICATION.md that no other test checks.
 
 mod away;
 mod callers;

@@ -1,5 +1,5 @@
-//! Many containers that end at once: few runtimes clear them away together, and those that hang hold
-//! up no others.
+//! Many containers that end at once: few runtimes delete them at a time, and a runtime that hangs delays
+//! no others.
 
 use std::{fs, path::PathBuf, time::Duration};
 

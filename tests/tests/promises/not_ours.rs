@@ -90,7 +90,7 @@ async fn what_was_made_by_hand_is_left_alone(#[values(Runc, Crun)] runtime: Runt
 }
 
 #[tokio::test]
-async fn what_the_runtime_cannot_tell_of_is_left_alone() {
+async fn what_the_runtime_cannot_report_is_left_alone() {
     if improves("the original deletes it") {
         return;
     }

@@ -21,7 +21,7 @@ async fn health(server: &Server) -> [ServingStatus; 2] {
 }
 
 #[tokio::test]
-async fn a_missing_runtime_is_told_and_looked_for_again() {
+async fn a_missing_runtime_is_reported_and_looked_for_again() {
     if improves("it is well without") {
         return;
     }
@@ -41,7 +41,7 @@ async fn a_missing_runtime_is_told_and_looked_for_again() {
 }
 
 #[tokio::test]
-async fn a_missing_shim_is_told_and_looked_for_again() {
+async fn a_missing_shim_is_reported_and_looked_for_again() {
     if improves("it is well without") {
         return;
     }

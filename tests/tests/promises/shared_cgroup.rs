@@ -1,4 +1,4 @@
-//! Containers with the same cgroup, or one inside the other's: the end of one is no end of another.
+//! Containers with the same cgroup, or one inside the other's: when one ends, the others go on.
 
 use std::{fs, path::PathBuf, process::Command, process::Stdio};
 

@@ -65,8 +65,8 @@ async fn a_paused_container_outlives_its_shim(#[values(Runc, Crun)] runtime: Run
             container.resume().await;
             container.init.signal(9).await.unwrap();
         } else {
-            // Under version 1 of cgroups what is frozen dies when it is thawed, which is not told
-            // any more then.
+            // Under version 1 of cgroups a frozen process dies when it is thawed, for which there is
+            // no event any more.
             container.init.signal(9).await.unwrap();
             let _ = container.set_status("running").await;
         }
@@ -75,7 +75,7 @@ async fn a_paused_container_outlives_its_shim(#[values(Runc, Crun)] runtime: Run
     server.finish().await;
 }
 
-/// Without shim and without server nobody but the kernel knows; what it does not tell is unknown.
+/// Without shim and without server only the kernel knows the status; if it does not report it, the status is unknown.
 #[rstest]
 #[tokio::test]
 async fn a_status_is_true_or_unknown(#[values(true, false)] server_is_back: bool) {
@@ -125,7 +125,7 @@ async fn a_process_dies_with_its_shim_if_so_configured(
         container.pause().await;
     }
     let mut container = container;
-    // Within 2 s it is told. A busy machine may take its time, but not each time.
+    // It is published within 2 s. A busy machine may take longer, but not each time.
     for round in 1.. {
         let begin = Instant::now();
         kill_shim(&container.init).await;

@@ -1,4 +1,4 @@
-//! What the server was started with, and what is sent to it, is not what stops it.
+//! Neither the signal settings that the server was started with nor signals that are sent to it stop it by mistake.
 
 use std::{fs, path::Path};
 
@@ -37,7 +37,7 @@ async fn other_signals_end_nothing() {
         kill.arg(format!("-{number}")).arg(server.pid().to_string());
         assert!(kill.status().unwrap().success());
     }
-    eventually("SIGHUP is told of", || server.log().contains("was read again")).await;
+    eventually("SIGHUP is logged", || server.log().contains("was read again")).await;
     let other = server.container("other").args(&["true"]).create().await.unwrap();
     assert_eq!(other.init.exit().await, 0);
     container.init.kill().await;
@@ -66,7 +66,7 @@ async fn signals_that_its_parent_had_blocked_or_ignored() {
     for name in ["SigBlk", "SigIgn"] {
         assert!(status.contains(&format!("{name}:\t{none}")), "{status}");
     }
-    // An exit is told, which takes SIGCHLD where no shim is there to tell it.
+    // An exit is published, which needs SIGCHLD where no shim reports it.
     processes::kill(container.init.shim().unwrap());
     assert_eq!(container.init.kill().await, 137);
     let (status, _) = server.end(Signal::TERM).await;
@@ -100,11 +100,11 @@ async fn what_can_change_changes_at_sighup() {
 
     write("log_level = 5\n");
     hang_up();
-    eventually("the mistake is told", || count("stays as it is") == 1).await;
+    eventually("the mistake is logged", || count("stays as it is") == 1).await;
     server.service.state("unknown-1").await.unwrap_err();
     write("log_level = \"info\"\nretain_count = 7\n");
     hang_up();
-    eventually("the change is told", || count("was read again") == 1).await;
+    eventually("the change is logged", || count("was read again") == 1).await;
     let log = server.log();
     assert!(log.contains("reloaded=[\"log_level\"]"), "{log}");
     assert!(log.contains("needs_restart=[\"retain_count\"]"), "{log}");

@@ -91,7 +91,7 @@ async fn a_full_disk_stops_no_kill_and_no_exit() {
     assert_eq!(exec.kill().await, 137);
     assert_eq!(first.init.kill().await, 137);
     disk.fill();
-    // A server that starts there is no worse, and what was told is not told again.
+    // A server that starts there works as well, and publishes no event twice.
     server.kill().await;
     server.start_again().await;
     assert_eq!(second.state().await.unwrap().status, "running");
@@ -124,7 +124,7 @@ async fn a_read_only_state_directory_stops_no_server() {
     let log = || server.log().to_lowercase();
     eventually("it says so", || log().contains("read-only file system")).await;
 
-    // What was told is journalled with the next event for which there is room, and not told again.
+    // Published events are journalled with the next event for which there is room, and not published again.
     disk.run("mount", &["-o", "remount,rw"]);
     let other = server.container("other").sh("exit 5").create().await.unwrap();
     assert_eq!(other.init.exit().await, 5);
@@ -142,7 +142,7 @@ trait CreateFails {
 }
 
 impl CreateFails for Server {
-    /// What the server says why the container cannot be made.
+    /// The error for a container that cannot be created.
     async fn create_fails(&self, id: &str) -> String {
         let error = self.container(id).create().await.expect_err("no room for it");
         error.message().to_lowercase()
@@ -160,7 +160,7 @@ fn damages() -> [(&'static str, Damage); 3] {
     ]
 }
 
-/// A container whose record is damaged goes on, and its exit is told; it is known by its id only.
+/// A container whose record is damaged goes on, and its exit is published; only its id is known.
 #[tokio::test]
 async fn a_damaged_record_harms_no_container() {
     if improves("the original ends") {
@@ -189,7 +189,7 @@ async fn a_damaged_record_harms_no_container() {
     server.finish().await;
 }
 
-/// Whatever becomes of the files beside the records, the container goes on, and its exit is told
+/// Whatever happens to the files beside the records, the container goes on, and its exit is published
 /// with its true status, or as unknown.
 #[tokio::test]
 async fn damaged_files_of_a_shim_cost_a_status_at_most() {

@@ -124,15 +124,15 @@ fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     found
 }
 
-/// Nothing that tells a client anything but that its connection is lost.
+/// Checks that no frame shows a client anything but a lost connection.
 fn assert_no_farewell(frames: &[Frame]) {
-    let tells = |frame: &Frame| match frame.kind {
+    let says_goodbye = |frame: &Frame| match frame.kind {
         RST_STREAM | GOAWAY => true,
         HEADERS | DATA => frame.flags & END_STREAM != 0,
         _ => false,
     };
-    let told: Vec<_> = frames.iter().filter(|frame| tells(frame)).collect();
-    assert!(told.is_empty(), "a farewell: {told:?} of {frames:?}");
+    let farewells: Vec<_> = frames.iter().filter(|frame| says_goodbye(frame)).collect();
+    assert!(farewells.is_empty(), "a farewell: {farewells:?} of {frames:?}");
 }
 
 /// Whether a stream has been answered with the beginning of events.

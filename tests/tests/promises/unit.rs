@@ -51,7 +51,7 @@ impl ServiceGroup {
 
 impl Drop for ServiceGroup {
     fn drop(&mut self) {
-        // What was killed may still be on its way out.
+        // Killed processes may not have ended yet.
         for _ in 0..200 {
             let _ = fs::remove_dir(self.path().join("server"));
             if fs::remove_dir(self.path()).is_ok() {
@@ -116,7 +116,7 @@ async fn a_limit_of_memory_is_the_servers_alone() {
 }
 
 #[tokio::test]
-async fn the_service_manager_is_told_of_progress() {
+async fn the_service_manager_is_notified_of_progress() {
     if improves("the original knows no watchdog") {
         return;
     }
@@ -128,15 +128,15 @@ async fn the_service_manager_is_told_of_progress() {
         .variable("NOTIFY_SOCKET", path.to_str().expect("UTF-8"))
         .variable("WATCHDOG_USEC", "300000");
     let Some(server) = setup.start().await else { return };
-    let told = tokio::task::spawn_blocking(move || {
-        let mut told = Vec::new();
-        while told.iter().filter(|text| *text == "WATCHDOG=1\n").count() < 4 {
+    let messages = tokio::task::spawn_blocking(move || {
+        let mut messages = Vec::new();
+        while messages.iter().filter(|text| *text == "WATCHDOG=1\n").count() < 4 {
             let mut buffer = [0; 256];
             let length = manager.recv(&mut buffer).expect("a message in time");
-            told.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            messages.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
         }
-        told
+        messages
     });
-    assert_eq!(told.await.expect("no panic")[0], "READY=1\n");
+    assert_eq!(messages.await.expect("no panic")[0], "READY=1\n");
     server.finish().await;
 }

@@ -32,7 +32,7 @@ const MIB: u64 = 1 << 10;
 /// A message without fields, as gRPC frames it.
 const EMPTY: Bytes = Bytes::from_static(&[0; 5]);
 
-/// A socket that nothing is read from once that is said.
+/// A socket from which nothing more is read once the flag is set.
 struct Deaf {
     socket: UnixStream,
     is_deaf: Arc<AtomicBool>,
@@ -91,7 +91,7 @@ async fn call(client: &SendRequest<Bytes>, method: &str) -> ResponseFuture {
     response
 }
 
-/// Containers of whom the server has two megabytes to tell.
+/// Containers whose State answer has two megabytes.
 async fn talkative(server: &Server) -> Vec<Container> {
     let mut creates = JoinSet::new();
     for number in 0..8 {
@@ -187,7 +187,7 @@ async fn event_streams_that_are_not_read_have_only_so_much_memory() {
         container.resume().await;
     }
     for _ in 0..2 * PAUSES {
-        patiently("another one is told", follower.message()).await.unwrap().unwrap();
+        patiently("an event of another stream", follower.message()).await.unwrap().unwrap();
     }
     let grown = processes::memory(server.pid(), "VmHWM") - before;
     println!("{grown} KiB for {} events", 2 * PAUSES);

@@ -135,7 +135,7 @@ impl Life {
     }
 
     /// What was refused is not there. If the connection broke on the way, now or before, it may be there
-    /// or still come to be, and is killed. Whether the connection broke.
+    /// or still be started, and is killed. Returns whether the connection broke.
     async fn not_started(&mut self, process: &str, error: &Status, cut: bool) -> bool {
         let cut = cut || error.source().is_some();
         if !(cut && error.code() == Code::AlreadyExists) {
@@ -195,7 +195,7 @@ impl Life {
         assert_eq!(found, wanted, "what State says");
     }
 
-    /// Ids and pids of what State tells of.
+    /// Ids and pids of the processes that State lists.
     async fn processes(&mut self) -> Vec<(String, u32)> {
         loop {
             match self.server.service.state(CONTAINER).await {

@@ -1,6 +1,6 @@
 //! One system call of the server or of a shim fails, in the life of a container that has everything.
-//! Afterwards every process that was told as started has one exit with its true status, a call that
-//! failed has left nothing behind, and nothing of anything is left. `docs/faults.md` says how it works
+//! Afterwards every process that was reported as started has one exit with its true status, a call that
+//! failed has left nothing behind, and no leftovers remain at the end. `docs/faults.md` says how it works
 //! and how to try one call.
 
 mod chosen;

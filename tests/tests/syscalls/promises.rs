@@ -14,13 +14,13 @@ const GRACE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(10);
 
 impl Life {
-    /// Checks what was told, and that nothing is left. The points that were reached.
+    /// Checks the events, and that nothing is left. Returns the points that were reached.
     pub(crate) async fn conclude(mut self) -> Vec<String> {
         self.nothing_left().await;
         let roots = [(Runtime::Crun, self.server.service.runtime_root(Runtime::Crun))];
         leftovers::assert_none(&self.server.service, &roots).await;
         self.open_files.assert_unchanged(self.server.pid(), self.server.work()).await;
-        self.assert_told();
+        self.assert_exits();
         self.stop().await;
         self.nothing_left().await;
         let log = self.server.log();
@@ -29,12 +29,12 @@ impl Life {
     }
 
     /// Every process has one exit, with its true status, in the order in which they ended.
-    fn assert_told(&self) {
+    fn assert_exits(&self) {
         self.server.service.events.assert_consistent();
         let events = self.server.service.events.all();
         let exits = events.iter().filter(|event| event.r#type == event_type::EXIT);
-        let told: Vec<_> = exits.map(|event| (event.pid.clone(), event.status)).collect();
-        assert_eq!(told, self.ended, "exits; seen:\n{}", listing(&events));
+        let exits: Vec<_> = exits.map(|event| (event.pid.clone(), event.status)).collect();
+        assert_eq!(exits, self.ended, "exits; seen:\n{}", listing(&events));
     }
 
     async fn nothing_left(&self) {

@@ -1,4 +1,4 @@
-//! What this version makes of it.
+//! What this version does with what the earlier one left.
 
 use gantry_api::{
     INIT, Timestamp, event_type,
@@ -14,8 +14,8 @@ use crate::before::{Before, OOM_SCORE_ADJ, calculates, state};
 
 const MEMORY: u64 = 64 << 20;
 
-/// The journal has what the earlier version has told, at the times that it told, and then the exit that it
-/// has told nobody: also to a daemon that goes on from the last event that it had.
+/// The journal has the events that the earlier version published, with their times, and then the exit that no
+/// subscriber received: also for a daemon that continues from its last event.
 pub(crate) async fn events_are_replayed(server: &Server, before: &Before, ended: Timestamp) {
     let mut api = server.service.api();
     let all = stored(&mut api, BEGINNING).await;
@@ -29,19 +29,19 @@ pub(crate) async fn events_are_replayed(server: &Server, before: &Before, ended:
         }
     }
     assert_eq!(old, expected, "as they were");
-    let untold = new.first().expect("one more");
-    assert!(is_exit(untold, &before.untold.id, INIT), "{}", listing(new));
-    assert!(time(untold) < (ended.seconds, ended.nanos), "{}", listing(new));
+    let unseen = new.first().expect("one more");
+    assert!(is_exit(unseen, &before.unseen.id, INIT), "{}", listing(new));
+    assert!(time(unseen) < (ended.seconds, ended.nanos), "{}", listing(new));
     let later = new.get(1).is_none_or(|event| time(event) > (ended.seconds, ended.nanos));
     assert!(later, "{}", listing(new));
     let last = before.events.last().and_then(|event| event.timestamp).expect("a time");
     assert!(stored(&mut api, last).await.starts_with(new));
 }
 
-pub(crate) async fn exits_of_the_meantime_are_told(server: &Server, before: &Before) {
-    let Before { ends_away, stopping, killed, unread_away, untold, .. } = before;
+pub(crate) async fn exits_of_the_meantime_are_published(server: &Server, before: &Before) {
+    let Before { ends_away, stopping, killed, unread_away, unseen, .. } = before;
     assert_eq!(ends_away.exit().await, 9);
-    for (container, status) in [(stopping, 12), (killed, 137), (unread_away, 6), (untold, 21)] {
+    for (container, status) in [(stopping, 12), (killed, 137), (unread_away, 6), (unseen, 21)] {
         assert_eq!(container.init.exit().await, status, "{}", container.id);
         assert!(container.state().await.is_err(), "{} is over", container.id);
     }
@@ -88,7 +88,7 @@ pub(crate) async fn all_can_be_used(server: &Server, before: Before) {
     ends_with_its_input(&mut worker.init).await;
     assert_eq!(worker.init.exit().await, 7);
     paused_ones_go_on(&before.paused, &before.frozen).await;
-    out_of_memory_is_told(server, before.limited).await;
+    out_of_memory_is_reported(server, before.limited).await;
     let [one, other] = before.shared;
     assert_eq!(one.init.kill().await, 137);
     assert_eq!(other.state().await.unwrap().status, "running", "its cgroup was the other's too");
@@ -100,7 +100,7 @@ pub(crate) async fn all_can_be_used(server: &Server, before: Before) {
     }
 
     // Ids of the earlier version are free.
-    for id in ["worker", "untold", "killed", "younger"] {
+    for id in ["worker", "unseen", "killed", "younger"] {
         let mut container = server.container(id).sh("cat; exit 14").create().await.unwrap();
         let exec = container.exec("exec").sh("exit 15").start().await.unwrap();
         assert_eq!(exec.exit().await, 15);
@@ -154,23 +154,23 @@ async fn paused_ones_go_on(paused: &Container, frozen: &Container) {
     assert_eq!(frozen.init.kill().await, 137, "killed although it is paused");
 }
 
-async fn out_of_memory_is_told(server: &Server, mut limited: Container) {
+async fn out_of_memory_is_reported(server: &Server, mut limited: Container) {
     limited.init.pipes().write(b"go\n").await;
     assert_eq!(limited.init.exit().await, 4);
-    // Its shell has told of it there.
+    // Its shell has reported the kill there.
     limited.init.pipes().stderr().await;
     let events = server.service.events.all();
     let own = events.iter().filter(|event| event.id == limited.id);
     let mut types: Vec<_> = own.map(|event| event.r#type.as_str()).collect();
-    // On version 1 the kernel may announce one kill twice, on either side of it.
+    // On version 1 the kernel may announce one kill twice, before and after it.
     types.dedup();
     assert_eq!(types, [event_type::START_CONTAINER, event_type::OOM, event_type::EXIT]);
 }
 
 /// To a daemon that has followed the events of both versions, and to one that asks for all at the end.
-pub(crate) async fn each_exit_was_told_once(server: &Server) {
-    let told = server.service.events.all();
-    let exits = told.iter().filter(|event| event.r#type == event_type::EXIT);
+pub(crate) async fn each_exit_was_published_once(server: &Server) {
+    let events = server.service.events.all();
+    let exits = events.iter().filter(|event| event.r#type == event_type::EXIT);
     let mut exits: Vec<_> =
         exits.map(|exit| (exit.id.as_str(), exit.pid.as_str(), exit.status)).collect();
     exits.sort_unstable();
@@ -188,9 +188,9 @@ pub(crate) async fn each_exit_was_told_once(server: &Server) {
         ("terminal", INIT, 5),
         ("unread", INIT, 3),
         ("unread-away", INIT, 6),
-        ("untold", "exec", 15),
-        ("untold", INIT, 14),
-        ("untold", INIT, 21),
+        ("unseen", "exec", 15),
+        ("unseen", INIT, 14),
+        ("unseen", INIT, 21),
         ("worker", "console", 137),
         ("worker", "ends-away", 9),
         ("worker", "exec", 8),
@@ -201,8 +201,8 @@ pub(crate) async fn each_exit_was_told_once(server: &Server) {
         ("younger", "exec", 15),
         ("younger", INIT, 14),
     ];
-    assert_eq!(exits, expected, "{}", listing(&told));
-    assert_eq!(stored(&mut server.service.api(), BEGINNING).await, told);
+    assert_eq!(exits, expected, "{}", listing(&events));
+    assert_eq!(stored(&mut server.service.api(), BEGINNING).await, events);
     let nothing = || leftovers::in_state(&server.state_dir(), 1).is_empty();
     eventually("nothing is left in the state directory", nothing).await;
 }

@@ -23,11 +23,11 @@ pub(crate) struct Before {
     pub(crate) paused: Container,
     /// Paused, to be killed as such.
     pub(crate) frozen: Container,
-    /// Takes more memory than it may when it is told to.
+    /// Takes more memory than it may when it reads a line.
     pub(crate) limited: Container,
     /// Two with one cgroup.
     pub(crate) shared: [Container; 2],
-    /// Has been told to end, and ends while there is no server.
+    /// Was asked to end, and ends while there is no server.
     pub(crate) stopping: Container,
     /// Is killed while there is no server.
     pub(crate) killed: Container,
@@ -36,7 +36,7 @@ pub(crate) struct Before {
     /// Has ended, and nobody has read what it has written.
     pub(crate) unread: Container,
     /// Has ended while nobody followed events.
-    pub(crate) untold: Container,
+    pub(crate) unseen: Container,
     /// All that has happened until then.
     pub(crate) events: Vec<Event>,
     pub(crate) state: Vec<types::Container>,
@@ -91,21 +91,21 @@ impl Before {
         ends_unread(&mut unread.init).await;
         assert_eq!(unread.init.exit().await, 3);
 
-        let mut untold = create(server.container("untold").sh("read line; exit 21")).await;
-        let told = server.service.events.wait_type(0, "untold", "start-container").await;
+        let mut unseen = create(server.container("unseen").sh("read line; exit 21")).await;
+        let started = server.service.events.wait_type(0, "unseen", "start-container").await;
         let events = server.service.events.all();
-        assert_eq!(events.last(), Some(&told), "nothing else happens");
+        assert_eq!(events.last(), Some(&started), "nothing else happens");
         server.service.events.leave();
-        untold.init.pipes().write(b"go\n").await;
-        patiently("the end of one that nobody hears of", async {
-            while untold.state().await.is_ok() {
+        unseen.init.pipes().write(b"go\n").await;
+        patiently("an exit that no subscriber gets", async {
+            while unseen.state().await.is_ok() {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         })
         .await;
         let removed = server.state_dir().join("removed");
-        let is_told = || removed.read_dir().unwrap().next().is_none();
-        eventually("its exit is in the journal", is_told).await;
+        let is_journalled = || removed.read_dir().unwrap().next().is_none();
+        eventually("its exit is in the journal", is_journalled).await;
         let state = state(server).await;
         Self {
             worker,
@@ -121,7 +121,7 @@ impl Before {
             killed,
             unread_away,
             unread,
-            untold,
+            unseen,
             events,
             state,
         }

@@ -1,4 +1,4 @@
-//! What the earlier version was about to make when it was killed is removed: nobody was told of it.
+//! What the earlier version was making when it was killed is removed without an event.
 
 use std::{fs, time::Duration};
 
@@ -71,7 +71,7 @@ async fn what_was_half_made_is_removed(
     assert!(cgroup::directories(&half.cgroup).is_empty());
     assert_eq!(around.init.kill().await, 137);
     let all = server.service.events.all();
-    assert_eq!(all.len(), 6, "the first attempts are not told of:\n{}", listing(&all));
+    assert_eq!(all.len(), 6, "the first attempts have no events:\n{}", listing(&all));
     let nothing = || leftovers::in_state(&server.state_dir(), 1).is_empty();
     eventually("nothing is left in the state directory", nothing).await;
     server.finish().await;

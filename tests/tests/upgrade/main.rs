@@ -6,7 +6,7 @@
 mod after;
 mod before;
 mod half_made;
-mod untold;
+mod undelivered;
 
 use std::{fs, time::SystemTime};
 
@@ -58,10 +58,10 @@ async fn all_of_the_earlier_version_is_taken_over(
     upgrade(&mut server, &[]).await;
     after::events_are_replayed(&server, &before, ended.into()).await;
     server.service.events.begin_again(connect(&server.service.socket)).await;
-    after::exits_of_the_meantime_are_told(&server, &before).await;
+    after::exits_of_the_meantime_are_published(&server, &before).await;
     after::the_rest_is_as_before(&server, &before).await;
     Box::pin(after::all_can_be_used(&server, before)).await;
-    after::each_exit_was_told_once(&server).await;
+    after::each_exit_was_published_once(&server).await;
     let log = server.log();
     let troubled = |line: &&str| line.contains(" ERROR ") || line.contains(" WARN ");
     assert_eq!(log.lines().find(troubled), None, "nothing is out of the ordinary");

@@ -1,4 +1,4 @@
-//! Exits of the earlier version that no subscriber has had.
+//! Exits of the earlier version that no subscriber has received.
 
 use Runtime::Crun;
 use gantry_api::event_type;
@@ -13,9 +13,9 @@ const COUNT: usize = 30;
 /// Fewer than the exits of the earlier version.
 const RETAINED: &str = "10";
 
-/// They are kept for the first who asks, however few events are kept for others.
+/// They are kept for the first subscriber, however few events are kept for others.
 #[tokio::test]
-async fn exits_that_nobody_has_had_outlive_the_upgrade() {
+async fn undelivered_exits_outlive_the_upgrade() {
     let Some(setup) = crate::earlier(Crun) else { return };
     let Some(mut server) = setup.start().await else { return };
     server.service.events.leave();

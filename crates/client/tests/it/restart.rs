@@ -22,7 +22,7 @@ async fn restart_when_broken(fake: &mut Fake) {
 }
 
 #[tokio::test]
-async fn whatever_only_asks_is_asked_again() {
+async fn calls_that_only_read_are_repeated() {
     let mut fake = Fake::start().await;
     fake.inner.add("web", "/bundle", types::Process::default());
     let client = fake.client().await;
@@ -42,7 +42,7 @@ async fn whatever_only_asks_is_asked_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_back_in_time_was_only_late() {
+async fn calls_wait_for_a_server_that_is_back_in_time() {
     let mut fake = Fake::start().await;
     let client = fake.client().await;
     fake.stop();

@@ -97,7 +97,7 @@ async fn noted(log: &EventLog) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_begins_with_what_nobody_has_had_of_what_is_over() {
+async fn a_follower_begins_with_undelivered_exits_and_ooms() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let a = named("moby", "a");
@@ -154,7 +154,7 @@ async fn what_was_received_live_does_not_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_want_an_event_has_not_had_it() {
+async fn an_event_is_not_delivered_where_the_filters_exclude_it() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let exits = ["one", "two", "one"].map(|namespace| {
@@ -175,7 +175,7 @@ async fn who_does_not_want_an_event_has_not_had_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_follow_at_a_time_all_get_it_and_who_comes_later_does_not() {
+async fn a_published_event_reaches_those_who_follow_at_the_time() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);
     let [before] = add(&log, &named("moby", "a"), [exit_of(init())]);

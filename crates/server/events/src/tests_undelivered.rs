@@ -75,7 +75,7 @@ fn exits_wait_for_a_subscriber_also_across_restarts() {
 }
 
 #[tokio::test]
-async fn a_live_event_is_had_when_its_subscriber_comes_for_more() {
+async fn a_live_event_is_received_when_its_subscriber_asks_for_more() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 2);
     let mut live = log.subscribe(From::Now, all());
@@ -92,7 +92,7 @@ async fn a_live_event_is_had_when_its_subscriber_comes_for_more() {
 }
 
 #[test]
-fn one_who_listens_from_now_on_has_had_nothing_of_before() {
+fn a_subscription_from_now_on_receives_nothing_of_before() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 2);
     let before = exits(&log, 10);
@@ -195,7 +195,7 @@ fn exits_beyond_the_bound_are_dropped_and_reported_missing() {
 
 /// A subscriber that lagged gets what others have received when it asks again.
 #[tokio::test]
-async fn one_too_far_behind_asks_again() {
+async fn a_subscriber_too_far_behind_gets_missed_exits_again() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 4);
     let mut slow = log.subscribe(From::Now, all());
@@ -222,7 +222,7 @@ async fn one_too_far_behind_asks_again() {
 /// A daemon that was handed a replay, and then followed what came until the server was killed, asks
 /// for what comes next: what of the replay is not known to have arrived must not grow.
 #[test]
-fn restarts_do_not_add_up() {
+fn undelivered_events_do_not_grow_with_restarts() {
     let dir = TempDir::new().unwrap();
     let mut at = Timestamp(0);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -185,7 +185,7 @@ fn a_directory_that_is_in_use() {
 }
 
 #[test]
-fn pipes_of_a_failed_launch_are_let_go() {
+fn pipes_of_a_failed_launch_are_closed() {
     let pipe = Pipe::new();
     let reader = pipe.reader();
     let mut shim = Shim::launch(Launch { stdout: pipe.name(), ..script("echo words; exit 1") });

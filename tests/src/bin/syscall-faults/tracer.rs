@@ -65,7 +65,7 @@ fn attach() -> Pid {
     ptrace::seize(pid, options).expect("trace the process");
     // A seized process runs on. The first system call at which it stops comes after this one.
     ptrace::interrupt(pid).expect("stop the process");
-    process.write_all(&[0]).expect("tell the process");
+    process.write_all(&[0]).expect("signal the process");
     pid
 }
 

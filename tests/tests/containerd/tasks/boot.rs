@@ -62,13 +62,13 @@ async fn tasks_of_an_earlier_boot_are_gone_and_their_containers_are_not() {
         assert_eq!(listed.into_inner().tasks, []);
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), boot);
-    // Nobody is told that they have ended.
+    // There are no exits of them.
     let mut events = subscribe(&bed, &[]).await;
     publish(&bed, "ns", "/mark", any("mark", b"")).await.unwrap();
     assert_eq!(next(&mut events).await.topic, "/mark");
-    // The other API has no other way to tell.
-    let told = bed.server.service.events.wait_exit(position, &other.id, INIT).await;
-    assert_eq!(told, 255);
+    // types.API reports the end as an exit with an unknown status.
+    let status = bed.server.service.events.wait_exit(position, &other.id, INIT).await;
+    assert_eq!(status, 255);
     // What was there before is in nobody's way.
     let again = NewTask::new(&bed, "ns", "running").create().await.unwrap();
     again.start("").await.unwrap();

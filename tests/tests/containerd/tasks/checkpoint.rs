@@ -132,10 +132,10 @@ async fn an_image_is_written_where_its_caller_says() {
     ] {
         assert!(arguments.contains(flag), "no {flag} in {arguments}");
     }
-    let told: TaskCheckpointed =
+    let event: TaskCheckpointed =
         from_any(&next(&mut events).await.event.unwrap()).unwrap().unwrap();
     assert_eq!(
-        (told.container_id.as_str(), told.checkpoint.as_str()),
+        (event.container_id.as_str(), event.checkpoint.as_str()),
         ("c", image.to_str().unwrap())
     );
     let again = checkpoint(&bed, &task, &image, |_| {}).await.unwrap_err();
@@ -183,7 +183,7 @@ async fn a_failed_image_leaves_nothing_but_what_was_there() {
 
 /// As the real one does: the processes are killed when their state is on disk.
 #[tokio::test]
-async fn an_image_may_be_the_end_which_is_told_after_it() {
+async fn a_checkpoint_may_end_the_task_and_its_event_precedes_the_exit() {
     let Some(bed) = Bed::start().await else { return };
     let kill = format!(
         "{MAKE}\nexec runc --root {}/runc/ns kill c KILL",
@@ -222,24 +222,24 @@ async fn nothing_of_a_restored_task_runs_before_it_is_started() {
         let task = new(&bed, "c", &runtime, Some(&image)).sh("echo here; sleep 1000000");
         let task = task.create().await.unwrap();
         assert_eq!(task.pid, 0);
-        let told: TaskCreate = from_any(&next(&mut events).await.event.unwrap()).unwrap().unwrap();
-        assert_eq!((told.pid, told.checkpoint.as_str()), (0, image.to_str().unwrap()));
-        let seen = task.get("").await.unwrap();
-        assert_eq!((seen.pid, seen.status()), (0, State::Created));
+        let event: TaskCreate = from_any(&next(&mut events).await.event.unwrap()).unwrap().unwrap();
+        assert_eq!((event.pid, event.checkpoint.as_str()), (0, image.to_str().unwrap()));
+        let event = task.get("").await.unwrap();
+        assert_eq!((event.pid, event.status()), (0, State::Created));
         assert_eq!(task.kill("", 9).await.unwrap_err().code(), Code::FailedPrecondition);
         task.kept()
     };
     bed.server.end(Signal::KILL).await;
     bed.server.start_again().await;
     let mut task = kept.again(&bed);
-    let seen = task.get("").await.unwrap();
-    assert_eq!((seen.pid, seen.status()), (0, State::Created));
+    let event = task.get("").await.unwrap();
+    assert_eq!((event.pid, event.status()), (0, State::Created));
     assert!(!restored.exists());
     let pid = task.start("").await.unwrap();
     assert!(pid > 0 && restored.exists());
     task.pipes.stdout_until("here").await;
-    let seen = task.get("").await.unwrap();
-    assert_eq!((seen.pid, seen.status()), (pid, State::Running));
+    let event = task.get("").await.unwrap();
+    assert_eq!((event.pid, event.status()), (pid, State::Running));
     let again = "cannot start a running process: unknown";
     assert_refused(task.start("").await, Code::Unknown, again);
     task.kill("", 9).await.unwrap();

@@ -52,7 +52,7 @@ async fn a_task_is_created_and_started_once() {
 
 /// dockerd looks for the runtime's words.
 #[tokio::test]
-async fn a_program_that_is_not_there_is_told_in_the_words_of_the_runtime() {
+async fn a_missing_program_is_reported_with_the_runtimes_message() {
     let Some(bed) = Bed::start().await else { return };
     let new = NewTask::new(&bed, "ns", "c");
     let new = new.config(|config| config["process"]["args"] = json!(["no-such-program"]));

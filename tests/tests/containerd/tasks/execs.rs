@@ -140,7 +140,7 @@ async fn an_exec_ends_with_its_task() {
 }
 
 #[tokio::test]
-async fn who_waits_for_an_exec_that_is_deleted_unstarted_is_told() {
+async fn a_wait_for_an_exec_that_is_deleted_unstarted_is_answered() {
     let Some(bed) = Bed::start().await else { return };
     let task = running(&bed, "c").await;
     task.exec("e", "true").await.unwrap();

@@ -51,7 +51,7 @@ async fn a_task_is_created_started_waited_for_and_deleted() {
         assert_eq!((stopped.status(), stopped.pid), (State::Stopped, task.pid));
         assert_eq!((stopped.exit_status, stopped.exited_at), (7, exit.exited_at));
         assert_eq!(ids(&bed, "ns").await, ["c"], "it stays until it is deleted");
-        assert_eq!(task.wait("").await.unwrap(), exit, "also who comes late is told");
+        assert_eq!(task.wait("").await.unwrap(), exit, "a late wait is answered, too");
         let deleted = task.delete().await.unwrap();
         assert_eq!((deleted.id.as_str(), deleted.pid), ("", task.pid));
         assert_eq!((deleted.exit_status, deleted.exited_at), (7, exit.exited_at));
@@ -63,7 +63,7 @@ async fn a_task_is_created_started_waited_for_and_deleted() {
 }
 
 #[tokio::test]
-async fn exits_are_told_as_numbers() {
+async fn exit_statuses_are_numbers() {
     let Some(bed) = Bed::start().await else { return };
     for (number, (script, expected)) in
         [("exit 0", 0), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
@@ -117,7 +117,7 @@ async fn a_task_may_be_deleted_before_it_is_started() {
     assert_eq!(task.state("").await, State::Created);
     task.delete().await.unwrap();
     assert!(processes::ends_within(task.pid, Duration::from_secs(10)).await);
-    // Whether it is told the end, or that there is none: it does not wait any longer.
+    // Whether the answer is the exit or an error, the wait ends.
     let _ = patiently("Wait", waiting).await.unwrap();
     assert_refused(task.get("").await, Code::NotFound, "task c not found");
     finish(bed).await;

@@ -7,10 +7,10 @@ mod errors;
 mod execs;
 mod lifecycle;
 mod restart;
+mod resubscribe;
 mod streams;
 mod task;
 mod together;
-mod told;
 mod user_namespace;
 
 pub(crate) use checkpoint::{RESTORE, make_image};

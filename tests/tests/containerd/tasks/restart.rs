@@ -1,4 +1,4 @@
-//! Tasks live on while the server is away, and are there when it is back.
+//! Tasks go on while the server is away, and are found when it is back.
 
 use gantry_api::containerd::task_types::Status as State;
 use gantry_tests::{Runtime, Server, eventually, patiently, processes};

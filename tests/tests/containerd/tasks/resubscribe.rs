@@ -1,4 +1,4 @@
-//! Who is told of the end of a task or a process: dockerd subscribes again after a restart, and asks nothing.
+//! Which exits a new subscription begins with: after a restart of the server, dockerd subscribes again and lists nothing.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     events::{next, publish, subscribe},
 };
 
-/// Container, process and status of the exits that a subscriber is told before this one's mark.
+/// Container, process and status of the exits that a subscriber gets before the mark of this call.
 async fn exits(bed: &Bed, stream: &mut Streaming<Envelope>) -> Vec<(String, String, u32)> {
     static MARKS: AtomicU64 = AtomicU64::new(0);
     let mark = any("mark", &MARKS.fetch_add(1, Ordering::Relaxed).to_ne_bytes());
@@ -50,7 +50,7 @@ fn exit(container: &str, process: &str, status: u32) -> (String, String, u32) {
 
 #[rstest]
 #[tokio::test]
-async fn who_subscribes_again_is_told_what_has_ended_meanwhile(
+async fn a_new_subscription_begins_with_the_exits_of_the_meantime(
     #[values(Signal::TERM, Signal::KILL)] signal: Signal,
 ) {
     let Some(mut bed) = Bed::start().await else { return };
@@ -63,10 +63,10 @@ async fn who_subscribes_again_is_told_what_has_ended_meanwhile(
             task
         };
         ended("deleted", "exit 1").await.delete().await.unwrap();
-        let told = ended("told", "exit 3").await;
+        let seen = ended("seen", "exit 3").await;
         let mut stream = subscribe(&bed, &filters).await;
-        assert_eq!(exits(&bed, &mut stream).await, [exit("told", "told", 3)]);
-        // Also one whose filters match, and that begins later.
+        assert_eq!(exits(&bed, &mut stream).await, [exit("seen", "seen", 3)]);
+        // They count as delivered for a later subscriber with matching filters, too.
         let mut other = subscribe(&bed, &filters).await;
         assert_eq!(exits(&bed, &mut other).await, []);
         let live = ended("live", "exit 4").await;
@@ -84,9 +84,9 @@ async fn who_subscribes_again_is_told_what_has_ended_meanwhile(
             let journal = fs::read_to_string(&journal).unwrap_or_default();
             journal.lines().filter(|line| line.contains(r#"{"told":["#)).count() >= 2
         };
-        eventually("it is noted who was told", noted).await;
+        eventually("the receipts are noted", noted).await;
         let pids = [exec, ends.pid];
-        ([told.kept(), live.kept(), ends.kept(), lives.kept()], pids)
+        ([seen.kept(), live.kept(), ends.kept(), lives.kept()], pids)
     };
     bed.server.end(signal).await;
     for pid in pids {
@@ -94,16 +94,16 @@ async fn who_subscribes_again_is_told_what_has_ended_meanwhile(
         assert!(processes::ends_within(pid, gantry_tests::PATIENCE).await);
     }
     bed.server.start_again().await;
-    // It may find out after the first has subscribed.
+    // The server may find out these exits only after the first subscription.
     kept[2].again(&bed).wait("").await.unwrap();
     kept[3].again(&bed).wait("e").await.unwrap();
-    // One whose filters exclude them has not had them.
+    // To a subscriber whose filters exclude them, they are not delivered.
     let mut other = subscribe(&bed, &["topic==\"/mark\""]).await;
     assert_eq!(exits(&bed, &mut other).await, []);
     let mut stream = subscribe(&bed, &filters).await;
-    let mut told = exits(&bed, &mut stream).await;
-    told.sort();
-    assert_eq!(told, [exit("ends", "ends", 137), exit("lives", "e", 137)]);
+    let mut seen = exits(&bed, &mut stream).await;
+    seen.sort();
+    assert_eq!(seen, [exit("ends", "ends", 137), exit("lives", "e", 137)]);
     let mut again = subscribe(&bed, &filters).await;
     assert_eq!(exits(&bed, &mut again).await, []);
     drop((stream, other, again));

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{Bed, assert_refused};
 
-/// Of several that asked for the same, one gets it, and all others are told the same.
+/// Of several equal requests one succeeds, and all others get the same error.
 #[track_caller]
 fn assert_one_of<T: std::fmt::Debug>(answers: [Result<T, Status>; 4], code: Code, text: &str) {
     let (done, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);

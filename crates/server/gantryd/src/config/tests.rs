@@ -25,7 +25,7 @@ pub(super) fn printed(line: &str) -> String {
 }
 
 #[test]
-fn a_daemon_of_old_is_understood() {
+fn flags_of_early_daemons_are_understood() {
     let config = parse(
         "/usr/bin/docker-containerd -l unix:///run/d.sock --metrics-interval=0 \
          --start-timeout 2m --state-dir /run/s --shim docker-containerd-shim \

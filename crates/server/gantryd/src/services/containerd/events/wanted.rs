@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_a_process_began_is_no_news() {
+    fn exits_from_before_the_process_began_are_left_out() {
         let is_delivered = |began: Option<u64>, event: &Event| {
             let filters = Filters::parse::<String>(&[]).unwrap();
             let wanted = Wanted { filters, began: began.map(moment), subscribed: moment(30) };
