@@ -37,7 +37,7 @@ async fn beats(
         match supervisors.spawn(async move { beat() }).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot notify the service manager of progress")
+                tracing::warn!(%error, "cannot notify the service manager of progress");
             }
             // The runtime is shutting down.
             Err(_) => return,

@@ -39,7 +39,7 @@ impl Freezer {
         if !pidfd.has_ended()
             && let Err(error) = self.release(pid)
         {
-            tracing::warn!(pid, %error, "a process was sent SIGKILL, may be frozen, and cannot be released yet");
+            tracing::warn!(pid, %error, "a killed process may be frozen, and cannot be released yet");
         }
     }
 }
@@ -140,7 +140,7 @@ impl Actor {
             let container = self.identity.key.clone();
             tokio::spawn(async move {
                 if let Err(error) = release.await {
-                    tracing::warn!(%container, %error, "a process that was killed is frozen, and cannot be released yet");
+                    tracing::warn!(%container, %error, "a killed process is frozen, and cannot be released yet");
                 }
             });
         }

@@ -25,7 +25,7 @@ impl LeftCgroups {
             Ok(cgroups) => left.cgroups = cgroups,
             Err(error) if error.is_scarce() => return Err(error),
             Err(error) => {
-                tracing::error!(%error, "the list of cgroups that others still use is lost; those cgroups will not be removed")
+                tracing::error!(%error, "the list of cgroups that others use is lost; they stay");
             }
         }
         Ok(())

@@ -124,7 +124,7 @@ impl ShimPool {
         match self.program.start(&self.reaper, dir.path()) {
             Ok(shim) => {
                 if let Err(error) = self.cgroup.take_in(shim.pid) {
-                    tracing::warn!(shim = shim.pid, %error, "a shim cannot be moved out of the server's cgroup, whose limits apply to it");
+                    tracing::warn!(shim = shim.pid, %error, "a shim stays in the server's cgroup, whose limits apply to it");
                 }
                 Ok(IdleShim { shim, dir })
             }

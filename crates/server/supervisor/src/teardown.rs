@@ -62,7 +62,7 @@ impl Services {
         claim: Claim<'_>,
     ) -> Result<(), Remaining> {
         if let Err(not_ours) = self.require_ours(identity, claim).await {
-            tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not asked to delete the container");
+            tracing::warn!(container = %identity.key, error = %not_ours, "the runtime is not asked to delete it");
             if let Some(cgroup) = cgroup.filter(|_| matches!(claim, Claim::Ended)) {
                 // What cannot be removed now is removed after the runtime's delete.
                 let _ = self.leave_cgroup(identity, cgroup).await;

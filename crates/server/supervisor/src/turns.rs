@@ -21,8 +21,9 @@ use tokio::{
 
 use crate::Caller;
 
-/// Turns for each processor, and the least number: a runtime sleeps now and then.
+/// Turns for each processor: more than one, as a runtime sleeps now and then.
 const PER_PROCESSOR: usize = 2;
+/// The least number of turns.
 const AT_LEAST: usize = 4;
 
 /// After this time a launch keeps its turn but nobody waits for it any more. Far longer than one takes

@@ -52,7 +52,8 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Returns the place that was mounted on; `None` for a remount. After an error, nothing is mounted.
+/// Returns the place that was mounted on; `None` for a remount. After an error nothing is mounted, unless the error
+/// says so.
 fn mount_one(mount: &Mount, rootfs: &Path) -> Result<Option<Place>, MountProblem> {
     let options = Options::parse(mount)?;
     let place = Place::open(rootfs, &mount.target)?;

@@ -18,7 +18,7 @@ impl StateDir {
         match read_json(&path) {
             Err(error) if error.is_missing() => Ok(Vec::new()),
             Err(error @ StateError::Damaged { .. }) => {
-                tracing::error!(%error, "the list of cgroups that others still use is lost; those cgroups will not be removed");
+                tracing::error!(%error, "the list of cgroups that others use is lost; they stay");
                 self.quarantine(&path, Generation(0), wait).map(|_| Vec::new())
             }
             other => other,
