@@ -2,8 +2,8 @@
 //!
 //! Each container has a directory. Whoever works on it holds a lock (flock(2)) on the directory
 //! itself: `run` while it starts a container, and until its end if it stays attached, or `attach`.
-//! With `--rm` and `-d` no command may run at the container's end, so the directory is marked at the start, and a
-//! later command removes it.
+//! With `--rm`, a command that leaves its container running marks the directory, and a later command
+//! removes it.
 
 use std::{
     env,

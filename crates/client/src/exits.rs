@@ -174,7 +174,7 @@ impl Exits {
     }
 
     /// Finds the exit of every process that the server does not have any more.
-    async fn settle(&self, connection: &Connection) -> Result<()> {
+    async fn resolve_absent(&self, connection: &Connection) -> Result<()> {
         let keys = self.confirmed();
         if keys.is_empty() {
             return Ok(());
@@ -204,7 +204,7 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
             Err(error) => {
                 tracing::debug!("event stream interrupted: {error:#}");
                 let mut backoff = Backoff::new();
-                while let Err(error) = exits.settle(&connection).await {
+                while let Err(error) = exits.resolve_absent(&connection).await {
                     tracing::debug!("server still away: {error:#}");
                     if Arc::strong_count(&exits) == 1 {
                         return;

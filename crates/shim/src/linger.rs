@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) struct Lingering {
     pipes: Vec<Unread>,
     pause: Duration,
-    next_look: Instant,
+    next_check: Instant,
 }
 
 /// A pipe with unread output.
@@ -41,32 +41,32 @@ impl Lingering {
         // stdout and stderr may be one.
         pipes.dedup_by_key(|pipe| fstat(pipe).map(|stat| (stat.st_dev, stat.st_ino)).ok());
         let pipes = pipes.into_iter().map(Unread::Attended).collect();
-        Self { pipes, pause: FIRST_PAUSE, next_look: Instant::now() }.look()
+        Self { pipes, pause: FIRST_PAUSE, next_check: Instant::now() }.check()
     }
 
     /// When to check again.
-    pub(crate) fn next_look(&self) -> Instant {
-        self.next_look
+    pub(crate) fn next_check(&self) -> Instant {
+        self.next_check
     }
 
     /// Closes pipes that were read, or never will be; `None` when none is left.
     #[must_use]
-    pub(crate) fn look(mut self) -> Option<Self> {
+    pub(crate) fn check(mut self) -> Option<Self> {
         let attended = |pipes: &[Unread]| -> Vec<bool> {
             pipes.iter().map(|pipe| matches!(pipe, Unread::Attended(_))).collect()
         };
         let before = attended(&self.pipes);
-        self.pipes = self.pipes.into_iter().filter_map(Unread::settle).collect();
+        self.pipes = self.pipes.into_iter().filter_map(Unread::updated).collect();
         let unchanged = attended(&self.pipes) == before;
         self.pause = if unchanged { LONGEST_PAUSE.min(self.pause * 2) } else { FIRST_PAUSE };
-        self.next_look = Instant::now() + self.pause;
+        self.next_check = Instant::now() + self.pause;
         (!self.pipes.is_empty()).then_some(self)
     }
 }
 
 impl Unread {
     /// Checks whether somebody reads the pipe. If there is no descriptor for that, nothing changes.
-    fn settle(self) -> Option<Self> {
+    fn updated(self) -> Option<Self> {
         let writer = match self {
             Self::Alone(writer) => writer,
             // With a reading end of its own, the shim cannot see whether there is another.
@@ -130,9 +130,9 @@ mod tests {
         let lingering = lingering(&path);
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         let reader = open(&path);
-        let lingering = lingering.look().unwrap();
+        let lingering = lingering.check().unwrap();
         assert_eq!(read_to_string(&reader).unwrap(), "words");
-        assert!(lingering.look().is_none());
+        assert!(lingering.check().is_none());
     }
 
     #[test]
@@ -144,13 +144,13 @@ mod tests {
         assert!(matches!(lingering.pipes[0], Unread::Attended(_)));
         first.read_exact(&mut [0; 2]).unwrap();
         drop(first);
-        let lingering = lingering.look().unwrap();
+        let lingering = lingering.check().unwrap();
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         // A reader that waits for a writer can open it, too.
         let second = File::open(&path).unwrap();
-        let lingering = lingering.look().unwrap();
+        let lingering = lingering.check().unwrap();
         assert_eq!(read_to_string(&second).unwrap(), "rds");
-        assert!(lingering.look().is_none());
+        assert!(lingering.check().is_none());
     }
 
     #[test]
@@ -160,20 +160,20 @@ mod tests {
         let lingering = lingering(&path);
         assert!(matches!(lingering.pipes[0], Unread::Alone(_)));
         std::fs::remove_file(&path).unwrap();
-        assert!(lingering.look().is_none());
+        assert!(lingering.check().is_none());
     }
 
     #[test]
-    fn it_looks_less_often_while_nothing_changes() {
+    fn it_checks_less_often_while_nothing_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = pipe(dir.path());
         let mut lingering = lingering(&path);
         for _ in 0..10 {
-            lingering = lingering.look().unwrap();
+            lingering = lingering.check().unwrap();
         }
         assert_eq!(lingering.pause, LONGEST_PAUSE);
         let _reader = open(&path);
-        lingering = lingering.look().unwrap();
+        lingering = lingering.check().unwrap();
         assert_eq!(lingering.pause, FIRST_PAUSE);
     }
 

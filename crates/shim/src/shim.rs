@@ -105,7 +105,7 @@ impl Shim {
             for (source, flags) in self.poller.wait(self.next_time())? {
                 self.handle(source, flags);
             }
-            self.look_at_the_time();
+            self.act_on_deadlines();
             self.look_after_the_logger();
         }
         self.link.close();
@@ -150,14 +150,14 @@ impl Shim {
             self.deadline,
             self.exit.write_again_at(),
             self.kill_again,
-            self.streams.next_look(),
+            self.streams.next_check(),
             self.link.listen_again_at(),
             self.logger.as_ref().and_then(Logger::next_time),
         ];
         times.into_iter().flatten().min()
     }
 
-    fn look_at_the_time(&mut self) {
+    fn act_on_deadlines(&mut self) {
         let now = Instant::now();
         let is_over = |time: Option<Instant>| time.is_some_and(|time| time <= now);
         if is_over(self.deadline) {
@@ -170,8 +170,8 @@ impl Shim {
             self.kill_again = None;
             self.reap();
         }
-        if is_over(self.streams.next_look()) {
-            self.streams.look_for_readers();
+        if is_over(self.streams.next_check()) {
+            self.streams.check_readers();
         }
         if is_over(self.link.listen_again_at()) {
             self.link.listen_again();

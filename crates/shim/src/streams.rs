@@ -206,12 +206,12 @@ impl Streams {
     }
 
     /// When to look for readers of unread output, if there is any.
-    pub(crate) fn next_look(&self) -> Option<Instant> {
-        self.lingering.as_ref().map(Lingering::next_look)
+    pub(crate) fn next_check(&self) -> Option<Instant> {
+        self.lingering.as_ref().map(Lingering::next_check)
     }
 
-    pub(crate) fn look_for_readers(&mut self) {
-        self.lingering = self.lingering.take().and_then(Lingering::look);
+    pub(crate) fn check_readers(&mut self) {
+        self.lingering = self.lingering.take().and_then(Lingering::check);
     }
 
     /// Whether output is still on its way or unread.
