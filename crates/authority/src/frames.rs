@@ -153,7 +153,7 @@ impl Frames {
         self.held.extend_from_slice(&input[..len]);
         match Head::parse(&self.held) {
             None => {}
-            Some(Head { kind: HEADERS, .. }) => self.look_at_block(0),
+            Some(Head { kind: HEADERS, .. }) => self.decide_block(0),
             Some(Head { len, .. }) => {
                 self.ready.append(&mut self.held);
                 self.phase = Phase::payload(len);
@@ -167,12 +167,12 @@ impl Frames {
         let whole = Head::parse(begun).map_or(HEAD_LEN, |head| HEAD_LEN + head.len);
         let len = (whole - begun.len()).min(input.len());
         self.held.extend_from_slice(&input[..len]);
-        self.look_at_block(frame);
+        self.decide_block(frame);
         Step::Kept(len)
     }
 
     /// Decides what to do with the block that is held, whose last frame begins at `frame`.
-    fn look_at_block(&mut self, frame: usize) {
+    fn decide_block(&mut self, frame: usize) {
         self.phase = Phase::Block { frame };
         let Some(first) = Head::parse(&self.held) else { return };
         let Some(head) = Head::parse(&self.held[frame..]) else { return };

@@ -115,7 +115,7 @@ fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<Listener, ListenError>
     umask(before);
     let socket = socket.map_err(failed("listen on"))?;
     let socket = UnixListener::from(closed_first(socket.into()));
-    let file = SocketFile::new(path).map_err(failed("look at"))?;
+    let file = SocketFile::new(path).map_err(failed("examine"))?;
     if let Some((uid, gid)) = owner {
         chown(path, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
     }
@@ -145,9 +145,9 @@ fn make_room(path: &Path) -> Result<(), ListenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Ok(metadata) if metadata.file_type().is_socket() => {}
         Ok(_) => return Err(ListenError::NotASocket(path.to_owned())),
-        Err(error) => return Err(failed("look at")(error)),
+        Err(error) => return Err(failed("examine")(error)),
     }
-    let found = SocketFile::new(path).map_err(failed("look at"))?;
+    let found = SocketFile::new(path).map_err(failed("examine"))?;
     match connect(path) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             found.remove().map_err(failed("remove the stale socket"))

@@ -79,7 +79,7 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
         uuid: uuid(root)?,
         pid: std::process::id(),
         pid_namespace: fs::metadata(PID_NAMESPACE)
-            .map_err(failed("look at", Path::new(PID_NAMESPACE)))?
+            .map_err(failed("examine", Path::new(PID_NAMESPACE)))?
             .ino(),
     };
     let (store, recovery) = Store::open(root).map_err(MetadataError::Store)?;

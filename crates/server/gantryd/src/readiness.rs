@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::config::Config;
 
 /// How long a check of the programs may take before the result of the last one is used.
-const LOOK_DEADLINE: Duration = Duration::from_secs(1);
+const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The programs without which nothing can be started.
 #[derive(Debug, Clone)]
@@ -50,22 +50,22 @@ impl Programs {
         let inner = &self.0;
         if !inner.being_looked_for.swap(true, Ordering::SeqCst) {
             let programs = self.clone();
-            let (done, looked) = oneshot::channel();
+            let (done, checked) = oneshot::channel();
             let started = thread::Builder::new().spawn(move || {
-                programs.look();
+                programs.check();
                 // Nobody may wait any more.
                 let _ = done.send(());
             });
             match started {
                 // If the answer is late or missing, the last one is used.
-                Ok(_) => drop(timeout(LOOK_DEADLINE, looked).await),
+                Ok(_) => drop(timeout(CHECK_DEADLINE, checked).await),
                 Err(_) => inner.being_looked_for.store(false, Ordering::SeqCst),
             }
         }
         inner.there.load(Ordering::SeqCst)
     }
 
-    fn look(&self) {
+    fn check(&self) {
         let Inner { shim, runtime, environment, being_looked_for, there } = &*self.0;
         let missing = missing(shim, (environment, runtime));
         if there.swap(missing.is_empty(), Ordering::SeqCst) != missing.is_empty() {
@@ -101,8 +101,11 @@ mod tests {
         let shim = directory.path().join("shim");
         let environment = Environment::of_server(&["PATH=/bin".parse().unwrap()]);
         let missing = |runtime| missing(&shim, (&environment, runtime));
-        let looked = missing("no-such-runtime");
-        assert!(looked[0].contains("shim") && looked[1].contains("no-such-runtime"), "{looked:?}");
+        let checked = missing("no-such-runtime");
+        assert!(
+            checked[0].contains("shim") && checked[1].contains("no-such-runtime"),
+            "{checked:?}"
+        );
         fs::write(&shim, "").unwrap();
         assert_eq!(missing("sh").len(), 1, "it cannot be executed");
         fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();

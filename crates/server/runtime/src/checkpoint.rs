@@ -209,7 +209,7 @@ pub async fn create(
     let init = request.init;
     // Where these are mounted may hang just as well.
     let find = move |_: &Path| OuterPipe::of_process(init);
-    request.config.pipes = disks.run("look at", Path::new("/proc"), find).await?;
+    request.config.pipes = disks.run("examine", Path::new("/proc"), find).await?;
     let id = request.container.clone();
     let options = request.options(&path);
     let settings = disks.run("write", &path, move |path| prepare(&request, path)).await??;
@@ -293,7 +293,7 @@ pub async fn delete(disks: &Disks, dir: &Path, name: &str) -> Result<(), Checkpo
 /// whichever tool made it.
 fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
     let refuse = |why: String| CheckpointError::NotACheckpoint { path: path.to_owned(), why };
-    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let metadata = fs::symlink_metadata(path).map_err(failed("examine", path))?;
     if !metadata.is_dir() {
         return Err(refuse("it is a link".to_owned()));
     }
@@ -309,7 +309,7 @@ fn require_checkpoint(path: &Path) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(path).map_err(failed("list", path))? {
         let entry = entry.map_err(failed("list", path))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        let kind = entry.file_type().map_err(failed("look at", &entry.path()))?;
+        let kind = entry.file_type().map_err(failed("examine", &entry.path()))?;
         let known =
             if name == WORK_DIR { kind.is_dir() } else { is_images(&name) && !kind.is_dir() };
         if !known {

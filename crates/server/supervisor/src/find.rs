@@ -67,10 +67,10 @@ enum Said {
 /// Retries until it is known. A process that cannot be examined (no descriptor left, say) is not gone.
 pub(crate) async fn find(dir: &ProcessDir) -> Found {
     let what = format!("find out what became of the process of {}", dir.path().display());
-    until_answered(what, || look(dir)).await
+    until_answered(what, || try_find(dir)).await
 }
 
-async fn look(dir: &ProcessDir) -> Result<Found, FindError> {
+async fn try_find(dir: &ProcessDir) -> Result<Found, FindError> {
     let link = match connect(dir).await.map_err(FindError::Shim)? {
         None => None,
         Some(link) => match ask(link).await.map_err(FindError::Shim)? {

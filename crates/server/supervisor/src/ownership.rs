@@ -96,8 +96,8 @@ impl Services {
     async fn keeping(&self, identity: &Identity) -> Option<Keeping> {
         let (runtime, id) = (identity.runtime.clone(), identity.key.id.clone());
         let place = runtime.root();
-        let look = move |_: &Path| runtime.keeping(&id);
-        self.disks.run("look what the runtime has in", &place, look).await.ok().flatten()
+        let inspect = move |_: &Path| runtime.keeping(&id);
+        self.disks.run("find the container in", &place, inspect).await.ok().flatten()
     }
 
     /// Whether what the runtime knows by the id is surely this container.
@@ -135,10 +135,10 @@ impl Services {
             Claim::Ended => is_ours(&state, claim, init),
             Claim::Failed { bundle, taken } => {
                 let (known, own) = (state.clone(), bundle.to_owned());
-                let look =
+                let inspect =
                     move |_: &Path| is_ours(&known, Claim::Failed { bundle: &own, taken }, init);
                 // A bundle on a file system that does not answer is not known to be the same.
-                self.disks.run("look at", bundle, look).await.unwrap_or(false)
+                self.disks.run("examine", bundle, inspect).await.unwrap_or(false)
             }
         };
         let RuntimeState { bundle, pid, .. } = state;

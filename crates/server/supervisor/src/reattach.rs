@@ -19,7 +19,7 @@ use crate::{
     create::Identity,
     find::{Found, SHIM_ANSWER},
     handle::{ContainerHandle, MAILBOX, Request},
-    look::Reattached,
+    inspect::Reattached,
     operation::Activity,
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
@@ -161,8 +161,9 @@ impl Actor {
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
-            let look = || Arc::clone(&services).look_at(&identity, left.record.clone(), left.exit);
-            let reattached = until_answered(format!("reattach to {}", identity.key), look).await;
+            let inspect =
+                || Arc::clone(&services).inspect(&identity, left.record.clone(), left.exit);
+            let reattached = until_answered(format!("reattach to {}", identity.key), inspect).await;
             Message::Reattached(Box::new(reattached))
         });
         self.work(async {

@@ -174,7 +174,7 @@ impl Services {
 
     /// What became of the first process of a task that may wait to be restored: none if it still waits.
     /// And whether it was restored without its start having been published.
-    pub(crate) async fn look_at_restore(
+    pub(crate) async fn inspect_restore(
         &self,
         identity: &Identity,
         record: &ContainerRecord,

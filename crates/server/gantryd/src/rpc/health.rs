@@ -28,11 +28,11 @@ impl Health {
         let reporter = HealthReporter::new();
         let inner = HealthService::from_health_reporter(reporter.clone());
         let health = Self { programs, reporter, inner };
-        health.look().await;
+        health.check_programs().await;
         HealthServer::new(health)
     }
 
-    async fn look(&self) {
+    async fn check_programs(&self) {
         let status = match self.programs.are_there().await {
             true => ServingStatus::Serving,
             false => ServingStatus::NotServing,
@@ -42,7 +42,7 @@ impl Health {
 
     async fn look_for(&self, request: &Request<HealthCheckRequest>) {
         if request.get_ref().service == API {
-            self.look().await;
+            self.check_programs().await;
         }
     }
 }

@@ -170,7 +170,7 @@ fn is_cgroup(dir: &Path) -> Result<bool, CgroupError> {
     match statfs(dir) {
         Ok(fs) => Ok([CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC].contains(&fs.filesystem_type())),
         Err(Errno::ENOENT) => Ok(false),
-        Err(error) => Err(CgroupError::io("look at", dir, error.into())),
+        Err(error) => Err(CgroupError::io("examine", dir, error.into())),
     }
 }
 

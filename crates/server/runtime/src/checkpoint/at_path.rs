@@ -119,7 +119,7 @@ fn read(path: &Path) -> Result<ImageOptions, CheckpointError> {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             CheckpointError::NotFound(path.to_owned())
         }
-        _ => failed("look at", path)(error),
+        _ => failed("examine", path)(error),
     })?;
     let file = path.join(OPTIONS_FILE);
     match read_regular(&file, MAX_CONFIG) {
@@ -142,7 +142,7 @@ pub async fn create_at(
     let init = new.init;
     // Where these are mounted may hang just as well.
     let find = move |_: &Path| OuterPipe::of_process(init);
-    new.options.pipes = disks.run("look at", Path::new("/proc"), find).await?;
+    new.options.pipes = disks.run("examine", Path::new("/proc"), find).await?;
     let NewImage { container, path, work, options, .. } = new;
     let own_work = path.join(WORK_DIR);
     let mut words = options.words();

@@ -93,7 +93,7 @@ impl StateDir {
         let trash = root.join("trash");
         create_dirs(root, PASSABLE)?;
         require_own(root)?;
-        let mode = fs::metadata(root).map_err(failed("look at", root))?.mode();
+        let mode = fs::metadata(root).map_err(failed("examine", root))?.mode();
         // Earlier versions made the directory their own. What is secret in there is in private directories.
         if mode & PASSABLE != PASSABLE
             && let Err(error) = fs::set_permissions(root, Permissions::from_mode(mode | PASSABLE))
@@ -273,7 +273,7 @@ const PASSABLE: u32 = 0o711;
 
 /// Refuses a directory that others could manipulate.
 fn require_own(root: &Path) -> Result<(), StateError> {
-    let metadata = fs::metadata(root).map_err(failed("look at", root))?;
+    let metadata = fs::metadata(root).map_err(failed("examine", root))?;
     let own = nix::unistd::geteuid().as_raw();
     let why = if metadata.uid() != own {
         format!("it belongs to user {}, and this is user {own}", metadata.uid())

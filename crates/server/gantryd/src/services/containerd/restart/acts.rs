@@ -54,7 +54,7 @@ impl Failure {
 }
 
 /// A container and where its task is; none if there is no such container.
-pub(super) async fn look(
+pub(super) async fn inspect(
     surface: &Surface,
     key: &ContainerKey,
 ) -> Result<Option<(Container, Situation)>, StoreError> {
@@ -102,7 +102,7 @@ pub(super) async fn restart(
     let (namespace, id) = (&key.namespace, &key.id);
     // Whoever creates a task or deletes the container waits meanwhile.
     let held = surface.lock(namespace, id).await;
-    let Some((container, situation)) = look(surface, key).await? else { return Ok(None) };
+    let Some((container, situation)) = inspect(surface, key).await? else { return Ok(None) };
     let Some(wanted) = Wanted::of(&container.labels) else { return Ok(None) };
     if container.updated_at != seen.updated_at || situation != seen.situation {
         return Ok(None);

@@ -101,7 +101,7 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         loop {
             self.signal.pending.store(false, Ordering::SeqCst);
-            let (container, situation) = match acts::look(&self.surface, &self.key).await {
+            let (container, situation) = match acts::inspect(&self.surface, &self.key).await {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(error) => {

@@ -62,14 +62,14 @@ pub(super) async fn watch(surface: Surface) {
     };
     // Before the containers are listed, so that none is missed. No event counts as received by the monitor.
     let mut follower = surface.supervisor().await.events().follow(|_| false);
-    monitor.look_at_all(true).await;
+    monitor.check_all(true).await;
     loop {
         tokio::select! {
             batch = follower.next() => match batch {
                 Ok(batch) => batch.iter().for_each(|entry| monitor.observe(entry)),
                 Err(error) => {
-                    tracing::warn!(%error, "the restart monitor looks at all containers again");
-                    monitor.look_at_all(false).await;
+                    tracing::warn!(%error, "the restart monitor checks all containers again");
+                    monitor.check_all(false).await;
                 }
             },
             Some(ended) = monitor.keepers.join_next() => monitor.ended(ended),
@@ -131,7 +131,7 @@ impl Monitor {
     }
 
     /// `first` says that the server has just started.
-    async fn look_at_all(&mut self, first: bool) {
+    async fn check_all(&mut self, first: bool) {
         while let Err(error) = self.list(first).await {
             if matches!(error, StoreError::Closed) {
                 return;

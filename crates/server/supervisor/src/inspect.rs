@@ -79,14 +79,14 @@ impl Services {
 
     /// Examines a container and its processes. Fails if no descriptor is left for its OOM watch; what was
     /// opened is closed again, so that others have room.
-    pub(crate) async fn look_at(
+    pub(crate) async fn inspect(
         self: Arc<Self>,
         identity: &Identity,
         mut record: ContainerRecord,
         exit: Option<Exit>,
     ) -> Result<Reattached, CgroupError> {
         let dir = identity.dir.process(&ProcessId::init());
-        let execs = Arc::clone(&self).look_at_execs(identity, &record);
+        let execs = Arc::clone(&self).inspect_execs(identity, &record);
         let init = async {
             match exit {
                 Some(_) => None,
@@ -99,7 +99,7 @@ impl Services {
         }
         let lives = matches!(init, Some(Found::Running(_)));
         let is_created = record.retention == Retention::UntilDeleted && !record.started;
-        let (init, is_restored) = self.look_at_restore(identity, &record, init).await;
+        let (init, is_restored) = self.inspect_restore(identity, &record, init).await;
         let unpublished_start =
             is_restored || is_created && lives && self.has_started(identity).await;
         let oom = match &record.cgroup {
@@ -113,26 +113,27 @@ impl Services {
     }
 
     /// All at once, as each of their shims may hang.
-    async fn look_at_execs(
+    async fn inspect_execs(
         self: Arc<Self>,
         identity: &Identity,
         record: &ContainerRecord,
     ) -> Vec<(RecoveredExec, Option<Found>)> {
         let list = || identity.dir.run(ContainerDir::processes);
         let what = format!("list the processes of {}", identity.key);
-        let mut looks = JoinSet::new();
+        let mut inspections = JoinSet::new();
         for dir in until_answered(what, list).await {
             if !dir.id().is_some_and(|id| id.is_init()) {
                 let (services, identity) = (Arc::clone(&self), identity.clone());
                 let record = record.clone();
-                looks.spawn(async move { services.look_at_exec(&identity, &dir, &record).await });
+                inspections
+                    .spawn(async move { services.inspect_exec(&identity, &dir, &record).await });
             }
         }
-        looks.join_all().await.into_iter().flatten().collect()
+        inspections.join_all().await.into_iter().flatten().collect()
     }
 
     /// `None`, and its files are removed, if its start was not published, or its exit was.
-    async fn look_at_exec(
+    async fn inspect_exec(
         self: Arc<Self>,
         identity: &Identity,
         dir: &ProcessDir,
