@@ -64,7 +64,7 @@ check build build
 check rustdoc rustdoc
 check tests tests
 # Without the parts on execs and terminals, which are the same on cgroup v2: tests/guest/run.sh alone runs all.
-check guest tests/guest/run.sh lifecycle stats update oom checkpoint unit
+check guest tests/guest/run.sh lifecycle stats update oom checkpoint unit docker
 
 echo
 [ ${#failed[@]} = 0 ] || printf 'failed: %s\n' "${failed[@]}"

@@ -52,18 +52,24 @@ add_module() {
 # Merged as on Debian, or a program would be in two places.
 mkdir -p "$root"/{dev,etc,gantry,mnt,proc,root,run,sys,tmp,var/lib} "$root"/usr/{bin,sbin,lib,lib64}
 for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
+ln -s /run "$root/var/run"
 install -m 755 /bin/busybox "$root/bin/busybox"
 install -m 755 "$here/init" "$root/init"
-install -m 755 -t "$root/gantry" "$here"/{suite,checkpoint,unit,facts}.sh "$here/in-server-group"
+install -m 755 -t "$root/gantry" "$here"/{suite,checkpoint,functions,unit,docker,facts}.sh "$here/in-server-group"
 
 for program in $system; do add_program "$(command -v "$program")"; done
 add_program /lib/systemd/systemd
 for unit in $units; do install -D -m 644 -t "$root/lib/systemd/system" "/lib/systemd/system/$unit"; done
-install -D -m 644 -t "$root/etc/systemd/system" "$here/unit.service"
+install -D -m 644 -t "$root/etc/systemd/system" "$here/parts.service"
+# Debian's own, with its units; programs of these names elsewhere on this machine may be others.
+if [[ " $parts " == *" docker "* ]]; then
+  for program in /usr/sbin/dockerd /usr/bin/docker; do add_program "$program"; done
+  install -D -m 644 -t "$root/lib/systemd/system" /lib/systemd/system/docker.{service,socket}
+fi
 # One that is there, or systemd enables what it finds.
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
-echo root:x:0: >"$root/etc/group"
+printf 'root:x:0:\ndocker:x:1:\n' >"$root/etc/group"
 # xtables finds its matches by name.
 xtables=/usr/lib/x86_64-linux-gnu/xtables
 install -D -m 644 -t "$root$xtables" "$xtables"/*.so

@@ -2,41 +2,10 @@
 # gantryd.service under a real systemd: what containers get from it, and what they notice of its
 # restarts. Prints "unit: passed" at its end.
 set -eu
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-work=/tmp/unit
-unit=gantryd.service
-mkdir -p $work/rootfs/bin $work/rootfs/dev $work/rootfs/proc $work/rootfs/sys
-cp /bin/busybox $work/rootfs/bin
-ln -s busybox $work/rootfs/bin/sh
+export part=unit work=/tmp/unit unit=gantryd.service
+# shellcheck source=tests/guest/functions.sh
+. /gantry/functions.sh
 cp /gantry/facts.sh $work/rootfs
-
-fail() {
-  echo "unit: failed: $*"
-  systemctl status --no-pager -l $unit || :
-  tail -n 20 $work/log
-  exit 1
-}
-
-# Waits until a command succeeds, for five minutes.
-until_true() {
-  tries=0
-  until "$@"; do
-    tries=$((tries + 1))
-    [ $tries -lt 1500 ] || fail "did not happen in time: $*"
-    sleep 0.2
-  done
-}
-
-property() { systemctl show -P "$1" $unit; }
-main_pid() { property MainPID; }
-
-# Whether the server runs, and is not this process.
-is_another() {
-  now=$(main_pid)
-  [ "$now" != 0 ] && [ "$now" != "$1" ] && [ "$(property SubState)" = running ]
-}
-
-step() { echo "unit: $(cut -d ' ' -f 1 /proc/uptime): $*"; }
 
 # Changes the unit until the next change.
 drop_in() {
@@ -65,8 +34,7 @@ init_of() { gantry ps "$1" | awk '$1 == "init" { print $2 }'; }
 
 # Fails if a cgroup, from that of a process upwards, has a limit.
 unlimited() {
-  [ -e "/proc/$1/cgroup" ] || fail "no process $1"
-  group=/sys/fs/cgroup$(sed 's/^0:://' /proc/"$1"/cgroup)
+  group=$(cgroup_of "$1") || fail "no process $1"
   while [ "$group" != /sys/fs/cgroup ]; do
     for file in memory.max memory.high pids.max; do
       [ ! -e "$group/$file" ] || [ "$(cat "$group/$file")" = max ] ||

@@ -2,6 +2,9 @@
 //! Debian's containerd 1.6. Each test has a server, and most a dockerd, in namespaces for network and
 //! mounts of their own, so nothing of the host's network or mounts is touched.
 //!
+//! These containers' cgroups are made by runc or crun, as on a host without systemd. tests/guest/docker.sh has
+//! dockerd where systemd makes them, on cgroup v2.
+//!
 //! A client that is missing fails the test: `.ci/install test` brings them.
 //!
 //! Environment:
