@@ -26,6 +26,12 @@ complaints=$(systemd-analyze verify --root="$root" gantryd.socket gantryd.servic
 settings() { sed -n '/^\[Service\]/,/^\[Install\]/p' "$1" | grep -v '^ExecStart\|^#\|^\['; }
 [ "$(settings "$here/gantryd.service")" = "$(settings "$here/containerd.service")" ] ||
   complaints="$complaints gantryd.service and containerd.service differ in more than their commands"
+# Without an order, systemd starts it while what it conflicts with is still being stopped.
+conflicts=$(sed -n 's/^Conflicts=//p' "$here/containerd.service")
+for unit in $conflicts; do
+  grep -q "^After=.*\b$unit\b" "$here/containerd.service" ||
+    complaints="$complaints containerd.service conflicts with $unit and is not after it"
+done
 # docs/unit.md has the score of systemd 252 and names each recommended line; later versions recommend
 # more lines.
 rated() { systemd-analyze security --offline=true --no-pager "$@" "$here/gantryd.service" 2>/dev/null; }

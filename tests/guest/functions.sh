@@ -18,7 +18,7 @@ fail() {
 # Whatever ends the part before its end is looked for here.
 explain() {
   [ $? = 0 ] && return
-  systemctl status --no-pager -l "$unit"
+  systemctl status --no-pager -l "$unit" || :
   tail -n 20 "$work"/*log
 }
 trap explain EXIT
