@@ -242,24 +242,24 @@ async fn memory_goes_back_after_load() {
     server.finish().await;
 }
 
+/// The last of these get their turn when as much time has passed twice, as one that hangs counts for a second.
 #[tokio::test]
-async fn a_launch_waits_for_its_turn_no_longer_than_for_its_start() {
+async fn the_wait_for_a_turn_is_no_part_of_the_start() {
     if improves("it waits for ever") {
         return;
     }
-    let arguments = ["--start-timeout", "2s"];
+    let arguments = ["--start-timeout", "1s"];
     let Some((server, runtime)) = with_hanging_runtime(&arguments).await else { return };
     let mut stuck = JoinSet::new();
-    for number in 0..6 * turns() {
+    for number in 0..3 * turns() {
         stuck.spawn(hanging(&server, &runtime, number).create());
     }
-    let mut without_turn = 0;
     for result in stuck.join_all().await {
         let error = result.unwrap_err();
+        // Each had a runtime, which was killed.
         assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
-        without_turn += usize::from(error.message().contains("turn"));
+        assert!(error.message().contains("runtime run did not finish within 1 s"), "{error:?}");
     }
-    assert!(without_turn > 0);
     server.finish().await;
 }
 

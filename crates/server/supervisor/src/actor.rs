@@ -26,6 +26,7 @@ use gantry_domain::{
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
+use gantry_shim_proto::ToShim;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -55,6 +56,8 @@ pub(crate) enum Message {
     Reattached(Box<Reattached>),
     /// Finding that out takes longer than it should.
     Delayed,
+    /// The runtime is about to make the first process.
+    Launching,
     /// The first process was started, or was not.
     Created {
         result: Result<Box<Created>, SupervisorError>,
@@ -114,12 +117,14 @@ pub(crate) struct Process {
     pub(crate) link: Option<Arc<ShimLink>>,
     /// It was sent SIGKILL.
     pub(crate) killed: bool,
+    /// Its caller has closed its stdin while it was being started.
+    pub(crate) stdin_closed: bool,
 }
 
 impl Process {
     /// One that was not started yet, or has ended.
     pub(crate) fn without_process(spec: Arc<ProcessSpec>, pid: u32) -> Self {
-        Self { spec, pid, pidfd: None, link: None, killed: false }
+        Self { spec, pid, pidfd: None, link: None, killed: false, stdin_closed: false }
     }
 
     /// Whether the process has ended, or the kernel is ending it.
@@ -152,6 +157,8 @@ pub(crate) struct Actor {
     /// The first process has ended while it was being started: the start is published first.
     pub(crate) early_exit: Option<Exit>,
     pub(crate) waiters: Waiters,
+    /// Who waits for the first process, if the runtime is making it.
+    pub(crate) early: Option<Vec<Reply<()>>>,
     /// What waits for the end of an operation.
     pub(crate) pending: Queue,
     /// Callers who wait for the container's deletion; the first one is answered.
@@ -185,6 +192,7 @@ impl Actor {
             activity: Activity::Idle,
             early_exit: None,
             waiters: Waiters::default(),
+            early: None,
             pending: Queue::default(),
             deleters: Vec::new(),
             last_known: handle.last_known,
@@ -202,8 +210,10 @@ impl Actor {
     ) {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
+        let mailbox = self.mailbox.clone();
         self.work(async move {
-            let result = bring_up(&services, &identity, &prepared, &mut reply).await.map(Box::new);
+            let result = bring_up(&services, &identity, &prepared, &mailbox, &mut reply).await;
+            let result = result.map(Box::new);
             Message::Created { result, reply, permit }
         });
         self.run().await;
@@ -227,6 +237,7 @@ impl Actor {
             Message::Request(request) => self.wait(request).await,
             Message::Reattached(reattached) => self.reattached(*reattached).await,
             Message::Delayed => self.delayed().await,
+            Message::Launching => self.early = Some(Vec::new()),
             Message::Created { result, reply, permit } => {
                 self.created(result, reply).await;
                 drop(permit);
@@ -321,6 +332,9 @@ impl Actor {
             None => self.wait_for_restore().await,
         }
         let _ = reply.send(Ok(self.view()));
+        for early in self.early.take().unwrap_or_default() {
+            let _ = early.send(Ok(()));
+        }
     }
 
     pub(crate) async fn note_start(&mut self, process: &ProcessId) {
@@ -332,12 +346,20 @@ impl Actor {
 
     /// Adds a running process and waits for its exit.
     pub(crate) fn watch(&mut self, spec: Arc<ProcessSpec>, process: RunningProcess) {
+        let before = self.processes.get(&spec.id);
+        if before.is_some_and(|before| before.stdin_closed)
+            && let Some(link) = &process.link
+        {
+            // One that has gone has no stdin.
+            let _ = link.send(&ToShim::CloseStdin);
+        }
         let known = Process {
             spec: Arc::clone(&spec),
             pid: process.pid,
             pidfd: Some(Arc::clone(&process.pidfd)),
             link: process.link.clone(),
             killed: false,
+            stdin_closed: false,
         };
         self.processes.insert(spec.id.clone(), known);
         let dir = self.identity.dir.process(&spec.id);

@@ -9,11 +9,11 @@ use gantry_runtime::{
     Creation, Files, OciRuntime, Start,
     checkpoint::{self, CheckpointImage},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     Services, Supervisor, SupervisorError,
-    actor::Actor,
+    actor::{Actor, Message},
     handle::{ContainerHandle, ContainerView, Reply},
     launch::{LaunchTurn, RuntimeCall},
     oom::ArmedOomWatch,
@@ -106,10 +106,13 @@ pub(crate) async fn bring_up(
     services: &Arc<Services>,
     identity: &Identity,
     prepared: &PreparedContainer,
+    mailbox: &mpsc::Sender<Message>,
     reply: &mut Reply<ContainerView>,
 ) -> Result<Created, SupervisorError> {
     let lane = Lane::Creates(prepared.bundle.path().parent().unwrap_or(Path::new("/")).to_owned());
     let turn = services.turn(prepared.new.caller, lane, reply).await?;
+    // Before the shim opens the caller's pipes. The container's task is there, as it waits for this.
+    let _ = mailbox.send(Message::Launching).await;
     let mut first = true;
     loop {
         let mut record = new_record(services, identity, prepared);

@@ -1,6 +1,6 @@
 //! Why the supervisor did not do what it was asked to.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use gantry_disk::DiskError;
 use gantry_domain::{ContainerId, ProcessId, Refusal};
@@ -41,8 +41,6 @@ pub enum SupervisorError {
     Overloaded,
     #[error("the server is stopping")]
     Draining,
-    #[error("too many launches are under way: its turn did not come within {} s", .after.as_secs_f32())]
-    NoTurn { after: Duration },
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]

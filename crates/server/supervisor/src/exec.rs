@@ -215,6 +215,9 @@ impl Actor {
             Ok(process) => process,
             Err(error) => {
                 self.lifecycle.exec_failed(&spec.id);
+                if let Some(added) = self.processes.get_mut(&spec.id) {
+                    added.stdin_closed = false;
+                }
                 self.keep_added(&spec, generation).await;
                 let _ = reply.send(Err(self.or_stopped(error)));
                 self.go_on_ending(None).await;

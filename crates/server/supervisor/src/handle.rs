@@ -24,6 +24,8 @@ pub(crate) type Answer<T> = oneshot::Receiver<Result<T, SupervisorError>>;
 /// A request to a container's task.
 pub(crate) enum Request {
     View(Reply<ContainerView>),
+    /// Waits for the end of a create whose runtime is at work.
+    Created(Reply<()>),
     Exec(Box<ProcessSpec>, Caller, Reply<u32>),
     Signal {
         process: ProcessId,
@@ -70,6 +72,7 @@ impl Request {
             | Self::Resize { reply, .. }
             | Self::CloseStdin { reply, .. }
             | Self::AddExec(_, reply)
+            | Self::Created(reply)
             | Self::SignalAll(_, reply)
             | Self::Pause(reply)
             | Self::Resume(reply)
@@ -153,6 +156,21 @@ impl ContainerHandle {
     pub(crate) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<crate::actor::Message>) {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         (Self { key, mailbox, half_made: false, last_known: LastKnown::default() }, messages)
+    }
+
+    /// If the runtime is making its first process, waits for the end of that. The process's streams are open then,
+    /// and who has seen that may ask at once.
+    ///
+    /// # Errors
+    /// If it is not there yet, or not any more.
+    pub async fn created(&self) -> Result<(), SupervisorError> {
+        if self.half_made {
+            return Err(self.gone());
+        }
+        if self.last_known.is_there() {
+            return Ok(());
+        }
+        self.ask(Request::Created).await
     }
 
     /// # Errors

@@ -40,7 +40,6 @@ impl SupervisorError {
             Self::State(error) if error.is_out_of_space() => Kind::ResourceExhausted,
             Self::Draining | Self::Shim { .. } => Kind::Unavailable,
             Self::CallerGone => Kind::Cancelled,
-            Self::NoTurn { .. } => Kind::DeadlineExceeded,
             Self::Bundle(
                 BundleError::Relative(_)
                 | BundleError::Parent(_)

@@ -21,6 +21,10 @@ impl LastKnown {
         *self.lock() = view;
     }
 
+    pub(crate) fn is_there(&self) -> bool {
+        self.lock().is_some()
+    }
+
     fn get(&self) -> Option<ContainerView> {
         self.lock().clone().map(|view| ContainerView { is_stale: true, ..view })
     }

@@ -6,8 +6,9 @@
 //!                        `------> given up, overdue  the shim kills the runtime; if it does not, it is killed
 //! ```
 //!
-//! The wait for a turn counts in the launch's deadline. A caller that goes away gives the launch up in every state,
-//! and what was started is killed before the launch returns.
+//! The launch's deadline begins with its turn. The wait for a turn has none: turns go on even where all runtimes hang
+//! ([`crate::turns`]), and whoever waits behind many others has no runtime yet that could hang. A caller that goes away
+//! gives the launch up in every state, and what was started is killed before the launch returns.
 
 use std::{os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -50,7 +51,7 @@ pub(crate) struct RuntimeCall {
 pub(crate) struct LaunchTurn {
     /// Others wait until it is over.
     _turn: Turn,
-    /// End of `start_timeout`, which includes the wait for the turn.
+    /// End of `start_timeout`, which began with the turn.
     deadline: Instant,
 }
 
@@ -62,18 +63,18 @@ impl Services {
         lane: Lane,
         reply: &mut Reply<T>,
     ) -> Result<LaunchTurn, SupervisorError> {
-        let after = self.settings.start_timeout;
-        let deadline = Instant::now() + after;
         let turn = tokio::select! {
             biased;
-            turn = timeout_at(deadline, self.turns.take(caller, lane)) => turn,
+            turn = self.turns.take(caller, lane) => turn,
             () = reply.closed() => return Err(SupervisorError::CallerGone),
         };
         match turn {
-            Ok(Ok(turn)) => Ok(LaunchTurn { _turn: turn, deadline }),
-            Ok(Err(_)) if self.turns.are_closed() => Err(SupervisorError::Draining),
-            Ok(Err(_)) => Err(Refusal::STOPPED.into()),
-            Err(_) => Err(SupervisorError::NoTurn { after }),
+            Ok(turn) => {
+                let deadline = Instant::now() + self.settings.start_timeout;
+                Ok(LaunchTurn { _turn: turn, deadline })
+            }
+            Err(_) if self.turns.are_closed() => Err(SupervisorError::Draining),
+            Err(_) => Err(Refusal::STOPPED.into()),
         }
     }
 

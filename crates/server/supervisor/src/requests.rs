@@ -10,7 +10,7 @@ use gantry_shim_proto::ToShim;
 use crate::{
     SupervisorError,
     actor::{Actor, Process},
-    handle::{ContainerView, DeletedProcess, ProcessView, Reply, Request},
+    handle::{ContainerView, DeletedProcess, MAILBOX, ProcessView, Reply, Request},
     operation::{Activity, Operation},
     pending::Pending,
 };
@@ -22,6 +22,7 @@ impl Actor {
             Request::View(reply) => {
                 let _ = reply.send(self.alive_view());
             }
+            Request::Created(reply) => self.wait_until_created(reply),
             Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply).await,
             Request::Signal { process, signal, reply } => {
                 self.signal(&process, signal, reply);
@@ -75,6 +76,18 @@ impl Actor {
     /// The host's pid of the first process.
     fn init_pid(&self) -> u32 {
         self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid)
+    }
+
+    fn wait_until_created(&mut self, reply: Reply<()>) {
+        if self.lifecycle.is_reported() {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        match &mut self.early {
+            Some(early) if early.len() < MAILBOX => early.push(reply),
+            Some(_) => drop(reply.send(Err(SupervisorError::Overloaded))),
+            None => drop(reply.send(Err(self.not_found()))),
+        }
     }
 
     fn wait_for(&mut self, process: ProcessId, reply: Reply<Exit>) {
@@ -169,8 +182,17 @@ impl Actor {
     }
 
     /// OK for an ended process: a daemon closes stdin of every process whose stdin it has copied, often after
-    /// the exit.
-    fn close_stdin(&self, process: &ProcessId) -> Result<(), SupervisorError> {
+    /// the exit. That of a process which is being started is closed when there is a way to tell its shim: who has
+    /// written all does not wait for the start's answer.
+    fn close_stdin(&mut self, process: &ProcessId) -> Result<(), SupervisorError> {
+        let is_starting = self.lifecycle.process_phase(process) == Some(ProcessPhase::Starting);
+        if let Some(known) = self.processes.get_mut(process)
+            && is_starting
+            && known.link.is_none()
+        {
+            known.stdin_closed = true;
+            return Ok(());
+        }
         match self.known_process(process) {
             Ok(known) if !known.has_ended() => {
                 match self.send_to_shim(process, &ToShim::CloseStdin) {

@@ -38,7 +38,8 @@ struct Target<'a> {
 }
 
 impl Tasks {
-    /// The task that is named in a request, and its first process, or the one of this exec id.
+    /// The task that is named in a request, and its first process, or the one of this exec id. While the runtime is
+    /// making the task, waits for that, as in containerd: nerdctl and ctr ask as soon as they can write to its stdin.
     async fn target<T>(
         &self,
         request: &Request<T>,
@@ -53,6 +54,7 @@ impl Tasks {
         let id = ContainerId::parse(id).map_err(|_| subject.no_task())?;
         let task = supervisor.container(namespace.clone(), id);
         let task = task.map_err(|error| subject.status(Call::Look, &error))?;
+        task.created().await.map_err(|error| subject.status(Call::Look, &error))?;
         let process = request::process_id(exec)?;
         // The rest of the metadata may be large, and the call may last long.
         let runtime = container.runtime.name;
