@@ -118,4 +118,5 @@ pub(crate) fn assert_refused<T: std::fmt::Debug>(
 ) {
     let error = result.expect_err("an error");
     assert_eq!((error.code(), error.message()), (code, message));
+    assert!(error.details().is_empty(), "they would add them to the words: {:?}", error.details());
 }

@@ -12,6 +12,7 @@ mod key_locks;
 mod leases;
 mod metrics;
 mod namespaces;
+mod plain;
 mod request;
 mod restart;
 mod runtime_info;
@@ -36,6 +37,7 @@ use introspection::Introspection;
 use key_locks::{KeyGuard, KeyLocks};
 use leases::Leases;
 use namespaces::Namespaces;
+use plain::Plain;
 use prost_types::Any;
 use tasks::Tasks;
 pub(crate) use tasks::check_any;
@@ -157,7 +159,8 @@ impl Routes<'_> {
         S: NamedService + Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        self.routes.add_service(Aside::new(self.admission.layer(service), self.runtime.clone()));
+        let service = Plain(self.admission.layer(service));
+        self.routes.add_service(Aside::new(service, self.runtime.clone()));
     }
 }
 
