@@ -14,6 +14,7 @@ use tonic_prost_build::Config;
 /// messages that travel in an `Any`, which no service imports.
 const CONTAINERD: &[&str] = &[
     "services/containers/v1/containers.proto",
+    "services/content/v1/content.proto",
     "services/events/v1/events.proto",
     "services/introspection/v1/introspection.proto",
     "services/leases/v1/leases.proto",
@@ -21,6 +22,7 @@ const CONTAINERD: &[&str] = &[
     "services/tasks/v1/tasks.proto",
     "services/version/v1/version.proto",
     "events/container.proto",
+    "events/content.proto",
     "events/namespace.proto",
     "events/task.proto",
     "github.com/containerd/cgroups/cgroup1/stats/metrics.proto",

@@ -6,9 +6,9 @@ pub use generated::{
         events as event_types,
         runc::v1 as runc,
         services::{
-            containers::v1 as containers, events::v1 as events, introspection::v1 as introspection,
-            leases::v1 as leases, namespaces::v1 as namespaces, tasks::v1 as tasks,
-            version::v1 as version,
+            containers::v1 as containers, content::v1 as content, events::v1 as events,
+            introspection::v1 as introspection, leases::v1 as leases, namespaces::v1 as namespaces,
+            tasks::v1 as tasks, version::v1 as version,
         },
         types,
         v1::types as task_types,
@@ -56,6 +56,8 @@ pub mod topic {
     pub const CONTAINER_UPDATE: &str = "/containers/update";
     /// `ContainerDelete`
     pub const CONTAINER_DELETE: &str = "/containers/delete";
+    /// `ContentDelete`
+    pub const CONTENT_DELETE: &str = "/content/delete";
     /// `NamespaceCreate`
     pub const NAMESPACE_CREATE: &str = "/namespaces/create";
     /// `NamespaceUpdate`

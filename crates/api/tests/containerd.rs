@@ -74,9 +74,11 @@ fn with_full_names(member: &str, kind: &str, package: &str) -> String {
         member.split_once('(').and_then(|(name, rest)| Some((name, rest.split_once(')')?))),
     ) {
         ("service", Some((name, (input, output)))) => {
-            let stream = if output.trim().starts_with("stream ") { "stream " } else { "" };
-            let output = output.trim().trim_start_matches("stream ");
-            format!("{name}({}) {stream}{}", full(input), full(output))
+            let full = |kind: &str| match kind.trim().strip_prefix("stream ") {
+                Some(kind) => format!("stream {}", full(kind)),
+                None => full(kind.trim()),
+            };
+            format!("{name}({}) {}", full(input), full(output))
         }
         ("message", _) => match member.rsplit_once(' ') {
             Some((start, kind)) => format!("{start} {}", full(kind)),
