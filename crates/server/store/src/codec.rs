@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crate::{AnyValue, Container, Labels, Lease, Runtime};
+use crate::{AnyValue, Blob, Container, Digest, Ingest, Labels, Lease, Runtime};
 
 /// The version of the records below.
 const VERSION: u8 = 1;
@@ -82,8 +82,66 @@ pub(crate) fn decode_labels(record: &[u8]) -> Result<Labels, Fault> {
     fields.end(labels)
 }
 
+/// Its digest is the key.
+pub(crate) fn encode_blob(blob: &Blob) -> Vec<u8> {
+    let mut record = vec![VERSION];
+    put_number(&mut record, blob.size);
+    put_time(&mut record, blob.created_at);
+    put_time(&mut record, blob.updated_at);
+    put_labels(&mut record, &blob.labels);
+    record
+}
+
+pub(crate) fn decode_blob(digest: &str, record: &[u8]) -> Result<Blob, Fault> {
+    let mut fields = Fields::of(record)?;
+    let blob = Blob {
+        digest: Digest::parse(digest)?,
+        size: fields.number()?,
+        created_at: fields.time()?,
+        updated_at: fields.time()?,
+        labels: fields.labels()?,
+    };
+    fields.end(blob)
+}
+
+/// Its reference is the key.
+pub(crate) fn encode_ingest(ingest: &Ingest) -> Vec<u8> {
+    let mut record = vec![VERSION];
+    put_time(&mut record, ingest.started_at);
+    put_number(&mut record, ingest.total);
+    put(&mut record, ingest.expected.as_ref().map_or("", Digest::as_str).as_bytes());
+    record.push(u8::from(ingest.is_shared));
+    record.push(u8::from(ingest.expires_at.is_some()));
+    if let Some(end) = ingest.expires_at {
+        put_time(&mut record, end);
+    }
+    put(&mut record, ingest.lease.as_bytes());
+    record
+}
+
+pub(crate) fn decode_ingest(reference: &str, record: &[u8]) -> Result<Ingest, Fault> {
+    let mut fields = Fields::of(record)?;
+    let ingest = Ingest {
+        reference: reference.to_owned(),
+        started_at: fields.time()?,
+        total: fields.number()?,
+        expected: match fields.text()?.as_str() {
+            "" => None,
+            digest => Some(Digest::parse(digest)?),
+        },
+        is_shared: fields.flag()?,
+        expires_at: if fields.flag()? { Some(fields.time()?) } else { None },
+        lease: fields.text()?,
+    };
+    fields.end(ingest)
+}
+
+fn put_number(record: &mut Vec<u8>, number: u64) {
+    record.extend_from_slice(&number.to_le_bytes());
+}
+
 fn put_length(record: &mut Vec<u8>, length: usize) {
-    record.extend_from_slice(&(length as u64).to_le_bytes());
+    put_number(record, length as u64);
 }
 
 fn put(record: &mut Vec<u8>, bytes: &[u8]) {
@@ -140,8 +198,20 @@ impl<'a> Fields<'a> {
         Ok(*array)
     }
 
+    fn number(&mut self) -> Result<u64, Fault> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
     fn length(&mut self) -> Result<usize, Fault> {
-        usize::try_from(u64::from_le_bytes(self.array()?)).map_err(|_| SHORT)
+        usize::try_from(self.number()?).map_err(|_| SHORT)
+    }
+
+    fn flag(&mut self) -> Result<bool, Fault> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err("a field is neither there nor not"),
+        }
     }
 
     fn bytes(&mut self) -> Result<Vec<u8>, Fault> {
@@ -165,11 +235,7 @@ impl<'a> Fields<'a> {
     }
 
     fn option(&mut self) -> Result<Option<AnyValue>, Fault> {
-        match self.array()? {
-            [0] => Ok(None),
-            [1] => self.any().map(Some),
-            _ => Err("a field is neither there nor not"),
-        }
+        if self.flag()? { self.any().map(Some) } else { Ok(None) }
     }
 
     fn extensions(&mut self) -> Result<BTreeMap<String, AnyValue>, Fault> {
@@ -190,7 +256,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
-    use crate::tests::any_container;
+    use crate::{Algorithm, tests::any_container};
 
     proptest! {
         #[test]
@@ -206,6 +272,30 @@ mod tests {
         }
 
         #[test]
+        fn content_comes_back_byte_for_byte(
+            like in any_container(), size in any::<u64>(), hash in any::<[u8; 32]>(), flags in any::<(bool, bool)>(),
+        ) {
+            let digest = Digest::new(Algorithm::Sha256, &hash);
+            let Container { labels, created_at, updated_at, .. } = like;
+            let blob = Blob { digest: digest.clone(), size, labels, created_at, updated_at };
+            prop_assert_eq!(decode_blob(digest.as_str(), &encode_blob(&blob)), Ok(blob.clone()));
+            let ingest = Ingest {
+                reference: like.image,
+                started_at: created_at,
+                total: size,
+                expected: flags.0.then_some(digest),
+                is_shared: flags.1,
+                expires_at: flags.0.then_some(updated_at),
+                lease: like.sandbox,
+            };
+            let record = encode_ingest(&ingest);
+            prop_assert_eq!(decode_ingest(&ingest.reference, &record), Ok(ingest.clone()));
+            for length in 0..record.len() {
+                prop_assert!(decode_ingest(&ingest.reference, &record[..length]).is_err());
+            }
+        }
+
+        #[test]
         fn any_bytes_are_read_or_refused(bytes in vec(prop_oneof![Just(0), Just(1), any::<u8>()], 0..200)) {
             if let Ok(container) = decode_container("c", &bytes) {
                 // Not equal: a key may be there twice.
@@ -213,6 +303,8 @@ mod tests {
             }
             let _ = decode_lease("l", &bytes);
             let _ = decode_labels(&bytes);
+            let _ = decode_ingest("r", &bytes);
+            let _ = decode_blob("sha256:", &bytes);
         }
     }
 }

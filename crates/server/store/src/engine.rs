@@ -189,6 +189,7 @@ fn open(path: &Path, check: Check) -> Result<Database, StoreError> {
     let database = builder(check).create_with_backend(backing);
     let database = database.map_err(|error| failed(path, error))?;
     tables::require_format(&database, path)?;
+    tables::make_missing(&database).map_err(|error| failed(path, error))?;
     Ok(database)
 }
 

@@ -179,7 +179,7 @@ fn resources_in(
     Ok(resources)
 }
 
-fn require(
+pub(crate) fn require(
     table: &impl ReadableTable<tables::Key, &'static [u8]>,
     namespace: &Namespace,
     lease: &str,

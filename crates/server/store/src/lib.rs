@@ -1,5 +1,6 @@
-//! What containerd's clients keep in their daemon: namespaces, containers and leases, in a database of its
-//! own file; and the filters by which they are listed.
+//! What containerd's clients keep in their daemon: namespaces, containers, leases, and what is known of content
+//! (whose bytes are in files, see `gantry-content`), in a database of its own file; and the filters by which
+//! they are listed.
 //!
 //! # The database
 //! It is redb, a file of copy-on-write B-trees as bbolt, which containerd uses, and not SQLite. It is Rust alone,
@@ -37,6 +38,8 @@
 mod backing;
 mod codec;
 mod containers;
+mod content;
+mod digest;
 mod engine;
 mod error;
 pub mod filter;
@@ -55,8 +58,12 @@ mod validate;
 mod worker;
 
 pub use containers::ContainerPage;
+pub use content::{
+    Beginning, Blob, BlobPage, ContentState, Ingest, IngestPage, NewBlob, NewIngest,
+};
+pub use digest::{Algorithm, Digest};
 pub use error::StoreError;
 pub use gantry_domain::Kind;
 pub use store::{Recovery, Store};
 pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};
-pub use validate::check_identifier;
+pub use validate::{check_blob_labels, check_identifier};

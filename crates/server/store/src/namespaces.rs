@@ -5,7 +5,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::{
     Labels, StoreError, codec, leases, mask,
-    tables::{self, Attempt, CONTAINERS, NAMESPACES, Next},
+    tables::{self, Attempt, BLOBS, CONTAINERS, NAMESPACES, Next},
     validate,
 };
 
@@ -73,19 +73,22 @@ pub(crate) fn update(
     Ok(labels)
 }
 
-/// Its leases go with it.
+/// Its leases go with it. Writes under way stay until they are stale.
 pub(crate) fn delete(transaction: &WriteTransaction, namespace: &Namespace) -> Attempt<()> {
     let mut table = transaction.open_table(NAMESPACES)?;
     if table.get(namespace.as_str())?.is_none() {
         return Err(StoreError::NotFound(shown(namespace)).into());
     }
-    let mut has_containers = false;
-    tables::scan(&transaction.open_table(CONTAINERS)?, namespace, "", |_, _| {
-        has_containers = true;
-        Ok(Next::Stop)
-    })?;
-    if has_containers {
-        let message = format!("{} must be empty, but it still has containers", shown(namespace));
+    let mut kept = Vec::new();
+    for (what, table) in [("blobs", BLOBS), ("containers", CONTAINERS)] {
+        tables::scan(&transaction.open_table(table)?, namespace, "", |_, _| {
+            kept.push(what);
+            Ok(Next::Stop)
+        })?;
+    }
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        let message = format!("{} must be empty, but it still has {kept}", shown(namespace));
         return Err(StoreError::FailedPrecondition(message).into());
     }
     leases::delete_all(transaction, namespace)?;

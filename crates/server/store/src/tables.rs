@@ -5,7 +5,7 @@ use std::path::Path;
 use gantry_domain::Namespace;
 use redb::{
     Database, ReadTransaction, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-    TableError, WriteTransaction,
+    TableError, TableHandle, WriteTransaction,
 };
 
 use crate::{Labels, StoreError, codec, engine::failed};
@@ -14,7 +14,7 @@ use crate::{Labels, StoreError, codec, engine::failed};
 pub(crate) type Key = (&'static str, &'static str);
 
 /// The version of the tables, by the name below.
-const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+pub(crate) const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 const FORMAT: &str = "format";
 const KNOWN_FORMAT: u64 = 1;
 
@@ -25,6 +25,15 @@ pub(crate) const LEASES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new(
 /// Namespace, lease, kind and id of a resource.
 pub(crate) const RESOURCES: TableDefinition<'_, (&str, &str, &str, &str), ()> =
     TableDefinition::new("lease-resources");
+/// Namespace and digest: what a namespace knows of a blob.
+pub(crate) const BLOBS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("blobs");
+/// Digest and namespace: who has a blob.
+pub(crate) const BLOB_OWNERS: TableDefinition<'_, Key, ()> = TableDefinition::new("blob-owners");
+/// By digest, the size of a blob's file, and in which epoch it was known to be whole, see `content`.
+pub(crate) const BLOB_FILES: TableDefinition<'_, &str, (u64, u64)> =
+    TableDefinition::new("blob-files");
+/// Namespace and reference of a write under way.
+pub(crate) const INGESTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("ingests");
 
 /// Checks that the tables are of the known format.
 pub(crate) fn require_format(database: &Database, path: &Path) -> Result<(), StoreError> {
@@ -44,11 +53,32 @@ fn format(database: &Database) -> Result<u64, redb::Error> {
 pub(crate) fn make(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     transaction.open_table(ABOUT)?.insert(FORMAT, KNOWN_FORMAT)?;
+    open_all(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Makes the tables that an earlier version did not have. One that reads the file again later leaves them alone.
+pub(crate) fn make_missing(database: &Database) -> Result<(), redb::Error> {
+    // They came together.
+    let made = database.begin_read()?.list_tables()?.any(|table| table.name() == INGESTS.name());
+    if made {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    open_all(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+fn open_all(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(NAMESPACES)?;
     transaction.open_table(CONTAINERS)?;
     transaction.open_table(LEASES)?;
     transaction.open_table(RESOURCES)?;
-    Ok(transaction.commit()?)
+    transaction.open_table(BLOBS)?;
+    transaction.open_table(BLOB_OWNERS)?;
+    transaction.open_table(BLOB_FILES)?;
+    transaction.open_table(INGESTS)?;
+    Ok(())
 }
 
 /// What an operation fails with: an answer to the caller, or the database.

@@ -1,6 +1,6 @@
 //! What ids, labels and resources may be.
 
-use crate::{Container, Labels, Resource, StoreError};
+use crate::{Container, Digest, Labels, Resource, StoreError};
 
 /// Longest id in bytes, as containerd has it.
 const MAX_ID: usize = 76;
@@ -42,7 +42,7 @@ fn is_alphanumeric(part: &str) -> bool {
 }
 
 /// Not more of it than an error should show.
-fn beginning(text: &str) -> &str {
+pub(crate) fn beginning(text: &str) -> &str {
     let end = text.char_indices().map(|(at, _)| at).find(|at| *at >= SHOWN);
     &text[..end.unwrap_or(text.len())]
 }
@@ -60,6 +60,14 @@ pub(crate) fn labels(field: &str, shown: &str, labels: &Labels) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Checks what labels a blob may have.
+///
+/// # Errors
+/// [`StoreError::Invalid`] if one is too long.
+pub fn check_blob_labels(blob: &Labels) -> Result<(), StoreError> {
+    labels("labels", "info.Labels", blob)
 }
 
 /// What holds of each stored container. `context` begins the message.
@@ -105,7 +113,7 @@ pub(crate) fn resource(resource: &Resource) -> Result<(), StoreError> {
     let (family, name) = kind.split_once('/').map_or((&**kind, None), |(f, name)| (f, Some(name)));
     let wrong = |message: String| Err(StoreError::invalid("resource.type", message));
     match (family, name) {
-        ("content", None) => digest(id).map_err(|problem| {
+        ("content", None) => Digest::parse(id).map(drop).map_err(|problem| {
             let message = format!("invalid content resource id {}: {problem}", beginning(id));
             StoreError::invalid("resource.id", message)
         }),
@@ -120,24 +128,6 @@ pub(crate) fn resource(resource: &Resource) -> Result<(), StoreError> {
             Err(StoreError::Unimplemented(message))
         }
     }
-}
-
-/// Checks that this is the digest of a blob, in the words of opencontainers/go-digest.
-fn digest(digest: &str) -> Result<(), &'static str> {
-    let Some((algorithm, hex)) = digest.split_once(':') else {
-        return Err("invalid checksum digest format");
-    };
-    let length = match algorithm {
-        "sha256" => 64,
-        "sha384" => 96,
-        "sha512" => 128,
-        _ => return Err("unsupported digest algorithm"),
-    };
-    if hex.len() != length {
-        return Err("invalid checksum digest length");
-    }
-    let is_hex = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    if is_hex { Ok(()) } else { Err("invalid checksum digest format") }
 }
 
 #[cfg(test)]

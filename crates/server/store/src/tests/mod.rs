@@ -1,5 +1,6 @@
 //! The store as a whole.
 
+mod content;
 mod crash;
 mod damage;
 mod full_disk;

@@ -1,0 +1,164 @@
+//! Operations on writes under way.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use gantry_domain::Namespace;
+use redb::{ReadTransaction, ReadableTable, WriteTransaction};
+
+use super::{Beginning, Ingest, IngestPage, NewIngest, add_to_lease, blobs, page, require_lease};
+use crate::{
+    StoreError, codec,
+    filter::{self, Filters},
+    tables::{self, Attempt, INGESTS, LEASES, RESOURCES},
+};
+
+/// How many stale writes are told at once.
+const MAX_STALE: usize = 1000;
+
+pub(super) fn get(
+    transaction: &ReadTransaction,
+    namespace: &Namespace,
+    reference: &str,
+) -> Attempt<Ingest> {
+    match tables::record(transaction, INGESTS, (namespace.as_str(), reference))? {
+        Some(record) => decode(namespace, reference, &record),
+        None => Err(unknown(reference).into()),
+    }
+}
+
+pub(super) fn list(
+    transaction: &ReadTransaction,
+    namespace: &Namespace,
+    filters: &Filters,
+    after: Option<&str>,
+) -> Attempt<IngestPage> {
+    let table = transaction.open_table(INGESTS)?;
+    let (ingests, after) = page(&table, namespace, after, |reference, record| {
+        let ingest = decode(namespace, reference, record)?;
+        Ok(Some(ingest).filter(|ingest| filters.matches(&|path| field(ingest, path))))
+    })?;
+    Ok(IngestPage { ingests, after })
+}
+
+/// Begins a write, or goes on with one, unless the blob is there.
+pub(super) fn begin(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    new: &NewIngest,
+) -> Attempt<Beginning> {
+    let NewIngest { reference, expected, lease, .. } = new;
+    require_lease(transaction, namespace, lease.as_deref())?;
+    let mut shared = None;
+    if let Some(digest) = expected {
+        if blobs::is_there(transaction, namespace, digest)? {
+            let kept = digest.as_str();
+            add_to_lease(transaction, namespace, lease.as_deref(), "content", kept)?;
+            return Ok(Beginning::Exists);
+        }
+        let size = blobs::file(transaction, digest)?.map(|(size, _)| size);
+        shared = size.filter(|size| new.total == 0 || new.total == *size);
+    }
+    let mut table = transaction.open_table(INGESTS)?;
+    let key = (namespace.as_str(), reference.as_str());
+    let found = table.get(key)?.map(|record| decode(namespace, reference, record.value()));
+    let found = found.transpose()?;
+    // Whoever began it said something else. Of a blob that is shared, the size is not the caller's.
+    if let Some(found) = &found
+        && !found.is_shared
+        && ![0, new.total].contains(&found.total)
+        && new.total > 0
+    {
+        let message =
+            format!("provided total differs from status: {} != {}", new.total, found.total);
+        return Err(StoreError::FailedPrecondition(message).into());
+    }
+    let total = [new.total, found.as_ref().map_or(0, |found| found.total)];
+    let ingest = Ingest {
+        reference: reference.clone(),
+        started_at: found.as_ref().map_or_else(SystemTime::now, |found| found.started_at),
+        total: shared.or(total.into_iter().find(|total| *total > 0)).unwrap_or_default(),
+        expected: expected.clone(),
+        is_shared: shared.is_some(),
+        expires_at: match lease {
+            Some(_) => found.as_ref().and_then(|found| found.expires_at),
+            None => Some(new.expires_at),
+        },
+        lease: lease.clone().or(found.map(|found| found.lease)).unwrap_or_default(),
+    };
+    tables::touch(transaction, namespace)?;
+    table.insert(key, &*codec::encode_ingest(&ingest))?;
+    add_to_lease(transaction, namespace, lease.as_deref(), "ingests", reference)?;
+    Ok(Beginning::Begun(ingest))
+}
+
+/// Forgets it; its lease does, too.
+pub(super) fn delete(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    reference: &str,
+) -> Attempt<()> {
+    let mut table = transaction.open_table(INGESTS)?;
+    let key = (namespace.as_str(), reference);
+    let found = table.get(key)?.map(|record| decode(namespace, reference, record.value()));
+    let Ingest { lease, .. } = found.ok_or_else(|| unknown(reference))??;
+    table.remove(key)?;
+    let kept = (namespace.as_str(), lease.as_str(), "ingests", reference);
+    transaction.open_table(RESOURCES)?.remove(kept)?;
+    Ok(())
+}
+
+/// Some of those, of all namespaces, that nobody has gone on with for long and no lease keeps.
+pub(super) fn stale(
+    transaction: &ReadTransaction,
+    now: SystemTime,
+) -> Attempt<Vec<(Namespace, String)>> {
+    let leases = transaction.open_table(LEASES)?;
+    let mut stale = Vec::new();
+    for entry in transaction.open_table(INGESTS)?.iter()? {
+        let (key, record) = entry?;
+        let (namespace, reference) = key.value();
+        let what = || format!("ingest {reference:?}");
+        let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
+        let namespace = tables::decoded(what, namespace)?;
+        let ingest = decode(&namespace, reference, record.value())?;
+        let is_late = ingest.expires_at.is_none_or(|end| end <= now);
+        if is_late && leases.get((namespace.as_str(), ingest.lease.as_str()))?.is_none() {
+            stale.push((namespace, ingest.reference));
+        }
+        if stale.len() == MAX_STALE {
+            break;
+        }
+    }
+    Ok(stale)
+}
+
+/// What `name` makes of each, of all namespaces.
+pub(super) fn names<T>(
+    transaction: &ReadTransaction,
+    name: impl Fn(&str, &str) -> T,
+) -> Attempt<Vec<T>> {
+    let mut names = Vec::new();
+    for entry in transaction.open_table(INGESTS)?.iter()? {
+        let (key, _) = entry?;
+        let (namespace, reference) = key.value();
+        names.push(name(namespace, reference));
+    }
+    Ok(names)
+}
+
+fn unknown(reference: &str) -> StoreError {
+    StoreError::NotFound(format!("reference {reference}"))
+}
+
+fn decode(namespace: &Namespace, reference: &str, record: &[u8]) -> Attempt<Ingest> {
+    let what = || format!("ingest {reference:?} in namespace {:?}", namespace.name());
+    tables::decoded(what, codec::decode_ingest(reference, record))
+}
+
+/// The fields by which they are listed.
+fn field<'a>(ingest: &'a Ingest, path: &[String]) -> Option<Cow<'a, str>> {
+    match path[0].as_str() {
+        "ref" => filter::field(&ingest.reference),
+        _ => None,
+    }
+}

@@ -1,0 +1,185 @@
+//! What is known of content: of blobs, and of writes under way. The bytes are in files, of which this knows
+//! nothing but their names and sizes.
+//!
+//! # Epochs
+//! A server that was not stopped may have left files that are not what they were: its machine may have lost
+//! power. Each such end begins another epoch, and a file that was known to be whole in an earlier epoch has to
+//! be looked at before it is used ([`Store::is_blob_checked`]). Nothing is looked at twice in an epoch, however
+//! often the server is stopped and started.
+//!
+//! [`Store::is_blob_checked`]: crate::Store::is_blob_checked
+
+mod blobs;
+mod calls;
+mod ingests;
+mod state;
+
+use std::time::SystemTime;
+
+use gantry_domain::Namespace;
+use redb::{ReadableTable, WriteTransaction};
+pub use state::ContentState;
+
+use crate::{
+    Digest, Labels, StoreError, leases,
+    tables::{self, Attempt, LEASES, Next, RESOURCES},
+};
+
+/// A page of a list ends when so many bytes of records were listed …
+const PAGE_BYTES: usize = 256 << 10;
+
+/// … or when so many records were looked at.
+const PAGE_SCANNED: usize = 1000;
+
+/// What a namespace knows of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// Its name.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Without empty values.
+    pub labels: Labels,
+    /// When the namespace got it, by the server's clock.
+    pub created_at: SystemTime,
+    /// When it got it, or labels were changed.
+    pub updated_at: SystemTime,
+}
+
+/// A part of a list, in the order of digests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BlobPage {
+    /// Those that match; may be empty though there is a next page.
+    pub blobs: Vec<Blob>,
+    /// After which digest the next page begins. `None` at the end of the list.
+    pub after: Option<String>,
+}
+
+/// A write under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingest {
+    /// Its name, unique in its namespace.
+    pub reference: String,
+    /// When it began.
+    pub started_at: SystemTime,
+    /// How many bytes it will be; 0 if nobody said.
+    pub total: u64,
+    /// The digest that it is to have, if somebody said.
+    pub expected: Option<Digest>,
+    /// Another namespace has the blob that is expected: as long as nothing is written, that blob counts as
+    /// written, and `total` is its size.
+    pub is_shared: bool,
+    /// When it is stale, unless its lease keeps it. `None`: when its lease is gone.
+    pub expires_at: Option<SystemTime>,
+    /// The lease that keeps it; empty if none does.
+    pub lease: String,
+}
+
+/// A part of a list, in the order of references.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IngestPage {
+    /// Those that match; may be empty though there is a next page.
+    pub ingests: Vec<Ingest>,
+    /// After which reference the next page begins. `None` at the end of the list.
+    pub after: Option<String>,
+}
+
+/// What is asked for when a write is begun, or gone on with.
+#[derive(Debug, Clone)]
+pub struct NewIngest {
+    /// Its name, unique in its namespace.
+    pub reference: String,
+    /// How many bytes it will be; 0 if that is not known, or as was said before.
+    pub total: u64,
+    /// The digest that it is to have, if that is known.
+    pub expected: Option<Digest>,
+    /// A lease that is to keep it.
+    pub lease: Option<String>,
+    /// When it is stale, unless a lease keeps it.
+    pub expires_at: SystemTime,
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// There is such a write now.
+    Begun(Ingest),
+    /// The namespace has the blob that is expected.
+    Exists,
+}
+
+/// The blob that comes of a write.
+#[derive(Debug, Clone)]
+pub struct NewBlob {
+    /// Of which write.
+    pub reference: String,
+    /// Its name.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Empty values are dropped.
+    pub labels: Labels,
+    /// A lease that is to keep it.
+    pub lease: Option<String>,
+    /// In which epoch its file is known to be whole. `None`: as is known of another namespace's blob, which
+    /// this is.
+    pub checked: Option<u64>,
+}
+
+/// Refuses a lease that is not there.
+fn require_lease(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: Option<&str>,
+) -> Attempt<()> {
+    let Some(lease) = lease else { return Ok(()) };
+    let found = leases::require(&transaction.open_table(LEASES)?, namespace, lease);
+    found.map_err(|failure| match failure {
+        // In containerd's words.
+        tables::Failure::Answer(StoreError::NotFound(_)) => {
+            StoreError::NotFound("lease does not exist".to_owned()).into()
+        }
+        other => other,
+    })
+}
+
+/// Has a lease keep something, if there is one.
+fn add_to_lease(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: Option<&str>,
+    kind: &str,
+    id: &str,
+) -> Attempt<()> {
+    if let Some(lease) = lease {
+        let key = (namespace.as_str(), lease, kind, id);
+        transaction.open_table(RESOURCES)?.insert(key, ())?;
+    }
+    Ok(())
+}
+
+/// A part of what a namespace has in a table, after an id: what `take` makes of each record, and after which
+/// id the next part begins.
+fn page<T>(
+    table: &impl ReadableTable<tables::Key, &'static [u8]>,
+    namespace: &Namespace,
+    after: Option<&str>,
+    take: impl Fn(&str, &[u8]) -> Attempt<Option<T>>,
+) -> Attempt<(Vec<T>, Option<String>)> {
+    let (mut taken, mut scanned, mut bytes, mut next) = (Vec::new(), 0, 0, None);
+    // The smallest text that is greater.
+    let first = after.map(|after| format!("{after}\0")).unwrap_or_default();
+    tables::scan(table, namespace, &first, |id, record| {
+        scanned += 1;
+        if let Some(one) = take(id, record)? {
+            bytes += id.len() + record.len();
+            taken.push(one);
+        }
+        if bytes < PAGE_BYTES && scanned < PAGE_SCANNED {
+            return Ok(Next::Continue);
+        }
+        next = Some(id.to_owned());
+        Ok(Next::Stop)
+    })?;
+    Ok((taken, next))
+}
