@@ -127,6 +127,20 @@ points! {
     ServerJournalRewritten,
     /// It is.
     ServerJournalReplaced,
+    /// The record of a write of content is there.
+    ServerIngestBegun,
+    /// Its file is, too.
+    ServerIngestMade,
+    /// All that was written of a blob is on the disk.
+    ServerBlobSynced,
+    /// The file of a blob is in its place.
+    ServerBlobPlaced,
+    /// The record of the blob is there.
+    ServerBlobRecorded,
+    /// A blob is forgotten, and its file is not removed.
+    ServerBlobForgotten,
+    /// A write of content is forgotten, and its file is not removed.
+    ServerIngestForgotten,
     /// The shim can be connected to.
     ShimListening,
     /// The shim has received what to launch.

@@ -64,6 +64,14 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerStartNoted => &[Create],
         // Of tasks, see tests/containerd/failpoints.rs.
         Point::ServerBundleMade | Point::ServerUnmounted => &[],
+        // Of content, see tests/containerd/content/failpoints.rs.
+        Point::ServerIngestBegun
+        | Point::ServerIngestMade
+        | Point::ServerBlobSynced
+        | Point::ServerBlobPlaced
+        | Point::ServerBlobRecorded
+        | Point::ServerBlobForgotten
+        | Point::ServerIngestForgotten => &[],
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
         | Point::ServerProcessRecorded

@@ -13,6 +13,8 @@ pub enum Kind {
     InvalidArgument,
     /// The state of the container, of the host, of the runtime or of what is stored does not allow it.
     FailedPrecondition,
+    /// What was asked for begins behind the end of what there is.
+    OutOfRange,
     /// Something else is being done with the container; to be tried again.
     Aborted,
     /// The server does not implement it.

@@ -10,6 +10,7 @@ pub(crate) fn code(kind: Kind) -> Code {
         Kind::AlreadyExists => Code::AlreadyExists,
         Kind::InvalidArgument => Code::InvalidArgument,
         Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::OutOfRange => Code::OutOfRange,
         Kind::Aborted => Code::Aborted,
         Kind::Unimplemented => Code::Unimplemented,
         Kind::ResourceExhausted => Code::ResourceExhausted,

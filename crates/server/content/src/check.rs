@@ -1,0 +1,85 @@
+//! That a blob's file is what it should be.
+
+use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path};
+
+use gantry_store::Digest;
+
+use crate::{Content, ContentError, hash::Hasher, layout};
+
+impl Content {
+    /// The file of a blob of this size, which is whole as far as can be known; one that is damaged is dropped.
+    pub(crate) async fn whole_file(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<File, ContentError> {
+        let is_checked = self.0.store.is_blob_checked(digest, self.0.epoch).await?;
+        if is_checked && let Some(file) = self.sized_file(digest, size).await? {
+            return Ok(file);
+        }
+        // One at a time: the others find what the first one has found out.
+        let _checking = self.0.checks.lock(digest).await;
+        let is_checked = self.0.store.is_blob_checked(digest, self.0.epoch).await?;
+        let Some(file) = self.sized_file(digest, size).await? else {
+            return self.drop_damaged(digest, size).await;
+        };
+        if is_checked {
+            return Ok(file);
+        }
+        let (algorithm, path) = (digest.algorithm(), self.0.layout.blob(digest));
+        let read = move || {
+            let (hasher, _) =
+                Hasher::of_file(algorithm, &file).map_err(ContentError::io("read", &path))?;
+            Ok::<_, ContentError>((file, hasher.digest()))
+        };
+        let (file, actual) = self.0.files.run(move |_| read()).await?;
+        if actual == *digest {
+            self.0.store.set_blob_checked(digest, self.0.epoch).await?;
+            return Ok(file);
+        }
+        drop(file);
+        self.drop_damaged(digest, size).await
+    }
+
+    /// The file, if it is there and has this size.
+    async fn sized_file(&self, digest: &Digest, size: u64) -> Result<Option<File>, ContentError> {
+        let path = self.0.layout.blob(digest);
+        self.0.files.run(move |_| sized(&path, size)).await
+    }
+
+    /// Drops a blob that was found to be damaged, unless it was written again meanwhile.
+    async fn drop_damaged(&self, digest: &Digest, size: u64) -> Result<File, ContentError> {
+        let change = self.0.order.begin().await?;
+        let _nobody_writes_it = self.0.blobs.lock(digest).await;
+        let path = self.0.layout.blob(digest);
+        let (algorithm, wanted) = (digest.algorithm(), digest.clone());
+        let look = move |_: &gantry_disk::MayWait| {
+            let Some(file) = sized(&path, size)? else { return Ok(None) };
+            let hashed = Hasher::of_file(algorithm, &file);
+            let (hasher, _) = hashed.map_err(ContentError::io("read", &path))?;
+            Ok::<_, ContentError>((hasher.digest() == wanted).then_some(file))
+        };
+        let looked = self.0.files.run(look).await;
+        if !matches!(looked, Ok(None)) {
+            change.done();
+            return looked
+                .and_then(|file| file.ok_or_else(|| ContentError::Damaged(digest.clone())));
+        }
+        let path = self.0.layout.blob(digest);
+        tracing::error!(%digest, path = %path.display(), "content is damaged; all namespaces lose it");
+        self.0.store.drop_blob(digest).await?;
+        self.0.files.run(move |_| layout::remove(&path)).await?;
+        change.done();
+        Err(ContentError::Damaged(digest.clone()))
+    }
+}
+
+fn sized(path: &Path, size: u64) -> Result<Option<File>, ContentError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(ContentError::io("open", path)(error)),
+    };
+    let found = file.metadata().map_err(ContentError::io("look at", path))?;
+    Ok((found.is_file() && found.size() == size).then_some(file))
+}

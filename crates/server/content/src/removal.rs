@@ -1,0 +1,82 @@
+//! Removes blobs and writes.
+
+use std::time::SystemTime;
+
+use gantry_domain::Namespace;
+use gantry_failpoints::{Point, reach};
+use gantry_store::{Digest, StoreError};
+
+use crate::{Content, ContentError, layout};
+
+impl Content {
+    /// Takes a blob out of a namespace; its file goes with the last one that has it.
+    ///
+    /// # Errors
+    /// That the namespace does not have it.
+    pub async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<(), ContentError> {
+        let change = self.0.order.begin().await?;
+        let _nobody_writes_it = self.0.blobs.lock(digest).await;
+        let deleted = self.0.store.delete_blob(namespace, digest).await;
+        reach(Point::ServerBlobForgotten);
+        if let Ok(true) = deleted {
+            let path = self.0.layout.blob(digest);
+            self.0.files.run(move |_| layout::remove(&path)).await?;
+        }
+        // After a failure of the disk it may be forgotten all the same.
+        if deleted.is_ok() || is_refused(&deleted) {
+            change.done();
+        }
+        Ok(deleted.map(drop)?)
+    }
+
+    /// Gives up a write. Whoever has it cannot commit it any more.
+    ///
+    /// # Errors
+    /// That there is no such write.
+    pub async fn abort(&self, namespace: &Namespace, reference: &str) -> Result<(), ContentError> {
+        let change = self.0.order.begin().await?;
+        let path = self.0.layout.ingest(namespace, reference);
+        let _nobody_begins_it = self.0.ingests.lock(&path).await;
+        let forgotten = self.0.store.delete_ingest(namespace, reference).await;
+        reach(Point::ServerIngestForgotten);
+        if forgotten.is_ok() {
+            self.0.files.run(move |_| layout::remove(&path)).await?;
+        }
+        if forgotten.is_ok() || is_refused(&forgotten) {
+            change.done();
+        }
+        Ok(forgotten?)
+    }
+
+    /// Gives up the writes of all namespaces that nobody has gone on with for a day and no lease keeps; how many.
+    ///
+    /// # Errors
+    /// If one cannot be removed; those before it are.
+    pub async fn abort_stale(&self, now: SystemTime) -> Result<usize, ContentError> {
+        let mut aborted = 0;
+        loop {
+            let stale = self.0.store.stale_ingests(now).await?;
+            let before = aborted;
+            for (namespace, reference) in stale {
+                // Of one that somebody has, the end is not there yet.
+                let Ok(_held) = self.0.references.hold(&namespace, &reference) else { continue };
+                // Somebody may have gone on with it since it was listed.
+                let Ok(ingest) = self.0.store.ingest(&namespace, &reference).await else {
+                    continue;
+                };
+                if ingest.expires_at.is_none_or(|end| end <= now) {
+                    self.abort(&namespace, &reference).await?;
+                    aborted += 1;
+                }
+            }
+            if aborted == before {
+                return Ok(aborted);
+            }
+        }
+    }
+}
+
+/// Whether nothing has changed.
+fn is_refused<T>(result: &Result<T, StoreError>) -> bool {
+    matches!(result, Err(StoreError::NotFound(_) | StoreError::Busy | StoreError::Closed))
+}
