@@ -35,7 +35,6 @@ pub struct Writer {
     pub(crate) data: Data,
     started_at: SystemTime,
     updated_at: SystemTime,
-    total: u64,
     _held: Held,
     _counted: OwnedSemaphorePermit,
 }
@@ -108,7 +107,6 @@ impl Content {
             data,
             started_at: ingest.started_at,
             updated_at,
-            total: ingest.total,
             _held: held,
             _counted: counted,
         })
@@ -193,12 +191,6 @@ impl Writer {
     #[must_use]
     pub fn updated_at(&self) -> SystemTime {
         self.updated_at
-    }
-
-    /// How many bytes it will be, as far as anybody said; else 0.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.total
     }
 
     /// Drops what was written.

@@ -1,7 +1,8 @@
-//! What outlives a boot, in the server's root directory: the store of metadata, and the server's UUID.
+//! What outlives a boot, in the server's root directory: the store of metadata, content, and the server's UUID.
 //!
-//! Both are opened on a thread of their own, as the store reads all of its file and the disk may be slow or
-//! away. Health answers meanwhile, and requests that need them wait.
+//! Store and name are opened on a thread of their own, as the store reads all of its file and the disk may be slow or
+//! away. Health answers meanwhile, and requests that need them wait. Content is opened by who needs it first: if it
+//! cannot be, that is the answer to requests about content, and everything else works.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -11,15 +12,19 @@ use std::{
     thread,
 };
 
+use gantry_content::{Content, ContentError};
 use gantry_disk::{ReadError, read_regular};
 use gantry_store::{Store, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{OnceCell, oneshot};
 
 /// Holds the server's UUID.
 const UUID_FILE: &str = "uuid";
 
 /// A new UUID at each read, see random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
+
+/// Gives the same one until the machine is booted, see random(4).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The pid namespace of this process.
 const PID_NAMESPACE: &str = "/proc/self/ns/pid";
@@ -34,6 +39,25 @@ const MAX_FILE: u64 = 4096;
 pub(crate) struct Metadata {
     pub(crate) store: Store,
     pub(crate) identity: Identity,
+    root: PathBuf,
+    /// Tells this boot of the machine from others.
+    boot: u64,
+    content: OnceCell<Content>,
+}
+
+impl Metadata {
+    pub(crate) async fn content(&self) -> Result<Content, ContentError> {
+        let open = || Content::open(&self.root, self.store.clone(), self.boot);
+        self.content.get_or_try_init(open).await.cloned()
+    }
+
+    /// Waits for changes under way, and closes all.
+    pub(crate) async fn close(&self) {
+        if let Some(content) = self.content.get() {
+            content.close().await;
+        }
+        self.store.close().await;
+    }
 }
 
 /// Which server this is.
@@ -86,7 +110,16 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
     if !recovery.is_clean() {
         tracing::error!(%recovery, "the metadata of containers is lost");
     }
-    Ok(Metadata { store, identity })
+    let (root, boot) = (root.to_owned(), boot()?);
+    Ok(Metadata { store, identity, root, boot, content: OnceCell::new() })
+}
+
+/// The first half of the UUID that the kernel has made of this boot.
+fn boot() -> Result<u64, MetadataError> {
+    let content = read_regular(Path::new(BOOT_ID), MAX_FILE)
+        .map_err(|problem| MetadataError::Read { path: BOOT_ID.into(), problem })?;
+    let digits = content.into_iter().filter_map(|digit| char::from(digit).to_digit(16)).take(16);
+    Ok(digits.fold(0, |boot, digit| boot << 4 | u64::from(digit)))
 }
 
 /// The UUID in its file, or a new one if there is no valid one.

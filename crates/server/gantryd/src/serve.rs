@@ -144,7 +144,7 @@ pub(crate) async fn serve(
     }
     connections.cut();
     if let Some(metadata) = pending_metadata.get()
-        && timeout(CLOSE_DEADLINE, metadata.store.close()).await.is_err()
+        && timeout(CLOSE_DEADLINE, metadata.close()).await.is_err()
     {
         tracing::warn!("the metadata cannot be closed; it is checked when it is opened again");
     }

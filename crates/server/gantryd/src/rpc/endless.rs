@@ -13,9 +13,10 @@ use tower::{Layer, Service};
 
 use crate::connection::{Connections, Follower};
 
-/// A watch of health ends with its client, reflection when its client asks no more, a wait when its process
-/// ends.
-const ENDLESS: [&str; 5] = [
+/// A write of content ends when its client has no more data, a watch of health with its client, reflection when its
+/// client asks no more, a wait when its process ends.
+const ENDLESS: [&str; 6] = [
+    "/containerd.services.content.v1.Content/Write",
     "/containerd.services.events.v1.Events/Subscribe",
     "/containerd.services.tasks.v1.Tasks/Wait",
     "/grpc.health.v1.Health/Watch",

@@ -72,11 +72,12 @@ pub(super) fn begin(
             format!("provided total differs from status: {} != {}", new.total, found.total);
         return Err(StoreError::FailedPrecondition(message).into());
     }
-    let total = [new.total, found.as_ref().map_or(0, |found| found.total)];
+    // What is said when it begins stays, as in containerd.
+    let said = found.as_ref().filter(|found| !found.is_shared).map(|found| found.total);
     let ingest = Ingest {
         reference: reference.clone(),
         started_at: found.as_ref().map_or_else(SystemTime::now, |found| found.started_at),
-        total: shared.or(total.into_iter().find(|total| *total > 0)).unwrap_or_default(),
+        total: shared.or(said).unwrap_or(new.total),
         expected: expected.clone(),
         is_shared: shared.is_some(),
         expires_at: match lease {

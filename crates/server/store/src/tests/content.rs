@@ -238,7 +238,9 @@ async fn what_was_said_of_a_write_is_kept() {
     assert_refused(lies, Kind::FailedPrecondition, message);
     let long = begin(&store, "ns", new_ingest(&"r".repeat(4097))).await;
     assert_eq!(long.unwrap_err().kind(), Kind::InvalidArgument);
-    begun(&store, "ns", new_ingest(&"r".repeat(4096))).await;
+    let late = NewIngest { total: 9, ..new_ingest(&"r".repeat(4096)) };
+    begun(&store, "ns", NewIngest { total: 0, ..late.clone() }).await;
+    assert_eq!(begun(&store, "ns", late).await.total, 0, "it was not said when it began");
     let page = store.ingest_page(&ns, &Filters::parse(&["ref==w"]).unwrap(), None).await.unwrap();
     assert_eq!(page.ingests, [again]);
     assert_eq!(store.ingest_names(|_, reference| reference.len()).await.unwrap(), [4096, 1]);

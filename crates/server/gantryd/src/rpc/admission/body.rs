@@ -31,7 +31,7 @@ const COST_OF_AN_ITEM: u64 = 64;
 /// A body that ends with an error as soon as it is more than is allowed.
 pub(super) struct Weighed {
     body: Body,
-    /// The shape of the one message of a request; none where the contract is not ours.
+    /// The shape of a request's message, of which there is one or a stream; none where the contract is not ours.
     shape: Option<Arc<Shape>>,
     charge: Arc<Charge>,
     prefix: Vec<u8>,
@@ -81,7 +81,7 @@ impl Weighed {
         // Of a stream, one message is held at a time.
         self.bytes = 0;
         let Some(shape) = &self.shape else { return Ok(()) };
-        if self.messages > 1 {
+        if self.messages > 1 && !shape.is_stream {
             return Err(Status::invalid_argument("the request has more than one message"));
         }
         // What is compressed is refused by tonic, as no encoding was agreed on.

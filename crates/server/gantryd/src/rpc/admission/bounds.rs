@@ -50,8 +50,8 @@ fn of_containerd(path: &str) -> Bounds {
         (_, "labels" | "annotations" | "paths") | ("labels" | "annotations", "key" | "value") => {
             Bounds { items: 64 << 10, each: 64 << 10, all: MESSAGE }
         }
-        // The value of an Any, which is JSON or a message that only clients know.
-        (_, "value") => Bounds { items: DEFAULT.items, each: MESSAGE, all: MESSAGE },
+        // The value of an Any, which is JSON or a message that only clients know; and a piece of content.
+        (_, "value" | "data") => Bounds { items: DEFAULT.items, each: MESSAGE, all: MESSAGE },
         // Of a mount: the directories of an overlay's layers, more than mount(2) takes.
         (_, "options") => Bounds { items: 16 << 10, each: 64 << 10, all: 1 << 20 },
         // As the filters themselves are bounded.

@@ -30,6 +30,8 @@ pub(crate) enum ShapeError {
 pub(super) struct Shape {
     /// The answer is a stream of messages.
     pub(super) is_answered_by_stream: bool,
+    /// It is a stream of messages itself, each of which is bounded.
+    pub(super) is_stream: bool,
     /// Each message within it, itself first.
     messages: Vec<Vec<Field>>,
     pub(super) slots: Vec<Slot>,
@@ -96,8 +98,13 @@ pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, Sha
                     Builder { bounds, descriptors: &messages, messages: vec![], slots };
                 builder.message(method.input_type(), "", 0)?;
                 let Builder { messages, slots, .. } = builder;
-                let is_answered_by_stream = method.server_streaming();
-                shapes.insert(path, Arc::new(Shape { is_answered_by_stream, messages, slots }));
+                let shape = Shape {
+                    is_answered_by_stream: method.server_streaming(),
+                    is_stream: method.client_streaming(),
+                    messages,
+                    slots,
+                };
+                shapes.insert(path, Arc::new(shape));
             }
         }
     }

@@ -18,6 +18,7 @@ use super::{Surface, request, restart, runtime_info, tasks};
 use crate::rpc::BadField;
 
 const RUNTIME: &str = "io.containerd.runtime.v2";
+const CONTENT: &str = "io.containerd.content.v1";
 const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
@@ -25,13 +26,16 @@ const GRPC: &str = "io.containerd.grpc.v1";
 /// Type and id of each plugin, and the types that it requires.
 const PLUGINS: &[(&str, &str, &[&str])] = &[
     (RUNTIME, "task", &[]),
+    (CONTENT, "content", &[]),
     (MONITOR, "restart", &[SERVICE]),
     (SERVICE, "containers-service", &[]),
+    (SERVICE, "content-service", &[CONTENT]),
     (SERVICE, "introspection-service", &[]),
     (SERVICE, "leases-service", &[]),
     (SERVICE, "namespaces-service", &[]),
     (SERVICE, "tasks-service", &[RUNTIME]),
     (GRPC, "containers", &[SERVICE]),
+    (GRPC, "content", &[SERVICE]),
     (GRPC, "events", &[]),
     (GRPC, "healthcheck", &[]),
     (GRPC, "introspection", &[SERVICE]),

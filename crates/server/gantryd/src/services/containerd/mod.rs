@@ -6,6 +6,7 @@
 
 mod container_message;
 mod containers;
+mod content;
 mod events;
 mod introspection;
 mod key_locks;
@@ -25,11 +26,12 @@ use std::{convert::Infallible, sync::Arc};
 use containers::Containers;
 use events::Events;
 use gantry_api::containerd::{
-    containers::containers_server::ContainersServer, events::events_server::EventsServer,
-    introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
-    namespaces::namespaces_server::NamespacesServer, tasks::tasks_server::TasksServer,
-    version::version_server::VersionServer,
+    containers::containers_server::ContainersServer, content::content_server::ContentServer,
+    events::events_server::EventsServer, introspection::introspection_server::IntrospectionServer,
+    leases::leases_server::LeasesServer, namespaces::namespaces_server::NamespacesServer,
+    tasks::tasks_server::TasksServer, version::version_server::VersionServer,
 };
+use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_store::{Container, Store};
 use gantry_supervisor::Supervisor;
@@ -91,6 +93,9 @@ impl Surface {
         routes.add(
             ContainersServer::new(Containers(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(
+            ContentServer::new(content::Service(surface())).max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
         routes.add(LeasesServer::new(Leases(surface())).max_decoding_message_size(MAX_MESSAGE));
@@ -105,6 +110,7 @@ impl Surface {
     pub(crate) async fn keep(self) {
         tokio::join!(
             leases::expire(self.clone()),
+            content::give_up_stale_writes(self.clone()),
             events::note_receipts(&self),
             restart::watch(self.clone())
         );
@@ -116,6 +122,11 @@ impl Surface {
 
     async fn store(&self) -> Store {
         self.0.metadata.wait().await.store.clone()
+    }
+
+    /// The content, which is opened when somebody asks for it first.
+    async fn content(&self) -> Result<Content, Status> {
+        self.0.metadata.wait().await.content().await.map_err(status::of_content)
     }
 
     async fn identity(&self) -> &Identity {

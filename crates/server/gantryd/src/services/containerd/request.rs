@@ -1,6 +1,6 @@
 //! Names in requests, checked once: all other code has valid namespaces and ids.
 
-use gantry_api::containerd::NAMESPACE_METADATA;
+use gantry_api::containerd::{LEASE_METADATA, NAMESPACE_METADATA};
 use gantry_domain::{ContainerId, Namespace, ProcessId};
 use gantry_store::{check_identifier, filter::Filters};
 use tonic::{Request, Status};
@@ -28,6 +28,13 @@ pub(super) fn named(field: &'static str, name: &str) -> Result<Namespace, String
 
 fn required() -> Status {
     Status::failed_precondition("namespace is required: failed precondition")
+}
+
+/// The lease that the request's metadata name, if they do.
+pub(super) fn lease<T>(request: &Request<T>) -> Result<Option<String>, Status> {
+    let Some(id) = request.metadata().get(LEASE_METADATA) else { return Ok(None) };
+    let id = id.to_str().map_err(|_| invalid(LEASE_METADATA, "the lease must be ASCII"))?;
+    Ok((!id.is_empty()).then(|| id.to_owned()))
 }
 
 /// The filters of a list.

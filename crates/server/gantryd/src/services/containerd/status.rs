@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gantry_content::ContentError;
+use gantry_domain::Kind;
 use gantry_events::TooLong;
 use gantry_store::StoreError;
 use tonic::{Code, Status};
@@ -32,13 +34,28 @@ pub(super) fn no_process(exec_id: &str) -> Status {
 /// The answer for an error of the store, whose messages are containerd's.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn of_store(error: StoreError) -> Status {
-    let (code, message) = (code(error.kind()), error.to_string());
+    let is_busy = matches!(error, StoreError::Busy);
+    answer(error.kind(), error.to_string(), error.field(), is_busy)
+}
+
+/// The same of the content.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_content(error: ContentError) -> Status {
+    let is_busy = matches!(
+        error,
+        ContentError::Store(StoreError::Busy)
+            | ContentError::TooMany(..)
+            | ContentError::Locked { .. }
+    );
+    answer(error.kind(), error.to_string(), error.field(), is_busy)
+}
+
+fn answer(kind: Kind, message: String, field: Option<&str>, is_busy: bool) -> Status {
+    let code = code(kind);
     tracing::info!(?code, error = message, "request failed");
-    let details = match error.field() {
+    let details = match field {
         Some(field) => ErrorDetails::with_bad_request_violation(field, message.clone()),
-        None if matches!(error, StoreError::Busy) => {
-            ErrorDetails::with_retry_info(Some(RETRY_AFTER))
-        }
+        None if is_busy => ErrorDetails::with_retry_info(Some(RETRY_AFTER)),
         None => return Status::new(code, message),
     };
     Status::with_error_details(code, message, details)

@@ -4,9 +4,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use gantry_api::containerd::{
     event_types::{
-        ContainerCreate, ContainerDelete, ContainerUpdate, NamespaceCreate, NamespaceDelete,
-        NamespaceUpdate, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted,
-        TaskExit, TaskIo, TaskOom, TaskPaused, TaskResumed, TaskStart,
+        ContainerCreate, ContainerDelete, ContainerUpdate, ContentDelete, NamespaceCreate,
+        NamespaceDelete, NamespaceUpdate, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded,
+        TaskExecStarted, TaskExit, TaskIo, TaskOom, TaskPaused, TaskResumed, TaskStart,
     },
     from_any,
     types::Envelope,
@@ -45,6 +45,7 @@ fn of_event(event: &Any, path: &[String]) -> Option<String> {
             vec![("id", id), ("image", image), ("labels", label), ("snapshot_key", snapshot_key)]
         }
         "ContainerDelete" => vec![("id", decode::<ContainerDelete>(event)?.id)],
+        "ContentDelete" => vec![("digest", decode::<ContentDelete>(event)?.digest)],
         "NamespaceCreate" => {
             let NamespaceCreate { name, labels } = decode(event)?;
             vec![("name", name), ("labels", label(&labels, rest))]
@@ -174,6 +175,7 @@ mod tests {
     fn all_known_messages_have_fields() {
         let id = || "x".to_owned();
         assert!(matches("event.id==x", &ContainerDelete { id: id() }));
+        assert!(matches("event.digest==x", &ContentDelete { digest: id() }));
         let labels = BTreeMap::from([("l".to_owned(), id())]);
         let both = "event.name==x,event.labels.l==x";
         assert!(matches(both, &NamespaceCreate { name: id(), labels: labels.clone() }));
