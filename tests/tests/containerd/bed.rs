@@ -6,6 +6,7 @@ use gantry_api::containerd::{
         Container, CreateContainerRequest, GetContainerRequest,
         container::Runtime as ContainerRuntime, containers_client::ContainersClient,
     },
+    content::content_client::ContentClient,
     events::events_client::EventsClient,
     introspection::introspection_client::IntrospectionClient,
     leases::leases_client::LeasesClient,
@@ -43,6 +44,11 @@ impl Bed {
 
     pub(crate) fn containers(&self) -> ContainersClient<Channel> {
         let client = ContainersClient::new(self.channel.clone());
+        client.max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(crate) fn content(&self) -> ContentClient<Channel> {
+        let client = ContentClient::new(self.channel.clone());
         client.max_decoding_message_size(MAX_MESSAGE)
     }
 

@@ -2,6 +2,7 @@
 
 mod bed;
 mod containers;
+mod content;
 mod events;
 mod failpoints;
 mod introspection;

@@ -19,6 +19,7 @@
 mod away;
 mod crun;
 mod ctr_containers;
+mod ctr_content;
 mod ctr_events;
 mod ctr_run;
 mod ctr_tasks;
