@@ -18,6 +18,9 @@ use gantry_store::{Algorithm, Digest};
 
 use crate::{ContentError, hash};
 
+/// Name of the directory of all content, in the root of the server.
+pub const DIR: &str = "content";
+
 pub(crate) const ALGORITHMS: [Algorithm; 3] =
     [Algorithm::Sha256, Algorithm::Sha384, Algorithm::Sha512];
 
@@ -29,7 +32,7 @@ pub(crate) struct Layout {
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.join("content") }
+        Self { root: root.join(DIR) }
     }
 
     /// Makes the directories. Nobody else reads what is in them.

@@ -51,6 +51,7 @@ use change::Order;
 pub use error::ContentError;
 use gantry_disk::OwnFiles;
 use gantry_store::Store;
+pub use layout::DIR;
 use layout::Layout;
 use locks::{References, Shards};
 pub use read::Reader;

@@ -107,11 +107,24 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
             .ino(),
     };
     let (store, recovery) = Store::open(root).map_err(MetadataError::Store)?;
-    if !recovery.is_clean() {
+    if let Some(quarantined) = &recovery.quarantined {
         tracing::error!(%recovery, "the metadata of containers is lost");
+        keep_content_of(quarantined, root)?;
     }
     let (root, boot) = (root.to_owned(), boot()?);
     Ok(Metadata { store, identity, root, boot, content: OnceCell::new() })
+}
+
+/// Moves the blobs beside the metadata that named them: without that, they would count as left over and be removed.
+fn keep_content_of(quarantined: &Path, root: &Path) -> Result<(), MetadataError> {
+    let content = root.join(gantry_content::DIR);
+    let kept = content.with_extension(quarantined.extension().unwrap_or_default());
+    match fs::rename(&content, &kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed("move", &content)(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The first half of the UUID that the kernel has made of this boot.
@@ -187,6 +200,19 @@ mod tests {
         fs::write(root.join(UUID_FILE), "").unwrap();
         let other = open(root).await.unwrap();
         assert!(is_uuid(&other.identity.uuid) && other.identity.uuid != first.identity.uuid);
+    }
+
+    #[tokio::test]
+    async fn blobs_are_kept_with_metadata_that_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let blob = Path::new(gantry_content::DIR).join("blobs/sha256/blob");
+        fs::create_dir_all(dir.path().join(&blob).parent().unwrap()).unwrap();
+        fs::write(dir.path().join(&blob), "content").unwrap();
+        fs::write(dir.path().join("metadata.redb"), "no such format").unwrap();
+        open(dir.path().to_owned()).await.unwrap();
+        assert!(dir.path().join("metadata.redb.corrupt-1").exists());
+        assert!(!dir.path().join(&blob).exists());
+        assert!(dir.path().join("content.corrupt-1/blobs/sha256/blob").exists());
     }
 
     #[tokio::test]
