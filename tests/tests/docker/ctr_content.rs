@@ -39,8 +39,8 @@ async fn content_is_ingested_read_labelled_edited_and_removed() {
     assert_eq!(succeeds(host.ctr(&["content", "get", ABC])), "abc");
     // What is there is no error of ctr's.
     succeeds(ingest(&host, "abc", &[]));
-    let (_, text) =
-        fails(ingest(&host, "abd", &["--expected-digest", ABC.replace("ba", "bb").as_str()]));
+    let other = ABC.replace("7816", "7817");
+    let (_, text) = fails(ingest(&host, "abd", &["--expected-digest", &other]));
     assert!(text.contains("unexpected commit digest"), "{text}");
     let active = succeeds(host.ctr(&["content", "active"]));
     assert!(active.contains("a ref"), "{active}");
