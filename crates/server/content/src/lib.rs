@@ -1,5 +1,5 @@
 //! Content as containerd's clients know it: blobs by their digest, and writes of blobs under way. What is known of
-//! them is in `gantry-store`; their bytes are here, in files (see [`layout`](mod@layout)).
+//! them is in `gantry-store`; their bytes are here, in files (`layout.rs` says where).
 //!
 //! # A write
 //! ```text
