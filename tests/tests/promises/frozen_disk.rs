@@ -155,7 +155,7 @@ async fn a_server_stops_though_its_disk_is_frozen() {
     eventually("it serves nobody any more", || UnixStream::connect(&socket).is_err()).await;
     // 2 s are for calls under way.
     assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
-    server.logs("given up").await;
+    server.logs("some calls are not answered").await;
     // The kernel ends no thread before that, and closes no connection.
     frozen.thaw();
     patiently("the end of the call", create).await.unwrap().expect_err("the server is gone");
