@@ -19,6 +19,15 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether it executes this program, which may be a copy in memory with another name; not what runc makes of
+    /// itself for a container.
+    #[must_use]
+    pub fn is_program(&self, name: &str) -> bool {
+        let mut words = self.command.split(' ');
+        words.next().is_some_and(|program| Path::new(program).ends_with(name))
+            && words.next() != Some("init")
+    }
+
     /// Whether it is a shim that was started ahead and has no process yet.
     #[must_use]
     pub fn is_spare_shim(&self) -> bool {

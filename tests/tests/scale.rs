@@ -112,7 +112,8 @@ async fn launches_take_turns() {
 /// Those that make containers, and have a turn: nobody waits for one of over a second.
 fn runtimes(server: &Server) -> usize {
     let found = processes::belonging_to(server.work(), &server.service.cgroup);
-    let make = |found: &&processes::Found| found.comm == "runc" && found.command.contains(" run ");
+    let make =
+        |found: &&processes::Found| found.is_program("runc") && found.command.contains(" run ");
     // To find them all takes a while on a busy machine: those count that are there at its end.
     let is_young = |found: &&processes::Found| age(found.pid).is_some_and(|age| age < 1.0);
     found.iter().filter(make).filter(is_young).count()

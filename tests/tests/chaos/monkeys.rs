@@ -108,7 +108,7 @@ impl Monkey {
             let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
             cgroups.is_ok_and(|cgroups| cgroups.contains(&inside))
         };
-        found.retain(|process| process.comm == name && !is_inside(process.pid));
+        found.retain(|process| process.is_program(name) && !is_inside(process.pid));
         self.rng.choice(found)
     }
 }

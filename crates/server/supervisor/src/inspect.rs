@@ -25,7 +25,7 @@ use crate::{
 /// A container of an earlier server, as it is found.
 pub(crate) struct Reattached {
     pub(crate) record: ContainerRecord,
-    /// Whether it is frozen, if that can be read.
+    /// Whether it is paused, if that can be read.
     pub(crate) frozen: Option<bool>,
     pub(crate) oom: Option<ArmedOomWatch>,
     /// None if its exit was published.
@@ -109,6 +109,8 @@ impl Services {
             _ => None,
         };
         let frozen = record.cgroup.as_ref().and_then(|cgroup| cgroup.is_frozen().ok());
+        // What has ended is not paused: a runtime may have been killed while it froze what it was to remove.
+        let frozen = frozen.filter(|frozen| lives || !frozen);
         Ok(Reattached { record, frozen, oom, init, unpublished_start, execs })
     }
 
