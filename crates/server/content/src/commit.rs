@@ -21,9 +21,9 @@ impl Writer {
     /// digest. The blob is on the disk then.
     ///
     /// # Errors
-    /// [`ContentError::Size`] and [`ContentError::Digest`], after which the write can be gone on with;
-    /// [`ContentError::Exists`] if the namespace has the blob, after which the write is gone, too; that somebody has
-    /// given up the write, or that labels are too long.
+    /// [`ContentError::Size`] and [`ContentError::Digest`], after which the write can be continued;
+    /// [`ContentError::Exists`] if the namespace has the blob, after which the write is gone, too; that the write was
+    /// given up, or that labels are too long.
     pub async fn commit(
         self,
         size: u64,
@@ -121,7 +121,7 @@ impl Writer {
 
 impl Content {
     /// After there could be no record of a blob: its file goes back to the write that it was made of, if that is
-    /// still there, unless somebody else has the blob.
+    /// still there, unless a namespace has the blob.
     async fn take_back(
         &self,
         change: Change,

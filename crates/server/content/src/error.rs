@@ -18,7 +18,7 @@ pub enum ContentError {
     Store(#[from] StoreError),
     #[error("content {0}: already exists")]
     Exists(Digest),
-    /// It is there no more: whoever wants it can write it again.
+    /// It is dropped: a client can write it again.
     #[error("content digest {0}: its file was damaged, and is removed: not found")]
     Damaged(Digest),
     #[error("ref {reference} locked for {since:?}: unavailable")]

@@ -1,5 +1,5 @@
-//! Content as containerd's clients know it: blobs by their digest, and writes of blobs under way. What is known of
-//! them is in `gantry-store`; their bytes are here, in files (`layout.rs` says where).
+//! Content as containerd's clients know it: blobs by their digest, and writes of blobs under way. Their
+//! records are in `gantry-store`; their bytes are here, in files (`layout.rs` says where).
 //!
 //! # A write
 //! ```text
@@ -8,8 +8,8 @@
 //! commit:  size and digest are compared -> file synced -> renamed to its digest -> directory synced
 //!          -> record: a blob instead of the write -> answered
 //! ```
-//! What was answered is on the disk. A server that dies leaves, between the renaming and the record, a file of which
-//! nothing is known: the next one removes it, and the write begins anew. A write without a file is at offset 0. After
+//! What was answered is on the disk. A server that dies leaves, between the renaming and the record, a file without a
+//! record: the next one removes it, and the write begins anew. A write without a file is at offset 0. After
 //! a boot all writes under way are at offset 0, as what they had written need not have reached the disk.
 //!
 //! # One file for all namespaces
@@ -119,14 +119,14 @@ impl Content {
     pub async fn close(&self) {
         if !self.0.order.close().await {
             tracing::warn!(
-                "a change of content was not done to its end; files are looked through at the next start"
+                "a change of content was not done to its end; all files are checked at the next start"
             );
         } else if let Err(error) = self.0.store.close_content().await {
-            tracing::warn!(%error, "content cannot be closed; files are looked through at the next start");
+            tracing::warn!(%error, "content cannot be closed; all files are checked at the next start");
         }
     }
 
-    /// What is known of blobs.
+    /// The records of blobs.
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.0.store

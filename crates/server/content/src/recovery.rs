@@ -15,10 +15,10 @@ use crate::{
     layout::{self, ALGORITHMS, Layout},
 };
 
-/// How many files are looked at together.
+/// How many names are compared with the store at a time.
 const BATCH: usize = 1000;
 
-/// Removes files that nothing is known of; of another boot, those of all writes under way.
+/// Removes files without a record; of another boot, those of all writes under way.
 pub(crate) async fn clear(
     store: &Store,
     files: &OwnFiles,
@@ -63,7 +63,7 @@ async fn blobs(
             return Ok(removed);
         }
         let digest = |name: &String| Digest::parse(&format!("{}:{name}", algorithm.name())).ok();
-        // What is not named by a digest is somebody else's.
+        // A file that is not named by a digest is not the server's.
         let digests = names.iter().filter_map(digest).collect();
         let unknown = store.unknown_blobs(digests).await?;
         removed += unknown.len();

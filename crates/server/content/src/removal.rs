@@ -48,7 +48,7 @@ impl Content {
         Ok(forgotten?)
     }
 
-    /// Gives up the writes of all namespaces that nobody has gone on with for a day and no lease keeps; how many.
+    /// Gives up the writes of all namespaces that nobody has continued for a day and no lease keeps; how many.
     ///
     /// # Errors
     /// If one cannot be removed; those before it are.
@@ -58,9 +58,9 @@ impl Content {
             let stale = self.0.store.stale_ingests(now).await?;
             let before = aborted;
             for (namespace, reference) in stale {
-                // Of one that somebody has, the end is not there yet.
+                // A write that is open is not stale.
                 let Ok(_held) = self.0.references.hold(&namespace, &reference) else { continue };
-                // Somebody may have gone on with it since it was listed.
+                // Another caller may have continued it since it was listed.
                 let Ok(ingest) = self.0.store.ingest(&namespace, &reference).await else {
                     continue;
                 };

@@ -10,7 +10,7 @@ use crate::{Content, ContentError};
 /// How far a write is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// What is known of it.
+    /// Its record.
     pub ingest: Ingest,
     /// How many bytes were written.
     pub offset: u64,

@@ -23,10 +23,10 @@ use crate::{
     one_of,
 };
 
-/// A write that nobody goes on with is given up after this time, unless a lease keeps it.
+/// A write that nobody continues is given up after this time, unless a lease keeps it.
 const STALE_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A write that its holder has alone. What was written stays when this is dropped, for whoever goes on with it.
+/// A write that its holder has alone. What was written stays when this is dropped, for the caller that continues it.
 pub struct Writer {
     pub(crate) content: Content,
     pub(crate) namespace: Namespace,
@@ -54,11 +54,11 @@ pub(crate) enum Data {
 }
 
 impl Content {
-    /// Begins a write, or goes on with one: `total` is how many bytes it will be, 0 if that is not known. A lease
-    /// keeps it, or the blob that comes of it.
+    /// Begins a write, or continues one: `total` is how many bytes it will be, 0 if that is not known. A lease
+    /// keeps it, or the blob that is made of it.
     ///
     /// # Errors
-    /// [`ContentError::Locked`] if somebody else has it, [`ContentError::Exists`] if the namespace has the blob that
+    /// [`ContentError::Locked`] if another caller has it, [`ContentError::Exists`] if the namespace has the blob that
     /// is expected; that there is no such lease, that the reference is too long, or that too many writes are open.
     pub async fn writer(
         &self,
@@ -240,7 +240,7 @@ impl Writer {
     /// Gives it up, with what was written.
     ///
     /// # Errors
-    /// That somebody else did.
+    /// That it was given up already.
     pub async fn abort(self) -> Result<(), ContentError> {
         self.content.abort(&self.namespace, &self.reference).await
     }
@@ -255,7 +255,7 @@ impl Writer {
         let algorithm = self.digest().algorithm();
         let change = shared.order.begin().await?;
         let nobody_aborts_it = shared.ingests.lock(&path).await;
-        // Somebody may have given it up.
+        // It may have been given up.
         let is_there = shared.store.ingest(&self.namespace, &self.reference).await;
         let make = move |_: &MayWait| {
             if let Some(blob) = blob {

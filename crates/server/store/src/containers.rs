@@ -16,7 +16,7 @@ use crate::{
 /// A page of a list ends when so many bytes of records were listed …
 const PAGE_BYTES: usize = 1 << 20;
 
-/// … or when so many containers were looked at.
+/// … or when so many containers were read.
 const PAGE_SCANNED: usize = 1000;
 
 /// A part of a list, in the order of ids.

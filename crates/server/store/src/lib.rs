@@ -1,4 +1,4 @@
-//! What containerd's clients keep in their daemon: namespaces, containers, leases, and what is known of content
+//! What containerd's clients keep in their daemon: namespaces, containers, leases, and records of content
 //! (whose bytes are in files, see `gantry-content`), in a database of its own file; and the filters by which
 //! they are listed.
 //!
@@ -17,8 +17,8 @@
 //!
 //! When the file is opened all pages are checked. One that is damaged is renamed to
 //! `metadata.redb.corrupt-N`, and an empty one takes its place, as with the journal of events: containers that
-//! run go on, and are to be seen by whoever looks for them, where a server that does not start would hide
-//! them all. [`Recovery`] says so, which the caller has to tell. A page that is damaged later can end the
+//! run go on, and can be found, where a server that does not start would hide
+//! them all. [`Recovery`] says so, which the caller has to report. A page that is damaged later can end the
 //! server, which finds it when it is started again. A file of a newer version, one that cannot be read and one
 //! that another server has open are errors, and stay.
 //!

@@ -13,8 +13,8 @@ use crate::{
     filter::Filters, leases, namespaces, validate, worker::Workers,
 };
 
-/// Namespaces, containers, leases, and what is known of content. Clones are the same store. Dropping a call's future does not undo the
-/// change: it is made or not.
+/// Namespaces, containers, leases, and records of content. Clones are the same store. Dropping a call's
+/// future does not undo the change: it is made or not.
 ///
 /// All calls fail with [`StoreError::Busy`] if too many wait, [`StoreError::Closed`] after
 /// [`Store::close`], [`StoreError::NoRoom`] or [`StoreError::Database`] if the disk fails, and
@@ -68,7 +68,7 @@ impl Store {
     }
 
     /// Stores a container that is not there yet, with both times set to now; gives it as stored. The namespace
-    /// comes to be with it.
+    /// is created with it.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::AlreadyExists`].
@@ -205,7 +205,7 @@ impl Store {
         self.0.write(0, move |transaction| namespaces::delete(transaction, &namespace)).await
     }
 
-    /// Makes a lease, with an id of the store's choice if `id` is empty. The namespace comes to be with it.
+    /// Makes a lease, with an id of the store's choice if `id` is empty. The namespace is created with it.
     ///
     /// # Errors
     /// [`StoreError::Invalid`], [`StoreError::AlreadyExists`].

@@ -13,7 +13,7 @@ pub type Labels = BTreeMap<String, String>;
 /// A message of a type that the store does not know: kept and given back byte for byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnyValue {
-    /// The name of the type, as whoever sent it writes it.
+    /// The name of the type, as its sender writes it.
     pub type_url: String,
     /// The message, in whatever encoding.
     pub value: Vec<u8>,
@@ -45,7 +45,7 @@ pub struct Container {
     pub snapshotter: String,
     /// Which snapshot that is.
     pub snapshot_key: String,
-    /// When it was created, by the server's clock: what a caller says is not looked at.
+    /// When it was created, by the server's clock: what a caller says is ignored.
     pub created_at: SystemTime,
     /// When it was created or updated last, by the server's clock.
     pub updated_at: SystemTime,

@@ -93,7 +93,7 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let made = self.made.unwrap_or(Err(StoreError::Closed));
-        // Whoever wanted it may have gone meanwhile.
+        // The caller may have gone meanwhile.
         let _ = self.reply.send(committed.and(made));
     }
 }

@@ -41,7 +41,7 @@ async fn a_file_is_looked_at_once() {
         assert!(checked.unwrap());
         bed.restart(in_order, 1).await;
     }
-    // After a close in order, what was not looked at still has to be.
+    // After an orderly close, a file that was not checked still has to be.
     bed.restart(true, 1).await;
     fs::write(bed.blob(&blob), b"wrong").unwrap();
     assert_eq!(bed.get(&blob).await.unwrap_err().kind(), Kind::NotFound);

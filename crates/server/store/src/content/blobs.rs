@@ -76,7 +76,7 @@ pub(super) fn update(
     Ok(blob)
 }
 
-/// Makes the blob that comes of a write, which is over with that. Whether it was made: the namespace may have it.
+/// Turns a write into a blob. Whether it was made: the namespace may have it.
 pub(super) fn commit(
     transaction: &WriteTransaction,
     namespace: &Namespace,

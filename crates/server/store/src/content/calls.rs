@@ -76,7 +76,7 @@ impl Store {
         self.0.write(0, move |change| blobs::drop_everywhere(change, &digest)).await
     }
 
-    /// Begins a write, or goes on with one, unless the blob that is expected is there. The namespace comes to be
+    /// Begins a write, or continues one, unless the blob that is expected is there. The namespace is created
     /// with it, and the lease keeps it, or the blob.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Store {
         self.0.write(bytes, move |change| ingests::begin(change, &namespace, &new)).await
     }
 
-    /// What is known of a write.
+    /// The record of a write.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -132,7 +132,7 @@ impl Store {
         self.0.write(0, move |change| ingests::delete(change, &namespace, &reference)).await
     }
 
-    /// Makes the blob that comes of a write, which is over with that. Whether it was made: the namespace may have
+    /// Turns a write into a blob. Whether it was made: the namespace may have
     /// it already.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::{
     tables::{self, Attempt, INGESTS, LEASES, RESOURCES},
 };
 
-/// How many stale writes are told at once.
+/// How many stale writes are returned at once.
 const MAX_STALE: usize = 1000;
 
 pub(super) fn get(
@@ -40,7 +40,7 @@ pub(super) fn list(
     Ok(IngestPage { ingests, after })
 }
 
-/// Begins a write, or goes on with one, unless the blob is there.
+/// Begins a write, or continues one, unless the blob is there.
 pub(super) fn begin(
     transaction: &WriteTransaction,
     namespace: &Namespace,
@@ -62,7 +62,7 @@ pub(super) fn begin(
     let key = (namespace.as_str(), reference.as_str());
     let found = table.get(key)?.map(|record| decode(namespace, reference, record.value()));
     let found = found.transpose()?;
-    // Whoever began it said something else. Of a blob that is shared, the size is not the caller's.
+    // The caller that began it said something else. Of a blob that is shared, the size is not the caller's.
     if let Some(found) = &found
         && !found.is_shared
         && ![0, new.total].contains(&found.total)
@@ -108,7 +108,7 @@ pub(super) fn delete(
     Ok(())
 }
 
-/// Some of those, of all namespaces, that nobody has gone on with for long and no lease keeps.
+/// Some of those, of all namespaces, that nobody has continued for long and no lease keeps.
 pub(super) fn stale(
     transaction: &ReadTransaction,
     now: SystemTime,

@@ -1,10 +1,10 @@
-//! What is known of content: of blobs, and of writes under way. The bytes are in files, of which this knows
+//! Records of content: of blobs, and of writes under way. The bytes are in files, of which this knows
 //! nothing but their names and sizes.
 //!
 //! # Epochs
 //! A server that was not stopped may have left files that are not what they were: its machine may have lost
 //! power. Each such end begins another epoch, and a file that was known to be whole in an earlier epoch has to
-//! be looked at before it is used ([`Store::is_blob_checked`]). Nothing is looked at twice in an epoch, however
+//! be checked before it is used ([`Store::is_blob_checked`]). No file is checked twice in an epoch, however
 //! often the server is stopped and started.
 //!
 //! [`Store::is_blob_checked`]: crate::Store::is_blob_checked
@@ -28,7 +28,7 @@ use crate::{
 /// A page of a list ends when so many bytes of records were listed …
 const PAGE_BYTES: usize = 256 << 10;
 
-/// … or when so many records were looked at.
+/// … or when so many records were read.
 const PAGE_SCANNED: usize = 1000;
 
 /// What a namespace knows of a blob.
@@ -64,7 +64,7 @@ pub struct Ingest {
     pub started_at: SystemTime,
     /// How many bytes it will be; 0 if nobody said.
     pub total: u64,
-    /// The digest that it is to have, if somebody said.
+    /// The digest that it is to have, if the caller said.
     pub expected: Option<Digest>,
     /// Another namespace has the blob that is expected: as long as nothing is written, that blob counts as
     /// written, and `total` is its size.
@@ -84,7 +84,7 @@ pub struct IngestPage {
     pub after: Option<String>,
 }
 
-/// What is asked for when a write is begun, or gone on with.
+/// What is asked for when a write is begun, or continued.
 #[derive(Debug, Clone)]
 pub struct NewIngest {
     /// Its name, unique in its namespace.
@@ -99,7 +99,7 @@ pub struct NewIngest {
     pub expires_at: SystemTime,
 }
 
-/// What comes of it.
+/// What the store answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Beginning {
     /// There is such a write now.
@@ -108,7 +108,7 @@ pub enum Beginning {
     Exists,
 }
 
-/// The blob that comes of a write.
+/// The blob that is made of a write.
 #[derive(Debug, Clone)]
 pub struct NewBlob {
     /// Of which write.

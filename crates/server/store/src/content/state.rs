@@ -19,7 +19,7 @@ const BOOT: &str = "content-boot";
 /// How files were left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentState {
-    /// In order: there is no file of which nothing is known.
+    /// In order: every file has a record.
     pub was_closed: bool,
     /// In this boot: what was written is there, on the disk or not.
     pub is_same_boot: bool,
@@ -70,7 +70,7 @@ pub(super) fn set_checked(
     Ok(())
 }
 
-/// Which of these nothing is known of.
+/// Which of these have no record.
 pub(super) fn unknown_of(
     transaction: &ReadTransaction,
     mut digests: Vec<Digest>,

@@ -74,7 +74,7 @@ enum Test {
 #[derive(Debug, Clone)]
 struct Pattern(Regex);
 
-/// Why a filter is not one. INVALID_ARGUMENT for whoever sent it.
+/// Why a filter is not one. INVALID_ARGUMENT for its sender.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum FilterError {

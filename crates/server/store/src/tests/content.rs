@@ -1,4 +1,4 @@
-//! What is known of content.
+//! Records of content.
 
 use std::time::{Duration, SystemTime};
 
@@ -211,7 +211,7 @@ async fn leases_keep_writes_and_what_comes_of_them() {
     store.commit_blob(&ns, blob).await.unwrap();
     let kept = [resource("content", digest(1).as_str())];
     assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
-    // A blob that is there is kept by whoever wants to write it.
+    // A lease of a caller that wants to write an existing blob keeps that.
     store.create_lease(&ns, "m", Labels::new()).await.unwrap();
     let again = NewIngest { expected: Some(digest(1)), ..leased("m") };
     assert_eq!(begin(&store, "ns", again).await.unwrap(), Beginning::Exists);

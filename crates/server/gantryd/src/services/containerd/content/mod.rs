@@ -30,7 +30,7 @@ use super::{
     to_the_end,
 };
 
-/// How often stale writes are looked for. They are stale after a day.
+/// How often stale writes are searched for. They are stale after a day.
 const STALE_LOOK: Duration = Duration::from_secs(600);
 
 /// The service.
@@ -155,7 +155,7 @@ impl content_server::Content for Service {
     }
 }
 
-/// The next message of a read, and what it goes on with. Offsets count from where the read began.
+/// The next message of a read, and what is left of the read. Offsets count from where the read began.
 async fn pieces(
     reader: Option<Reader>,
     offset: i64,
@@ -179,10 +179,7 @@ pub(super) async fn give_up_stale_writes(surface: Surface) {
             match content.abort_stale(SystemTime::now()).await {
                 Ok(0) => {}
                 Ok(count) => {
-                    tracing::info!(
-                        count,
-                        "writes of content that nobody goes on with are given up"
-                    );
+                    tracing::info!(count, "writes of content that nobody continues are given up");
                 }
                 Err(error) => {
                     tracing::warn!(%error, "writes of content cannot be given up; trying again");

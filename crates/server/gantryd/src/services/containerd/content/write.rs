@@ -33,7 +33,7 @@ pub(super) fn begin(
     let session = Session { content, namespace, lease, total: 0, expected: None };
     tokio::spawn(async move {
         if let Err(error) = session.run(requests, &answers).await {
-            // Whoever it is for may have gone.
+            // The client may have gone.
             let _ = answers.send(Err(error)).await;
         }
     });
@@ -60,7 +60,7 @@ impl Session {
         loop {
             if self.is_there_already(&request).await? {
                 let digest = &request.expected;
-                // Somebody else may have given it up.
+                // It may have been given up already.
                 let _ = writer.abort().await;
                 let message = format!("blob with expected digest {digest} exists");
                 return Err(Status::already_exists(message));
