@@ -113,7 +113,7 @@ async fn follow_until(server: &Server, from: Timestamp, last: &str) -> Vec<Event
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn exits_wait_for_a_daemon_that_was_away() {
     let Some(mut server) = left_alone().await else { return };
-    let before = processes::memory(server.pid(), "VmRSS");
+    let before = processes::memory(server.pid(), "RssAnon");
     let mut ids = run_to_end(&server, "a").await;
     server.kill().await;
     server.start_again().await;
@@ -129,7 +129,7 @@ async fn exits_wait_for_a_daemon_that_was_away() {
     assert_eq!(exits(&events), prefixed, "{}", listing(&events));
     let times: Vec<_> = events.iter().map(|e| e.timestamp.map(|t| (t.seconds, t.nanos))).collect();
     assert!(times.is_sorted_by(|a, b| a < b));
-    let memory = processes::memory(server.pid(), "VmRSS");
+    let memory = processes::memory(server.pid(), "RssAnon");
     assert!(memory < before + (16 << 10), "{memory} KiB, {before} at the start");
     server.finish().await;
 }

@@ -166,7 +166,7 @@ async fn uploads_have_only_so_much_memory_together() {
     };
     let result = server.service.api().add_process(request).await;
     assert_error(result, Code::NotFound, &["container not found"]);
-    eventually("memory goes back", || processes::memory(server.pid(), "VmRSS") < 48 * MIB).await;
+    eventually("memory goes back", || processes::memory(server.pid(), "RssAnon") < 48 * MIB).await;
     server.finish().await;
 }
 
@@ -229,7 +229,7 @@ async fn memory_goes_back_after_load() {
         return;
     }
     let Some((server, runtime)) = with_hanging_runtime(&[]).await else { return };
-    let resident = || processes::memory(server.pid(), "VmRSS");
+    let resident = || processes::memory(server.pid(), "RssAnon");
     let labels: Vec<_> = (0..16_000).map(|number| format!("label-{number}")).collect();
     let mut stuck = JoinSet::new();
     for number in 0..120 {

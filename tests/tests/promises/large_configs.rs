@@ -56,7 +56,7 @@ async fn wait_for_their_turn(
     creates.shutdown().await;
     let is_empty = || dir.read_dir().is_ok_and(|mut entries| entries.next().is_none());
     eventually("the calls are undone", is_empty).await;
-    eventually("memory goes back", || processes::memory(server.pid(), "VmRSS") < 64 * MIB).await;
+    eventually("memory goes back", || processes::memory(server.pid(), "RssAnon") < 64 * MIB).await;
     server.finish().await;
     Some((resident, refused))
 }

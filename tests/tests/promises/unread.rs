@@ -155,7 +155,7 @@ async fn answers_that_are_not_read_have_only_so_much_memory(
     assert!(most < 450 * MIB, "{most} KiB");
     drop((responses, client));
     is_deaf.store(false, Ordering::SeqCst);
-    eventually("memory goes back", || processes::memory(server.pid(), "VmRSS") < 64 * MIB).await;
+    eventually("memory goes back", || processes::memory(server.pid(), "RssAnon") < 64 * MIB).await;
     end(server, containers).await;
 }
 
