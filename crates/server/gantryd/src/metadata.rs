@@ -14,6 +14,7 @@ use std::{
 
 use gantry_content::{Content, ContentError};
 use gantry_disk::{ReadError, read_regular};
+use gantry_kernel::{BOOT_ID, boot_id};
 use gantry_store::{Store, StoreError};
 use tokio::sync::{OnceCell, oneshot};
 
@@ -22,9 +23,6 @@ const UUID_FILE: &str = "uuid";
 
 /// A new UUID at each read, see random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
-
-/// Gives the same one until the machine is booted, see random(4).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The pid namespace of this process.
 const PID_NAMESPACE: &str = "/proc/self/ns/pid";
@@ -129,9 +127,8 @@ fn keep_content_of(quarantined: &Path, root: &Path) -> Result<(), MetadataError>
 
 /// The first half of the UUID that the kernel has made of this boot.
 fn boot() -> Result<u64, MetadataError> {
-    let content = read_regular(Path::new(BOOT_ID), MAX_FILE)
-        .map_err(|problem| MetadataError::Read { path: BOOT_ID.into(), problem })?;
-    let digits = content.into_iter().filter_map(|digit| char::from(digit).to_digit(16)).take(16);
+    let boot = boot_id().map_err(failed("read", Path::new(BOOT_ID)))?;
+    let digits = boot.chars().filter_map(|digit| digit.to_digit(16)).take(16);
     Ok(digits.fold(0, |boot, digit| boot << 4 | u64::from(digit)))
 }
 

@@ -7,6 +7,7 @@
 
 mod allocator;
 mod async_fd;
+mod boot;
 pub mod cgroup;
 mod descriptors;
 mod inherited;
@@ -24,6 +25,7 @@ mod trouble;
 
 pub use allocator::{keep_memory_small, load_has_fallen};
 pub use async_fd::watch;
+pub use boot::{BOOT_ID, boot_id};
 pub use descriptors::{closed_first, leaves_room};
 pub use inherited::{given_oom_score_adj, oom_score_adj, raise_file_limit, restore_file_limit};
 pub use mortal_command::MortalCommand;

@@ -1,16 +1,9 @@
 //! Recognizes a reboot, after which no process, mount or cgroup of earlier containers is left.
 
-use std::path::Path;
-
-use gantry_disk::{MayWait, ReadError, read_regular};
+use gantry_disk::MayWait;
+use gantry_kernel::{BOOT_ID, boot_id};
 
 use crate::{Services, SupervisorError, state_dir::StateDir};
-
-/// A UUID that changes with each boot, see random(4).
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-
-/// More bytes than the file has.
-const MAX_BOOT_ID: u64 = 4096;
 
 impl Services {
     /// Discards the tasks of containerd's API that an earlier boot has left, if the state directory outlives a
@@ -64,9 +57,4 @@ impl Services {
             }
         }
     }
-}
-
-fn boot_id() -> Result<String, ReadError> {
-    let text = read_regular(Path::new(BOOT_ID), MAX_BOOT_ID)?;
-    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
