@@ -20,25 +20,15 @@ impl Content {
         // One at a time: the others find what the first one has found out.
         let _checking = self.0.checks.lock(digest).await;
         let is_checked = self.0.store.is_blob_checked(digest, self.0.epoch).await?;
-        let Some(file) = self.sized_file(digest, size).await? else {
-            return self.drop_damaged(digest, size).await;
+        let found = match is_checked {
+            true => self.sized_file(digest, size).await?,
+            false => self.undamaged_file(digest, size).await?,
         };
-        if is_checked {
-            return Ok(file);
-        }
-        let (algorithm, path) = (digest.algorithm(), self.0.layout.blob(digest));
-        let read = move || {
-            let (hasher, _) =
-                Hasher::of_file(algorithm, &file).map_err(ContentError::io("read", &path))?;
-            Ok::<_, ContentError>((file, hasher.digest()))
-        };
-        let (file, actual) = self.0.files.run(move |_| read()).await?;
-        if actual == *digest {
+        let Some(file) = found else { return self.drop_damaged(digest, size).await };
+        if !is_checked {
             self.0.store.set_blob_checked(digest, self.0.epoch).await?;
-            return Ok(file);
         }
-        drop(file);
-        self.drop_damaged(digest, size).await
+        Ok(file)
     }
 
     /// The file, if it is there and has this size.
@@ -47,23 +37,24 @@ impl Content {
         self.0.files.run(move |_| sized(&path, size)).await
     }
 
+    /// The file, if it is there and has this size and its digest.
+    async fn undamaged_file(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Option<File>, ContentError> {
+        let (path, digest) = (self.0.layout.blob(digest), digest.clone());
+        self.0.files.run(move |_| undamaged(&path, size, &digest)).await
+    }
+
     /// Drops a blob that was found to be damaged, unless it was written again meanwhile.
     async fn drop_damaged(&self, digest: &Digest, size: u64) -> Result<File, ContentError> {
         let change = self.0.order.begin().await?;
         let _nobody_writes_it = self.0.blobs.lock(digest).await;
-        let path = self.0.layout.blob(digest);
-        let (algorithm, wanted) = (digest.algorithm(), digest.clone());
-        let look = move |_: &gantry_disk::MayWait| {
-            let Some(file) = sized(&path, size)? else { return Ok(None) };
-            let hashed = Hasher::of_file(algorithm, &file);
-            let (hasher, _) = hashed.map_err(ContentError::io("read", &path))?;
-            Ok::<_, ContentError>((hasher.digest() == wanted).then_some(file))
-        };
-        let looked = self.0.files.run(look).await;
-        if !matches!(looked, Ok(None)) {
+        let again = self.undamaged_file(digest, size).await;
+        if let Some(again) = again.transpose() {
             change.done();
-            return looked
-                .and_then(|file| file.ok_or_else(|| ContentError::Damaged(digest.clone())));
+            return again;
         }
         let path = self.0.layout.blob(digest);
         tracing::error!(%digest, path = %path.display(), "content is damaged; all namespaces lose it");
@@ -72,6 +63,13 @@ impl Content {
         change.done();
         Err(ContentError::Damaged(digest.clone()))
     }
+}
+
+fn undamaged(path: &Path, size: u64, digest: &Digest) -> Result<Option<File>, ContentError> {
+    let Some(file) = sized(path, size)? else { return Ok(None) };
+    let hashed = Hasher::of_file(digest.algorithm(), &file);
+    let (hasher, _) = hashed.map_err(ContentError::io("read", path))?;
+    Ok((hasher.digest() == *digest).then_some(file))
 }
 
 fn sized(path: &Path, size: u64) -> Result<Option<File>, ContentError> {
