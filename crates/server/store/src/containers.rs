@@ -9,15 +9,12 @@ use crate::{
     Container, StoreError, codec,
     filter::{self, Filters},
     mask,
-    tables::{self, Attempt, CONTAINERS, Next},
+    tables::{self, Attempt, CONTAINERS},
     validate,
 };
 
-/// A page of a list ends when so many bytes of records were listed …
+/// A page of a list ends when so many bytes of records were listed.
 const PAGE_BYTES: usize = 1 << 20;
-
-/// … or when so many containers were read.
-const PAGE_SCANNED: usize = 1000;
 
 /// A part of a list, in the order of ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,23 +62,11 @@ pub(crate) fn page(
     after: Option<&str>,
 ) -> Attempt<ContainerPage> {
     let table = transaction.open_table(CONTAINERS)?;
-    let (mut page, mut scanned, mut bytes) = (ContainerPage::default(), 0, 0);
-    // The smallest text that is greater.
-    let first = after.map(|after| format!("{after}\0")).unwrap_or_default();
-    tables::scan(&table, namespace, &first, |id, record| {
+    let (containers, after) = tables::page(&table, namespace, after, PAGE_BYTES, |id, record| {
         let container = decode(namespace, id, record)?;
-        scanned += 1;
-        if filters.matches(&|path| field(&container, path)) {
-            bytes += record.len();
-            page.containers.push(container);
-        }
-        if bytes < PAGE_BYTES && scanned < PAGE_SCANNED {
-            return Ok(Next::Continue);
-        }
-        page.after = Some(id.to_owned());
-        Ok(Next::Stop)
+        Ok(Some(container).filter(|container| filters.matches(&|path| field(container, path))))
     })?;
-    Ok(page)
+    Ok(ContainerPage { containers, after })
 }
 
 pub(crate) fn update(

@@ -142,6 +142,36 @@ pub(crate) fn scan(
     Ok(())
 }
 
+/// How many records are read at most for a page of a list.
+const PAGE_SCANNED: usize = 1000;
+
+/// A part of what a namespace has in a table, after an id: what `take` makes of each record, until that are so many
+/// bytes of ids and records, and after which id the next part begins.
+pub(crate) fn page<T>(
+    table: &impl ReadableTable<Key, &'static [u8]>,
+    namespace: &Namespace,
+    after: Option<&str>,
+    most_bytes: usize,
+    take: impl Fn(&str, &[u8]) -> Attempt<Option<T>>,
+) -> Attempt<(Vec<T>, Option<String>)> {
+    let (mut taken, mut scanned, mut bytes, mut next) = (Vec::new(), 0, 0, None);
+    // The smallest text that is greater.
+    let first = after.map(|after| format!("{after}\0")).unwrap_or_default();
+    scan(table, namespace, &first, |id, record| {
+        scanned += 1;
+        if let Some(one) = take(id, record)? {
+            bytes += id.len() + record.len();
+            taken.push(one);
+        }
+        if bytes < most_bytes && scanned < PAGE_SCANNED {
+            return Ok(Next::Continue);
+        }
+        next = Some(id.to_owned());
+        Ok(Next::Stop)
+    })?;
+    Ok((taken, next))
+}
+
 /// Whether a scan goes on.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Next {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{Blob, BlobPage, NewBlob, add_to_lease, ingests, page, require_lease};
+use super::{Blob, BlobPage, NewBlob, PAGE_BYTES, add_to_lease, ingests, require_lease};
 use crate::{
     Digest, Labels, StoreError, codec,
     filter::{self, Filters},
@@ -32,7 +32,7 @@ pub(super) fn list(
     after: Option<&str>,
 ) -> Attempt<BlobPage> {
     let table = transaction.open_table(BLOBS)?;
-    let (blobs, after) = page(&table, namespace, after, |digest, record| {
+    let (blobs, after) = tables::page(&table, namespace, after, PAGE_BYTES, |digest, record| {
         let blob = decode(namespace, digest, record)?;
         Ok(Some(blob).filter(|blob| filters.matches(&|path| field(blob, path))))
     })?;
@@ -84,10 +84,11 @@ pub(super) fn commit(
 ) -> Attempt<bool> {
     let NewBlob { reference, digest, size, lease, .. } = new;
     require_lease(transaction, namespace, lease.as_deref())?;
-    let file = (new.checked.map(|epoch| (*size, epoch)), file(transaction, digest)?);
-    let ((Some((size, checked)), _) | (None, Some((size, checked)))) = file else {
-        return Err(unknown(digest).into());
+    let file = match new.checked {
+        Some(epoch) => Some((*size, epoch)),
+        None => file(transaction, digest)?,
     };
+    let (size, checked) = file.ok_or_else(|| unknown(digest))?;
     ingests::delete(transaction, namespace, reference)?;
     add_to_lease(transaction, namespace, lease.as_deref(), "content", digest.as_str())?;
     transaction.open_table(BLOB_FILES)?.insert(digest.as_str(), (size, checked))?;

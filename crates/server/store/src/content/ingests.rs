@@ -5,7 +5,9 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{Beginning, Ingest, IngestPage, NewIngest, add_to_lease, blobs, page, require_lease};
+use super::{
+    Beginning, Ingest, IngestPage, NewIngest, PAGE_BYTES, add_to_lease, blobs, require_lease,
+};
 use crate::{
     StoreError, codec,
     filter::{self, Filters},
@@ -33,10 +35,11 @@ pub(super) fn list(
     after: Option<&str>,
 ) -> Attempt<IngestPage> {
     let table = transaction.open_table(INGESTS)?;
-    let (ingests, after) = page(&table, namespace, after, |reference, record| {
-        let ingest = decode(namespace, reference, record)?;
-        Ok(Some(ingest).filter(|ingest| filters.matches(&|path| field(ingest, path))))
-    })?;
+    let (ingests, after) =
+        tables::page(&table, namespace, after, PAGE_BYTES, |reference, record| {
+            let ingest = decode(namespace, reference, record)?;
+            Ok(Some(ingest).filter(|ingest| filters.matches(&|path| field(ingest, path))))
+        })?;
     Ok(IngestPage { ingests, after })
 }
 

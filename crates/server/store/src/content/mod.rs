@@ -17,19 +17,16 @@ mod state;
 use std::time::SystemTime;
 
 use gantry_domain::Namespace;
-use redb::{ReadableTable, WriteTransaction};
+use redb::WriteTransaction;
 pub use state::ContentState;
 
 use crate::{
     Digest, Labels, StoreError, leases,
-    tables::{self, Attempt, LEASES, Next, RESOURCES},
+    tables::{self, Attempt, LEASES, RESOURCES},
 };
 
-/// A page of a list ends when so many bytes of records were listed …
+/// A page of a list ends when so many bytes of records were listed.
 const PAGE_BYTES: usize = 256 << 10;
-
-/// … or when so many records were read.
-const PAGE_SCANNED: usize = 1000;
 
 /// What a namespace knows of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,30 +153,4 @@ fn add_to_lease(
         transaction.open_table(RESOURCES)?.insert(key, ())?;
     }
     Ok(())
-}
-
-/// A part of what a namespace has in a table, after an id: what `take` makes of each record, and after which
-/// id the next part begins.
-fn page<T>(
-    table: &impl ReadableTable<tables::Key, &'static [u8]>,
-    namespace: &Namespace,
-    after: Option<&str>,
-    take: impl Fn(&str, &[u8]) -> Attempt<Option<T>>,
-) -> Attempt<(Vec<T>, Option<String>)> {
-    let (mut taken, mut scanned, mut bytes, mut next) = (Vec::new(), 0, 0, None);
-    // The smallest text that is greater.
-    let first = after.map(|after| format!("{after}\0")).unwrap_or_default();
-    tables::scan(table, namespace, &first, |id, record| {
-        scanned += 1;
-        if let Some(one) = take(id, record)? {
-            bytes += id.len() + record.len();
-            taken.push(one);
-        }
-        if bytes < PAGE_BYTES && scanned < PAGE_SCANNED {
-            return Ok(Next::Continue);
-        }
-        next = Some(id.to_owned());
-        Ok(Next::Stop)
-    })?;
-    Ok((taken, next))
 }
