@@ -7,17 +7,17 @@ use crate::services::containerd::status::invalid;
 
 /// The digest of a blob, as Info and Update refuse it.
 pub(super) fn digest(field: &'static str, text: &str) -> Result<Digest, tonic::Status> {
-    Digest::parse(text).map_err(|_| refused(field, format!("{text:?} failed validation")))
+    Digest::parse(text).map_err(|_| invalid(field, format!("{text:?} failed validation")))
 }
 
 /// As Delete refuses it.
 pub(super) fn bare_digest(field: &'static str, text: &str) -> Result<Digest, tonic::Status> {
-    Digest::parse(text).map_err(|problem| refused(field, problem.to_owned()))
+    Digest::parse(text).map_err(|problem| invalid(field, problem))
 }
 
 /// As Read refuses it.
 pub(super) fn shown_digest(field: &'static str, text: &str) -> Result<Digest, tonic::Status> {
-    Digest::parse(text).map_err(|problem| refused(field, format!("{text}: {problem}")))
+    Digest::parse(text).map_err(|problem| invalid(field, format!("{text}: {problem}")))
 }
 
 /// What a write expects, if it does. containerd finds out at the commit that it can expect no such thing.
@@ -26,11 +26,6 @@ pub(super) fn expected(text: &str) -> Result<Option<Digest>, tonic::Status> {
         return Ok(None);
     }
     shown_digest("expected", text).map(Some)
-}
-
-fn refused(field: &'static str, problem: String) -> tonic::Status {
-    tracing::info!(field, problem, "request refused");
-    invalid(field, problem)
 }
 
 pub(super) fn info(blob: Blob) -> Info {
