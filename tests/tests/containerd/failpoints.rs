@@ -235,6 +235,55 @@ async fn live(variant: Variant, point: Point) {
     end_of(bed).await;
 }
 
+/// Each is reached while an exec is started that cannot be.
+const OF_A_FAILED_EXEC: [Point; 5] = [
+    Point::ServerProcessRecorded,
+    Point::ServerExecPlaced,
+    Point::ServerExecSpecWritten,
+    Point::ServerLaunchSent,
+    Point::ServerExecUndone,
+];
+
+/// It is known until it is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_may_die_at_each_step_of_an_exec_that_cannot_be_started() {
+    at_each(&OF_A_FAILED_EXEC, fail_exec).await;
+}
+
+async fn fail_exec(variant: Variant, point: Point) {
+    let Some((mut bed, file, _armed)) = armed(&variant, point).await else { return };
+    fs::remove_file(&file).unwrap();
+    bed.tasks().create(of(NAMESPACE, new_task(&bed))).await.unwrap();
+    start(&mut bed, "").await;
+    let process = json!({ "args": ["no-such-program"], "cwd": "/", "user": {} });
+    let exec = ExecProcessRequest {
+        container_id: ID.to_owned(),
+        exec_id: EXEC.to_owned(),
+        spec: Some(any(type_url::PROCESS, process.to_string().as_bytes())),
+        ..Default::default()
+    };
+    bed.tasks().exec(of(NAMESPACE, exec)).await.unwrap();
+    fs::write(&file, "").unwrap();
+    let request = StartRequest { container_id: ID.to_owned(), exec_id: EXEC.to_owned() };
+    let failed = |error: &Status| error.message().contains("no-such-program");
+    let start = |mut tasks: Client, request| async move { tasks.start(request).await };
+    let started = call(&mut bed, request.clone(), start, failed).await;
+    assert_eq!(started, None, "a program that is not there was started");
+    assert!(!file.exists(), "the point was not reached");
+    // Also by the server after this one.
+    bed.server.kill().await;
+    bed.server.start_again().await;
+    assert_eq!(call(&mut bed, request, start, failed).await, None);
+    let exec = DeleteProcessRequest { container_id: ID.to_owned(), exec_id: EXEC.to_owned() };
+    bed.tasks().delete_process(of(NAMESPACE, exec)).await.unwrap();
+    let kill = KillRequest { container_id: ID.to_owned(), signal: 9, ..Default::default() };
+    bed.tasks().kill(of(NAMESPACE, kill)).await.unwrap();
+    assert_eq!(wait(&mut bed, "").await, 137);
+    let task = DeleteTaskRequest { container_id: ID.to_owned() };
+    bed.tasks().delete(of(NAMESPACE, task)).await.unwrap();
+    end_of(bed).await;
+}
+
 async fn create_container(bed: &Bed) {
     let cgroup = format!("{}/{ID}", bed.server.service.cgroup);
     let rootfs = Path::new("rootfs");

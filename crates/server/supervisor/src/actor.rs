@@ -20,9 +20,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use gantry_domain::{
-    EventKind, Exit, ExitStatus, Generation, Lifecycle, ProcessId, ProcessSpec, Retention,
-};
+use gantry_domain::{EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSpec, Retention};
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
@@ -77,7 +75,6 @@ pub(crate) enum Message {
     /// A further process was started, or was not.
     ExecStarted {
         spec: Arc<ProcessSpec>,
-        generation: Generation,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     },
@@ -245,8 +242,8 @@ impl Actor {
             Message::Started { result, reply } => self.started(result, reply).await,
             Message::Restored { result, reply } => self.restored(result, reply).await,
             Message::ExecsOverdue => self.give_up_execs().await,
-            Message::ExecStarted { spec, generation, result, reply } => {
-                self.exec_started(spec, generation, result, reply).await;
+            Message::ExecStarted { spec, result, reply } => {
+                self.exec_started(spec, result, reply).await;
             }
             Message::Exited { process, exit } => self.exited(&process, exit).await,
             Message::OutOfMemory { kills } => self.out_of_memory(kills).await,

@@ -39,10 +39,11 @@ pub(crate) struct NewExec {
     pub(crate) pipe_owner: PipeOwner,
     /// Whether the container's first process has ended.
     pub(crate) init_ended: watch::Receiver<bool>,
+    pub(crate) retention: Retention,
 }
 
 /// Starts the process, unless its caller goes away meanwhile, or the container's first process ends. After an error,
-/// nothing of it is left.
+/// nothing of it is left, or it can be started again.
 pub(crate) async fn start_exec(
     services: &Services,
     identity: &Identity,
@@ -54,7 +55,10 @@ pub(crate) async fn start_exec(
     let dir = identity.dir.process(&new.spec.id);
     let result = start(services, identity, &dir, new, &turn, reply).await;
     if result.is_err() {
-        dir.discard().await;
+        // The directory of a process that was added has its record, without which the next server would not know it.
+        if new.retention == Retention::UntilExit {
+            dir.discard().await;
+        }
         reach(Point::ServerExecUndone);
     }
     result
@@ -194,20 +198,20 @@ impl Actor {
             capability_list: record.is_some_and(|record| record.capability_list),
             bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
             init_ended,
+            retention: self.lifecycle.retention(),
             oom_score_adj: record.and_then(|record| record.oom_score_adj),
             pipe_owner: record.map(|record| record.pipe_owner).unwrap_or_default(),
         };
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {
             let result = start_exec(&services, &identity, &new, &mut reply).await;
-            Message::ExecStarted { spec: new.spec, generation, result, reply }
+            Message::ExecStarted { spec: new.spec, result, reply }
         });
     }
 
     pub(crate) async fn exec_started(
         &mut self,
         spec: Arc<ProcessSpec>,
-        generation: Generation,
         result: Result<RunningProcess, SupervisorError>,
         reply: Reply<u32>,
     ) {
@@ -218,7 +222,6 @@ impl Actor {
                 if let Some(added) = self.processes.get_mut(&spec.id) {
                     added.stdin_closed = false;
                 }
-                self.keep_added(&spec, generation).await;
                 let _ = reply.send(Err(self.or_stopped(error)));
                 self.go_on_ending(None).await;
                 return;
@@ -238,21 +241,6 @@ impl Actor {
         }
         self.watch(spec, process);
         let _ = reply.send(Ok(pid));
-    }
-
-    /// A process that was added can be started again after a failure, also by the next server.
-    async fn keep_added(&mut self, spec: &ProcessSpec, generation: Generation) {
-        if self.lifecycle.retention() != Retention::UntilDeleted {
-            return;
-        }
-        let record = ProcessRecord::new(generation, spec.clone());
-        let added = self.identity.dir.run(move |dir, wait| dir.add_process(&record, wait)).await;
-        if let Err(error) = added {
-            tracing::error!(
-                container = %self.identity.key, process = %spec.id, %error,
-                "cannot record a process that is to be started; a restarted gantryd does not know it",
-            );
-        }
     }
 
     /// Deletes a process that has ended or was not started.

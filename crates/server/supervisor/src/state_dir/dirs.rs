@@ -11,6 +11,10 @@ use gantry_domain::{Exit, ProcessId, Timestamp};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::if_there;
 use gantry_shim_proto::{EXIT_FILE, ExitFile, Identity as ProcessIdentity, STARTED_FILE};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
 use serde::Serialize;
 
 use super::{
@@ -138,12 +142,25 @@ impl ProcessDir {
         &self.path
     }
 
-    /// Renames a new directory into place, with the shim that runs in it.
+    /// Renames a new directory into place, with the shim that runs in it. What is in that place goes: an earlier process
+    /// of this id whose exit could not be journalled, or the record of this one, which the next server has to find at
+    /// any time.
     pub(crate) fn move_to(&self, place: &Self, wait: &MayWait) -> Result<(), StateError> {
-        // What an earlier process of this id left while its exit could not be journalled.
-        place.remove(wait)?;
         if let Some(parent) = place.path.parent() {
             create_private_dirs(parent)?;
+        }
+        match renameat2(AT_FDCWD, &self.path, AT_FDCWD, &place.path, RenameFlags::RENAME_EXCHANGE) {
+            Ok(()) => {
+                if let Err(error) = self.remove(wait) {
+                    let path = self.path.display();
+                    tracing::error!(%path, %error, "cannot remove a process's earlier state; the next start of gantryd does");
+                }
+                return Ok(());
+            }
+            // The file system cannot exchange two directories, see rename(2).
+            Err(Errno::EINVAL | Errno::ENOSYS) => place.remove(wait)?,
+            // There is nothing in that place, most often. The next call says what else it is.
+            Err(_) => {}
         }
         fs::rename(&self.path, &place.path).map_err(failed("move", &self.path))
     }
