@@ -105,6 +105,8 @@ points! {
     ServerExecExitJournalled,
     /// The exec's state is removed.
     ServerExecRemoved,
+    /// The record of a container says that it is not made.
+    ServerFailureNoted,
     /// The runtime knows nothing any more of a container that was not started.
     ServerUndoneInRuntime,
     /// Nothing is left of it.

@@ -3,6 +3,7 @@
 use gantry_api::types::{AddProcessRequest, User};
 
 use crate::{
+    kills::now,
     life::Worker,
     model::{Attempt, Expected, Life},
 };
@@ -30,12 +31,13 @@ pub(crate) async fn start(worker: &mut Worker, life: &mut Life, process: &str) {
         cwd: "/".to_owned(),
         ..AddProcessRequest::default()
     };
+    let asked_at = now();
     let mut api = worker.shared.service.api();
     let known = match worker.cut(api.add_process(request)).await {
         Ok(_) => true,
         Err(_) => worker.has(process).await,
     };
-    let mut attempt = Attempt { process: process.to_owned(), expected, known };
+    let mut attempt = Attempt { process: process.to_owned(), expected, known, asked_at };
     match signal {
         // SIGTERM before the shell has become `sleep` is the shell's to die of, too.
         Some(signal) if known => worker.signal_until_gone(process, signal).await,

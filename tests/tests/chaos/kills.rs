@@ -18,7 +18,8 @@ pub(crate) struct Kills {
     pub(crate) servers: Vec<Moment>,
     /// Container, process, moment.
     pub(crate) shims: Vec<(String, String, Moment)>,
-    pub(crate) runtimes: usize,
+    /// The command and the moment.
+    pub(crate) runtimes: Vec<(String, Moment)>,
 }
 
 impl Kills {
@@ -34,12 +35,21 @@ impl Kills {
             |(c, p, at): &(String, String, Moment)| c == container && p == process && during(at);
         self.shims.iter().any(shim) && self.servers.iter().any(during)
     }
+
+    /// Whether a runtime was killed while it started a container of this id, itself or with its server. What was to
+    /// become the container's program then ends, as there is nobody to whom it could say that it starts.
+    pub(crate) fn may_fail_to_start(&self, id: &str, (begin, end): (Moment, Moment)) -> bool {
+        let during = |at: &Moment| (begin..=end).contains(at);
+        let command = format!(" start {id}");
+        let runtime = |(killed, at): &(String, Moment)| killed.ends_with(&command) && during(at);
+        self.runtimes.iter().any(runtime) || self.servers.iter().any(during)
+    }
 }
 
 impl fmt::Display for Kills {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { servers, shims, runtimes } = self;
-        let (servers, shims) = (servers.len(), shims.len());
+        let (servers, shims, runtimes) = (servers.len(), shims.len(), runtimes.len());
         write!(f, "killed: {servers} servers, {shims} shims, {runtimes} runtimes")
     }
 }

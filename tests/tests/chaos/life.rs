@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use crate::{
     exec,
+    kills::now,
     model::{Attempt, Expected, History, Life},
 };
 
@@ -107,6 +108,7 @@ impl Worker {
             _ => End::Kill,
         };
         self.write_bundle(end, code);
+        let asked_at = now();
         let known = self.create().await;
         let expected = match end {
             End::Own(_) => Expected { own: Some(code.into()), forced: Vec::new() },
@@ -117,7 +119,7 @@ impl Worker {
             // Nobody ends it, unless it is found to be there after all.
             End::Term | End::Kill => Expected::default(),
         };
-        let init = Attempt { process: INIT.to_owned(), expected, known };
+        let init = Attempt { process: INIT.to_owned(), expected, known, asked_at };
         let mut life = Life { init, execs: Vec::new() };
         if known {
             self.operate(&mut life).await;

@@ -27,6 +27,8 @@ pub(crate) struct Attempt {
     /// The server has said that it exists. One whose caller was left without an answer may have
     /// existed or not.
     pub(crate) known: bool,
+    /// Before its first call. Its shim may be killed before its start is reported.
+    pub(crate) asked_at: Moment,
 }
 
 /// A container that was asked for.
@@ -175,14 +177,15 @@ impl Judge<'_> {
     }
 
     fn fits(&self, asked: &Attempt, observed: &Observed) -> Result<(), String> {
-        let Observed { process, start, end, status } = observed;
+        let Observed { process, end, status, .. } = observed;
         let names = (self.id, process.as_str());
+        let time = (asked.asked_at, *end);
         let Expected { own, forced } = &asked.expected;
         // A process that nobody ends and that does not end by itself must not have ended.
         let ends = own.is_some() || !forced.is_empty();
         let allowed = *own == Some(*status)
             || forced.contains(status)
-            || *status == UNKNOWN && ends && self.kills.may_be_unknown(names, (*start, *end));
+            || *status == UNKNOWN && ends && self.kills.may_be_unknown(names, time);
         if *process == asked.process && allowed {
             return Ok(());
         }
@@ -236,6 +239,7 @@ mod tests {
                 process: INIT.to_owned(),
                 expected: Expected { own: Some(own), forced: Vec::new() },
                 known,
+                asked_at: 0,
             },
             execs: Vec::new(),
         };

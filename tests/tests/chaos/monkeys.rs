@@ -94,7 +94,7 @@ impl Monkey {
 
     fn kill_runtime(&mut self) {
         if let Some(runtime) = self.pick(self.shared.service.runtime.name()) {
-            self.kills.runtimes += 1;
+            self.kills.runtimes.push((runtime.command, now()));
             processes::kill(runtime.pid);
         }
     }

@@ -26,6 +26,9 @@ use crate::{
 /// A status that nobody knows.
 const UNKNOWN: u32 = 255;
 
+/// The status of the runtime's own process that was to become the task's.
+const NOT_STARTED: u32 = 1;
+
 /// An event, and which of the subscriptions it came by.
 #[derive(Debug, Clone)]
 struct Seen {
@@ -99,9 +102,13 @@ fn decode<M: Name + Default>(envelope: &Envelope) -> Option<M> {
 fn status(history: &TaskHistory, ended: &Ended, kills: &Kills) -> Option<String> {
     let process = if ended.exec.is_empty() { "init" } else { &ended.exec };
     let container = format!("{NAMESPACE}/{}", history.id);
-    let lost = ended.exit.exit_status == UNKNOWN
-        && kills.may_be_unknown((&container, process), (ended.begin, ended.end));
-    let fits = ended.exit.exit_status == ended.expected || lost;
+    let time = (ended.begin, ended.end);
+    let fits = match ended.exit.exit_status {
+        status if status == ended.expected => true,
+        UNKNOWN => kills.may_be_unknown((&container, process), time),
+        NOT_STARTED => process == "init" && kills.may_fail_to_start(&history.id, time),
+        _ => false,
+    };
     (!fits).then(|| format!("task {}: ended wrongly: {ended:?}", history.id))
 }
 

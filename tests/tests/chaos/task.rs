@@ -182,7 +182,9 @@ impl TaskWorker {
         });
         self.start("").await;
         if own.is_none() {
-            if self.rng.bool() {
+            // It has ended already if what was to start it was killed.
+            let runs = self.get("").await.status() == State::Running;
+            if self.rng.bool() && runs {
                 self.exec().await;
             }
             self.kill().await;

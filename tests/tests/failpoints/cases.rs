@@ -105,7 +105,9 @@ fn moments(point: Point) -> &'static [When] {
         Point::ServerExecExited | Point::ServerExecExitJournalled | Point::ServerExecRemoved => {
             &[ExecEnd]
         }
-        Point::ServerUndoneInRuntime | Point::ServerUndone => &[FailedCreate],
+        Point::ServerFailureNoted | Point::ServerUndoneInRuntime | Point::ServerUndone => {
+            &[FailedCreate]
+        }
         Point::ServerExecUndone => &[FailedExec],
         Point::ServerHalfMadeKilled
         | Point::ServerHalfMadeDeleted

@@ -25,7 +25,7 @@ mod trouble;
 
 pub use allocator::{keep_memory_small, load_has_fallen};
 pub use async_fd::watch;
-pub use boot::{BOOT_ID, boot_id};
+pub use boot::{BOOT_ID, TICK, boot_id, ticks_since_boot};
 pub use descriptors::{closed_first, leaves_room};
 pub use inherited::{given_oom_score_adj, oom_score_adj, raise_file_limit, restore_file_limit};
 pub use mortal_command::MortalCommand;

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use gantry_domain::{ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec};
 use gantry_failpoints::{Point, reach};
-use gantry_kernel::{cgroup::Cgroup, is_namespace_init};
+use gantry_kernel::{cgroup::Cgroup, is_namespace_init, ticks_since_boot};
 use gantry_runtime::{
     Creation, Files, OciRuntime, Start,
     checkpoint::{self, CheckpointImage},
@@ -140,6 +140,7 @@ fn new_record(
 ) -> ContainerRecord {
     let mut record =
         ContainerRecord::new(&identity.key, identity.generation, prepared.bundle.path().to_owned());
+    record.begun_at = ticks_since_boot().ok();
     record.runtime.clone_from(&prepared.new.runtime);
     record.runtime_args.clone_from(&prepared.new.runtime_args);
     record.made_with = Some(identity.runtime.to_record());
@@ -280,6 +281,20 @@ pub(crate) async fn launch_first(
     Ok((process, oom))
 }
 
+/// Notes that nothing more is made of the container. A process whose runtime and shim were killed while they made it
+/// becomes this server's child, and nobody's whom the next server knows: that one knows it by the time of its start.
+pub(crate) async fn note_failure(identity: &Identity, record: &ContainerRecord) {
+    let mut record = record.clone();
+    record.failed_at = ticks_since_boot().ok();
+    if let Err(error) = write(identity, &record).await {
+        tracing::warn!(
+            container = %identity.key, %error,
+            "cannot record that it is not made; it is removed now, or by a restarted gantryd if that can tell whose it is",
+        );
+    }
+    reach(Point::ServerFailureNoted);
+}
+
 async fn write(identity: &Identity, record: &ContainerRecord) -> Result<(), StateError> {
     let record = record.clone();
     identity.dir.run(move |dir, wait| dir.write(&record, wait)).await
@@ -303,7 +318,10 @@ async fn undo(
     record: &ContainerRecord,
     taken: bool,
 ) -> Result<(), Remaining> {
-    let claim = Claim::Failed { bundle: &record.bundle, taken };
+    if !taken {
+        note_failure(identity, record).await;
+    }
+    let claim = Claim::Failed { record, taken };
     let deleted = services.delete(identity, record.cgroup.as_ref(), claim).await;
     if deleted.is_ok() {
         reach(Point::ServerUndoneInRuntime);

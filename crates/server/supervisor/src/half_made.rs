@@ -25,7 +25,7 @@ impl Actor {
         let freezer = Freezer { init: true, ..self.services.freezer(&record) };
         end(find(&dir).await, freezer).await;
         reach(Point::ServerHalfMadeKilled);
-        let claim = Claim::Failed { bundle: &record.bundle, taken: false };
+        let claim = Claim::Failed { record: &record, taken: false };
         let deleted = self.services.delete(&self.identity, record.cgroup.as_ref(), claim).await;
         let deleted =
             deleted.or_else(|error| if error.is_anothers() { Ok(()) } else { Err(error) });

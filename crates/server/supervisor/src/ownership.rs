@@ -16,7 +16,11 @@ use gantry_runtime::{Keeping, OciError, RuntimeState, is_same_directory};
 use gantry_shim_proto::PID_FILE;
 use tokio::time::sleep;
 
-use crate::{Services, SupervisorError, create::Identity, state_dir::StateError};
+use crate::{
+    Services, SupervisorError,
+    create::Identity,
+    state_dir::{ContainerRecord, StateError},
+};
 
 /// Pauses before asking again a runtime that calls an id taken and yet unknown: another create may be in
 /// progress. Leftovers of a killed runtime stay in that state.
@@ -45,9 +49,9 @@ pub enum NotOurs {
 pub(crate) enum Claim<'a> {
     /// A container of this server. Its first process has ended, or was killed.
     Ended,
-    /// A container of this bundle that could not be made.
+    /// A container that could not be made.
     Failed {
-        bundle: &'a Path,
+        record: &'a ContainerRecord,
         /// The runtime said that it has one of this id.
         taken: bool,
     },
@@ -133,12 +137,12 @@ impl Services {
         let Some(state) = state else { return Ok(()) };
         let ours = match claim {
             Claim::Ended => is_ours(&state, claim, init),
-            Claim::Failed { bundle, taken } => {
-                let (known, own) = (state.clone(), bundle.to_owned());
+            Claim::Failed { record, taken } => {
+                let (known, own) = (state.clone(), record.clone());
                 let inspect =
-                    move |_: &Path| is_ours(&known, Claim::Failed { bundle: &own, taken }, init);
+                    move |_: &Path| is_ours(&known, Claim::Failed { record: &own, taken }, init);
                 // A bundle on a file system that does not answer is not known to be the same.
-                self.disks.run("examine", bundle, inspect).await.unwrap_or(false)
+                self.disks.run("examine", &record.bundle, inspect).await.unwrap_or(false)
             }
         };
         let RuntimeState { bundle, pid, .. } = state;
@@ -169,15 +173,28 @@ fn is_ours(state: &RuntimeState, claim: Claim<'_>, init: Option<u32>) -> bool {
     match claim {
         _ if is_living(state.pid) => {
             // What a runtime of this server's has started comes to the server when its shim is gone.
-            init == Some(state.pid) || is_descendant(state.pid, std::process::id())
+            init == Some(state.pid)
+                || is_descendant(state.pid, std::process::id())
+                || was_an_earlier_servers(state, claim)
         }
         Claim::Ended => true,
-        Claim::Failed { bundle, .. } => is_same_directory(bundle, &state.bundle),
+        Claim::Failed { record, .. } => is_same_directory(&record.bundle, &state.bundle),
     }
+}
+
+/// Whether the first process was started while an earlier server had the runtime make a container of this id and
+/// bundle. Another's container of this id would have been in the way.
+fn was_an_earlier_servers(state: &RuntimeState, claim: Claim<'_>) -> bool {
+    let Claim::Failed { record, taken: false } = claim else { return false };
+    let start = process_start_time(state.pid).ok().flatten();
+    start.is_some_and(|start| record.was_tried_at(start))
+        && is_same_directory(&record.bundle, &state.bundle)
 }
 
 #[cfg(test)]
 mod tests {
+    use gantry_domain::{ContainerKey, Generation, Namespace};
+
     use super::*;
 
     #[allow(clippy::disallowed_methods, reason = "tests start processes of their own")]
@@ -185,14 +202,22 @@ mod tests {
         std::process::Command::new("sleep").arg("100").spawn().unwrap()
     }
 
+    fn record(bundle: &Path) -> ContainerRecord {
+        let id = ContainerId::parse("c").unwrap();
+        let key = ContainerKey { namespace: Namespace::TYPES_API, id };
+        ContainerRecord::new(&key, Generation(1), bundle.to_owned())
+    }
+
+    fn state(bundle: &Path, pid: u32) -> RuntimeState {
+        RuntimeState { bundle: bundle.to_owned(), pid, status: String::new() }
+    }
+
     #[test]
     fn what_lives_is_ours_only_if_it_is_known() {
         let bundle = tempfile::tempdir().unwrap();
-        let state = |pid| {
-            let bundle = bundle.path().to_owned();
-            RuntimeState { bundle, pid, status: String::new() }
-        };
-        let failed = Claim::Failed { bundle: bundle.path(), taken: true };
+        let state = |pid| state(bundle.path(), pid);
+        let own = record(bundle.path());
+        let failed = Claim::Failed { record: &own, taken: true };
         for claim in [failed, Claim::Ended] {
             // The first process of the host is nobody's child.
             assert!(!is_ours(&state(1), claim, None));
@@ -206,7 +231,29 @@ mod tests {
             assert!(is_ours(&state(0), claim, None), "a left-over");
         }
         let other = tempfile::tempdir().unwrap();
-        let failed = Claim::Failed { bundle: other.path(), taken: true };
+        let failed = Claim::Failed { record: &record(other.path()), taken: true };
         assert!(!is_ours(&state(0), failed, None), "of another bundle");
+    }
+
+    #[test]
+    fn what_an_earlier_server_has_started_is_known_by_its_time() {
+        let bundle = tempfile::tempdir().unwrap();
+        let start = process_start_time(1).unwrap().unwrap();
+        let tried = |begin, end| {
+            let mut record = record(bundle.path());
+            (record.begun_at, record.failed_at) = (begin, end);
+            record
+        };
+        let is_ours = |record: &ContainerRecord, taken| {
+            is_ours(&state(bundle.path(), 1), Claim::Failed { record, taken }, None)
+        };
+        let own = tried(Some(start), Some(start));
+        assert!(is_ours(&own, false));
+        assert!(!is_ours(&own, true), "it was in the way");
+        assert!(!is_ours(&tried(Some(start + 1), Some(start + 2)), false), "there before");
+        assert!(!is_ours(&tried(Some(start), None), false), "perhaps afterwards");
+        let mut elsewhere = own;
+        elsewhere.bundle = "/".into();
+        assert!(!is_ours(&elsewhere, false), "of another bundle");
     }
 }

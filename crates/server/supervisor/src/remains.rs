@@ -207,7 +207,7 @@ impl Services {
     async fn delete_over(&self, over: &Over) -> Result<(), Remaining> {
         let claim = match over.ended {
             true => Claim::Ended,
-            false => Claim::Failed { bundle: &over.record.bundle, taken: false },
+            false => Claim::Failed { record: &over.record, taken: false },
         };
         match self.delete(&over.identity, over.record.cgroup.as_ref(), claim).await {
             Err(remaining) if remaining.is_anothers() => Ok(()),

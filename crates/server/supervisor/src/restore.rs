@@ -10,7 +10,7 @@ use gantry_runtime::{Start, bundle::Bundle, checkpoint::Image};
 use crate::{
     Caller, Services, Supervisor, SupervisorError, TaskRuntime,
     actor::{Actor, Message, Process},
-    create::{FirstProcess, Identity, launch_first},
+    create::{FirstProcess, Identity, launch_first, note_failure},
     find::Found,
     handle::Reply,
     oom::ArmedOomWatch,
@@ -149,6 +149,7 @@ async fn restore(
     match launched {
         Ok((process, oom)) => Ok(Restored { process, record, oom }),
         Err(error) => {
+            note_failure(identity, &record).await;
             services.undo_restore(identity, &record).await;
             let init = ProcessRecord::new(identity.generation, restore.init);
             if let Err(error) =
@@ -166,7 +167,7 @@ impl Services {
     async fn undo_restore(&self, identity: &Identity, record: &ContainerRecord) {
         let identity = Identity { bundle: None, ..identity.clone() };
         let cgroup: Option<&Cgroup> = record.cgroup.as_ref();
-        let claim = Claim::Failed { bundle: &record.bundle, taken: false };
+        let claim = Claim::Failed { record, taken: false };
         if let Err(error) = self.delete(&identity, cgroup, claim).await {
             tracing::warn!(container = %identity.key, %error, "something of a failed restore remains until the task is deleted");
         }

@@ -60,6 +60,12 @@ pub struct ContainerRecord {
     /// What its first process is restored from when it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreRecord>,
+    /// When the server began to make it, in clock ticks since boot. Earlier versions did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<u64>,
+    /// When that had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at: Option<u64>,
 }
 
 /// What a task is restored from. Nothing of it runs before it is started.
@@ -131,7 +137,16 @@ impl ContainerRecord {
             retention: Retention::UntilExit,
             started: false,
             restore: None,
+            begun_at: None,
+            failed_at: None,
         }
+    }
+
+    /// Whether a process that started at this time, in clock ticks since boot, did so while the server tried, in vain,
+    /// to make the container.
+    pub(crate) fn was_tried_at(&self, time: u64) -> bool {
+        let (Some(begin), Some(end)) = (self.begun_at, self.failed_at) else { return false };
+        (begin..=end).contains(&time)
     }
 }
 
