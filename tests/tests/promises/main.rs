@@ -10,6 +10,7 @@ mod few_descriptors;
 mod files;
 mod frozen;
 mod frozen_disk;
+mod half_made;
 mod hangs;
 mod inherited;
 mod large_configs;
