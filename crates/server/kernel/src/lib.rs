@@ -15,6 +15,7 @@ mod mortal_command;
 pub mod mount;
 pub mod net_dev;
 mod pidfd;
+mod program;
 mod reaper;
 mod sealed;
 mod seqpacket;
@@ -33,6 +34,7 @@ pub use pidfd::{
     PidFd, is_descendant, is_exiting, is_living, is_namespace_init, parent, process_start_time,
     zombie_status,
 };
+pub use program::Program;
 pub use reaper::{Adoption, Reaper};
 pub use sealed::sealed_copy;
 pub use seqpacket::SeqPacket;

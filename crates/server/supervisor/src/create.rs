@@ -2,7 +2,9 @@
 
 use std::{path::Path, sync::Arc};
 
-use gantry_domain::{ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec};
+use gantry_domain::{
+    ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec, Retention,
+};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init, ticks_since_boot};
 use gantry_runtime::{
@@ -261,17 +263,23 @@ pub(crate) async fn launch_first(
     let process = services.launch(turn, placed, first.spec, call, given_up).await?;
     services.note_keeping(identity).await;
 
-    if record.pid_namespace && is_namespace_init(process.pid) == Some(false) {
+    if matches!(first.start, Start::Create) && record.retention == Retention::UntilDeleted {
+        record.waits_in = services.program(&record.bundle, process.pid).await;
+    }
+    let is_shared = record.pid_namespace && is_namespace_init(process.pid) == Some(false);
+    if is_shared {
         // The runtime has read another config.json than the server.
         record.pid_namespace = false;
-        write(identity, record).await?;
     }
     // The cgroup that the process really is in, unless it has ended already.
-    if let Ok(cgroup) = Cgroup::of_process(&services.hierarchies, process.pid)
-        && record.cgroup.as_ref() != Some(&cgroup)
-    {
-        record.cgroup = Some(cgroup);
+    let cgroup = Cgroup::of_process(&services.hierarchies, process.pid).ok();
+    let found = cgroup.filter(|cgroup| record.cgroup.as_ref() != Some(cgroup));
+    let is_found = found.is_some();
+    record.cgroup = found.or(record.cgroup.take());
+    if record.waits_in.is_some() || is_shared || is_found {
         write(identity, record).await?;
+    }
+    if is_found {
         reach(Point::ServerCgroupRecorded);
     }
     let oom = record

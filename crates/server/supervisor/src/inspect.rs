@@ -98,10 +98,11 @@ impl Services {
             self.complete(identity, &mut record, process).await;
         }
         let lives = matches!(init, Some(Found::Running(_)));
+        let pid = init.as_ref().map_or(0, Found::pid);
         let is_created = record.retention == Retention::UntilDeleted && !record.started;
         let (init, is_restored) = self.inspect_restore(identity, &record, init).await;
         let unpublished_start =
-            is_restored || is_created && lives && self.has_started(identity).await;
+            is_restored || is_created && lives && self.has_started(identity, &record, pid).await;
         let oom = match &record.cgroup {
             Some(cgroup) if lives => {
                 ArmedOomWatch::arm(&identity.key.id, cgroup, record.oom_kills)?
@@ -170,7 +171,10 @@ impl Services {
     }
 
     /// Whether the runtime has started a container of which only the creation was published.
-    async fn has_started(&self, identity: &Identity) -> bool {
+    async fn has_started(&self, identity: &Identity, record: &ContainerRecord, pid: u32) -> bool {
+        if self.has_left(record.waits_in, &record.bundle, pid).await {
+            return true;
+        }
         match self.ask_runtime(&identity.runtime, &identity.key.id).await {
             Ok(state) => state.is_some_and(|state| !state.is_created()),
             Err(error) => {

@@ -10,11 +10,17 @@
 //! A change that is under way when init ends still reports back, and changes nothing any more. What is asked for
 //! during a change waits for its end where the container is kept (see [`crate::pending`]).
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gantry_domain::{EventKind, Lifecycle, ProcessId, Refusal};
 use gantry_failpoints::{Point, reach};
-use gantry_kernel::cgroup::{Cgroup, CgroupError, LimitError};
+use gantry_kernel::{
+    Program,
+    cgroup::{Cgroup, CgroupError, LimitError},
+};
 use gantry_runtime::checkpoint::{self, CheckpointRequest, NewImage};
 
 use crate::{
@@ -44,7 +50,7 @@ pub(crate) enum Activity {
 
 /// A change of the container as a whole.
 pub(crate) enum Operation {
-    Start,
+    Start(Waiting),
     Pause,
     Resume,
     Update(Box<NewLimits>),
@@ -53,10 +59,19 @@ pub(crate) enum Operation {
     Image(Box<NewImage>),
 }
 
+/// A first process that waits to be started.
+#[derive(Default)]
+pub(crate) struct Waiting {
+    pid: u32,
+    /// What it executes until then, if that is known.
+    program: Option<Program>,
+    bundle: PathBuf,
+}
+
 impl Operation {
     fn name(&self) -> &'static str {
         match self {
-            Self::Start => "start",
+            Self::Start(_) => "start",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Update(_) => "update",
@@ -66,7 +81,7 @@ impl Operation {
 
     fn admit(&self, lifecycle: &Lifecycle) -> Result<(), Refusal> {
         match self {
-            Self::Start => lifecycle.require_created(),
+            Self::Start(_) => lifecycle.require_created(),
             Self::Pause => lifecycle.require_running(),
             Self::Resume => lifecycle.require_paused(),
             Self::Update(_) => lifecycle.require_process(),
@@ -81,10 +96,7 @@ impl Operation {
         cgroup: Option<&Cgroup>,
     ) -> Result<(), SupervisorError> {
         match self {
-            Self::Start => {
-                let _turn = services.turn_of_change(identity).await;
-                Ok(services.runtimes.start(&identity.runtime, &identity.key.id).await?)
-            }
+            Self::Start(waiting) => start(services, identity, waiting).await,
             Self::Pause => {
                 let _turn = services.turn_of_change(identity).await;
                 Ok(services.runtimes.pause(&identity.runtime, &identity.key.id).await?)
@@ -115,7 +127,7 @@ impl Operation {
             (Self::Pause | Self::Resume, false) => {
                 cgroup.and_then(|cgroup| cgroup.is_frozen().ok())
             }
-            (Self::Start | Self::Update(_) | Self::Checkpoint(_) | Self::Image(_), _) => None,
+            (Self::Start(_) | Self::Update(_) | Self::Checkpoint(_) | Self::Image(_), _) => None,
         }
     }
 }
@@ -134,7 +146,13 @@ impl Actor {
 
     /// Has the runtime start the first process of a container that was created.
     pub(crate) async fn start_init(&mut self, reply: Reply<u32>) {
-        match self.begin(Operation::Start).await {
+        let pid = self.processes.get(&ProcessId::init()).map_or(0, |init| init.pid);
+        let waiting = self.record.as_ref().map(|record| Waiting {
+            pid,
+            program: record.waits_in,
+            bundle: record.bundle.clone(),
+        });
+        match self.begin(Operation::Start(waiting.unwrap_or_default())).await {
             Ok((_, start)) => self.work(async move {
                 let result = start.await;
                 Message::Started { result, reply }
@@ -243,12 +261,44 @@ impl Actor {
 
     /// Whether the runtime starts the first process at the moment.
     pub(crate) fn is_starting(&self) -> bool {
-        matches!(&self.activity, Activity::Changing(operation) if matches!(**operation, Operation::Start))
+        matches!(&self.activity, Activity::Changing(operation) if matches!(**operation, Operation::Start(_)))
     }
 
     /// Whether the runtime thaws the container at the moment.
     pub(crate) fn is_resuming(&self) -> bool {
         matches!(&self.activity, Activity::Changing(operation) if matches!(**operation, Operation::Resume))
+    }
+}
+
+/// A runtime that was killed, or whose server was, may have started the process without having noted that: asked once
+/// more, runc and crun wait for ever.
+async fn start(
+    services: &Services,
+    identity: &Identity,
+    waiting: &Waiting,
+) -> Result<(), SupervisorError> {
+    let Waiting { pid, program, bundle } = waiting;
+    let _turn = services.turn_of_change(identity).await;
+    if services.has_left(*program, bundle, *pid).await {
+        return Ok(());
+    }
+    match services.runtimes.start(&identity.runtime, &identity.key.id).await {
+        Err(_) if services.has_left(*program, bundle, *pid).await => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+impl Services {
+    /// What a process executes, which may be on a file system that does not answer, as the bundle's.
+    pub(crate) async fn program(&self, bundle: &Path, pid: u32) -> Option<Program> {
+        let program = move |_: &Path| Program::of(pid);
+        self.disks.run("find the program of a process of", bundle, program).await.ok().flatten()
+    }
+
+    /// Whether a process executes something else than this by now.
+    pub(crate) async fn has_left(&self, program: Option<Program>, bundle: &Path, pid: u32) -> bool {
+        let Some(program) = program else { return false };
+        self.program(bundle, pid).await.is_some_and(|now| now != program)
     }
 }
 

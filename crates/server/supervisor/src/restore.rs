@@ -14,7 +14,7 @@ use crate::{
     find::Found,
     handle::Reply,
     oom::ArmedOomWatch,
-    operation::{Activity, Operation},
+    operation::{Activity, Operation, Waiting},
     ownership::Claim,
     running_process::{RunningProcess, now},
     state_dir::{ContainerRecord, ProcessRecord, RestoreRecord},
@@ -78,7 +78,7 @@ impl Actor {
 
     /// Has the runtime restore the first process.
     pub(crate) async fn start_restored(&mut self, caller: Caller, mut reply: Reply<u32>) {
-        let record = match self.admit_operation(Operation::Start).await {
+        let record = match self.admit_operation(Operation::Start(Waiting::default())).await {
             Ok(_) => self.record.clone(),
             Err(error) => {
                 // A caller that is gone needs no answer.

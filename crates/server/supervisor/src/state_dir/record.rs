@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use gantry_domain::{
     ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessSpec, Retention,
 };
-use gantry_kernel::cgroup::Cgroup;
+use gantry_kernel::{Program, cgroup::Cgroup};
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,9 @@ pub struct ContainerRecord {
     /// What its first process is restored from when it is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restore: Option<RestoreRecord>,
+    /// What its first process executes until it is started, where that is a step after its creation: the runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_in: Option<Program>,
     /// When the server began to make it, in clock ticks since boot. Earlier versions did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun_at: Option<u64>,
@@ -137,6 +140,7 @@ impl ContainerRecord {
             retention: Retention::UntilExit,
             started: false,
             restore: None,
+            waits_in: None,
             begun_at: None,
             failed_at: None,
         }
