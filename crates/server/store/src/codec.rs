@@ -9,7 +9,7 @@ use std::{
 use crate::{AnyValue, Blob, Container, Digest, Ingest, Labels, Lease, Runtime};
 
 /// The version of the records below.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Why bytes are not a record.
 pub(crate) type Fault = &'static str;
@@ -136,7 +136,7 @@ pub(crate) fn decode_ingest(reference: &str, record: &[u8]) -> Result<Ingest, Fa
     fields.end(ingest)
 }
 
-fn put_number(record: &mut Vec<u8>, number: u64) {
+pub(crate) fn put_number(record: &mut Vec<u8>, number: u64) {
     record.extend_from_slice(&number.to_le_bytes());
 }
 
@@ -144,12 +144,12 @@ fn put_length(record: &mut Vec<u8>, length: usize) {
     put_number(record, length as u64);
 }
 
-fn put(record: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put(record: &mut Vec<u8>, bytes: &[u8]) {
     put_length(record, bytes.len());
     record.extend_from_slice(bytes);
 }
 
-fn put_labels(record: &mut Vec<u8>, labels: &Labels) {
+pub(crate) fn put_labels(record: &mut Vec<u8>, labels: &Labels) {
     put_length(record, labels.len());
     for (key, value) in labels {
         put(record, key.as_bytes());
@@ -170,17 +170,17 @@ fn put_option(record: &mut Vec<u8>, any: Option<&AnyValue>) {
 }
 
 /// Seconds since the epoch and nanoseconds. The server's clock may be before the epoch, not far.
-fn put_time(record: &mut Vec<u8>, time: SystemTime) {
+pub(crate) fn put_time(record: &mut Vec<u8>, time: SystemTime) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     record.extend_from_slice(&since.as_secs().to_le_bytes());
     record.extend_from_slice(&since.subsec_nanos().to_le_bytes());
 }
 
 /// The rest of a record.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn of(record: &'a [u8]) -> Result<Self, Fault> {
+    pub(crate) fn of(record: &'a [u8]) -> Result<Self, Fault> {
         match record.split_first() {
             Some((&VERSION, rest)) => Ok(Self(rest)),
             Some(_) => Err("it is of an unknown version"),
@@ -188,7 +188,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn end<T>(self, record: T) -> Result<T, Fault> {
+    pub(crate) fn end<T>(self, record: T) -> Result<T, Fault> {
         if self.0.is_empty() { Ok(record) } else { Err("it is too long") }
     }
 
@@ -198,7 +198,7 @@ impl<'a> Fields<'a> {
         Ok(*array)
     }
 
-    fn number(&mut self) -> Result<u64, Fault> {
+    pub(crate) fn number(&mut self) -> Result<u64, Fault> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
@@ -221,11 +221,11 @@ impl<'a> Fields<'a> {
         Ok(bytes.to_vec())
     }
 
-    fn text(&mut self) -> Result<String, Fault> {
+    pub(crate) fn text(&mut self) -> Result<String, Fault> {
         String::from_utf8(self.bytes()?).map_err(|_| "a text is not UTF-8")
     }
 
-    fn labels(&mut self) -> Result<Labels, Fault> {
+    pub(crate) fn labels(&mut self) -> Result<Labels, Fault> {
         let count = self.length()?;
         (0..count).map(|_| Ok((self.text()?, self.text()?))).collect()
     }
@@ -243,7 +243,7 @@ impl<'a> Fields<'a> {
         (0..count).map(|_| Ok((self.text()?, self.any()?))).collect()
     }
 
-    fn time(&mut self) -> Result<SystemTime, Fault> {
+    pub(crate) fn time(&mut self) -> Result<SystemTime, Fault> {
         let seconds = u64::from_le_bytes(self.array()?);
         let nanoseconds = u32::from_le_bytes(self.array()?);
         let since = (nanoseconds < 1_000_000_000).then(|| Duration::new(seconds, nanoseconds));

@@ -116,15 +116,11 @@ pub(crate) fn expire(
 /// The leases of all namespaces.
 fn all(table: &impl ReadableTable<tables::Key, &'static [u8]>) -> Attempt<Vec<(Namespace, Lease)>> {
     let mut leases = Vec::new();
-    for entry in table.iter()? {
-        let (key, record) = entry?;
-        let (namespace, id) = key.value();
-        let what = || format!("lease {id:?}");
-        let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
-        let namespace = tables::decoded(what, namespace)?;
-        let lease = decode(&namespace, id, record.value())?;
+    tables::scan_all(table, "lease", |namespace, id, record| {
+        let lease = decode(&namespace, id, record)?;
         leases.push((namespace, lease));
-    }
+        Ok(Next::Continue)
+    })?;
     Ok(leases)
 }
 

@@ -1,6 +1,6 @@
-//! What containerd's clients keep in their daemon: namespaces, containers, leases, and records of content
-//! (whose bytes are in files, see `gantry-content`), in a database of its own file; and the filters by which
-//! they are listed.
+//! What containerd's clients keep in their daemon: namespaces, containers, images, leases, and records of
+//! content (whose bytes are in files, see `gantry-content`), in a database of its own file; and the filters by
+//! which they are listed.
 //!
 //! # The database
 //! It is redb, a file of copy-on-write B-trees as bbolt, which containerd uses, and not SQLite. It is Rust alone,
@@ -43,6 +43,7 @@ mod digest;
 mod engine;
 mod error;
 pub mod filter;
+mod images;
 mod leases;
 mod mask;
 mod namespaces;
@@ -64,6 +65,7 @@ pub use content::{
 pub use digest::{Algorithm, Digest};
 pub use error::StoreError;
 pub use gantry_domain::Kind;
+pub use images::{Descriptor, Image, ImagePage};
 pub use store::{Recovery, Store};
 pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};
 pub use validate::{check_blob_labels, check_identifier};

@@ -5,7 +5,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::{
     Labels, StoreError, codec, leases, mask,
-    tables::{self, Attempt, BLOBS, CONTAINERS, NAMESPACES, Next},
+    tables::{self, Attempt, BLOBS, CONTAINERS, IMAGES, NAMESPACES, Next},
     validate,
 };
 
@@ -80,7 +80,7 @@ pub(crate) fn delete(transaction: &WriteTransaction, namespace: &Namespace) -> A
         return Err(StoreError::NotFound(shown(namespace)).into());
     }
     let mut kept = Vec::new();
-    for (what, table) in [("blobs", BLOBS), ("containers", CONTAINERS)] {
+    for (what, table) in [("images", IMAGES), ("blobs", BLOBS), ("containers", CONTAINERS)] {
         tables::scan(&transaction.open_table(table)?, namespace, "", |_, _| {
             kept.push(what);
             Ok(Next::Stop)

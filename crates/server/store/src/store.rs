@@ -13,7 +13,7 @@ use crate::{
     filter::Filters, leases, namespaces, validate, worker::Workers,
 };
 
-/// Namespaces, containers, leases, and records of content. Clones are the same store. Dropping a call's
+/// Namespaces, containers, images, leases, and records of content. Clones are the same store. Dropping a call's
 /// future does not undo the change: it is made or not.
 ///
 /// All calls fail with [`StoreError::Busy`] if too many wait, [`StoreError::Closed`] after
@@ -199,7 +199,7 @@ impl Store {
     /// Deletes a namespace, and its leases.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`]; [`StoreError::FailedPrecondition`] if it has blobs or containers.
+    /// [`StoreError::NotFound`]; [`StoreError::FailedPrecondition`] if it has images, blobs or containers.
     pub async fn delete_namespace(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let namespace = namespace.clone();
         self.0.write(0, move |transaction| namespaces::delete(transaction, &namespace)).await

@@ -34,6 +34,8 @@ pub(crate) const BLOB_FILES: TableDefinition<'_, &str, (u64, u64)> =
     TableDefinition::new("blob-files");
 /// Namespace and reference of a write under way.
 pub(crate) const INGESTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("ingests");
+/// Namespace and name of an image.
+pub(crate) const IMAGES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("images");
 
 /// Checks that the tables are of the known format.
 pub(crate) fn require_format(database: &Database, path: &Path) -> Result<(), StoreError> {
@@ -59,9 +61,10 @@ pub(crate) fn make(database: &Database) -> Result<(), redb::Error> {
 
 /// Makes the tables that an earlier version did not have. One that reads the file again later leaves them alone.
 pub(crate) fn make_missing(database: &Database) -> Result<(), redb::Error> {
-    // They came together.
-    let made = database.begin_read()?.list_tables()?.any(|table| table.name() == INGESTS.name());
-    if made {
+    let there: Vec<_> = database.begin_read()?.list_tables()?.collect();
+    // One of each set of tables that came together.
+    let latest = [INGESTS.name(), IMAGES.name()];
+    if latest.into_iter().all(|name| there.iter().any(|table| table.name() == name)) {
         return Ok(());
     }
     let transaction = database.begin_write()?;
@@ -78,6 +81,7 @@ fn open_all(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(BLOB_OWNERS)?;
     transaction.open_table(BLOB_FILES)?;
     transaction.open_table(INGESTS)?;
+    transaction.open_table(IMAGES)?;
     Ok(())
 }
 
@@ -136,6 +140,25 @@ pub(crate) fn scan(
         let (key, record) = entry?;
         let (of, id) = key.value();
         if of != namespace.as_str() || each(id, record.value())? == Next::Stop {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The namespaces and ids of a whole table, and their records, until `each` has enough. `kind` is what is in the
+/// table, for an error.
+pub(crate) fn scan_all(
+    table: &impl ReadableTable<Key, &'static [u8]>,
+    kind: &str,
+    mut each: impl FnMut(Namespace, &str, &[u8]) -> Attempt<Next>,
+) -> Attempt<()> {
+    for entry in table.iter()? {
+        let (key, record) = entry?;
+        let (namespace, id) = key.value();
+        let what = || format!("{kind} {id:?}");
+        let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
+        if each(decoded(what, namespace)?, id, record.value())? == Next::Stop {
             break;
         }
     }

@@ -1,5 +1,7 @@
 //! What ids, labels and resources may be.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::{Container, Digest, Labels, Resource, StoreError};
 
 /// Longest id in bytes, as containerd has it.
@@ -68,6 +70,16 @@ pub(crate) fn labels(field: &str, shown: &str, labels: &Labels) -> Result<(), St
 /// [`StoreError::Invalid`] if one is too long.
 pub fn check_blob_labels(blob: &Labels) -> Result<(), StoreError> {
     labels("labels", "info.Labels", blob)
+}
+
+/// A time that a caller says is to be stored: records have none before 1970.
+pub(crate) fn epoch(field: &str, at: Option<SystemTime>) -> Result<(), StoreError> {
+    match at {
+        Some(at) if at < UNIX_EPOCH => {
+            Err(StoreError::invalid(field, format!("{field} must not be before 1970")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What holds of each stored container. `context` begins the message.

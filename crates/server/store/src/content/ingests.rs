@@ -11,7 +11,7 @@ use super::{
 use crate::{
     StoreError, codec,
     filter::{self, Filters},
-    tables::{self, Attempt, INGESTS, LEASES, RESOURCES},
+    tables::{self, Attempt, INGESTS, LEASES, Next, RESOURCES},
 };
 
 /// How many stale writes are returned at once.
@@ -118,21 +118,15 @@ pub(super) fn stale(
 ) -> Attempt<Vec<(Namespace, String)>> {
     let leases = transaction.open_table(LEASES)?;
     let mut stale = Vec::new();
-    for entry in transaction.open_table(INGESTS)?.iter()? {
-        let (key, record) = entry?;
-        let (namespace, reference) = key.value();
-        let what = || format!("ingest {reference:?}");
-        let namespace = Namespace::from_record(namespace).ok_or("it has no such namespace");
-        let namespace = tables::decoded(what, namespace)?;
-        let ingest = decode(&namespace, reference, record.value())?;
+    let table = transaction.open_table(INGESTS)?;
+    tables::scan_all(&table, "ingest", |namespace, reference, record| {
+        let ingest = decode(&namespace, reference, record)?;
         let is_late = ingest.expires_at.is_none_or(|end| end <= now);
         if is_late && leases.get((namespace.as_str(), ingest.lease.as_str()))?.is_none() {
             stale.push((namespace, ingest.reference));
         }
-        if stale.len() == MAX_STALE {
-            break;
-        }
-    }
+        Ok(if stale.len() < MAX_STALE { Next::Continue } else { Next::Stop })
+    })?;
     Ok(stale)
 }
 

@@ -124,7 +124,7 @@ pub struct NewBlob {
 }
 
 /// Refuses a lease that is not there.
-fn require_lease(
+pub(crate) fn require_lease(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     lease: Option<&str>,
@@ -141,7 +141,7 @@ fn require_lease(
 }
 
 /// Has a lease keep something, if there is one.
-fn add_to_lease(
+pub(crate) fn add_to_lease(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     lease: Option<&str>,

@@ -4,6 +4,7 @@ mod content;
 mod crash;
 mod damage;
 mod full_disk;
+mod images;
 mod measure;
 mod operations;
 mod power_cut;
