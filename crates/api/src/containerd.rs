@@ -7,8 +7,8 @@ pub use generated::{
         runc::v1 as runc,
         services::{
             containers::v1 as containers, content::v1 as content, events::v1 as events,
-            introspection::v1 as introspection, leases::v1 as leases, namespaces::v1 as namespaces,
-            tasks::v1 as tasks, version::v1 as version,
+            images::v1 as images, introspection::v1 as introspection, leases::v1 as leases,
+            namespaces::v1 as namespaces, tasks::v1 as tasks, version::v1 as version,
         },
         types,
         v1::types as task_types,
@@ -58,6 +58,12 @@ pub mod topic {
     pub const CONTAINER_DELETE: &str = "/containers/delete";
     /// `ContentDelete`
     pub const CONTENT_DELETE: &str = "/content/delete";
+    /// `ImageCreate`, of [`images`](super::images), as the next two
+    pub const IMAGE_CREATE: &str = "/images/create";
+    /// `ImageUpdate`
+    pub const IMAGE_UPDATE: &str = "/images/update";
+    /// `ImageDelete`
+    pub const IMAGE_DELETE: &str = "/images/delete";
     /// `NamespaceCreate`
     pub const NAMESPACE_CREATE: &str = "/namespaces/create";
     /// `NamespaceUpdate`
