@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// What is wrong with a text that is no digest of any algorithm.
+const FORMAT: &str = "invalid checksum digest format";
+
 /// How a digest is computed. What opencontainers/go-digest knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Algorithm {
@@ -45,15 +48,24 @@ impl Digest {
     /// What is wrong, in the words of opencontainers/go-digest.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let Some((name, hex)) = text.split_once(':') else {
-            return Err("invalid checksum digest format");
+            return Err(FORMAT);
         };
+        if name.is_empty() || hex.is_empty() {
+            return Err(FORMAT);
+        }
         let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.name() == name);
-        let Some(algorithm) = known else { return Err("unsupported digest algorithm") };
+        let Some(algorithm) = known else {
+            return Err(if is_algorithm(name) && hex.bytes().all(is_of_value) {
+                "unsupported digest algorithm"
+            } else {
+                FORMAT
+            });
+        };
         if hex.len() != algorithm.digits() {
             return Err("invalid checksum digest length");
         }
         if !hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
-            return Err("invalid checksum digest format");
+            return Err(FORMAT);
         }
         Ok(Self(text.to_owned()))
     }
@@ -90,6 +102,17 @@ impl Digest {
     }
 }
 
+/// Whether an algorithm may have this name, in opencontainers' specification of images.
+fn is_algorithm(name: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    name.split(['.', '+', '_', '-']).all(|part| !part.is_empty() && part.bytes().all(is_of_name))
+}
+
+/// Whether the value of some algorithm may have this character.
+fn is_of_value(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-')
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -114,6 +137,13 @@ mod tests {
             ("", "invalid checksum digest format"),
             ("a0", "invalid checksum digest format"),
             ("md5:a0", "unsupported digest algorithm"),
+            ("md5+b64:A0=_-", "unsupported digest algorithm"),
+            ("md5+:a0", "invalid checksum digest format"),
+            ("MD5:a0", "invalid checksum digest format"),
+            ("md5:a/", "invalid checksum digest format"),
+            (":a0", "invalid checksum digest format"),
+            ("md5:", "invalid checksum digest format"),
+            ("sha256:", "invalid checksum digest format"),
             ("sha256:a0", "invalid checksum digest length"),
             (&format!("sha256:{}", "A0".repeat(32)), "invalid checksum digest format"),
             (&format!("sha256:{}", "/.".repeat(32)), "invalid checksum digest format"),

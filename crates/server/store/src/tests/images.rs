@@ -286,7 +286,7 @@ async fn a_lease_keeps_an_image_that_would_end() {
     store.create_image(&ns, image("later", 1), lease("l"), None).await.unwrap();
     assert_eq!(store.resources(&ns, "l").await.unwrap(), []);
     let mut ends = image("ends", 1);
-    ends.labels.insert(LABEL_EXPIRE.to_owned(), "2030-01-01T00:00:00Z".to_owned());
+    ends.labels.insert(LABEL_EXPIRE.to_owned(), "2100-01-01T00:00:00Z".to_owned());
     let unknown = store.create_image(&ns, ends.clone(), lease("none"), None).await;
     assert_refused(unknown, Kind::NotFound, "lease does not exist: not found");
     store.create_image(&ns, ends.clone(), lease("l"), None).await.unwrap();

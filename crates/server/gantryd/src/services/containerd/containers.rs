@@ -1,6 +1,6 @@
 //! Containers: their metadata, without processes.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc};
+use std::{collections::VecDeque, pin::Pin};
 
 use gantry_api::containerd::{
     containers::{
@@ -18,11 +18,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use super::{Surface, container_message, request, status::of_store, to_the_end};
-use crate::rpc::{Charge, listing};
-
-/// Clients accept no larger answer.
-const MAX_ANSWER: usize = 16 << 20;
+use super::{
+    Surface, container_message, list_size::ListSize, request, status::of_store, to_the_end,
+};
+use crate::rpc::listing;
 
 /// The label of a namespace that names the runtime of containers that are created without one. Clients of
 /// containerd look it up themselves.
@@ -48,20 +47,10 @@ impl containers_server::Containers for Containers {
         request: Request<ListContainersRequest>,
     ) -> Result<Response<ListContainersResponse>, Status> {
         let mut list = List::of(&self.0, &request).await?;
-        let charge = request.extensions().get().map(Arc::<Charge>::clone);
-        let mut size = 0;
+        let mut size = ListSize::of(&request, "ListStream has no limit");
         let mut containers = Vec::new();
         while let Some(page) = list.page().await? {
-            let page_size: usize = page.iter().map(Message::encoded_len).sum();
-            size += page_size;
-            if size > MAX_ANSWER {
-                return Err(Status::resource_exhausted(format!(
-                    "the list has more than {MAX_ANSWER} bytes; ListStream has no limit"
-                )));
-            }
-            if let Some(charge) = &charge {
-                charge.add(page_size)?;
-            }
+            size.add(page.iter().map(Message::encoded_len).sum())?;
             containers.extend(page);
         }
         Ok(Response::new(ListContainersResponse { containers }))

@@ -8,9 +8,11 @@ mod container_message;
 mod containers;
 mod content;
 mod events;
+mod images;
 mod introspection;
 mod key_locks;
 mod leases;
+mod list_size;
 mod metrics;
 mod namespaces;
 mod plain;
@@ -27,14 +29,16 @@ use containers::Containers;
 use events::Events;
 use gantry_api::containerd::{
     containers::containers_server::ContainersServer, content::content_server::ContentServer,
-    events::events_server::EventsServer, introspection::introspection_server::IntrospectionServer,
-    leases::leases_server::LeasesServer, namespaces::namespaces_server::NamespacesServer,
-    tasks::tasks_server::TasksServer, version::version_server::VersionServer,
+    events::events_server::EventsServer, images::images_server::ImagesServer,
+    introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
+    namespaces::namespaces_server::NamespacesServer, tasks::tasks_server::TasksServer,
+    version::version_server::VersionServer,
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_store::{Container, Store};
 use gantry_supervisor::Supervisor;
+use images::Images;
 use introspection::Introspection;
 use key_locks::{KeyGuard, KeyLocks};
 use leases::Leases;
@@ -97,6 +101,7 @@ impl Surface {
             ContentServer::new(content::Service(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
         routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
+        routes.add(ImagesServer::new(Images(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
         routes.add(LeasesServer::new(Leases(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(

@@ -1,6 +1,6 @@
 //! Lists of blobs and of writes, which are read page by page.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use gantry_api::containerd::content::{
     ListContentRequest, ListContentResponse, ListStatusesRequest, ListStatusesResponse,
@@ -13,18 +13,17 @@ use tonic::{Request, Status};
 
 use super::{Answers, messages};
 use crate::{
-    rpc::{Charge, listing},
+    rpc::listing,
     services::containerd::{
-        Surface, request,
+        Surface,
+        list_size::ListSize,
+        request,
         status::{of_content, of_store},
     },
 };
 
 /// Blobs in one message, as containerd has it.
 const IN_A_MESSAGE: usize = 100;
-
-/// Clients take no larger answer.
-const MAX_ANSWER: usize = 16 << 20;
 
 /// A list of blobs.
 struct Blobs {
@@ -85,22 +84,13 @@ pub(super) async fn statuses(
     let namespace = request::namespace(request)?;
     let filters = request::filters(&request.get_ref().filters)?;
     let _counted = listing(request).await;
-    let charge = request.extensions().get().map(Arc::<Charge>::clone);
+    let mut size = ListSize::of(request, "a filter makes it shorter");
     let content = surface.content().await?;
-    let (mut statuses, mut size, mut after) = (Vec::new(), 0, None);
+    let (mut statuses, mut after) = (Vec::new(), None);
     loop {
         let page = content.statuses(&namespace, &filters, after).await.map_err(of_content)?;
         let page_statuses: Vec<_> = page.statuses.into_iter().map(messages::status).collect();
-        let page_size: usize = page_statuses.iter().map(Message::encoded_len).sum();
-        size += page_size;
-        if size > MAX_ANSWER {
-            return Err(Status::resource_exhausted(format!(
-                "the list has more than {MAX_ANSWER} bytes; a filter makes it shorter"
-            )));
-        }
-        if let Some(charge) = &charge {
-            charge.add(page_size)?;
-        }
+        size.add(page_statuses.iter().map(Message::encoded_len).sum())?;
         statuses.extend(page_statuses);
         after = page.after;
         if after.is_none() {

@@ -9,6 +9,7 @@ use gantry_api::containerd::{
         TaskExecStarted, TaskExit, TaskIo, TaskOom, TaskPaused, TaskResumed, TaskStart,
     },
     from_any,
+    images::{ImageCreate, ImageDelete, ImageUpdate},
     types::Envelope,
 };
 use gantry_store::filter;
@@ -32,8 +33,9 @@ pub(super) fn field<'a>(envelope: &'a Envelope, path: &[String]) -> Option<Cow<'
 /// Messages of other types have no fields here.
 fn of_event(event: &Any, path: &[String]) -> Option<String> {
     let (first, rest) = path.split_first()?;
-    let name = event.type_url.rsplit('/').next()?.strip_prefix("containerd.events.")?;
-    let fields = match name {
+    let name = event.type_url.rsplit('/').next()?;
+    let known = |package| name.strip_prefix(package);
+    let fields = match known("containerd.events.").or(known("containerd.services.images.v1."))? {
         "ContainerCreate" => {
             let ContainerCreate { id, image, runtime } = decode(event)?;
             let runtime = runtime.filter(|_| path_is(rest, "name")).unwrap_or_default().name;
@@ -46,6 +48,15 @@ fn of_event(event: &Any, path: &[String]) -> Option<String> {
         }
         "ContainerDelete" => vec![("id", decode::<ContainerDelete>(event)?.id)],
         "ContentDelete" => vec![("digest", decode::<ContentDelete>(event)?.digest)],
+        "ImageCreate" => {
+            let ImageCreate { name, labels } = decode(event)?;
+            vec![("name", name), ("labels", label(&labels, rest))]
+        }
+        "ImageUpdate" => {
+            let ImageUpdate { name, labels } = decode(event)?;
+            vec![("name", name), ("labels", label(&labels, rest))]
+        }
+        "ImageDelete" => vec![("name", decode::<ImageDelete>(event)?.name)],
         "NamespaceCreate" => {
             let NamespaceCreate { name, labels } = decode(event)?;
             vec![("name", name), ("labels", label(&labels, rest))]
@@ -179,7 +190,10 @@ mod tests {
         let labels = BTreeMap::from([("l".to_owned(), id())]);
         let both = "event.name==x,event.labels.l==x";
         assert!(matches(both, &NamespaceCreate { name: id(), labels: labels.clone() }));
-        assert!(matches(both, &NamespaceUpdate { name: id(), labels }));
+        assert!(matches(both, &NamespaceUpdate { name: id(), labels: labels.clone() }));
+        assert!(matches(both, &ImageCreate { name: id(), labels: labels.clone() }));
+        assert!(matches(both, &ImageUpdate { name: id(), labels }));
+        assert!(matches("event.name==x", &ImageDelete { name: id() }));
         assert!(matches("event.name==x", &NamespaceDelete { name: id() }));
         let container = "event.container_id==x";
         assert!(matches(container, &TaskStart { container_id: id(), pid: 1 }));
