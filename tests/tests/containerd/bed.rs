@@ -8,6 +8,7 @@ use gantry_api::containerd::{
     },
     content::content_client::ContentClient,
     events::events_client::EventsClient,
+    images::images_client::ImagesClient,
     introspection::introspection_client::IntrospectionClient,
     leases::leases_client::LeasesClient,
     namespaces::namespaces_client::NamespacesClient,
@@ -54,6 +55,11 @@ impl Bed {
 
     pub(crate) fn events(&self) -> EventsClient<Channel> {
         EventsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn images(&self) -> ImagesClient<Channel> {
+        let client = ImagesClient::new(self.channel.clone());
+        client.max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(crate) fn introspection(&self) -> IntrospectionClient<Channel> {

@@ -44,7 +44,9 @@ async fn clients_find_what_is_there_and_nothing_else() {
     assert_eq!(plugins(&bed, &["type==io.containerd.snapshotter.v1"]).await, []);
     let grpc = plugins(&bed, &["type==io.containerd.grpc.v1"]).await;
     let grpc: BTreeSet<_> = grpc.iter().map(|(_, id)| id.as_str()).collect();
-    for id in ["containers", "introspection", "leases", "namespaces", "version", "healthcheck"] {
+    for id in
+        ["containers", "images", "introspection", "leases", "namespaces", "version", "healthcheck"]
+    {
         assert!(grpc.contains(id), "{id} in {grpc:?}");
     }
     let bad = PluginsRequest { filters: vec!["type==".to_owned()] };

@@ -5,6 +5,7 @@ mod containers;
 mod content;
 mod events;
 mod failpoints;
+mod images;
 mod introspection;
 mod leases;
 mod listing;

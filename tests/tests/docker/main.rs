@@ -21,6 +21,7 @@ mod crun;
 mod ctr_containers;
 mod ctr_content;
 mod ctr_events;
+mod ctr_images;
 mod ctr_run;
 mod ctr_tasks;
 mod dockerd;
