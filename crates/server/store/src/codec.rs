@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
         if self.0.is_empty() { Ok(record) } else { Err("it is too long") }
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Fault> {
         let (array, rest) = self.0.split_first_chunk().ok_or(SHORT)?;
         self.0 = rest;
         Ok(*array)

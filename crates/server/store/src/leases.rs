@@ -184,6 +184,23 @@ pub(crate) fn require(
     if is_there { Ok(()) } else { Err(StoreError::NotFound(shown(lease)).into()) }
 }
 
+/// Refuses a lease that a call names and that is not there.
+pub(crate) fn require_named(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: Option<&str>,
+) -> Attempt<()> {
+    let Some(lease) = lease else { return Ok(()) };
+    let found = require(&transaction.open_table(LEASES)?, namespace, lease);
+    found.map_err(|failure| match failure {
+        // In containerd's words.
+        tables::Failure::Answer(StoreError::NotFound(_)) => {
+            StoreError::NotFound("lease does not exist".to_owned()).into()
+        }
+        other => other,
+    })
+}
+
 fn shown(id: &str) -> String {
     format!("lease {id:?}")
 }

@@ -1,6 +1,6 @@
 //! What containerd's clients keep in their daemon: namespaces, containers, images, leases, and records of
-//! content (whose bytes are in files, see `gantry-content`), in a database of its own file; and the filters by
-//! which they are listed.
+//! content and of snapshots (whose files are `gantry-content`'s and `gantry-snapshots`'), in a database of its own
+//! file; and the filters by which they are listed.
 //!
 //! # The database
 //! It is redb, a file of copy-on-write B-trees as bbolt, which containerd uses, and not SQLite. It is Rust alone,
@@ -48,6 +48,7 @@ mod leases;
 mod mask;
 mod namespaces;
 mod rfc3339;
+mod snapshots;
 mod store;
 mod tables;
 #[cfg(test)]
@@ -66,6 +67,10 @@ pub use digest::{Algorithm, Digest};
 pub use error::StoreError;
 pub use gantry_domain::Kind;
 pub use images::{Descriptor, Image, ImagePage};
+pub use snapshots::{
+    CommittedSnapshot, LABEL_TARGET, NewSnapshot, Snapshot, SnapshotChain, SnapshotKind,
+    SnapshotPage, SnapshotUsage,
+};
 pub use store::{Recovery, Store};
 pub use types::{AnyValue, Container, LABEL_EXPIRE, Labels, Lease, Resource, Runtime};
 pub use validate::{check_blob_labels, check_identifier};

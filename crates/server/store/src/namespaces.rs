@@ -5,7 +5,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::{
     Labels, StoreError, codec, leases, mask,
-    tables::{self, Attempt, BLOBS, CONTAINERS, IMAGES, NAMESPACES, Next},
+    tables::{self, Attempt, BLOBS, CONTAINERS, IMAGES, NAMESPACES, Next, SNAPSHOTS},
     validate,
 };
 
@@ -82,9 +82,20 @@ pub(crate) fn delete(transaction: &WriteTransaction, namespace: &Namespace) -> A
     let mut kept = Vec::new();
     for (what, table) in [("images", IMAGES), ("blobs", BLOBS), ("containers", CONTAINERS)] {
         tables::scan(&transaction.open_table(table)?, namespace, "", |_, _| {
-            kept.push(what);
+            kept.push(what.to_owned());
             Ok(Next::Stop)
         })?;
+    }
+    let (snapshots, mut from) = (transaction.open_table(SNAPSHOTS)?, String::new());
+    while let Some(first) = snapshots.range((namespace.as_str(), &*from, "")..)?.next() {
+        let (first, _) = first?;
+        let (in_namespace, snapshotter, _) = first.value();
+        if in_namespace != namespace.as_str() {
+            break;
+        }
+        kept.push(format!("snapshots on {snapshotter:?} snapshotter"));
+        // The smallest name that is greater.
+        from = format!("{snapshotter}\0");
     }
     if !kept.is_empty() {
         let kept = kept.join(", ");

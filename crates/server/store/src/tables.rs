@@ -37,6 +37,14 @@ pub(crate) const INGESTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new
 /// Namespace and name of an image.
 pub(crate) const IMAGES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("images");
 
+/// Namespace, snapshotter and key.
+pub(crate) type SnapshotKey = (&'static str, &'static str, &'static str);
+pub(crate) const SNAPSHOTS: TableDefinition<'_, SnapshotKey, &[u8]> =
+    TableDefinition::new("snapshots");
+/// Namespace and snapshotter, and the keys of a parent and of what was made on it.
+pub(crate) const SNAPSHOT_CHILDREN: TableDefinition<'_, (&str, &str, &str, &str), ()> =
+    TableDefinition::new("snapshot-children");
+
 /// Checks that the tables are of the known format.
 pub(crate) fn require_format(database: &Database, path: &Path) -> Result<(), StoreError> {
     let found = format(database).map_err(|error| failed(path, error))?;
@@ -61,12 +69,14 @@ pub(crate) fn make(database: &Database) -> Result<(), redb::Error> {
 
 /// Makes the tables that an earlier version did not have. One that reads the file again later leaves them alone.
 pub(crate) fn make_missing(database: &Database) -> Result<(), redb::Error> {
-    let there: Vec<_> = database.begin_read()?.list_tables()?.collect();
-    // One of each set of tables that came together.
-    let latest = [INGESTS.name(), IMAGES.name()];
-    if latest.into_iter().all(|name| there.iter().any(|table| table.name() == name)) {
+    let read = database.begin_read()?;
+    let known: Vec<_> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
+    // The last one of each version that brought some.
+    let lasts = [INGESTS.name(), IMAGES.name(), SNAPSHOT_CHILDREN.name()];
+    if lasts.iter().all(|last| known.iter().any(|table| table == last)) {
         return Ok(());
     }
+    drop(read);
     let transaction = database.begin_write()?;
     open_all(&transaction)?;
     Ok(transaction.commit()?)
@@ -82,6 +92,8 @@ fn open_all(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(BLOB_FILES)?;
     transaction.open_table(INGESTS)?;
     transaction.open_table(IMAGES)?;
+    transaction.open_table(SNAPSHOTS)?;
+    transaction.open_table(SNAPSHOT_CHILDREN)?;
     Ok(())
 }
 
@@ -166,7 +178,7 @@ pub(crate) fn scan_all(
 }
 
 /// How many records are read at most for a page of a list.
-const PAGE_SCANNED: usize = 1000;
+pub(crate) const PAGE_SCANNED: usize = 1000;
 
 /// A part of what a namespace has in a table, after an id: what `take` makes of each record, until that are so many
 /// bytes of ids and records, and after which id the next part begins.

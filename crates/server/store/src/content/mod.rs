@@ -21,8 +21,9 @@ use redb::WriteTransaction;
 pub use state::ContentState;
 
 use crate::{
-    Digest, Labels, StoreError, leases,
-    tables::{self, Attempt, LEASES, RESOURCES},
+    Digest, Labels,
+    leases::require_named as require_lease,
+    tables::{Attempt, RESOURCES},
 };
 
 /// A page of a list ends when so many bytes of records were listed.
@@ -121,23 +122,6 @@ pub struct NewBlob {
     /// In which epoch its file is known to be whole. `None`: as is known of another namespace's blob, which
     /// this is.
     pub checked: Option<u64>,
-}
-
-/// Refuses a lease that is not there.
-pub(crate) fn require_lease(
-    transaction: &WriteTransaction,
-    namespace: &Namespace,
-    lease: Option<&str>,
-) -> Attempt<()> {
-    let Some(lease) = lease else { return Ok(()) };
-    let found = leases::require(&transaction.open_table(LEASES)?, namespace, lease);
-    found.map_err(|failure| match failure {
-        // In containerd's words.
-        tables::Failure::Answer(StoreError::NotFound(_)) => {
-            StoreError::NotFound("lease does not exist".to_owned()).into()
-        }
-        other => other,
-    })
 }
 
 /// Has a lease keep something, if there is one.

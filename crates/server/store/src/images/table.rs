@@ -8,8 +8,9 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::{Image, ImagePage, changes, record};
 use crate::{
     LABEL_EXPIRE, StoreError,
-    content::{add_to_lease, require_lease},
+    content::add_to_lease,
     filter::{self, Filters},
+    leases,
     tables::{self, Attempt, IMAGES, RESOURCES},
 };
 
@@ -117,7 +118,7 @@ fn keep(
     if !image.labels.contains_key(LABEL_EXPIRE) {
         return Ok(());
     }
-    require_lease(transaction, namespace, lease)?;
+    leases::require_named(transaction, namespace, lease)?;
     add_to_lease(transaction, namespace, lease, RESOURCE, &image.name)
 }
 

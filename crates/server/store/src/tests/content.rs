@@ -10,7 +10,7 @@ use crate::{
     StoreError,
     engine::FILE,
     filter::Filters,
-    tables::{BLOB_FILES, BLOB_OWNERS, BLOBS, INGESTS},
+    tables::{BLOB_FILES, BLOB_OWNERS, BLOBS, INGESTS, SNAPSHOT_CHILDREN, SNAPSHOTS},
 };
 
 fn digest(byte: u8) -> Digest {
@@ -281,9 +281,12 @@ async fn a_file_of_an_earlier_version_has_no_content() {
     transaction.delete_table(BLOB_OWNERS).unwrap();
     transaction.delete_table(BLOB_FILES).unwrap();
     transaction.delete_table(INGESTS).unwrap();
+    transaction.delete_table(SNAPSHOTS).unwrap();
+    transaction.delete_table(SNAPSHOT_CHILDREN).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let store = open(dir.path());
     assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap().len(), 1);
     assert!(write(&store, "ns", 1).await);
+    assert_eq!(store.snapshot_directories("overlayfs").await.unwrap(), []);
 }

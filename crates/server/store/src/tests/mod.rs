@@ -9,6 +9,7 @@ mod measure;
 mod operations;
 mod power_cut;
 mod queue;
+mod snapshots;
 
 use std::time::{Duration, SystemTime};
 
