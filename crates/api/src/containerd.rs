@@ -8,7 +8,8 @@ pub use generated::{
         services::{
             containers::v1 as containers, content::v1 as content, events::v1 as events,
             images::v1 as images, introspection::v1 as introspection, leases::v1 as leases,
-            namespaces::v1 as namespaces, tasks::v1 as tasks, version::v1 as version,
+            namespaces::v1 as namespaces, snapshots::v1 as snapshots, tasks::v1 as tasks,
+            version::v1 as version,
         },
         types,
         v1::types as task_types,
@@ -70,6 +71,12 @@ pub mod topic {
     pub const NAMESPACE_UPDATE: &str = "/namespaces/update";
     /// `NamespaceDelete`
     pub const NAMESPACE_DELETE: &str = "/namespaces/delete";
+    /// `SnapshotPrepare`
+    pub const SNAPSHOT_PREPARE: &str = "/snapshot/prepare";
+    /// `SnapshotCommit`
+    pub const SNAPSHOT_COMMIT: &str = "/snapshot/commit";
+    /// `SnapshotRemove`
+    pub const SNAPSHOT_REMOVE: &str = "/snapshot/remove";
     /// `TaskCreate`
     pub const TASK_CREATE: &str = "/tasks/create";
     /// `TaskStart`
