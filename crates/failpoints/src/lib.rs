@@ -143,6 +143,18 @@ points! {
     ServerBlobForgotten,
     /// A write of content is forgotten, and its file is not removed.
     ServerIngestForgotten,
+    /// The directory of a snapshot is made.
+    ServerSnapshotMade,
+    /// The record of a snapshot is there.
+    ServerSnapshotRecorded,
+    /// What is to be committed is on the disk.
+    ServerSnapshotSynced,
+    /// The record says that a snapshot is committed.
+    ServerSnapshotCommitted,
+    /// A snapshot is forgotten, and its directory is in its place.
+    ServerSnapshotForgotten,
+    /// Its directory is in the trash.
+    ServerSnapshotSetAside,
     /// The shim can be connected to.
     ShimListening,
     /// The shim has received what to launch.
