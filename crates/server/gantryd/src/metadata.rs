@@ -1,8 +1,9 @@
-//! What outlives a boot, in the server's root directory: the store of metadata, content, and the server's UUID.
+//! What outlives a boot, in the server's root directory: the store of metadata, content, snapshots, and the server's
+//! UUID.
 //!
 //! Store and name are opened on a thread of their own, as the store reads all of its file and the disk may be slow or
-//! away. Health answers meanwhile, and requests that need them wait. Content is opened by who needs it first: if it
-//! cannot be, that is the answer to requests about content, and everything else works.
+//! away. Health answers meanwhile, and requests that need them wait. Content and snapshots are opened by who needs them
+//! first: if they cannot be, that is the answer to requests about them, and everything else works.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -15,6 +16,7 @@ use std::{
 use gantry_content::{Content, ContentError};
 use gantry_disk::{ReadError, read_regular};
 use gantry_kernel::{BOOT_ID, boot_id};
+use gantry_snapshots::{SnapshotError, Snapshots};
 use gantry_store::{Store, StoreError};
 use tokio::sync::{OnceCell, oneshot};
 
@@ -41,12 +43,18 @@ pub(crate) struct Metadata {
     /// Tells this boot of the machine from others.
     boot: u64,
     content: OnceCell<Content>,
+    snapshots: OnceCell<Snapshots>,
 }
 
 impl Metadata {
     pub(crate) async fn content(&self) -> Result<Content, ContentError> {
         let open = || Content::open(&self.root, self.store.clone(), self.boot);
         self.content.get_or_try_init(open).await.cloned()
+    }
+
+    pub(crate) async fn snapshots(&self) -> Result<Snapshots, SnapshotError> {
+        let open = || Snapshots::open(&self.root, self.store.clone());
+        self.snapshots.get_or_try_init(open).await.cloned()
     }
 
     /// Waits for changes under way, and closes all.
@@ -107,20 +115,21 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
     let (store, recovery) = Store::open(root).map_err(MetadataError::Store)?;
     if let Some(quarantined) = &recovery.quarantined {
         tracing::error!(%recovery, "the metadata of containers is lost");
-        keep_content_of(quarantined, root)?;
+        for dir in [gantry_content::DIR, gantry_snapshots::DIR] {
+            keep_files_of(quarantined, &root.join(dir))?;
+        }
     }
     let (root, boot) = (root.to_owned(), boot()?);
-    Ok(Metadata { store, identity, root, boot, content: OnceCell::new() })
+    let (content, snapshots) = (OnceCell::new(), OnceCell::new());
+    Ok(Metadata { store, identity, root, boot, content, snapshots })
 }
 
-/// Moves the blobs beside the metadata that named them: without that, they would count as left over and be removed.
-fn keep_content_of(quarantined: &Path, root: &Path) -> Result<(), MetadataError> {
-    let content = root.join(gantry_content::DIR);
-    let kept = content.with_extension(quarantined.extension().unwrap_or_default());
-    match fs::rename(&content, &kept) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failed("move", &content)(error))
-        }
+/// Moves a directory of blobs or snapshots beside the metadata that named them: without that, they would count as left
+/// over and be removed.
+fn keep_files_of(quarantined: &Path, dir: &Path) -> Result<(), MetadataError> {
+    let kept = dir.with_extension(quarantined.extension().unwrap_or_default());
+    match fs::rename(dir, &kept) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("move", dir)(error)),
         _ => Ok(()),
     }
 }
@@ -200,8 +209,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn blobs_are_kept_with_metadata_that_is_damaged() {
+    async fn files_are_kept_with_metadata_that_is_damaged() {
         let dir = tempfile::tempdir().unwrap();
+        let snapshot = "overlayfs/snapshots/1/fs";
+        fs::create_dir_all(dir.path().join(gantry_snapshots::DIR).join(snapshot)).unwrap();
         let blob = Path::new(gantry_content::DIR).join("blobs/sha256/blob");
         fs::create_dir_all(dir.path().join(&blob).parent().unwrap()).unwrap();
         fs::write(dir.path().join(&blob), "content").unwrap();
@@ -210,6 +221,8 @@ mod tests {
         assert!(dir.path().join("metadata.redb.corrupt-1").exists());
         assert!(!dir.path().join(&blob).exists());
         assert!(dir.path().join("content.corrupt-1/blobs/sha256/blob").exists());
+        assert!(!dir.path().join(gantry_snapshots::DIR).exists());
+        assert!(dir.path().join("snapshots.corrupt-1").join(snapshot).exists());
     }
 
     #[tokio::test]

@@ -8,17 +8,19 @@ use gantry_api::containerd::{
         Plugin, PluginInfoRequest, PluginInfoResponse, PluginsRequest, PluginsResponse,
         ServerResponse, introspection_server,
     },
-    to_any,
+    rpc, to_any,
     types::{Platform, RuntimeRequest},
 };
+use gantry_snapshots::Snapshotter;
 use gantry_store::filter;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{Surface, request, restart, runtime_info, tasks};
 use crate::rpc::BadField;
 
 const RUNTIME: &str = "io.containerd.runtime.v2";
 const CONTENT: &str = "io.containerd.content.v1";
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
@@ -27,6 +29,8 @@ const GRPC: &str = "io.containerd.grpc.v1";
 const PLUGINS: &[(&str, &str, &[&str])] = &[
     (RUNTIME, "task", &[]),
     (CONTENT, "content", &[]),
+    (SNAPSHOTTER, "native", &[]),
+    (SNAPSHOTTER, "overlayfs", &[]),
     (MONITOR, "restart", &[SERVICE]),
     (SERVICE, "containers-service", &[]),
     (SERVICE, "content-service", &[CONTENT]),
@@ -34,6 +38,7 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (SERVICE, "introspection-service", &[]),
     (SERVICE, "leases-service", &[]),
     (SERVICE, "namespaces-service", &[]),
+    (SERVICE, "snapshots-service", &[SNAPSHOTTER]),
     (SERVICE, "tasks-service", &[RUNTIME]),
     (GRPC, "containers", &[SERVICE]),
     (GRPC, "content", &[SERVICE]),
@@ -43,6 +48,7 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (GRPC, "introspection", &[SERVICE]),
     (GRPC, "leases", &[SERVICE]),
     (GRPC, "namespaces", &[SERVICE]),
+    (GRPC, "snapshots", &[SERVICE]),
     (GRPC, "tasks", &[SERVICE]),
     (GRPC, "version", &[]),
 ];
@@ -57,7 +63,7 @@ impl introspection_server::Introspection for Introspection {
         request: Request<PluginsRequest>,
     ) -> Result<Response<PluginsResponse>, Status> {
         let filters = request::filters(&request.get_ref().filters)?;
-        let mut plugins: Vec<Plugin> = plugins().collect();
+        let mut plugins = self.plugins_there_are().await;
         plugins.retain(|plugin| filters.matches(&|path| field(plugin, path)));
         Ok(Response::new(PluginsResponse { plugins }))
     }
@@ -77,7 +83,8 @@ impl introspection_server::Introspection for Introspection {
         request: Request<PluginInfoRequest>,
     ) -> Result<Response<PluginInfoResponse>, Status> {
         let PluginInfoRequest { r#type: kind, id, options } = request.into_inner();
-        let plugin = plugins().find(|plugin| plugin.r#type == kind && plugin.id == id);
+        let mut plugins = self.plugins_there_are().await.into_iter();
+        let plugin = plugins.find(|plugin| plugin.r#type == kind && plugin.id == id);
         let Some(plugin) = plugin else {
             return Err(Status::not_found(format!("plugin {kind}.{id} not found")));
         };
@@ -101,12 +108,42 @@ impl introspection_server::Introspection for Introspection {
     }
 }
 
+impl Introspection {
+    /// With what is to be said of snapshotters.
+    async fn plugins_there_are(&self) -> Vec<Plugin> {
+        let mut plugins: Vec<Plugin> = plugins().collect();
+        let snapshots = self.0.snapshots().await;
+        for plugin in plugins.iter_mut().filter(|plugin| plugin.r#type == SNAPSHOTTER) {
+            let problem = match &snapshots {
+                Ok(snapshots) => {
+                    let all = snapshots.all();
+                    let found = all.into_iter().find(|found| found.name() == plugin.id);
+                    let root = found.map(Snapshotter::root).unwrap_or_default();
+                    plugin.exports.insert("root".to_owned(), root);
+                    found.and_then(Snapshotter::problem)
+                }
+                Err(error) => Some(error.message()),
+            };
+            plugin.init_err = problem.map(|problem| rpc::Status {
+                code: Code::Unknown.into(),
+                message: problem.to_owned(),
+                details: Vec::new(),
+            });
+        }
+        plugins
+    }
+}
+
 fn plugins() -> impl Iterator<Item = Plugin> {
     PLUGINS.iter().map(|(kind, id, requires)| Plugin {
         r#type: (*kind).to_owned(),
         id: (*id).to_owned(),
         requires: requires.iter().map(|kind| (*kind).to_owned()).collect(),
-        platforms: if *kind == RUNTIME { vec![platform()] } else { Vec::new() },
+        platforms: if [RUNTIME, SNAPSHOTTER].contains(kind) {
+            vec![platform()]
+        } else {
+            Vec::new()
+        },
         exports: exports(kind),
         capabilities: capabilities(kind),
         init_err: None,

@@ -19,6 +19,7 @@ mod plain;
 mod request;
 mod restart;
 mod runtime_info;
+mod snapshots;
 mod status;
 mod tasks;
 mod version;
@@ -31,11 +32,13 @@ use gantry_api::containerd::{
     containers::containers_server::ContainersServer, content::content_server::ContentServer,
     events::events_server::EventsServer, images::images_server::ImagesServer,
     introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
-    namespaces::namespaces_server::NamespacesServer, tasks::tasks_server::TasksServer,
+    namespaces::namespaces_server::NamespacesServer, snapshots::snapshots_server::SnapshotsServer,
+    tasks::tasks_server::TasksServer,
     version::version_server::VersionServer,
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
+use gantry_snapshots::Snapshots;
 use gantry_store::{Container, Store};
 use gantry_supervisor::Supervisor;
 use images::Images;
@@ -107,6 +110,10 @@ impl Surface {
         routes.add(
             NamespacesServer::new(Namespaces(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(
+            SnapshotsServer::new(snapshots::Service(surface()))
+                .max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(TasksServer::new(Tasks(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(VersionServer::new(Version));
     }
@@ -117,7 +124,8 @@ impl Surface {
             leases::expire(self.clone()),
             content::give_up_stale_writes(self.clone()),
             events::note_receipts(&self),
-            restart::watch(self.clone())
+            restart::watch(self.clone()),
+            snapshots::open(&self)
         );
     }
 
@@ -132,6 +140,11 @@ impl Surface {
     /// The content, which is opened when somebody asks for it first.
     async fn content(&self) -> Result<Content, Status> {
         self.0.metadata.wait().await.content().await.map_err(status::of_content)
+    }
+
+    /// The snapshots, which are opened when somebody asks for them first.
+    async fn snapshots(&self) -> Result<Snapshots, Status> {
+        self.0.metadata.wait().await.snapshots().await.map_err(status::of_snapshots)
     }
 
     async fn identity(&self) -> &Identity {

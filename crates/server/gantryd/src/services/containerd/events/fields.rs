@@ -5,8 +5,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 use gantry_api::containerd::{
     event_types::{
         ContainerCreate, ContainerDelete, ContainerUpdate, ContentDelete, NamespaceCreate,
-        NamespaceDelete, NamespaceUpdate, TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded,
-        TaskExecStarted, TaskExit, TaskIo, TaskOom, TaskPaused, TaskResumed, TaskStart,
+        NamespaceDelete, NamespaceUpdate, SnapshotCommit, SnapshotPrepare, SnapshotRemove,
+        TaskCheckpointed, TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskIo,
+        TaskOom, TaskPaused, TaskResumed, TaskStart,
     },
     from_any,
     images::{ImageCreate, ImageDelete, ImageUpdate},
@@ -66,6 +67,18 @@ fn of_event(event: &Any, path: &[String]) -> Option<String> {
             vec![("name", name), ("labels", label(&labels, rest))]
         }
         "NamespaceDelete" => vec![("name", decode::<NamespaceDelete>(event)?.name)],
+        "SnapshotPrepare" => {
+            let SnapshotPrepare { key, parent, snapshotter } = decode(event)?;
+            vec![("key", key), ("parent", parent), ("snapshotter", snapshotter)]
+        }
+        "SnapshotCommit" => {
+            let SnapshotCommit { key, name, snapshotter } = decode(event)?;
+            vec![("key", key), ("name", name), ("snapshotter", snapshotter)]
+        }
+        "SnapshotRemove" => {
+            let SnapshotRemove { key, snapshotter } = decode(event)?;
+            vec![("key", key), ("snapshotter", snapshotter)]
+        }
         "TaskCreate" => {
             let TaskCreate { container_id, bundle, io, checkpoint, .. } = decode(event)?;
             let io = io.and_then(|io| of_io(io, rest)).unwrap_or_default();
