@@ -27,6 +27,7 @@
 mod copy;
 mod error;
 mod layout;
+mod making;
 mod mounts;
 mod recovery;
 mod snapshotter;
@@ -50,9 +51,10 @@ use gantry_disk::OwnFiles;
 use gantry_store::Store;
 pub use layout::DIR;
 use layout::Layout;
+use making::Making;
 pub use snapshotter::Snapshotter;
 use snapshotter::{Flavour, Shared};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::Mutex;
 
 /// All snapshotters. Clones are the same. What a call has begun has to be done to its end: a call that changes
 /// something and whose future is dropped may leave a directory for the next server to remove.
@@ -78,15 +80,14 @@ impl Snapshots {
                 let layout = layout.clone();
                 short.run(move |_| flavour.open(&layout)).await?
             };
-            let known = store.snapshot_directories(flavour.name()).await?;
             let greatest = {
                 let layout = layout.clone();
-                short.run(move |_| recovery::set_strays_aside(&layout, &known)).await?
+                short.run(move |_| recovery::greatest(&layout)).await?
             };
             last.fetch_max(greatest, Ordering::SeqCst);
             let (store, short, long) = (store.clone(), short.clone(), long.clone());
             let last = Arc::clone(&last);
-            let (making, emptying) = (RwLock::default(), Mutex::default());
+            let (making, emptying) = (Making::default(), Mutex::default());
             let snapshotter = Snapshotter(Arc::new(Shared {
                 flavour,
                 layout,
@@ -98,6 +99,7 @@ impl Snapshots {
                 making,
                 emptying,
             }));
+            snapshotter.set_strays_aside().await?;
             snapshotter.empty_trash();
             Ok::<_, SnapshotError>(snapshotter)
         };

@@ -1,8 +1,11 @@
 //! A snapshotter as its callers see it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use gantry_disk::OwnFiles;
@@ -12,11 +15,12 @@ use gantry_store::{
     CommittedSnapshot, LABEL_TARGET, Labels, NewSnapshot, Resource, Snapshot, SnapshotChain,
     SnapshotKind, SnapshotUsage, Store, StoreError,
 };
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::Mutex;
 
 use crate::{
     SnapshotError,
     layout::{self, Layout},
+    making::Making,
     mounts, recovery, support, trash, usage,
 };
 
@@ -63,8 +67,7 @@ pub(crate) struct Shared {
     pub(crate) long: OwnFiles,
     /// The greatest number of a directory, of all snapshotters.
     pub(crate) last: Arc<AtomicU64>,
-    /// Read while a directory has no record.
-    pub(crate) making: RwLock<()>,
+    pub(crate) making: Making,
     pub(crate) emptying: Mutex<()>,
 }
 
@@ -119,7 +122,7 @@ impl Snapshotter {
         let below = self.0.store.snapshot_foundation(namespace, &new).await?;
         let (nearest, is_view) = (below.first().copied(), new.is_view);
         let directory = self.0.last.fetch_add(1, Ordering::SeqCst) + 1;
-        let making = self.0.making.read().await;
+        let making = self.0.making.begin(directory);
         let layout = self.0.layout.clone();
         let copies = self.0.flavour == Flavour::Native && nearest.is_some() && !is_view;
         let files = if copies { &self.0.long } else { &self.0.short };
@@ -277,13 +280,20 @@ impl Snapshotter {
     /// # Errors
     /// If a file cannot be removed.
     pub async fn cleanup(&self) -> Result<(), SnapshotError> {
-        {
-            let _nobody_makes_one = self.0.making.write().await;
-            let known = self.0.store.snapshot_directories(self.name()).await?;
-            let layout = self.0.layout.clone();
-            self.0.short.run(move |_| recovery::set_strays_aside(&layout, &known)).await?;
-        }
+        self.set_strays_aside().await?;
         self.empty().await
+    }
+
+    /// Moves directories without a record to the trash.
+    pub(crate) async fn set_strays_aside(&self) -> Result<(), SnapshotError> {
+        let layout = self.0.layout.clone();
+        // In this order: a directory that was made meanwhile is found in one of the last two.
+        let found = self.0.short.run(move |_| recovery::directories(&layout)).await?;
+        let mut known: HashSet<u64> = self.0.making.all().into_iter().collect();
+        known.extend(self.0.store.snapshot_directories(self.name()).await?);
+        let strays: Vec<_> = found.into_iter().filter(|found| !known.contains(found)).collect();
+        let layout = self.0.layout.clone();
+        self.0.short.run(move |_| recovery::set_aside(&layout, &strays)).await
     }
 
     /// Has a directory without a record removed.
