@@ -13,7 +13,7 @@ use super::{
     plan::{End, Seen, Situation},
 };
 use crate::services::{
-    containerd::{Surface, containers, tasks},
+    containerd::{Surface, containers, snapshots, tasks},
     exit,
 };
 
@@ -108,7 +108,9 @@ pub(super) async fn restart(
         return Ok(None);
     }
     *updated_at = Some(seen.updated_at);
-    let new = tasks::restarted(container, id.clone(), wanted.log.as_deref());
+    let rootfs = snapshots::rootfs(surface, namespace, &container).await;
+    let rootfs = rootfs.map_err(Failure::Refused)?;
+    let new = tasks::restarted(container, id.clone(), rootfs, wanted.log.as_deref());
     let new = new.map_err(Failure::Refused)?;
     let count = wanted.next_count();
     *updated_at = Some(note(surface, key, count).await?);

@@ -9,7 +9,6 @@ use std::{
 };
 
 use gantry_domain::ContainerKey;
-use gantry_store::Container;
 use tokio::{
     sync::{Notify, Semaphore},
     time::{Instant, sleep, sleep_until},
@@ -118,7 +117,7 @@ impl Keeper {
             let own = self.own == Some(container.updated_at);
             let lost = self.ended.filter(|_| own && self.again.is_some());
             let plan = plan(&wanted, situation, lost);
-            let nothing = self.complains(&container, &wanted, plan) || plan == Plan::Nothing;
+            let nothing = self.complains(&wanted) || plan == Plan::Nothing;
             let seen = Seen { updated_at: container.updated_at, situation };
             // Its specification is large, and the wait below has no limit.
             drop(container);
@@ -159,13 +158,9 @@ impl Keeper {
     }
 
     /// Whether nothing can be done, which is logged once.
-    fn complains(&mut self, container: &Container, wanted: &Wanted, plan: Plan) -> bool {
+    fn complains(&mut self, wanted: &Wanted) -> bool {
         let complaint = match &wanted.policy {
             Err(problem) if wanted.status == Status::Running => Some(problem.clone()),
-            _ if plan == Plan::Start && !container.snapshot_key.is_empty() => Some(format!(
-                "its root file system is a snapshot ({:?} of {:?}), which cannot be mounted yet",
-                container.snapshot_key, container.snapshotter
-            )),
             _ => None,
         };
         if complaint.is_some() && complaint != self.complaint {

@@ -15,9 +15,11 @@ use gantry_api::containerd::{
         ViewSnapshotResponse, snapshots_server,
     },
     to_any, topic,
+    types::Mount,
 };
+use gantry_domain::Namespace;
 use gantry_snapshots::{SnapshotError, Snapshotter};
-use gantry_store::NewSnapshot;
+use gantry_store::{Container, NewSnapshot};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
@@ -36,6 +38,20 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(super) async fn open(surface: &Surface) {
     // Whoever asks is told why, and so is the log.
     let _ = surface.snapshots().await;
+}
+
+/// The mounts of a container's snapshot; none if the container has no snapshot.
+pub(super) async fn rootfs(
+    surface: &Surface,
+    namespace: &Namespace,
+    container: &Container,
+) -> Result<Vec<Mount>, Status> {
+    if container.snapshot_key.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = surface.snapshots().await?.named(&container.snapshotter).map_err(of_snapshots)?;
+    let mounts = found.mounts(namespace, &container.snapshot_key).await.map_err(of_snapshots)?;
+    Ok(messages::mounts(mounts))
 }
 
 impl Service {

@@ -1,6 +1,6 @@
 //! The task that the restart monitor creates for a container.
 
-use gantry_api::containerd::tasks::CreateTaskRequest;
+use gantry_api::containerd::{tasks::CreateTaskRequest, types::Mount};
 use gantry_domain::ContainerId;
 use gantry_store::Container;
 use gantry_supervisor::{Caller, NewTask};
@@ -8,11 +8,12 @@ use tonic::Status;
 
 use super::{create, json};
 
-/// With the container's specification, runtime and options, without root mounts, and with its output in `log`, a
-/// URI, or nowhere.
+/// With the container's specification, runtime and options, with these mounts as its root file system, and with its
+/// output in `log`, a URI, or nowhere.
 pub(in crate::services::containerd) fn restarted(
     container: Container,
     id: ContainerId,
+    rootfs: Vec<Mount>,
     log: Option<&str>,
 ) -> Result<NewTask, Status> {
     let terminal = json::has_terminal(container.spec.as_ref());
@@ -23,6 +24,7 @@ pub(in crate::services::containerd) fn restarted(
         stderr: if terminal { String::new() } else { log.clone() },
         stdout: log,
         terminal,
+        rootfs,
         ..CreateTaskRequest::default()
     };
     create::new_task(request, container, id, Caller::default())
@@ -44,7 +46,7 @@ mod tests {
             spec: Some(AnyValue { type_url: type_url::SPEC.to_owned(), value: spec.into() }),
             ..Container::default()
         };
-        restarted(container, ContainerId::parse("c").unwrap(), log).unwrap()
+        restarted(container, ContainerId::parse("c").unwrap(), Vec::new(), log).unwrap()
     }
 
     #[test]
