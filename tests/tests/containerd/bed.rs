@@ -12,6 +12,7 @@ use gantry_api::containerd::{
     introspection::introspection_client::IntrospectionClient,
     leases::leases_client::LeasesClient,
     namespaces::namespaces_client::NamespacesClient,
+    snapshots::snapshots_client::SnapshotsClient,
     tasks::tasks_client::TasksClient,
     type_url,
     version::version_client::VersionClient,
@@ -72,6 +73,10 @@ impl Bed {
 
     pub(crate) fn namespaces(&self) -> NamespacesClient<Channel> {
         NamespacesClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn snapshots(&self) -> SnapshotsClient<Channel> {
+        SnapshotsClient::new(self.channel.clone())
     }
 
     pub(crate) fn tasks(&self) -> TasksClient<Channel> {

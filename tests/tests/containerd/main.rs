@@ -13,6 +13,7 @@ mod namespaces;
 mod restart;
 mod restart_monitor;
 mod rootfs;
+mod snapshots;
 mod sockets;
 mod tasks;
 

@@ -231,12 +231,12 @@ async fn a_restarted_server_catches_up_with_all_containers() {
     // The monitor logs why, and tries again.
     let failures = || bed.server.log().matches("it cannot be restarted").count();
     eventually("it fails twice", || failures() >= 2).await;
-    bed.server.logs("its root file system is a snapshot").await;
+    bed.server.logs("snapshot key does not exist: not found").await;
     bed.server.logs("sometimes").await;
     for id in ["snapshot", "unknown"] {
         assert_eq!(state(&bed, id).await.unwrap_err().code(), Code::NotFound);
     }
-    for id in ["ended", "lives", "new", "fails"] {
+    for id in ["ended", "lives", "new", "fails", "snapshot"] {
         remove(&bed, id).await;
     }
     finish(bed).await;

@@ -23,6 +23,7 @@ mod ctr_content;
 mod ctr_events;
 mod ctr_images;
 mod ctr_run;
+mod ctr_snapshots;
 mod ctr_tasks;
 mod dockerd;
 mod ends;

@@ -72,6 +72,13 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerBlobRecorded
         | Point::ServerBlobForgotten
         | Point::ServerIngestForgotten => &[],
+        // Of snapshots, see tests/containerd/snapshots/failpoints.rs.
+        Point::ServerSnapshotMade
+        | Point::ServerSnapshotRecorded
+        | Point::ServerSnapshotSynced
+        | Point::ServerSnapshotCommitted
+        | Point::ServerSnapshotForgotten
+        | Point::ServerSnapshotSetAside => &[],
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
         | Point::ServerProcessRecorded
