@@ -33,8 +33,7 @@ use gantry_api::containerd::{
     events::events_server::EventsServer, images::images_server::ImagesServer,
     introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
     namespaces::namespaces_server::NamespacesServer, snapshots::snapshots_server::SnapshotsServer,
-    tasks::tasks_server::TasksServer,
-    version::version_server::VersionServer,
+    tasks::tasks_server::TasksServer, version::version_server::VersionServer,
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
