@@ -139,6 +139,12 @@ points! {
     ServerBlobPlaced,
     /// The record of the blob is there.
     ServerBlobRecorded,
+    /// A collection has found something to remove.
+    ServerCollectionBegun,
+    /// The records of a piece of it are removed, and the files are not.
+    ServerPieceForgotten,
+    /// The files of a piece are removed, too.
+    ServerPieceRemoved,
     /// A blob is forgotten, and its file is not removed.
     ServerBlobForgotten,
     /// A write of content is forgotten, and its file is not removed.

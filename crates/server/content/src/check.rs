@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::unix::fs::MetadataExt, path::Path};
 
-use gantry_store::Digest;
+use gantry_store::{Digest, StoreError};
 
 use crate::{Content, ContentError, hash::Hasher, layout};
 
@@ -55,6 +55,13 @@ impl Content {
         if let Some(again) = again.transpose() {
             change.done();
             return again;
+        }
+        // It may have been deleted since the caller looked for it.
+        let unknown = self.0.store.unknown_blobs(vec![digest.clone()]).await;
+        if !matches!(&unknown, Ok(unknown) if unknown.is_empty()) {
+            change.done();
+            unknown?;
+            return Err(StoreError::NotFound(format!("content digest {digest}")).into());
         }
         let path = self.0.layout.blob(digest);
         tracing::error!(%digest, path = %path.display(), "content is damaged; all namespaces lose it");

@@ -17,6 +17,12 @@
 //! written in it. A write that says which digest it expects, while another namespace has that blob, is complete when
 //! it begins, and a commit makes the blob this namespace's, too; so it is in containerd unless configured otherwise.
 //!
+//! # Collection
+//! What nothing refers to is removed in pieces ([`Content::remove_piece`]): the records of a piece are removed in the
+//! store, which knows what is referred to; when that is on the disk, the files are. Between the two a file is nobody's,
+//! as after a deletion. A file is only removed while its digest is locked and has no record, so that a blob that was
+//! written again meanwhile has its file.
+//!
 //! # Damage
 //! A blob whose file has not the size that it should have is never read. After a server that was not stopped, each
 //! file is read for its digest before it is used for the first time. One that is damaged is dropped from all
@@ -32,6 +38,7 @@
 
 mod change;
 mod check;
+mod collection;
 mod commit;
 mod error;
 mod hash;

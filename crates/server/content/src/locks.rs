@@ -1,7 +1,7 @@
 //! Who works on what.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -68,10 +68,27 @@ impl Default for Shards {
 
 impl Shards {
     pub(crate) async fn lock(&self, name: &impl Hash) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0[Self::of(name)].lock().await
+    }
+
+    /// Names, each set with the number of the lock that all of them have.
+    pub(crate) fn grouped<T: Hash>(names: Vec<T>) -> BTreeMap<usize, Vec<T>> {
+        let mut groups = BTreeMap::<_, Vec<_>>::new();
+        for name in names {
+            groups.entry(Self::of(&name)).or_default().push(name);
+        }
+        groups
+    }
+
+    /// The lock of a set of names.
+    pub(crate) async fn lock_group(&self, number: usize) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0[number].lock().await
+    }
+
+    fn of(name: &impl Hash) -> usize {
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
-        let shard = usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default();
-        self.0[shard].lock().await
+        usize::try_from(hasher.finish() % SHARDS as u64).unwrap_or_default()
     }
 }
 

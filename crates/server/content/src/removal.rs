@@ -1,7 +1,5 @@
 //! Removes blobs and writes.
 
-use std::time::SystemTime;
-
 use gantry_domain::Namespace;
 use gantry_failpoints::{Point, reach};
 use gantry_store::{Digest, StoreError};
@@ -47,36 +45,9 @@ impl Content {
         }
         Ok(forgotten?)
     }
-
-    /// Gives up the writes of all namespaces that nobody has continued for a day and no lease keeps; how many.
-    ///
-    /// # Errors
-    /// If one cannot be removed; those before it are.
-    pub async fn abort_stale(&self, now: SystemTime) -> Result<usize, ContentError> {
-        let mut aborted = 0;
-        loop {
-            let stale = self.0.store.stale_ingests(now).await?;
-            let before = aborted;
-            for (namespace, reference) in stale {
-                // A write that is open is not stale.
-                let Ok(_held) = self.0.references.hold(&namespace, &reference) else { continue };
-                // Another caller may have continued it since it was listed.
-                let Ok(ingest) = self.0.store.ingest(&namespace, &reference).await else {
-                    continue;
-                };
-                if ingest.expires_at.is_none_or(|end| end <= now) {
-                    self.abort(&namespace, &reference).await?;
-                    aborted += 1;
-                }
-            }
-            if aborted == before {
-                return Ok(aborted);
-            }
-        }
-    }
 }
 
 /// Whether nothing has changed.
-fn is_refused<T>(result: &Result<T, StoreError>) -> bool {
+pub(crate) fn is_refused<T>(result: &Result<T, StoreError>) -> bool {
     matches!(result, Err(StoreError::NotFound(_) | StoreError::Busy | StoreError::Closed))
 }

@@ -298,23 +298,33 @@ impl Snapshotter {
 
     /// Has a directory without a record removed.
     async fn discard(&self, directory: u64) {
+        if self.set_aside(directory).await {
+            self.empty_trash();
+        }
+    }
+
+    /// Moves a directory without a record to the trash. Whether it is there.
+    pub(crate) async fn set_aside(&self, directory: u64) -> bool {
         let layout = self.0.layout.clone();
         if let Err(error) = self.0.short.run(move |_| layout.set_aside(directory)).await {
             tracing::warn!(%error, "a directory is left over until the next start, or cleanup");
-            return;
+            return false;
         }
         reach(Point::ServerSnapshotSetAside);
-        self.empty_trash();
+        true
     }
 
     /// Empties the trash in the background.
     pub(crate) fn empty_trash(&self) {
         let snapshotter = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = snapshotter.empty().await {
-                tracing::warn!(%error, "files of a snapshot are left over until the next start, or cleanup");
-            }
-        });
+        tokio::spawn(async move { snapshotter.empty_now().await });
+    }
+
+    /// Empties the trash, as far as that is possible.
+    pub(crate) async fn empty_now(&self) {
+        if let Err(error) = self.empty().await {
+            tracing::warn!(%error, "files of a snapshot are left over until the next start, or cleanup");
+        }
     }
 
     async fn empty(&self) -> Result<(), SnapshotError> {

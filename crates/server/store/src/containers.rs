@@ -6,7 +6,7 @@ use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::{
-    Container, StoreError, codec,
+    Container, NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
     mask,
     tables::{self, Attempt, CONTAINERS},
@@ -40,6 +40,7 @@ pub(crate) fn create(
     }
     tables::touch(transaction, namespace)?;
     table.insert(key, &*codec::encode_container(&container))?;
+    collection::note(transaction, NodeKind::Container, namespace.as_str(), &container.id)?;
     Ok(container)
 }
 
@@ -87,6 +88,7 @@ pub(crate) fn update(
     validate::container("update failed validation", &container)?;
     container.updated_at = SystemTime::now();
     table.insert(key, &*codec::encode_container(&container))?;
+    collection::note(transaction, NodeKind::Container, namespace.as_str(), &container.id)?;
     Ok(container)
 }
 

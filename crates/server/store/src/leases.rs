@@ -9,7 +9,7 @@ use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use crate::{
-    Labels, Lease, Resource, StoreError, codec,
+    Labels, Lease, Resource, StoreError, codec, collection,
     filter::{self, Filters},
     tables::{self, Attempt, LEASES, Next, RESOURCES},
 };
@@ -133,7 +133,7 @@ pub(crate) fn add_resource(
     require(&transaction.open_table(LEASES)?, namespace, lease)?;
     let key = (namespace.as_str(), lease, resource.kind.as_str(), resource.id.as_str());
     transaction.open_table(RESOURCES)?.insert(key, ())?;
-    Ok(())
+    collection::note_resource(transaction, namespace.as_str(), &resource.kind, &resource.id)
 }
 
 /// One that the lease does not have is no error.

@@ -22,8 +22,14 @@
 //! server, which finds it when it is started again. A file of a newer version, one that cannot be read and one
 //! that another server has open are errors, and stay.
 //!
+//! # Garbage
+//! What nothing refers to any more can be removed: [`Store::collect`] finds it, a [`Collection`] removes the records
+//! piece by piece. Kept are containers, images that have not expired, blobs and snapshots with a label
+//! `containerd.io/gc.root`, writes that are not stale, what a lease has, and all that these refer to by labels or by what
+//! they are. When a collection is worth its while tells [`Store::garbage`].
+//!
 //! # Threads
-//! Everything that touches the disk runs on three threads of the store: one writes, two read, so that no
+//! Everything that touches the disk runs on four threads of the store: one writes, three read, so that no
 //! read waits for a write. A call that would have to wait behind 1024 others or 64 MiB of changes is refused.
 //!
 //! # Differences from containerd
@@ -37,6 +43,7 @@
 
 mod backing;
 mod codec;
+mod collection;
 mod containers;
 mod content;
 mod digest;
@@ -59,6 +66,7 @@ pub mod untrusted;
 mod validate;
 mod worker;
 
+pub use collection::{Collection, Node, NodeKind, Removed};
 pub use containers::ContainerPage;
 pub use content::{
     Beginning, Blob, BlobPage, ContentState, Ingest, IngestPage, NewBlob, NewIngest,

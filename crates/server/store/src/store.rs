@@ -143,7 +143,7 @@ impl Store {
         id: &str,
     ) -> Result<(), StoreError> {
         let (namespace, id) = (namespace.clone(), id.to_owned());
-        self.0.write(0, move |change| containers::delete(change, &namespace, &id)).await
+        self.0.release(move |change| containers::delete(change, &namespace, &id)).await
     }
 
     /// Makes a namespace; gives its labels as stored.
@@ -202,7 +202,7 @@ impl Store {
     /// [`StoreError::NotFound`]; [`StoreError::FailedPrecondition`] if it has images, blobs or containers.
     pub async fn delete_namespace(&self, namespace: &Namespace) -> Result<(), StoreError> {
         let namespace = namespace.clone();
-        self.0.write(0, move |transaction| namespaces::delete(transaction, &namespace)).await
+        self.0.release(move |transaction| namespaces::delete(transaction, &namespace)).await
     }
 
     /// Makes a lease, with an id of the store's choice if `id` is empty. The namespace is created with it.
@@ -243,7 +243,7 @@ impl Store {
     /// [`StoreError::NotFound`].
     pub async fn delete_lease(&self, namespace: &Namespace, id: &str) -> Result<(), StoreError> {
         let (namespace, id) = (namespace.clone(), id.to_owned());
-        self.0.write(0, move |change| leases::delete(change, &namespace, &id)).await
+        self.0.release(move |change| leases::delete(change, &namespace, &id)).await
     }
 
     /// When the first lease ends that does, of all namespaces; see [`Lease::expires_at`].
@@ -265,7 +265,7 @@ impl Store {
         if self.first_lease_end().await?.is_none_or(|end| end > now) {
             return Ok(Vec::new());
         }
-        self.0.write(0, move |transaction| leases::expire(transaction, now)).await
+        self.0.release(move |transaction| leases::expire(transaction, now)).await
     }
 
     /// Has the lease keep a resource, be it there or not.
@@ -299,7 +299,7 @@ impl Store {
         let (namespace, lease) = (namespace.clone(), lease.to_owned());
         let delete =
             move |change: &_| leases::delete_resource(change, &namespace, &lease, &resource);
-        self.0.write(0, delete).await
+        self.0.release(delete).await
     }
 
     /// What the lease keeps, in the order of kinds.

@@ -36,6 +36,9 @@ pub(crate) const BLOB_FILES: TableDefinition<'_, &str, (u64, u64)> =
 pub(crate) const INGESTS: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("ingests");
 /// Namespace and name of an image.
 pub(crate) const IMAGES: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("images");
+/// Namespace, kind and key of what was written since a collection began, see `collection`.
+pub(crate) const COLLECTION: TableDefinition<'_, (&str, &str, &str), ()> =
+    TableDefinition::new("collection");
 
 /// Namespace, snapshotter and key.
 pub(crate) type SnapshotKey = (&'static str, &'static str, &'static str);
@@ -72,7 +75,7 @@ pub(crate) fn make_missing(database: &Database) -> Result<(), redb::Error> {
     let read = database.begin_read()?;
     let known: Vec<_> = read.list_tables()?.map(|table| table.name().to_owned()).collect();
     // The last one of each version that brought some.
-    let lasts = [INGESTS.name(), IMAGES.name(), SNAPSHOT_CHILDREN.name()];
+    let lasts = [INGESTS.name(), IMAGES.name(), SNAPSHOT_CHILDREN.name(), COLLECTION.name()];
     if lasts.iter().all(|last| known.iter().any(|table| table == last)) {
         return Ok(());
     }
@@ -94,6 +97,7 @@ fn open_all(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(IMAGES)?;
     transaction.open_table(SNAPSHOTS)?;
     transaction.open_table(SNAPSHOT_CHILDREN)?;
+    transaction.open_table(COLLECTION)?;
     Ok(())
 }
 

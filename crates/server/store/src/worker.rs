@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! change --> queue --> one thread: up to 64 changes in one transaction --> fsync --> all are answered
-//! read ----> queue --> two threads, each on what was last committed -------------> answered
+//! read ----> queue --> three threads, each on what was last committed -------------> answered
 //! ```
 //!
 //! A change that is refused leaves the others of its transaction as they are. Nothing is answered before all that it
@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     StoreError,
+    collection::Garbage,
     engine::Engine,
     tables::{Attempt, Failure},
 };
@@ -34,8 +35,8 @@ const MAX_KIB_WAITING: usize = 64 << 10;
 /// How many changes are made durable together at most.
 const MAX_BATCH: usize = 64;
 
-/// How many reads may be under way.
-const READERS: usize = 2;
+/// How many reads may be under way. One may be the mark of a collection.
+const READERS: usize = 3;
 
 /// The threads. They end with the last clone.
 #[derive(Clone)]
@@ -43,6 +44,7 @@ pub(crate) struct Workers {
     changes: SyncSender<Change>,
     reads: SyncSender<Read>,
     room: Arc<Semaphore>,
+    pub(crate) garbage: Arc<Garbage>,
 }
 
 type Read = Box<dyn FnOnce(&Engine) + Send>;
@@ -110,7 +112,12 @@ impl Workers {
             let (engine, reading) = (Arc::clone(&engine), Arc::clone(&reading));
             start("metadata-read", move || read(&engine, &reading))?;
         }
-        Ok(Self { changes, reads, room: Arc::new(Semaphore::new(MAX_KIB_WAITING)) })
+        Ok(Self {
+            changes,
+            reads,
+            room: Arc::new(Semaphore::new(MAX_KIB_WAITING)),
+            garbage: Arc::default(),
+        })
     }
 
     /// Has a change of so many bytes made, together with others, and waits until it is on the disk. It is not
@@ -128,7 +135,23 @@ impl Workers {
         let (reply, answer) = oneshot::channel();
         let job = Waiting { change: Some(change), made: None, reply, _room: room };
         self.changes.try_send(Change::Job(Box::new(job))).map_err(|error| refused(&error))?;
-        answer.await.unwrap_or(Err(StoreError::Closed))
+        let changed = answer.await.unwrap_or(Err(StoreError::Closed));
+        if changed.is_ok() {
+            self.garbage.changed();
+        }
+        changed
+    }
+
+    /// The same of a change after which nothing may refer to something any more.
+    pub(crate) async fn release<T, F>(&self, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&WriteTransaction) -> Attempt<T> + Send + 'static,
+    {
+        let changed = self.write(0, change).await;
+        // After a failure of the disk it may be made all the same.
+        self.garbage.released();
+        changed
     }
 
     /// Reads what was last committed.

@@ -1,5 +1,6 @@
 //! The content as a whole.
 
+mod collection;
 mod damage;
 mod full_disk;
 mod recovery;

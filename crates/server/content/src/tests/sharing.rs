@@ -84,4 +84,7 @@ async fn a_blob_that_is_deleted_is_read_to_its_end() {
     bed.content.delete(&namespace("ns"), &blob).await.unwrap();
     assert_eq!(reader.next().await.unwrap(), Some(b"abc".to_vec()));
     assert_eq!(reader.next().await.unwrap(), None);
+    // Somebody who has found its record before finds no file, which is no damage.
+    let gone = bed.content.whole_file(&blob, 3).await.unwrap_err();
+    assert_eq!(gone.to_string(), format!("content digest {blob}: not found"));
 }

@@ -1,7 +1,5 @@
 //! Writes, up to the blob.
 
-use std::time::{Duration, SystemTime};
-
 use gantry_domain::Kind;
 use gantry_store::{Algorithm, Digest, Labels, filter::Filters};
 
@@ -140,22 +138,6 @@ async fn a_write_is_given_up() {
     assert_eq!(gone.kind(), Kind::NotFound, "{gone}");
     assert!(!bed.blob(&digest(b"abc")).exists());
     assert_eq!(bed.writer("w").await.unwrap().offset(), 0);
-}
-
-#[tokio::test]
-async fn what_nobody_goes_on_with_is_given_up_after_a_day() {
-    let bed = Bed::new().await;
-    let day = Duration::from_secs(24 * 60 * 60);
-    drop(bed.writer("left").await.unwrap());
-    let held = bed.writer("held").await.unwrap();
-    let began = SystemTime::now();
-    assert_eq!(bed.content.abort_stale(began + day - Duration::from_secs(60)).await.unwrap(), 0);
-    assert_eq!(bed.content.abort_stale(began + day).await.unwrap(), 1);
-    assert!(!bed.ingest("left").exists() && bed.ingest("held").exists());
-    drop(held);
-    assert_eq!(bed.content.abort_stale(began + day).await.unwrap(), 1);
-    let page = bed.content.statuses(&namespace("ns"), &Filters::default(), None).await.unwrap();
-    assert_eq!(page.statuses, []);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::{Blob, BlobPage, NewBlob, PAGE_BYTES, add_to_lease, ingests, require_lease};
 use crate::{
-    Digest, Labels, StoreError, codec,
+    Digest, Labels, NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
     mask,
     tables::{self, Attempt, BLOB_FILES, BLOB_OWNERS, BLOBS},
@@ -73,6 +73,7 @@ pub(super) fn update(
     validate::labels("info.labels", "info.Labels", &blob.labels)?;
     blob.updated_at = SystemTime::now();
     table.insert(key, &*codec::encode_blob(&blob))?;
+    collection::note(transaction, NodeKind::Blob, namespace.as_str(), digest.as_str())?;
     Ok(blob)
 }
 
@@ -103,12 +104,13 @@ pub(super) fn commit(
     let now = SystemTime::now();
     let blob = Blob { digest: digest.clone(), size, labels, created_at: now, updated_at: now };
     table.insert(key, &*codec::encode_blob(&blob))?;
+    collection::note(transaction, NodeKind::Blob, namespace.as_str(), digest.as_str())?;
     transaction.open_table(BLOB_OWNERS)?.insert((digest.as_str(), namespace.as_str()), ())?;
     Ok(true)
 }
 
 /// Takes it out of a namespace. Whether no other one has it, so that its file is nobody's.
-pub(super) fn delete(
+pub(crate) fn delete(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     digest: &Digest,
@@ -119,7 +121,7 @@ pub(super) fn delete(
     }
     let mut owners = transaction.open_table(BLOB_OWNERS)?;
     owners.remove((digest.as_str(), namespace.as_str()))?;
-    let is_last = owners_in(&owners, digest)?.is_empty();
+    let is_last = owners_in(&owners, digest.as_str())?.is_empty();
     if is_last {
         transaction.open_table(BLOB_FILES)?.remove(digest.as_str())?;
     }
@@ -130,7 +132,7 @@ pub(super) fn delete(
 pub(super) fn drop_everywhere(transaction: &WriteTransaction, digest: &Digest) -> Attempt<()> {
     let mut owners = transaction.open_table(BLOB_OWNERS)?;
     let mut blobs = transaction.open_table(BLOBS)?;
-    for owner in owners_in(&owners, digest)? {
+    for owner in owners_in(&owners, digest.as_str())? {
         owners.remove((digest.as_str(), owner.as_str()))?;
         blobs.remove((owner.as_str(), digest.as_str()))?;
     }
@@ -138,12 +140,16 @@ pub(super) fn drop_everywhere(transaction: &WriteTransaction, digest: &Digest) -
     Ok(())
 }
 
-fn owners_in(table: &impl ReadableTable<tables::Key, ()>, digest: &Digest) -> Attempt<Vec<String>> {
+/// The namespaces that have a blob.
+pub(crate) fn owners_in(
+    table: &impl ReadableTable<tables::Key, ()>,
+    digest: &str,
+) -> Attempt<Vec<String>> {
     let mut owners = Vec::new();
-    for entry in table.range((digest.as_str(), "")..)? {
+    for entry in table.range((digest, "")..)? {
         let (key, ()) = entry.map(|(key, value)| (key, value.value()))?;
         let (of, owner) = key.value();
-        if of != digest.as_str() {
+        if of != digest {
             break;
         }
         owners.push(owner.to_owned());

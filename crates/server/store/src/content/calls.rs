@@ -1,7 +1,5 @@
 //! The store's calls on content.
 
-use std::time::SystemTime;
-
 use gantry_domain::Namespace;
 
 use super::{
@@ -64,7 +62,7 @@ impl Store {
         digest: &Digest,
     ) -> Result<bool, StoreError> {
         let (namespace, digest) = (namespace.clone(), digest.clone());
-        self.0.write(0, move |change| blobs::delete(change, &namespace, &digest)).await
+        self.0.release(move |change| blobs::delete(change, &namespace, &digest)).await
     }
 
     /// Takes a blob out of all namespaces: its file is not what it should be.
@@ -73,7 +71,7 @@ impl Store {
     /// As all calls.
     pub async fn drop_blob(&self, digest: &Digest) -> Result<(), StoreError> {
         let digest = digest.clone();
-        self.0.write(0, move |change| blobs::drop_everywhere(change, &digest)).await
+        self.0.release(move |change| blobs::drop_everywhere(change, &digest)).await
     }
 
     /// Begins a write, or continues one, unless the blob that is expected is there. The namespace is created
@@ -129,7 +127,7 @@ impl Store {
         reference: &str,
     ) -> Result<(), StoreError> {
         let (namespace, reference) = (namespace.clone(), reference.to_owned());
-        self.0.write(0, move |change| ingests::delete(change, &namespace, &reference)).await
+        self.0.release(move |change| ingests::delete(change, &namespace, &reference)).await
     }
 
     /// Turns a write into a blob. Whether it was made: the namespace may have
@@ -146,17 +144,6 @@ impl Store {
         validate::check_blob_labels(&new.labels)?;
         let (namespace, bytes) = (namespace.clone(), size_of_labels(&new.labels));
         self.0.write(bytes, move |change| blobs::commit(change, &namespace, &new)).await
-    }
-
-    /// Some of the writes of all namespaces that are stale at `now`: each with its namespace.
-    ///
-    /// # Errors
-    /// As all calls.
-    pub async fn stale_ingests(
-        &self,
-        now: SystemTime,
-    ) -> Result<Vec<(Namespace, String)>, StoreError> {
-        self.0.read(move |transaction| ingests::stale(transaction, now)).await
     }
 
     /// What `name` makes of each write there is: of its namespace, as records have it, and its reference.

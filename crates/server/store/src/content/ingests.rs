@@ -9,13 +9,10 @@ use super::{
     Beginning, Ingest, IngestPage, NewIngest, PAGE_BYTES, add_to_lease, blobs, require_lease,
 };
 use crate::{
-    StoreError, codec,
+    NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
-    tables::{self, Attempt, INGESTS, LEASES, Next, RESOURCES},
+    tables::{self, Attempt, INGESTS, RESOURCES},
 };
-
-/// How many stale writes are returned at once.
-const MAX_STALE: usize = 1000;
 
 pub(super) fn get(
     transaction: &ReadTransaction,
@@ -91,12 +88,13 @@ pub(super) fn begin(
     };
     tables::touch(transaction, namespace)?;
     table.insert(key, &*codec::encode_ingest(&ingest))?;
+    collection::note(transaction, NodeKind::Ingest, namespace.as_str(), reference)?;
     add_to_lease(transaction, namespace, lease.as_deref(), "ingests", reference)?;
     Ok(Beginning::Begun(ingest))
 }
 
 /// Forgets it; its lease does, too.
-pub(super) fn delete(
+pub(crate) fn delete(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     reference: &str,
@@ -109,25 +107,6 @@ pub(super) fn delete(
     let kept = (namespace.as_str(), lease.as_str(), "ingests", reference);
     transaction.open_table(RESOURCES)?.remove(kept)?;
     Ok(())
-}
-
-/// Some of those, of all namespaces, that nobody has continued for long and no lease keeps.
-pub(super) fn stale(
-    transaction: &ReadTransaction,
-    now: SystemTime,
-) -> Attempt<Vec<(Namespace, String)>> {
-    let leases = transaction.open_table(LEASES)?;
-    let mut stale = Vec::new();
-    let table = transaction.open_table(INGESTS)?;
-    tables::scan_all(&table, "ingest", |namespace, reference, record| {
-        let ingest = decode(&namespace, reference, record)?;
-        let is_late = ingest.expires_at.is_none_or(|end| end <= now);
-        if is_late && leases.get((namespace.as_str(), ingest.lease.as_str()))?.is_none() {
-            stale.push((namespace, ingest.reference));
-        }
-        Ok(if stale.len() < MAX_STALE { Next::Continue } else { Next::Stop })
-    })?;
-    Ok(stale)
 }
 
 /// What `name` makes of each, of all namespaces.

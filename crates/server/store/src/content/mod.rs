@@ -16,12 +16,14 @@ mod state;
 
 use std::time::SystemTime;
 
+pub(crate) use blobs::{delete as delete_blob, owners_in};
 use gantry_domain::Namespace;
+pub(crate) use ingests::delete as delete_ingest;
 use redb::WriteTransaction;
 pub use state::ContentState;
 
 use crate::{
-    Digest, Labels,
+    Digest, Labels, collection,
     leases::require_named as require_lease,
     tables::{Attempt, RESOURCES},
 };
@@ -135,6 +137,7 @@ pub(crate) fn add_to_lease(
     if let Some(lease) = lease {
         let key = (namespace.as_str(), lease, kind, id);
         transaction.open_table(RESOURCES)?.insert(key, ())?;
+        collection::note_resource(transaction, namespace.as_str(), kind, id)?;
     }
     Ok(())
 }

@@ -95,7 +95,7 @@ impl Store {
         let delete = move |change: &_| {
             table::delete(change, &namespace, &name, target.as_deref(), lease.as_deref())
         };
-        self.0.write(0, delete).await
+        self.0.release(delete).await
     }
 }
 

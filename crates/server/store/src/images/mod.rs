@@ -7,6 +7,9 @@ pub(crate) mod table;
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+pub(crate) use record::decode;
+pub(crate) use table::delete;
+
 use crate::Labels;
 
 /// A name for content.

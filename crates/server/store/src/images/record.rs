@@ -18,7 +18,7 @@ pub(super) fn encode(image: &Image) -> Vec<u8> {
     record
 }
 
-pub(super) fn decode(name: &str, record: &[u8]) -> Result<Image, Fault> {
+pub(crate) fn decode(name: &str, record: &[u8]) -> Result<Image, Fault> {
     let mut fields = Fields::of(record)?;
     let target = Descriptor {
         media_type: fields.text()?,

@@ -7,7 +7,7 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
 use super::{Image, ImagePage, changes, record};
 use crate::{
-    LABEL_EXPIRE, StoreError,
+    LABEL_EXPIRE, NodeKind, StoreError, collection,
     content::add_to_lease,
     filter::{self, Filters},
     leases,
@@ -38,6 +38,7 @@ pub(super) fn create(
     image.created_at = at.unwrap_or_else(SystemTime::now);
     image.updated_at = image.created_at;
     table.insert((namespace.as_str(), image.name.as_str()), &*record::encode(&image))?;
+    collection::note(transaction, NodeKind::Image, namespace.as_str(), &image.name)?;
     Ok(image)
 }
 
@@ -83,11 +84,12 @@ pub(super) fn update(
     changes::drop_empty(&mut image);
     image.updated_at = at.unwrap_or_else(SystemTime::now);
     table.insert((namespace.as_str(), name.as_str()), &*record::encode(&image))?;
+    collection::note(transaction, NodeKind::Image, namespace.as_str(), &name)?;
     Ok(image)
 }
 
 /// Only if its target has this digest, if there is one. The lease keeps it no longer.
-pub(super) fn delete(
+pub(crate) fn delete(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     name: &str,

@@ -172,7 +172,7 @@ impl Store {
         let remove = move |change: &_| {
             changes::remove(change, &namespace, &snapshotter, &key, lease.as_deref())
         };
-        self.0.write(0, remove).await
+        self.0.release(remove).await
     }
 
     /// The numbers of the directories of a snapshotter, of all namespaces.

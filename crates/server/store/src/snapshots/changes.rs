@@ -11,7 +11,7 @@ use super::{
     record,
 };
 use crate::{
-    Labels, StoreError, leases, mask,
+    Labels, NodeKind, StoreError, collection, leases, mask,
     tables::{self, ABOUT, Attempt, RESOURCES, SNAPSHOT_CHILDREN, SNAPSHOTS},
     validate,
 };
@@ -56,6 +56,7 @@ pub(super) fn add(
     let mut about = transaction.open_table(ABOUT)?;
     let last = about.get(LAST_DIRECTORY)?.map(|last| last.value()).unwrap_or_default();
     about.insert(LAST_DIRECTORY, last.max(directory))?;
+    note(transaction, namespace, snapshotter, key)?;
     keep(transaction, namespace, lease.as_deref(), snapshotter, key)?;
     Ok(snapshot)
 }
@@ -94,6 +95,7 @@ pub(super) fn commit(
     table.remove((namespace.as_str(), &**snapshotter, &**key))?;
     let to = (namespace.as_str(), &**snapshotter, &**name);
     table.insert(to, &*record::encode(&snapshot))?;
+    note(transaction, namespace, snapshotter, name)?;
     forget(transaction, namespace, lease.as_deref(), snapshotter, key)?;
     keep(transaction, namespace, lease.as_deref(), snapshotter, name)?;
     Ok(snapshot)
@@ -175,7 +177,19 @@ pub(super) fn update(
     validate::labels("info.labels", "info.Labels", &snapshot.labels)?;
     snapshot.updated_at = SystemTime::now();
     table.insert((namespace.as_str(), snapshotter, key), &*record::encode(&snapshot))?;
+    note(transaction, namespace, snapshotter, key)?;
     Ok(snapshot)
+}
+
+/// Tells a collection that it was written.
+fn note(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    snapshotter: &str,
+    key: &str,
+) -> Attempt<()> {
+    let key = format!("{snapshotter}/{key}");
+    collection::note(transaction, NodeKind::Snapshot, namespace.as_str(), &key)
 }
 
 /// Has a lease keep it, if there is one.
@@ -189,6 +203,7 @@ fn keep(
     if let Some(lease) = lease {
         let kind = format!("snapshots/{snapshotter}");
         transaction.open_table(RESOURCES)?.insert((namespace.as_str(), lease, &*kind, key), ())?;
+        collection::note_resource(transaction, namespace.as_str(), &kind, key)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@
 mod calls;
 pub(crate) mod changes;
 pub(crate) mod query;
-mod record;
+pub(crate) mod record;
 
 use std::time::SystemTime;
 

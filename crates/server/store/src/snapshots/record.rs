@@ -49,7 +49,7 @@ fn decode_fields(key: &str, record: &[u8]) -> Result<Snapshot, Fault> {
     fields.end(snapshot)
 }
 
-pub(super) fn decode(namespace: &str, key: &str, record: &[u8]) -> Attempt<Snapshot> {
+pub(crate) fn decode(namespace: &str, key: &str, record: &[u8]) -> Attempt<Snapshot> {
     let what = || format!("snapshot {key:?} in namespace {:?}", shown(namespace));
     tables::decoded(what, decode_fields(key, record))
 }

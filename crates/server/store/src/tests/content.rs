@@ -6,8 +6,8 @@ use tempfile::TempDir;
 
 use super::{namespace, open};
 use crate::{
-    Algorithm, Beginning, Digest, Ingest, Kind, Labels, NewBlob, NewIngest, Resource, Store,
-    StoreError,
+    Algorithm, Beginning, Digest, Ingest, Kind, Labels, NewBlob, NewIngest, NodeKind, Resource,
+    Store, StoreError,
     engine::FILE,
     filter::Filters,
     tables::{BLOB_FILES, BLOB_OWNERS, BLOBS, INGESTS, SNAPSHOT_CHILDREN, SNAPSHOTS},
@@ -202,8 +202,9 @@ async fn leases_keep_writes_and_what_comes_of_them() {
     assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
 
     let stale = async |seconds| {
-        let stale = store.stale_ingests(at(seconds)).await.unwrap();
-        stale.into_iter().map(|(_, reference)| reference).collect::<Vec<_>>()
+        let Some(mut found) = store.collect(at(seconds)).await.unwrap() else { return Vec::new() };
+        let nodes = found.next_piece(10).into_iter();
+        nodes.filter(|node| node.kind == NodeKind::Ingest).map(|node| node.key).collect::<Vec<_>>()
     };
     assert_eq!(stale(99).await, [""; 0]);
     assert_eq!(stale(100).await, ["other"]);

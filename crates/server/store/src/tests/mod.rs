@@ -1,5 +1,6 @@
 //! The store as a whole.
 
+mod collection;
 mod content;
 mod crash;
 mod damage;

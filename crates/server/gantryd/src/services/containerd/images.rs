@@ -105,7 +105,7 @@ impl images_server::Images for Images {
     async fn delete(&self, request: Request<DeleteImageRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let lease = request::lease(&request)?;
-        let DeleteImageRequest { name, sync: _, target } = request.into_inner();
+        let DeleteImageRequest { name, sync, target } = request.into_inner();
         // As in containerd, one without a digest is none.
         let target = target.map(|target| target.digest).filter(|digest| !digest.is_empty());
         let (surface, store) = self.ready().await;
@@ -115,8 +115,11 @@ impl images_server::Images for Images {
             surface.publish(&namespace, topic::IMAGE_DELETE, event).await;
             Ok(())
         })
-        .await
-        .map(Response::new)
+        .await?;
+        if sync {
+            self.0.0.collections.wait().await?;
+        }
+        Ok(Response::new(()))
     }
 }
 

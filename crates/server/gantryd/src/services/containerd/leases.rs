@@ -41,11 +41,14 @@ impl leases_server::Leases for Leases {
         Ok(Response::new(CreateResponse { lease: Some(lease(created.await?)) }))
     }
 
-    /// Resources of leases are not garbage-collected, so that `sync` has nothing to wait for.
+    /// With `sync` it answers when what the lease alone kept is removed.
     async fn delete(&self, request: Request<DeleteRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
-        let id = &request.get_ref().id;
-        self.0.store().await.delete_lease(&namespace, id).await.map_err(of_store)?;
+        let DeleteRequest { id, sync } = request.into_inner();
+        self.0.store().await.delete_lease(&namespace, &id).await.map_err(of_store)?;
+        if sync {
+            self.0.0.collections.wait().await?;
+        }
         Ok(Response::new(()))
     }
 

@@ -4,6 +4,7 @@
 //! A call that does not end by itself (Wait, Subscribe) is named in `rpc/endless.rs`, so that a server
 //! that stops does not wait for it.
 
+mod collection;
 mod container_message;
 mod containers;
 mod content;
@@ -26,6 +27,7 @@ mod version;
 
 use std::{convert::Infallible, sync::Arc};
 
+use collection::Collections;
 use containers::Containers;
 use events::Events;
 use gantry_api::containerd::{
@@ -75,6 +77,7 @@ struct Shared {
     locks: KeyLocks,
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
+    collections: Collections,
 }
 
 impl Surface {
@@ -84,6 +87,7 @@ impl Surface {
             metadata,
             locks: KeyLocks::default(),
             leases_changed: Notify::new(),
+            collections: Collections::default(),
         }))
     }
 
@@ -117,14 +121,13 @@ impl Surface {
         routes.add(VersionServer::new(Version));
     }
 
-    /// Does the background work (expiry of leases, restarts, receipts), as long as the server runs.
+    /// Does the background work (expiry of leases, collections, restarts, receipts), as long as the server runs.
     pub(crate) async fn keep(self) {
         tokio::join!(
             leases::expire(self.clone()),
-            content::give_up_stale_writes(self.clone()),
+            collection::keep(self.clone()),
             events::note_receipts(&self),
-            restart::watch(self.clone()),
-            snapshots::open(&self)
+            restart::watch(self.clone())
         );
     }
 

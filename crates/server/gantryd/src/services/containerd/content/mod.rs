@@ -4,10 +4,7 @@ mod list;
 mod messages;
 mod write;
 
-use std::{
-    pin::Pin,
-    time::{Duration, SystemTime},
-};
+use std::pin::Pin;
 
 use gantry_api::containerd::{
     content::{
@@ -20,7 +17,6 @@ use gantry_api::containerd::{
     to_any, topic,
 };
 use gantry_content::Reader;
-use tokio::time::sleep;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -29,9 +25,6 @@ use super::{
     status::{of_content, of_store},
     to_the_end,
 };
-
-/// How often stale writes are searched for. They are stale after a day.
-const STALE_LOOK: Duration = Duration::from_secs(600);
 
 /// The service.
 pub(super) struct Service(pub(super) Surface);
@@ -168,24 +161,5 @@ async fn pieces(
             Some((Ok(ReadContentResponse { offset, data }), (Some(reader), next)))
         }
         Err(error) => Some((Err(of_content(error)), (None, offset))),
-    }
-}
-
-/// Gives up writes that are stale, as long as the server runs.
-pub(super) async fn give_up_stale_writes(surface: Surface) {
-    loop {
-        // It is opened here if nobody has asked for it, so that what a server has left is cleared.
-        if let Ok(content) = surface.content().await {
-            match content.abort_stale(SystemTime::now()).await {
-                Ok(0) => {}
-                Ok(count) => {
-                    tracing::info!(count, "writes of content that nobody continues are given up");
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "writes of content cannot be given up; trying again");
-                }
-            }
-        }
-        sleep(STALE_LOOK).await;
     }
 }

@@ -34,12 +34,6 @@ pub(super) struct Service(pub(super) Surface);
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-/// Opens what is there, so that what a server has left is cleared even if nobody asks for snapshots.
-pub(super) async fn open(surface: &Surface) {
-    // Whoever asks is told why, and so is the log.
-    let _ = surface.snapshots().await;
-}
-
 /// The mounts of a container's snapshot; none if the container has no snapshot.
 pub(super) async fn rootfs(
     surface: &Surface,

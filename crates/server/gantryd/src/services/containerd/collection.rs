@@ -1,0 +1,200 @@
+//! Garbage collection: when what nothing refers to is removed. What that is, and how, is in `gantry-store`.
+//!
+//! ```text
+//! at the start                  100 ms later
+//! a deletion, 100 changes       at once, but after a pause of four times what the last collection took, 250 ms to 10 s
+//! a call that waits for it      at once: the next collection that begins is that call's, and of all that wait with it
+//! none of these                 after ten minutes: something may have expired
+//! ```
+//! There is one at a time. After one that failed comes another 10 s later.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
+
+use gantry_api::containerd::{
+    event_types::{ImageDelete, SnapshotRemove},
+    to_any, topic,
+};
+use gantry_content::ContentError;
+use gantry_failpoints::{Point, reach};
+use gantry_snapshots::SnapshotError;
+use gantry_store::{NodeKind, Removed, Store, StoreError};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
+use tonic::Status;
+
+use super::Surface;
+
+/// The first one does not hold up what else is done at the start.
+const AFTER_THE_START: Duration = Duration::from_millis(100);
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// A pause is so many times as long as what it comes after.
+const PAUSES: u32 = 4;
+
+/// A collection without a reason: times come, and the clock can be set.
+const SOME_TIME: Duration = Duration::from_secs(600);
+
+/// When to try again if one has failed.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+
+/// How many records are removed in one step, for which changes by others wait.
+const PIECE: usize = 128;
+
+/// Collections that were begun, and that have ended.
+pub(super) struct Collections {
+    begun: AtomicU64,
+    asked: Notify,
+    ended: watch::Sender<Ended>,
+}
+
+/// The last one that has ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ended {
+    number: u64,
+    has_failed: bool,
+}
+
+impl Default for Collections {
+    fn default() -> Self {
+        let (begun, asked) = (AtomicU64::default(), Notify::new());
+        Self { begun, asked, ended: watch::Sender::new(Ended::default()) }
+    }
+}
+
+impl Collections {
+    /// Waits for a collection that begins after this call.
+    pub(super) async fn wait(&self) -> Result<(), Status> {
+        let next = self.begun.load(Ordering::SeqCst) + 1;
+        self.asked.notify_one();
+        let mut ended = self.ended.subscribe();
+        match ended.wait_for(|ended| ended.number >= next).await {
+            Ok(ended) if !ended.has_failed => Ok(()),
+            // In containerd's words. The log says more.
+            _ => Err(Status::unknown("gc failed")),
+        }
+    }
+}
+
+/// Why a collection has failed.
+#[derive(Debug, thiserror::Error)]
+enum CollectionError {
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("it has ended without an answer")]
+    Bug,
+}
+
+impl CollectionError {
+    fn is_end(&self) -> bool {
+        use ContentError::{Closed, Store};
+        matches!(
+            self,
+            Self::Content(Closed | Store(StoreError::Closed)) | Self::Store(StoreError::Closed)
+        )
+    }
+}
+
+/// Collects, as long as the server runs.
+pub(super) async fn keep(surface: Surface) {
+    let (store, collections) = (surface.store().await, &surface.0.collections);
+    let (mut pause, mut is_due) = (AFTER_THE_START, true);
+    loop {
+        tokio::select! {
+            () = collections.asked.notified() => {}
+            () = until_due(&store, pause, is_due) => {}
+        }
+        let number = collections.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let began = Instant::now();
+        let collected = tokio::spawn(collect(surface.clone())).await;
+        let collected = collected.unwrap_or(Err(CollectionError::Bug));
+        let has_failed = collected.is_err();
+        match collected {
+            Ok(is_any_left) => {
+                is_due = is_any_left;
+                pause = (began.elapsed() * PAUSES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+            }
+            Err(error) if error.is_end() => {
+                collections.ended.send_replace(Ended { number: u64::MAX, has_failed });
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what nothing refers to cannot be removed; trying again");
+                (is_due, pause) = (true, RETRY_AFTER);
+            }
+        }
+        collections.ended.send_replace(Ended { number, has_failed });
+    }
+}
+
+/// Not before the pause is over.
+async fn until_due(store: &Store, pause: Duration, is_due: bool) {
+    sleep(pause).await;
+    if !is_due {
+        tokio::select! {
+            () = store.garbage() => {}
+            () = sleep(SOME_TIME) => {}
+        }
+    }
+}
+
+/// A collection from its beginning to its end. Whether something may be left, as it was written meanwhile.
+async fn collect(surface: Surface) -> Result<bool, CollectionError> {
+    let metadata = surface.0.metadata.wait().await;
+    // They are opened here if nobody has asked for them, so that what a server has left is cleared.
+    let (content, snapshots) = (metadata.content().await?, metadata.snapshots().await?);
+    let found = metadata.store.collect(SystemTime::now()).await?;
+    let Some(mut collection) = found else { return Ok(false) };
+    reach(Point::ServerCollectionBegun);
+    let (mut count, mut has_directories) = (0, false);
+    loop {
+        let nodes = collection.next_piece(PIECE);
+        let Some(kind) = nodes.first().map(|node| node.kind) else { break };
+        let removed = match kind {
+            NodeKind::Blob | NodeKind::Ingest => {
+                content.remove_piece(&mut collection, nodes).await?
+            }
+            NodeKind::Snapshot => {
+                has_directories = true;
+                snapshots.remove_piece(&mut collection, nodes).await?
+            }
+            NodeKind::Image | NodeKind::Container => collection.remove(nodes).await?,
+        };
+        reach(Point::ServerPieceRemoved);
+        count += removed.len();
+        for one in removed {
+            tell(&surface, one).await;
+        }
+    }
+    if has_directories {
+        snapshots.empty().await;
+    }
+    let is_any_left = collection.end().await?;
+    tracing::debug!(count, "what nothing referred to is removed");
+    Ok(is_any_left)
+}
+
+/// Publishes that something was removed. Of content there is no such event, as in containerd.
+async fn tell(surface: &Surface, removed: Removed) {
+    match removed {
+        Removed::Snapshot { namespace, snapshotter, key, .. } => {
+            let event = SnapshotRemove { key, snapshotter };
+            surface.publish(&namespace, topic::SNAPSHOT_REMOVE, to_any(&event)).await;
+        }
+        Removed::Image { namespace, name } => {
+            let event = to_any(&ImageDelete { name });
+            surface.publish(&namespace, topic::IMAGE_DELETE, event).await;
+        }
+        Removed::Blob { .. } | Removed::Ingest { .. } => {}
+    }
+}
