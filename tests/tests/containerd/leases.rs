@@ -45,7 +45,7 @@ async fn resources(bed: &Bed, lease: &str) -> Result<Vec<Resource>, Status> {
 }
 
 /// A moment as in RFC 3339, by date(1).
-fn rfc3339(moment: SystemTime) -> String {
+pub(crate) fn rfc3339(moment: SystemTime) -> String {
     let moment = moment.duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let moment = format!("@{}.{:09}", moment.as_secs(), moment.subsec_nanos());
     let output = std::process::Command::new("date")

@@ -1,6 +1,7 @@
 //! The services of containerd, called as its clients call them.
 
 mod bed;
+mod collection;
 mod containers;
 mod content;
 mod events;

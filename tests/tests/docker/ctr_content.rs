@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use crate::{
+    ctr_containers,
     host::{CTR, Host, fails, succeeds},
     peer::Peer,
 };
@@ -34,6 +35,11 @@ async fn content_is_ingested_read_labelled_edited_and_removed() {
         return;
     }
     let mut host = Host::make().await;
+    // Without something that refers to it, it is collected.
+    let labels =
+        [ABC, ABD].map(|blob| format!("containerd.io/gc.ref.content.{}={blob}", &blob[7..9]));
+    let options = ["--label", &labels[0], "--label", &labels[1]];
+    ctr_containers::create(&host, "keeper", &options, "");
     succeeds(ingest(&host, "abc", &["--expected-size", "3", "--expected-digest", ABC]));
     assert_eq!(digests(&host, ""), [ABC]);
     assert_eq!(succeeds(host.ctr(&["content", "get", ABC])), "abc");

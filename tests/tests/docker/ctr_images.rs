@@ -104,9 +104,12 @@ async fn images_are_imported_tagged_labelled_exported_and_removed() {
     succeeds(host.ctr(&["images", "export", &path, "other:1"]));
     let exported = succeeds(as_command("tar", &["--list", "--file", &path]));
     assert!(exported.lines().any(|name| name == manifest), "{exported}");
+    let content = |host: &Host| succeeds(host.ctr(&["content", "ls", "--quiet"]));
+    assert_eq!(content(&host).lines().count(), 3, "manifest, configuration and layer");
     // Of what is not there it only warns.
     succeeds(host.ctr(&["images", "rm", "--sync", "other:1", "none"]));
     assert_eq!(names(&host, ""), [""; 0]);
+    assert_eq!(content(&host), "");
     let plugins = succeeds(host.ctr(&["plugins", "ls"]));
     assert!(plugins.contains("images-service"), "{plugins}");
     host.finish().await;

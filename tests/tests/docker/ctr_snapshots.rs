@@ -4,7 +4,10 @@ use std::{fs, path::PathBuf};
 
 use rustix::process::Signal;
 
-use crate::host::{Host, fails, succeeds};
+use crate::{
+    ctr_containers,
+    host::{Host, fails, succeeds},
+};
 
 fn snapshots(host: &Host, arguments: &[&str]) -> String {
     succeeds(host.ctr(&[&["snapshots"], arguments].concat()))
@@ -27,6 +30,11 @@ fn mounted(host: &Host, key: &str, script: &str) -> String {
 #[tokio::test]
 async fn snapshots_are_made_mounted_committed_and_removed() {
     let mut host = Host::make().await;
+    // Without something that refers to them, they are collected.
+    let label = |key: &str| format!("containerd.io/gc.ref.snapshot.overlayfs/{key}={key}");
+    let labels: Vec<_> = ["a", "b", "v", "A", "B"].into_iter().map(label).collect();
+    let options: Vec<_> = labels.iter().flat_map(|label| ["--label", label.as_str()]).collect();
+    ctr_containers::create(&host, "keeper", &options, "");
     // As ctr does without --mounts: what mount(8) would be called with.
     let command = snapshots(&host, &["prepare", "--target", "/m", "a"]);
     let words: Vec<_> = command.split_whitespace().collect();

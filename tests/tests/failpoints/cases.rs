@@ -79,6 +79,10 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerSnapshotCommitted
         | Point::ServerSnapshotForgotten
         | Point::ServerSnapshotSetAside => &[],
+        // Of collections, see tests/containerd/collection/failpoints.rs.
+        Point::ServerCollectionBegun | Point::ServerPieceForgotten | Point::ServerPieceRemoved => {
+            &[]
+        }
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
         | Point::ServerProcessRecorded

@@ -6,7 +6,7 @@ use gantry_api::containerd::content::{
 
 use tokio::task::JoinSet;
 
-use super::{NOTHING, Session, commit, put, stat, write_at};
+use super::{KEEPER, NOTHING, Session, commit, keep, leased, put, stat, write_at};
 use crate::{Bed, of};
 
 async fn blobs(bed: &Bed, namespace: &str, filters: &[&str]) -> Vec<Vec<String>> {
@@ -31,12 +31,14 @@ async fn blobs_are_listed_by_hundreds() {
     let Some(bed) = Bed::start().await else { return };
     assert_eq!(blobs(&bed, "ns", &[]).await, Vec::<Vec<String>>::new());
     // At the same time: each waits for the disk.
+    keep(&bed, "ns").await;
     let mut writing = JoinSet::new();
     for number in 0..101 {
         let client = bed.content();
         writing.spawn(async move {
             let reference = format!("w{number}");
-            let session = Session::try_begin(client, |stream| of("ns", stream), &reference).await;
+            let session =
+                Session::try_begin(client, |stream| leased("ns", KEEPER, stream), &reference).await;
             session.unwrap().ask(commit(0, "", &[number])).await.unwrap().digest
         });
     }

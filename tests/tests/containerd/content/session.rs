@@ -7,10 +7,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, transport::Channel};
 
-use crate::{Bed, of};
+use super::{KEEPER, keep, leased};
+use crate::Bed;
 
 /// A call that is under way.
-pub(super) struct Session {
+pub(crate) struct Session {
     requests: mpsc::Sender<WriteContentRequest>,
     answers: Streaming<WriteContentResponse>,
     /// Of the first request.
@@ -18,12 +19,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn begin(bed: &Bed, namespace: &str, reference: &str) -> Self {
-        Self::try_begin(bed.content(), |stream| of(namespace, stream), reference).await.unwrap()
+    /// Under a lease, so that nothing of it is collected.
+    pub(crate) async fn begin(bed: &Bed, namespace: &str, reference: &str) -> Self {
+        keep(bed, namespace).await;
+        let to = |stream| leased(namespace, KEEPER, stream);
+        Self::try_begin(bed.content(), to, reference).await.unwrap()
     }
 
     /// `to` makes a request of the messages.
-    pub(super) async fn try_begin(
+    pub(crate) async fn try_begin(
         mut client: ContentClient<Channel>,
         to: impl FnOnce(
             ReceiverStream<WriteContentRequest>,
@@ -36,7 +40,7 @@ impl Session {
     }
 
     /// Sends a request, and waits for its answer.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &mut self,
         mut request: WriteContentRequest,
     ) -> Result<WriteContentResponse, Status> {
@@ -56,25 +60,25 @@ impl Session {
     }
 
     /// Sends no more, and waits until the server has let the write go.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         let Self { requests, mut answers, .. } = self;
         drop(requests);
         assert_eq!(answers.message().await.unwrap(), None);
     }
 }
 
-pub(super) fn stat(total: i64, expected: &str) -> WriteContentRequest {
+pub(crate) fn stat(total: i64, expected: &str) -> WriteContentRequest {
     let expected = expected.to_owned();
     WriteContentRequest { action: WriteAction::Stat.into(), total, expected, ..Default::default() }
 }
 
-pub(super) fn write_at(offset: i64, data: &[u8]) -> WriteContentRequest {
+pub(crate) fn write_at(offset: i64, data: &[u8]) -> WriteContentRequest {
     let data = data.to_vec();
     WriteContentRequest { action: WriteAction::Write.into(), offset, data, ..Default::default() }
 }
 
 /// With the data at the beginning, and so with all of it; else what was written before.
-pub(super) fn commit(offset: i64, expected: &str, data: &[u8]) -> WriteContentRequest {
+pub(crate) fn commit(offset: i64, expected: &str, data: &[u8]) -> WriteContentRequest {
     let expected = expected.to_owned();
     let action = WriteAction::Commit.into();
     WriteContentRequest { action, offset, expected, data: data.to_vec(), ..Default::default() }

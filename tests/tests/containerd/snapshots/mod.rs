@@ -14,9 +14,13 @@ use gantry_api::containerd::{
     },
     types::Mount,
 };
-use tonic::Status;
+use tonic::{Request, Status};
 
-use crate::{Bed, of};
+use crate::{
+    Bed,
+    content::{KEEPER, keep, leased},
+    of,
+};
 
 /// The snapshots of one snapshotter in one namespace.
 #[derive(Clone, Copy)]
@@ -31,6 +35,12 @@ impl<'a> Snapshots<'a> {
         Self { bed, namespace: "ns", snapshotter: "overlayfs" }
     }
 
+    /// A request under a lease, so that what it makes is not collected.
+    async fn leased<T>(self, message: T) -> Request<T> {
+        keep(self.bed, self.namespace).await;
+        leased(self.namespace, KEEPER, message)
+    }
+
     fn names(self, key: &str) -> (String, String) {
         (self.snapshotter.to_owned(), key.to_owned())
     }
@@ -38,14 +48,14 @@ impl<'a> Snapshots<'a> {
     pub(crate) async fn prepare(self, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
         let ((snapshotter, key), parent) = (self.names(key), parent.to_owned());
         let request = PrepareSnapshotRequest { snapshotter, key, parent, ..Default::default() };
-        let prepared = self.bed.snapshots().prepare(of(self.namespace, request)).await?;
+        let prepared = self.bed.snapshots().prepare(self.leased(request).await).await?;
         Ok(prepared.into_inner().mounts)
     }
 
     async fn view(self, key: &str, parent: &str) -> Result<Vec<Mount>, Status> {
         let ((snapshotter, key), parent) = (self.names(key), parent.to_owned());
         let request = ViewSnapshotRequest { snapshotter, key, parent, ..Default::default() };
-        let made = self.bed.snapshots().view(of(self.namespace, request)).await?;
+        let made = self.bed.snapshots().view(self.leased(request).await).await?;
         Ok(made.into_inner().mounts)
     }
 
@@ -59,7 +69,7 @@ impl<'a> Snapshots<'a> {
     pub(crate) async fn commit(self, key: &str, name: &str) -> Result<(), Status> {
         let ((snapshotter, key), name) = (self.names(key), name.to_owned());
         let request = CommitSnapshotRequest { snapshotter, key, name, ..Default::default() };
-        self.bed.snapshots().commit(of(self.namespace, request)).await.map(drop)
+        self.bed.snapshots().commit(self.leased(request).await).await.map(drop)
     }
 
     pub(crate) async fn remove(self, key: &str) -> Result<(), Status> {

@@ -1,7 +1,6 @@
 //! The calls about snapshots, in containerd's words.
 
 use gantry_api::containerd::{
-    LEASE_METADATA,
     event_types::{SnapshotCommit, SnapshotPrepare, SnapshotRemove},
     from_any,
     introspection::PluginsRequest,
@@ -20,6 +19,7 @@ use tonic::{Code, Streaming};
 use super::{Snapshots, own_files};
 use crate::{
     Bed, assert_refused,
+    content::{KEEPER, keep, leased},
     events::{next, subscribe},
     of,
 };
@@ -198,13 +198,14 @@ async fn snapshots_are_listed_by_hundreds_and_by_their_labels() {
     let Some(bed) = Bed::start().await else { return };
     assert_eq!(list(&bed, &[]).await, Vec::<Vec<String>>::new());
     // At the same time: each waits for the disk.
+    keep(&bed, "ns").await;
     let mut making = JoinSet::new();
     for number in 0..101 {
         let mut client = bed.snapshots();
         making.spawn(async move {
             let (snapshotter, key) = ("overlayfs".to_owned(), format!("k{number:03}"));
             let request = PrepareSnapshotRequest { snapshotter, key, ..Default::default() };
-            client.prepare(of("ns", request)).await.unwrap();
+            client.prepare(leased("ns", KEEPER, request)).await.unwrap();
         });
     }
     making.join_all().await;
@@ -230,18 +231,16 @@ async fn snapshots_are_listed_by_hundreds_and_by_their_labels() {
 #[tokio::test]
 async fn a_lease_keeps_what_is_made_with_it() {
     let Some(bed) = Bed::start().await else { return };
-    let leased = |key: &str, target: &str, lease: &str| {
+    let under = |key: &str, target: &str, lease: &str| {
         let labels = match target {
             "" => [].into(),
             target => [("containerd.io/snapshot.ref".to_owned(), target.to_owned())].into(),
         };
         let (snapshotter, key) = ("overlayfs".to_owned(), key.to_owned());
         let request = PrepareSnapshotRequest { snapshotter, key, labels, ..Default::default() };
-        let mut request = of("ns", request);
-        request.metadata_mut().insert(LEASE_METADATA, lease.parse().unwrap());
-        request
+        leased("ns", lease, request)
     };
-    let none = bed.snapshots().prepare(leased("a", "", "l")).await;
+    let none = bed.snapshots().prepare(under("a", "", "l")).await;
     assert_refused(none, Code::NotFound, "lease does not exist: not found");
     for id in ["l", "m"] {
         let request = CreateRequest { id: id.to_owned(), ..Default::default() };
@@ -254,12 +253,12 @@ async fn a_lease_keeps_what_is_made_with_it() {
         found.map(|resource| (resource.r#type, resource.id)).collect::<Vec<_>>()
     };
     let of_snapshot = |key: &str| vec![("snapshots/overlayfs".to_owned(), key.to_owned())];
-    bed.snapshots().prepare(leased("a", "A", "l")).await.unwrap();
+    bed.snapshots().prepare(under("a", "A", "l")).await.unwrap();
     assert_eq!(kept("l").await, of_snapshot("a"));
     let sn = Snapshots::overlayfs(&bed);
     sn.commit("a", "A").await.unwrap();
     // What the other client wants is there: it goes on with that.
-    let again = bed.snapshots().prepare(leased("b", "A", "m")).await;
+    let again = bed.snapshots().prepare(under("b", "A", "m")).await;
     assert_refused(again, Code::AlreadyExists, "target snapshot \"A\": already exists");
     assert_eq!(kept("m").await, of_snapshot("A"));
     for id in ["l", "m"] {
