@@ -7,6 +7,7 @@ mod error;
 mod options;
 mod overlay;
 mod place;
+mod private;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use nix::{
 };
 use options::Options;
 use place::{Place, path_of};
+pub use private::in_private;
 pub use unmount::unmount_all;
 
 /// Mounts one after the other on a directory, or below it where a mount has a target. The directory may

@@ -1,0 +1,233 @@
+//! Trees that callers describe by mounts.
+//!
+//! A tree that is one directory is used as it is: the source of a bind, or the upper directory of an overlay. Everything else is
+//! mounted in a mount namespace of the call's own, so that no mount is left, whatever ends the server.
+
+use std::{
+    fs::DirBuilder,
+    io::{Read, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
+
+use gantry_domain::Mount;
+use gantry_kernel::mount::{in_private, mount_all, unmount_all};
+
+use crate::{
+    ApplyOptions, DiffError, DiffOptions, Overlay, Target, Unpacked, apply,
+    compare::{self, Upper},
+};
+
+/// A layer's tree has the mode of the root directory that containers see.
+const ROOT_MODE: u32 = 0o755;
+
+/// Unpacks a layer into what the mounts make up. They are made in an empty directory below `places`, which
+/// all calls share.
+///
+/// # Errors
+/// As [`apply`], or if something cannot be mounted.
+pub fn apply_to_mounts<R: Read + Send>(
+    layer: R,
+    mounts: &[Mount],
+    places: &Path,
+    options: &ApplyOptions,
+) -> Result<Unpacked, DiffError> {
+    if let Some(target) = target(mounts) {
+        return apply(layer, &target, options);
+    }
+    mounted(&[("left", mounts)], places, |roots| {
+        let root = roots[0].clone();
+        apply(layer, &Target { root, overlay: None }, options)
+    })
+}
+
+/// Writes the layer that makes what the mounts `right` make up of what `left` do.
+///
+/// # Errors
+/// As [`crate::diff`], or if something cannot be mounted.
+pub fn diff_mounts<W: Write + Send>(
+    left: &[Mount],
+    right: &[Mount],
+    places: &Path,
+    output: W,
+    options: &DiffOptions,
+) -> Result<Unpacked, DiffError> {
+    if let Some(upper) = upper_of_same(left, right)
+        && !compare::depends_on_lower(&upper)?
+    {
+        return compare::diff_upper(&upper, output, options);
+    }
+    mounted(&[("left", left), ("right", right)], places, |roots| {
+        compare::diff(&roots[0], &roots[1], output, options)
+    })
+}
+
+/// The tree, if it is one directory, and can be written there as through the mount.
+fn target(mounts: &[Mount]) -> Option<Target> {
+    let [mount] = mounts else { return None };
+    if let Some(root) = bound(mount, &["rw"]) {
+        return Some(Target { root, overlay: None });
+    }
+    let options = overlay(mount)?;
+    let has_user_attributes = options.has_user_attributes;
+    let root = options.upper?;
+    Some(Target { root, overlay: Some(Overlay { lower: options.lower, has_user_attributes }) })
+}
+
+/// The source of a recursive bind without a target and options but for these.
+fn bound(mount: &Mount, others: &[&str]) -> Option<PathBuf> {
+    let is_plain = matches!(&*mount.kind, "bind" | "rbind")
+        && mount.target.is_empty()
+        && mount.source.starts_with('/')
+        && (mount.kind == "rbind" || mount.options.iter().any(|option| option == "rbind"))
+        && mount.options.iter().all(|option| option == "rbind" || others.contains(&&**option));
+    is_plain.then(|| PathBuf::from(&mount.source))
+}
+
+/// What an overlay consists of.
+struct Layers {
+    upper: Option<PathBuf>,
+    lower: Vec<PathBuf>,
+    has_user_attributes: bool,
+}
+
+/// `None` of something else, or with options that change what is seen.
+fn overlay(mount: &Mount) -> Option<Layers> {
+    if mount.kind != "overlay" || !mount.target.is_empty() {
+        return None;
+    }
+    let mut layers = Layers { upper: None, lower: Vec::new(), has_user_attributes: false };
+    for option in &mount.options {
+        match option.split_once('=') {
+            Some(("upperdir", path)) => layers.upper = Some(path.into()),
+            Some(("lowerdir", paths)) => layers.lower = split(paths),
+            Some((
+                "workdir" | "index" | "xino" | "metacopy" | "redirect_dir" | "nfs_export",
+                _,
+            )) => {}
+            None if option == "userxattr" => layers.has_user_attributes = true,
+            None if matches!(&**option, "rw" | "volatile") => {}
+            _ => return None,
+        }
+    }
+    layers.upper.iter().chain(&layers.lower).all(|path| path.is_absolute()).then_some(layers)
+}
+
+/// The paths of an option, between colons. A backslash goes before one that is part of a path.
+fn split(paths: &str) -> Vec<PathBuf> {
+    let (mut found, mut path) = (Vec::new(), String::new());
+    let mut characters = paths.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => path.extend(characters.next()),
+            ':' => found.push(std::mem::take(&mut path).into()),
+            other => path.push(other),
+        }
+    }
+    found.push(path.into());
+    found
+}
+
+/// What the right tree has beside the left one, if both are made of the same layers.
+fn upper_of_same(left: &[Mount], right: &[Mount]) -> Option<Upper> {
+    let [right] = right else { return None };
+    let lower = match left {
+        [] => {
+            let root = bound(right, &["rw", "ro"])?;
+            return Some(Upper { root, notes: None });
+        }
+        [one] => match bound(one, &["rw", "ro"]) {
+            Some(root) => vec![root],
+            None => overlay(one).filter(|layers| layers.upper.is_none())?.lower,
+        },
+        _ => return None,
+    };
+    let layers = overlay(right)?;
+    let notes = if layers.has_user_attributes { "user.overlay." } else { "trusted.overlay." };
+    let root = layers.upper.filter(|_| layers.lower == lower)?;
+    Some(Upper { root, notes: Some(notes) })
+}
+
+/// Has `work` see lists of mounts, each in an empty directory of its name.
+fn mounted<T: Send>(
+    lists: &[(&str, &[Mount])],
+    places: &Path,
+    work: impl FnOnce(&[PathBuf]) -> Result<T, DiffError> + Send,
+) -> Result<T, DiffError> {
+    let place = |name: &str| {
+        let root = places.join(name);
+        let made = DirBuilder::new().recursive(true).mode(ROOT_MODE).create(&root);
+        let made = made.and_then(|()| root.canonicalize());
+        made.map_err(DiffError::io("make", root.as_os_str().as_encoded_bytes()))
+    };
+    let roots: Vec<PathBuf> =
+        lists.iter().map(|(name, _)| place(name)).collect::<Result<_, _>>()?;
+    let done = in_private(|| {
+        let mounting = lists.iter().zip(&roots);
+        let mut mounting = mounting.map(|((_, mounts), root)| mount_all(mounts, root));
+        let result = mounting.try_for_each(|mounted| mounted.map_err(DiffError::Mount));
+        let result = result.and_then(|()| work(&roots));
+        // With the thread they end, too, but later: the caller may mount the same again.
+        for root in &roots {
+            if let Err(error) = unmount_all(root) {
+                tracing::warn!(%error, "a mount of a layer is not unmounted, but ends with its thread");
+            }
+        }
+        result
+    });
+    done.map_err(DiffError::Private)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mount(kind: &str, source: &str, options: &[&str]) -> Mount {
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let (kind, source) = (kind.to_owned(), source.to_owned());
+        Mount { kind, source, target: String::new(), options }
+    }
+
+    #[test]
+    fn what_is_one_directory_is_not_mounted() {
+        let plain = target(&[mount("bind", "/a", &["rbind", "rw"])]).unwrap();
+        assert_eq!(plain, Target { root: "/a".into(), overlay: None });
+        let options = ["workdir=/w", "upperdir=/u", r"lowerdir=/a\:b:/c", "index=off"];
+        let layers = target(&[mount("overlay", "overlay", &options)]).unwrap();
+        assert_eq!(layers.root, Path::new("/u"));
+        let overlay = layers.overlay.unwrap();
+        assert_eq!(overlay.lower, [Path::new("/a:b"), Path::new("/c")]);
+        for other in [
+            mount("bind", "/a", &["rbind", "ro"]),
+            mount("bind", "/a", &["bind", "rw"]),
+            mount("overlay", "overlay", &["lowerdir=/a:/b"]),
+            mount("overlay", "overlay", &["upperdir=/u", "lowerdir=/a", "uidmap=0:1:2"]),
+            mount("overlay", "overlay", &["upperdir=/u", "lowerdir=/a", "ro"]),
+            mount("tmpfs", "tmpfs", &[]),
+        ] {
+            assert_eq!(target(std::slice::from_ref(&other)), None, "{other:?}");
+        }
+        let twice = mount("bind", "/a", &["rbind", "rw"]);
+        assert_eq!(target(&[twice.clone(), twice]), None);
+    }
+
+    #[test]
+    fn only_the_same_layers_make_an_upper_directory_the_difference() {
+        let right = |lower: &str| {
+            let options = ["workdir=/w", "upperdir=/u", &format!("lowerdir={lower}")];
+            [mount("overlay", "overlay", &options)]
+        };
+        let one = [mount("bind", "/a", &["ro", "rbind"])];
+        let two = [mount("overlay", "overlay", &["lowerdir=/a:/b"])];
+        let upper = |left: &[Mount], right: &[Mount]| {
+            upper_of_same(left, right).map(|upper| (upper.root, upper.notes.is_some()))
+        };
+        assert_eq!(upper(&one, &right("/a")), Some(("/u".into(), true)));
+        assert_eq!(upper(&two, &right("/a:/b")), Some(("/u".into(), true)));
+        assert_eq!(upper(&[], &[mount("bind", "/a", &["rbind"])]), Some(("/a".into(), false)));
+        assert_eq!(upper(&one, &right("/a:/b")), None);
+        assert_eq!(upper(&two, &right("/b:/a")), None);
+        assert_eq!(upper(&[], &right("/a")), None);
+        assert_eq!(upper(&right("/a"), &right("/a")), None);
+    }
+}
