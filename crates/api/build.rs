@@ -15,6 +15,7 @@ use tonic_prost_build::Config;
 const CONTAINERD: &[&str] = &[
     "services/containers/v1/containers.proto",
     "services/content/v1/content.proto",
+    "services/diff/v1/diff.proto",
     "services/events/v1/events.proto",
     "services/images/v1/images.proto",
     "services/introspection/v1/introspection.proto",
