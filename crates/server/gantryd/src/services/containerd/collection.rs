@@ -13,10 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use gantry_api::containerd::{
-    event_types::{ImageDelete, SnapshotRemove},
-    to_any, topic,
-};
+use gantry_api::containerd::{event_types::SnapshotRemove, images::ImageDelete, to_any, topic};
 use gantry_content::ContentError;
 use gantry_failpoints::{Point, reach};
 use gantry_snapshots::SnapshotError;
