@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod attached;
+mod blobs;
 mod bundles;
 mod commands;
 mod copies;
@@ -55,6 +56,8 @@ enum Command {
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::Checkpoint),
     Restore(commands::restore::Restore),
+    #[command(subcommand)]
+    Content(commands::content::Content),
     Version(commands::version::Version),
 }
 
@@ -110,6 +113,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Update(update) => update.run(&client).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(&client).await,
         Command::Restore(restore) => restore.run(&client, &address).await,
+        Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,
     }
 }

@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use gantry_api::types;
+use tonic::transport::Channel;
 
 use crate::{
     call::Operation,
@@ -85,6 +86,12 @@ impl Client {
     pub fn with_call_timeout(&self, timeout: Duration) -> Client {
         let (connection, exits) = (self.connection.clone().within(timeout), self.exits.clone());
         Client { connection, exits }
+    }
+
+    /// The connection, for services of the server that this crate has no calls for, such as those of containerd.
+    /// What is called on it is not repeated, and has no deadline.
+    pub fn channel(&self) -> Channel {
+        self.connection.channel()
     }
 
     /// The server's version.

@@ -2,6 +2,7 @@
 
 mod attach;
 mod bed;
+mod content;
 mod leaving;
 mod run;
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod checkpoint;
+pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod events;
 pub(crate) mod exec;

@@ -1,0 +1,212 @@
+//! Blobs of a server's content, in containerd's API.
+
+use gantry_api::containerd::{
+    NAMESPACE_METADATA,
+    content::{
+        DeleteContentRequest, ListContentRequest, ReadContentRequest, content_client::ContentClient,
+    },
+    namespaces::{ListNamespacesRequest, namespaces_client::NamespacesClient},
+};
+use gantry_client::Client;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use tonic::{Code, Request, Status, transport::Channel};
+
+use crate::failure::Failure;
+
+/// The content of a server.
+pub(crate) struct Blobs {
+    channel: Channel,
+}
+
+/// What was found out about a blob.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is what its digest says, so many bytes.
+    Whole(u64),
+    /// It is something else, or cannot be read: why.
+    Damaged(String),
+    /// It was deleted meanwhile.
+    Gone,
+}
+
+impl Blobs {
+    pub(crate) fn of(client: &Client) -> Blobs {
+        Blobs { channel: client.channel() }
+    }
+
+    fn content(&self) -> ContentClient<Channel> {
+        ContentClient::new(self.channel.clone())
+    }
+
+    /// The names of all namespaces.
+    pub(crate) async fn namespaces(&self) -> Result<Vec<String>, Failure> {
+        let mut client = NamespacesClient::new(self.channel.clone());
+        let listed = client.list(ListNamespacesRequest::default()).await;
+        let listed = listed.map_err(|status| failed("list the namespaces", &status))?;
+        Ok(listed.into_inner().namespaces.into_iter().map(|namespace| namespace.name).collect())
+    }
+
+    /// The digests of a namespace's blobs.
+    pub(crate) async fn list(&self, namespace: &str) -> Result<Vec<String>, Failure> {
+        let what = format!("list the content of {namespace}");
+        let failed = |status: Status| failed(&what, &status);
+        let request = about(namespace, ListContentRequest::default())?;
+        let mut stream = self.content().list(request).await.map_err(failed)?.into_inner();
+        let mut digests = Vec::new();
+        while let Some(message) = stream.message().await.map_err(failed)? {
+            digests.extend(message.info.into_iter().map(|info| info.digest));
+        }
+        Ok(digests)
+    }
+
+    /// Reads a blob as the first of these namespaces that still has it.
+    pub(crate) async fn verify(
+        &self,
+        digest: &str,
+        namespaces: &[String],
+    ) -> Result<Verdict, Failure> {
+        for namespace in namespaces {
+            match self.read(namespace, digest).await? {
+                Verdict::Gone => {}
+                verdict => return Ok(verdict),
+            }
+        }
+        Ok(Verdict::Gone)
+    }
+
+    async fn read(&self, namespace: &str, digest: &str) -> Result<Verdict, Failure> {
+        let Some(mut hasher) = Hasher::of(digest) else {
+            return Err(Failure::new(format!("{digest}: the algorithm is not known")));
+        };
+        let request = ReadContentRequest { digest: digest.to_owned(), ..Default::default() };
+        let answer = self.content().read(about(namespace, request)?).await;
+        let mut stream = match answer {
+            Ok(answer) => answer.into_inner(),
+            Err(status) => return unreadable(digest, &status),
+        };
+        let mut size = 0;
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => {
+                    hasher.update(&message.data);
+                    size += message.data.len() as u64;
+                }
+                Ok(None) => break,
+                Err(status) => return unreadable(digest, &status),
+            }
+        }
+        let found = hasher.hex();
+        let is_whole = digest.split_once(':').is_some_and(|(_, hex)| hex == found);
+        Ok(match is_whole {
+            true => Verdict::Whole(size),
+            false => Verdict::Damaged(format!("its {size} bytes have the digest {found}")),
+        })
+    }
+
+    /// Deletes a blob; one that a namespace does not have any more is no error.
+    pub(crate) async fn delete(&self, digest: &str, namespaces: &[String]) -> Result<(), Failure> {
+        for namespace in namespaces {
+            let request = DeleteContentRequest { digest: digest.to_owned() };
+            match self.content().delete(about(namespace, request)?).await {
+                Err(status) if status.code() != Code::NotFound => {
+                    return Err(failed(&format!("delete {digest} from {namespace}"), &status));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What it means that a blob cannot be read: it is damaged or gone, or else nothing can be read.
+fn unreadable(digest: &str, status: &Status) -> Result<Verdict, Failure> {
+    let gone = format!("content digest {digest}: not found");
+    match status.code() {
+        Code::NotFound if status.message() == gone => Ok(Verdict::Gone),
+        // The server has found it damaged itself, or the disk is at fault.
+        Code::NotFound | Code::Internal | Code::DataLoss => {
+            Ok(Verdict::Damaged(status.message().to_owned()))
+        }
+        _ => Err(failed(&format!("read {digest}"), status)),
+    }
+}
+
+fn about<T>(namespace: &str, message: T) -> Result<Request<T>, Failure> {
+    let mut request = Request::new(message);
+    let name = namespace.parse().map_err(|_| {
+        Failure::new(format!("namespace {namespace:?}: only ASCII can be in a name"))
+    })?;
+    request.metadata_mut().insert(NAMESPACE_METADATA, name);
+    Ok(request)
+}
+
+fn failed(what: &str, status: &Status) -> Failure {
+    Failure::new(format!("{what}: {}", status.message()))
+}
+
+/// What a digest is made of.
+enum Hasher {
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// That of a digest's algorithm.
+    fn of(digest: &str) -> Option<Hasher> {
+        match digest.split_once(':')?.0 {
+            "sha256" => Some(Hasher::Sha256(Sha256::new())),
+            "sha384" => Some(Hasher::Sha384(Sha384::new())),
+            "sha512" => Some(Hasher::Sha512(Sha512::new())),
+            _ => None,
+        }
+    }
+
+    fn update(&mut self, data: &[u8]) {
+        match self {
+            Hasher::Sha256(hasher) => hasher.update(data),
+            Hasher::Sha384(hasher) => hasher.update(data),
+            Hasher::Sha512(hasher) => hasher.update(data),
+        }
+    }
+
+    fn hex(self) -> String {
+        match self {
+            Hasher::Sha256(hasher) => format!("{:x}", hasher.finalize()),
+            Hasher::Sha384(hasher) => format!("{:x}", hasher.finalize()),
+            Hasher::Sha512(hasher) => format!("{:x}", hasher.finalize()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digests_are_of_known_algorithms() {
+        // By sha256sum(1), sha384sum(1) and sha512sum(1), of `abc`.
+        for (algorithm, start) in [
+            ("sha256:", "ba7816bf8f01cfea"),
+            ("sha384:", "cb00753f45a35e8b"),
+            ("sha512:", "ddaf35a193617aba"),
+        ] {
+            let mut hasher = Hasher::of(algorithm).unwrap();
+            hasher.update(b"a");
+            hasher.update(b"bc");
+            assert!(hasher.hex().starts_with(start), "{algorithm}");
+        }
+        assert!(Hasher::of("md5:0a").is_none() && Hasher::of("sha256").is_none());
+    }
+
+    #[test]
+    fn what_was_deleted_is_not_damaged() {
+        let verdict = |status: Status| unreadable("sha256:0a", &status).ok();
+        let gone = Status::not_found("content digest sha256:0a: not found");
+        assert_eq!(verdict(gone), Some(Verdict::Gone));
+        let dropped = "content digest sha256:0a: its file was damaged, and is removed: not found";
+        let found = verdict(Status::not_found(dropped));
+        assert_eq!(found, Some(Verdict::Damaged(dropped.to_owned())));
+        assert_eq!(verdict(Status::unavailable("no connection")), None);
+    }
+}
