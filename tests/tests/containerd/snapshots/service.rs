@@ -40,14 +40,15 @@ async fn a_snapshot_is_prepared_committed_and_removed() {
     std::fs::write(own_files(&mounts).join("file"), "content").unwrap();
     assert_eq!(sn.mounts("a").await.unwrap(), mounts);
     let counted = sn.usage("a").await.unwrap();
-    assert_eq!(counted.inodes, 2);
+    assert!(counted.inodes == 2 && counted.size > 0, "{counted:?}");
     let active = sn.stat("a").await.unwrap();
     assert_eq!((active.kind(), &*active.name, &*active.parent), (Kind::Active, "a", ""));
     sn.commit("a", "A").await.unwrap();
     let committed = sn.stat("A").await.unwrap();
     assert_eq!((committed.kind(), &*committed.name), (Kind::Committed, "A"));
     assert!(committed.created_at.is_some() && committed.created_at == committed.updated_at);
-    assert_eq!(sn.usage("A").await.unwrap(), counted);
+    // Some file systems have allocated more before it was synced.
+    assert_eq!(sn.usage("A").await.unwrap().inodes, 2);
     sn.view("v", "A").await.unwrap();
     sn.prepare("b", "A").await.unwrap();
     sn.remove("v").await.unwrap();

@@ -124,6 +124,20 @@ async fn the_top_directory_looks_as_the_parents() {
     }
 }
 
+#[tokio::test]
+async fn a_root_that_no_overlay_can_name_has_the_other_snapshotter() {
+    let dir = tempfile::TempDir::new().unwrap();
+    let root = dir.path().join("a,b");
+    fs::create_dir(&root).unwrap();
+    let (_store, snapshots) = super::open(&root).await;
+    let refused = snapshots.named("overlayfs").map(|found| found.name()).unwrap_err();
+    assert_eq!(refused.kind(), Kind::InvalidArgument);
+    let message = refused.to_string();
+    assert!(message.starts_with("snapshotter not loaded: overlayfs: "), "{message}");
+    assert!(message.contains("has a ','"), "{message}");
+    prepare(&snapshots.named("native").unwrap(), "a", "").await.unwrap();
+}
+
 /// Many at once: each has a directory of its own, and one of those that want the same key gets it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_at_the_same_time_do_not_meet() {

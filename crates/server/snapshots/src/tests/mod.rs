@@ -1,6 +1,7 @@
 //! The snapshotters as a whole.
 
 mod copies;
+mod full_disk;
 mod life;
 mod recovery;
 mod removal;
