@@ -48,7 +48,11 @@ impl Content {
     }
 
     /// Drops a blob that was found to be damaged, unless it was written again meanwhile.
-    async fn drop_damaged(&self, digest: &Digest, size: u64) -> Result<File, ContentError> {
+    pub(crate) async fn drop_damaged(
+        &self,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<File, ContentError> {
         let change = self.0.order.begin().await?;
         let _nobody_writes_it = self.0.blobs.lock(digest).await;
         let again = self.undamaged_file(digest, size).await;

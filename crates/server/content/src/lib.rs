@@ -36,6 +36,7 @@
 #![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
+mod blocking;
 mod change;
 mod check;
 mod collection;
@@ -54,6 +55,7 @@ mod write;
 
 use std::{path::Path, sync::Arc};
 
+pub use blocking::BlockingReader;
 use change::Order;
 pub use error::ContentError;
 use gantry_disk::OwnFiles;

@@ -14,12 +14,12 @@ const CHUNK: u64 = 256 << 10;
 
 /// A part of a blob, which is read piece by piece. The blob may be deleted meanwhile.
 pub struct Reader {
-    file: Arc<File>,
+    pub(crate) file: Arc<File>,
     path: PathBuf,
     files: OwnFiles,
-    at: u64,
-    end: u64,
-    _counted: OwnedSemaphorePermit,
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    pub(crate) counted: OwnedSemaphorePermit,
 }
 
 impl Content {
@@ -47,7 +47,7 @@ impl Content {
             files: self.0.files.clone(),
             at: offset,
             end,
-            _counted: counted,
+            counted,
         })
     }
 }

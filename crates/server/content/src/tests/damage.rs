@@ -1,6 +1,6 @@
 //! Files that are not what they were.
 
-use std::fs;
+use std::{fs, io::Read};
 
 use gantry_domain::Kind;
 use gantry_store::Labels;
@@ -97,4 +97,25 @@ async fn a_commit_mends_a_damaged_file() {
     let exists = writer.commit(0, None, Labels::new()).await.unwrap_err();
     assert_eq!(exists.kind(), Kind::AlreadyExists);
     assert_eq!(bed.get(&blob).await.unwrap(), b"sound");
+}
+
+#[tokio::test]
+async fn a_whole_blob_is_compared_with_its_digest_while_it_is_read() {
+    let bed = Bed::new().await;
+    let mut data = vec![7; 300_000];
+    let digest = bed.put(&data).await;
+    let (content, ns) = (&bed.content, namespace("ns"));
+    let mut read = Vec::new();
+    content.read_blocking(&ns, &digest).await.unwrap().read_to_end(&mut read).unwrap();
+    assert!(read == data);
+    content.check(&ns, &digest).await.unwrap();
+
+    data[150_000] ^= 1;
+    fs::write(bed.blob(&digest), data).unwrap();
+    let mut blob = content.read_blocking(&ns, &digest).await.unwrap();
+    let error = blob.read_to_end(&mut read).unwrap_err();
+    assert!(error.to_string().contains(digest.as_str()), "{error}");
+    let error = content.check(&ns, &digest).await.unwrap_err();
+    assert!(error.to_string().contains("was damaged"), "{error}");
+    assert!(content.read_blocking(&ns, &digest).await.is_err());
 }
