@@ -23,6 +23,9 @@ use tokio::sync::{OnceCell, oneshot};
 /// Holds the server's UUID.
 const UUID_FILE: &str = "uuid";
 
+/// Directories that layers' trees are mounted on. They are always empty.
+const MOUNT_PLACES: &str = "mounts";
+
 /// A new UUID at each read, see random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 
@@ -55,6 +58,11 @@ impl Metadata {
     pub(crate) async fn snapshots(&self) -> Result<Snapshots, SnapshotError> {
         let open = || Snapshots::open(&self.root, self.store.clone());
         self.snapshots.get_or_try_init(open).await.cloned()
+    }
+
+    /// Where layers' trees are mounted, each call's apart from all others.
+    pub(crate) fn mount_places(&self) -> PathBuf {
+        self.root.join(MOUNT_PLACES)
     }
 
     /// Waits for changes under way, and closes all.

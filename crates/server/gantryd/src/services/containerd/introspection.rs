@@ -21,6 +21,8 @@ use crate::rpc::BadField;
 const RUNTIME: &str = "io.containerd.runtime.v2";
 const CONTENT: &str = "io.containerd.content.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
+const DIFFER: &str = "io.containerd.differ.v1";
+const METADATA: &str = "io.containerd.metadata.v1";
 const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
@@ -31,9 +33,11 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (CONTENT, "content", &[]),
     (SNAPSHOTTER, "native", &[]),
     (SNAPSHOTTER, "overlayfs", &[]),
+    (DIFFER, "walking", &[METADATA]),
     (MONITOR, "restart", &[SERVICE]),
     (SERVICE, "containers-service", &[]),
     (SERVICE, "content-service", &[CONTENT]),
+    (SERVICE, "diff-service", &[DIFFER]),
     (SERVICE, "images-service", &[]),
     (SERVICE, "introspection-service", &[]),
     (SERVICE, "leases-service", &[]),
@@ -42,6 +46,7 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (SERVICE, "tasks-service", &[RUNTIME]),
     (GRPC, "containers", &[SERVICE]),
     (GRPC, "content", &[SERVICE]),
+    (GRPC, "diff", &[SERVICE]),
     (GRPC, "events", &[]),
     (GRPC, "healthcheck", &[]),
     (GRPC, "images", &[SERVICE]),
@@ -139,7 +144,7 @@ fn plugins() -> impl Iterator<Item = Plugin> {
         r#type: (*kind).to_owned(),
         id: (*id).to_owned(),
         requires: requires.iter().map(|kind| (*kind).to_owned()).collect(),
-        platforms: if [RUNTIME, SNAPSHOTTER].contains(kind) {
+        platforms: if [RUNTIME, SNAPSHOTTER, DIFFER].contains(kind) {
             vec![platform()]
         } else {
             Vec::new()

@@ -8,6 +8,7 @@ mod collection;
 mod container_message;
 mod containers;
 mod content;
+mod diff;
 mod events;
 mod images;
 mod introspection;
@@ -25,17 +26,18 @@ mod status;
 mod tasks;
 mod version;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, path::PathBuf, sync::Arc};
 
 use collection::Collections;
 use containers::Containers;
 use events::Events;
 use gantry_api::containerd::{
     containers::containers_server::ContainersServer, content::content_server::ContentServer,
-    events::events_server::EventsServer, images::images_server::ImagesServer,
-    introspection::introspection_server::IntrospectionServer, leases::leases_server::LeasesServer,
-    namespaces::namespaces_server::NamespacesServer, snapshots::snapshots_server::SnapshotsServer,
-    tasks::tasks_server::TasksServer, version::version_server::VersionServer,
+    diff::diff_server::DiffServer, events::events_server::EventsServer,
+    images::images_server::ImagesServer, introspection::introspection_server::IntrospectionServer,
+    leases::leases_server::LeasesServer, namespaces::namespaces_server::NamespacesServer,
+    snapshots::snapshots_server::SnapshotsServer, tasks::tasks_server::TasksServer,
+    version::version_server::VersionServer,
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
@@ -106,6 +108,9 @@ impl Surface {
         routes.add(
             ContentServer::new(content::Service(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(
+            DiffServer::new(diff::Service::new(surface())).max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(ImagesServer::new(Images(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
@@ -147,6 +152,11 @@ impl Surface {
     /// The snapshots, which are opened when somebody asks for them first.
     async fn snapshots(&self) -> Result<Snapshots, Status> {
         self.0.metadata.wait().await.snapshots().await.map_err(status::of_snapshots)
+    }
+
+    /// Directories for mounts, see `gantry-diff`.
+    async fn mount_places(&self) -> PathBuf {
+        self.0.metadata.wait().await.mount_places()
     }
 
     async fn identity(&self) -> &Identity {
