@@ -101,6 +101,12 @@ pub fn connect(socket: &Path) -> Api {
     Api::new(endpoint(socket).connect_lazy())
 }
 
+/// A connection to another server.
+#[must_use]
+pub fn channel(socket: &Path) -> Channel {
+    endpoint(socket).connect_lazy()
+}
+
 /// Where to connect to.
 ///
 /// # Panics

@@ -7,6 +7,7 @@ use gantry_api::containerd::{
         container::Runtime as ContainerRuntime, containers_client::ContainersClient,
     },
     content::content_client::ContentClient,
+    diff::diff_client::DiffClient,
     events::events_client::EventsClient,
     images::images_client::ImagesClient,
     introspection::introspection_client::IntrospectionClient,
@@ -52,6 +53,10 @@ impl Bed {
     pub(crate) fn content(&self) -> ContentClient<Channel> {
         let client = ContentClient::new(self.channel.clone());
         client.max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    pub(crate) fn diff(&self) -> DiffClient<Channel> {
+        DiffClient::new(self.channel.clone())
     }
 
     pub(crate) fn events(&self) -> EventsClient<Channel> {

@@ -4,6 +4,7 @@ mod bed;
 mod collection;
 mod containers;
 mod content;
+mod diff;
 mod events;
 mod failpoints;
 mod images;

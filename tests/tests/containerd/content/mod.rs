@@ -34,7 +34,7 @@ pub(crate) async fn keep(bed: &Bed, namespace: &str) {
 }
 
 /// Writes a blob, and tells its digest.
-async fn put(bed: &Bed, namespace: &str, data: &[u8]) -> String {
+pub(crate) async fn put(bed: &Bed, namespace: &str, data: &[u8]) -> String {
     let mut session = Session::begin(bed, namespace, "put").await;
     session.ask(commit(0, "", data)).await.unwrap().digest
 }
@@ -46,7 +46,7 @@ pub(crate) async fn info(bed: &Bed, namespace: &str, digest: &str) -> Result<Inf
 }
 
 /// A part of a blob.
-async fn read(
+pub(crate) async fn read(
     bed: &Bed,
     namespace: &str,
     digest: &str,
