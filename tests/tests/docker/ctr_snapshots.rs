@@ -85,5 +85,6 @@ async fn snapshots_are_made_mounted_committed_and_removed() {
     assert!(refused(&host, &["--snapshotter", "nope", "ls"]).contains(says));
     let plugins = succeeds(host.ctr(&["plugins", "ls", "-d", "id==overlayfs"]));
     assert!(plugins.contains("root") && !plugins.contains("Error"), "{plugins}");
+    succeeds(host.ctr(&["containers", "rm", "keeper"]));
     host.finish().await;
 }
