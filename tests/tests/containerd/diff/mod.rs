@@ -20,7 +20,7 @@ use tonic::Status;
 
 use crate::{
     Bed,
-    content::{info, put},
+    content::{KEEPER, info, keep, leased, put},
     of,
 };
 
@@ -135,7 +135,9 @@ async fn diff(
 }
 
 async fn ask(bed: &Bed, request: DiffRequest) -> Result<Descriptor, Status> {
-    let answer = bed.diff().diff(of("ns", request)).await?;
+    // Without something that refers to it, the layer is collected.
+    keep(bed, "ns").await;
+    let answer = bed.diff().diff(leased("ns", KEEPER, request)).await?;
     Ok(answer.into_inner().diff.expect("a descriptor"))
 }
 
