@@ -4,8 +4,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, io::Write};
+use std::{
+    borrow::Cow,
+    fs,
+    io::{self, Write},
+};
 
+use gantry_diff::{ApplyOptions, Cancel, Packing, Target, apply};
 use gantry_domain::Stdio;
 use gantry_events::record::{Fault, Lines, recover};
 use gantry_runtime::bundle::{Config, Dialect};
@@ -108,4 +113,22 @@ pub fn any(data: &[u8]) {
     let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
     let (type_url, value) = data.split_at(end);
     gantryd::untrusted::any(&String::from_utf8_lossy(type_url), value.get(1..).unwrap_or_default());
+}
+
+/// A layer: whatever it says, nothing but its own directory changes.
+pub fn layer(data: &[u8]) {
+    let beside = unpacked_beside(data);
+    assert!(matches!(beside, Ok(1)), "a layer has led out: {beside:?}");
+}
+
+/// Unpacks a layer into a directory; how many names there are beside.
+fn unpacked_beside(data: &[u8]) -> io::Result<usize> {
+    let outer = tempfile::tempdir()?;
+    let root = outer.path().join("root");
+    fs::create_dir(&root)?;
+    let cancel = Cancel::default();
+    let limit = Some(4 << 20);
+    let options = ApplyOptions { packing: Packing::Detect, limit, sync: false, cancel };
+    let _ = apply(data, &Target { root, overlay: None }, &options);
+    Ok(fs::read_dir(outer.path())?.count())
 }

@@ -101,6 +101,66 @@ fn packet() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// An archive of entries whose names meet, and lead out.
+fn archive() -> impl Strategy<Value = Vec<u8>> {
+    let name = prop::sample::select(vec![
+        "a",
+        "a/b",
+        "a/b/c",
+        "..",
+        "../x",
+        "/a",
+        "/",
+        "a/../..",
+        ".wh.a",
+        "a/.wh..wh..opq",
+        ".wh.",
+        "a/.wh.b",
+        "./a//b",
+        "",
+    ]);
+    let link = prop::sample::select(vec!["a", "..", "../..", "/", "/a/b", "../../x", "a/b/c", ""]);
+    let kind = prop::sample::select(b"0125673LKxgS".to_vec());
+    let entry = (name, link, kind, 0..1100_u64);
+    let change = (any::<prop::sample::Index>(), any::<u8>());
+    (vec(entry, 0..8), prop::option::weighted(0.2, change)).prop_map(|(entries, change)| {
+        let mut bytes = Vec::new();
+        for (name, link, kind, size) in entries {
+            let mut header = [0; 512];
+            header[..name.len()].copy_from_slice(name.as_bytes());
+            header[100..108].copy_from_slice(b"0000755\0");
+            header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+            header[156] = kind;
+            header[157..157 + link.len()].copy_from_slice(link.as_bytes());
+            header[257..265].copy_from_slice(b"ustar\x0000");
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            bytes.extend(header);
+            let has_data = b"07LKxgS".contains(&kind);
+            let length = if has_data { usize::try_from(size).unwrap_or_default() } else { 0 };
+            bytes.extend(b"13 path=a/b/\n".iter().cycle().take(length));
+            bytes.resize(bytes.len().next_multiple_of(512), 0);
+        }
+        if let Some((at, byte)) = change
+            && !bytes.is_empty()
+        {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn any_layer(bytes in prop_oneof![1 => vec(any::<u8>(), 0..64), 9 => archive()]) {
+        crate::layer(&bytes);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 

@@ -95,7 +95,7 @@ fn seen(root: &Path) -> BTreeMap<PathBuf, (u32, u64, Vec<u8>, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(80))]
 
     #[test]
     fn any_two_trees(first in vec(act(), 0..16), then in vec(act(), 0..10)) {
