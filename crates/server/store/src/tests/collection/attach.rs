@@ -73,8 +73,8 @@ impl Life {
         id: &str,
         lost: Node,
     ) {
-        let known = self.model.leases.iter_mut();
-        let Some(((_, lease), known)) = known.filter(|((of, _), _)| *of == ns).next_back() else {
+        let known = self.model.leases.iter_mut().rfind(|((of, _), _)| *of == ns);
+        let Some(((_, lease), known)) = known else {
             return;
         };
         let resource = Resource { kind: kind.to_owned(), id: id.to_owned() };
