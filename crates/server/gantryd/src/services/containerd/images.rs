@@ -101,7 +101,7 @@ impl images_server::Images for Images {
         Ok(Response::new(UpdateImageResponse { image: Some(from_stored(updated.await?)) }))
     }
 
-    /// Content is not garbage-collected, so that `sync` has nothing to wait for.
+    /// With `sync`, what nothing refers to any more is collected before the answer.
     async fn delete(&self, request: Request<DeleteImageRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let lease = request::lease(&request)?;
