@@ -30,6 +30,11 @@
 //! label of the node at the end of its edge: if it is new, that node was noted.) Time does no harm either: one `now`
 //! holds for all of a collection, and what ends later is kept by it.
 //!
+//! # How long
+//! Of 10,000 blobs that nothing refers to, the two marks take 0.12 s, and with their removal in pieces of 128 all takes
+//! 0.46 s; a change that is made meanwhile waits 9 ms at most (`tests/collection/measure.rs`).
+//!
+//! # What is left
 //! What was noted is kept until the next collection, though nothing may refer to it. A write transaction follows edges of
 //! what was noted only, so that it takes no longer when there are many records.
 
