@@ -25,7 +25,7 @@ const ROOT_MODE: u32 = 0o755;
 /// all calls share.
 ///
 /// # Errors
-/// As [`apply`], or if something cannot be mounted.
+/// As [`apply()`], or if something cannot be mounted.
 pub fn apply_to_mounts<R: Read + Send>(
     layer: R,
     mounts: &[Mount],
