@@ -7,6 +7,12 @@ use gantry_kernel::mount::{MountError, MountProblem, UnmountError};
 
 use crate::archive::ArchiveError;
 
+/// How many directories may lie in each other. While trees are compared each takes a descriptor or two.
+pub(crate) const MAX_DEPTH: usize = 1000;
+
+/// As much of a name is in a message, which has to go into an answer.
+const MOST_SHOWN: usize = 1000;
+
 /// Why a layer was not applied or made. Names are those of the archive, or paths.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -67,6 +73,10 @@ impl DiffError {
     pub(crate) fn entry(name: &[u8], problem: impl Into<String>) -> Self {
         Self::Entry { name: shown(name), problem: problem.into() }
     }
+
+    pub(crate) fn too_deep(name: &[u8]) -> Self {
+        Self::entry(name, format!("lies deeper than {MAX_DEPTH} directories"))
+    }
 }
 
 impl From<ArchiveError> for DiffError {
@@ -83,5 +93,8 @@ impl From<ArchiveError> for DiffError {
 
 /// A name in a message.
 pub(crate) fn shown(name: &[u8]) -> String {
-    String::from_utf8_lossy(name).into_owned()
+    match name.get(..MOST_SHOWN) {
+        Some(begin) if name.len() > MOST_SHOWN => format!("{}...", String::from_utf8_lossy(begin)),
+        _ => String::from_utf8_lossy(name).into_owned(),
+    }
 }

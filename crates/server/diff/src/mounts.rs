@@ -53,7 +53,7 @@ pub fn diff_mounts<W: Write + Send>(
     options: &DiffOptions,
 ) -> Result<Unpacked, DiffError> {
     if let Some(upper) = upper_of_same(left, right)
-        && !compare::depends_on_lower(&upper)?
+        && !compare::depends_on_lower(&upper, &options.cancel)?
     {
         return compare::diff_upper(&upper, output, options);
     }

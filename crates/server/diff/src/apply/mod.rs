@@ -149,7 +149,7 @@ impl Unpacking<'_> {
         let Some(base) = parent.pop() else { return Ok(()) };
         let directory = self.tree.parent(&entry.name, &parent)?;
         for (directory, name) in self.tree.take_made() {
-            self.whiteouts.note(&directory, &name);
+            self.whiteouts.note(directory, &name);
         }
         match whiteout::meaning(entry, base)? {
             Meaning::File => {}
@@ -166,7 +166,7 @@ impl Unpacking<'_> {
             }
         }
         self.file(entry, archive, &directory, base)?;
-        self.whiteouts.note(&directory, base);
+        self.whiteouts.note(directory.inode, base);
         if entry.kind == EntryKind::Directory {
             self.times.note(&parent, base, entry);
             self.times.keep_small(&self.tree, &parent)?;

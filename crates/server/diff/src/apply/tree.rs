@@ -9,7 +9,10 @@ use rustix::{
 };
 
 use super::metadata;
-use crate::{DiffError, error::shown};
+use crate::{
+    DiffError,
+    error::{MAX_DEPTH, shown},
+};
 
 /// Links that one name may lead through, as in the kernel.
 const MOST_LINKS: usize = 40;
@@ -31,8 +34,9 @@ pub(super) struct Tree {
     /// The layers below, nearest first, that directories have their owners and modes from.
     lower: Vec<OwnedFd>,
     last: Option<(Vec<u8>, Directory)>,
-    /// Directories that were made because they were missing, since this was asked last.
-    made: Vec<(Directory, Vec<u8>)>,
+    /// Directories that were made because they were missing, since this was asked last: the inode of the directory
+    /// that each is in, and its name.
+    made: Vec<(u64, Vec<u8>)>,
 }
 
 impl Tree {
@@ -54,8 +58,8 @@ impl Tree {
         self.last = None;
     }
 
-    /// What was made by [`Tree::parent`]: the name in its directory.
-    pub(super) fn take_made(&mut self) -> Vec<(Directory, Vec<u8>)> {
+    /// What was made by [`Tree::parent`]: the inode of its directory, and its name there.
+    pub(super) fn take_made(&mut self) -> Vec<(u64, Vec<u8>)> {
         std::mem::take(&mut self.made)
     }
 
@@ -63,6 +67,9 @@ impl Tree {
     pub(super) fn parent(&mut self, name: &[u8], parent: &[&[u8]]) -> Result<Directory, DiffError> {
         if parent.is_empty() {
             return Ok(self.root.clone());
+        }
+        if parent.len() >= MAX_DEPTH {
+            return Err(DiffError::too_deep(name));
         }
         let path = parent.join(&b'/');
         if let Some((last, directory)) = &self.last
@@ -87,9 +94,9 @@ impl Tree {
         match self.beneath(&path) {
             Err(Errno::XDEV) => {
                 // An absolute link, whose root is this one.
-                let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-                openat2(&self.root.fd, &*path, flags, Mode::empty(), inside).and_then(with_inode)
+                let flags = OFlags::PATH | OFlags::DIRECTORY;
+                let opened = open_inside(&self.root.fd, &path, flags, ResolveFlags::IN_ROOT);
+                opened.and_then(with_inode)
             }
             other => other,
         }
@@ -97,19 +104,19 @@ impl Tree {
 
     /// What is there, if links that are absolute or lead out are not in the way.
     fn beneath(&self, path: &[u8]) -> Result<Directory, Errno> {
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        openat2(&self.root.fd, path, flags, Mode::empty(), inside).and_then(with_inode)
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        open_inside(&self.root.fd, path, flags, ResolveFlags::BENEATH).and_then(with_inode)
     }
 
     /// Goes from directory to directory. Absolute links begin at the root of the tree, as they will for a
     /// container; what is missing is made.
     fn walk(&mut self, name: &[u8], parent: &[&[u8]]) -> Result<Directory, DiffError> {
         let mut left: VecDeque<Vec<u8>> = parent.iter().map(|part| part.to_vec()).collect();
-        let mut stack: Vec<(Vec<u8>, Directory)> = Vec::new();
+        // Names of the directories above, and their inodes.
+        let mut stack: Vec<(Vec<u8>, u64)> = Vec::new();
+        let mut here = self.root.clone();
         let mut links = 0;
         while let Some(part) = left.pop_front() {
-            let here = stack.last().map_or(&self.root, |(_, directory)| directory).clone();
             match &*part {
                 b"" | b"." => continue,
                 b".." => {
@@ -117,8 +124,11 @@ impl Tree {
                         let problem = "leads out of the layer by a symbolic link";
                         return Err(DiffError::entry(name, problem));
                     }
+                    let inode = stack.last().map_or(self.root.inode, |(_, inode)| *inode);
+                    here = above(&here, inode).map_err(DiffError::io("open a parent of", name))?;
                     continue;
                 }
+                _ if stack.len() >= MAX_DEPTH => return Err(DiffError::too_deep(name)),
                 _ => {}
             }
             let next = match openat(&*here.fd, &*part, DIRECTORY, Mode::empty()) {
@@ -141,6 +151,7 @@ impl Tree {
                     let target = target.into_bytes();
                     if target.starts_with(b"/") {
                         stack.clear();
+                        here = self.root.clone();
                     }
                     for part in target.split(|byte| *byte == b'/').rev() {
                         left.push_front(part.to_vec());
@@ -149,9 +160,10 @@ impl Tree {
                 }
                 Err(error) => return Err(DiffError::io("open a parent of", name)(error)),
             };
-            stack.push((part, next));
+            stack.push((part, next.inode));
+            here = next;
         }
-        Ok(stack.pop().map_or_else(|| self.root.clone(), |(_, directory)| directory))
+        Ok(here)
     }
 
     /// Makes a directory that an entry needs. In the upper directory of an overlay it looks like that of
@@ -160,10 +172,9 @@ impl Tree {
         mkdirat(&*here.fd, part, Mode::from_raw_mode(0o755))?;
         let fd = openat(&*here.fd, part, DIRECTORY, Mode::empty())?;
         let whole = [path, &[part]].concat().join(&b'/');
-        let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let mut below =
-            self.lower.iter().map(|root| openat2(root, &*whole, flags, Mode::empty(), inside));
+            self.lower.iter().map(|root| open_inside(root, &whole, flags, ResolveFlags::IN_ROOT));
         let model = below.find(|found| !matches!(found, Err(Errno::NOENT | Errno::NOTDIR)));
         match model.transpose()? {
             Some(model) => metadata::copy_directory(&model, &here.fd, part)?,
@@ -172,8 +183,35 @@ impl Tree {
                 rustix::fs::chmodat(&*here.fd, part, Mode::from_raw_mode(0o755), AtFlags::empty())?;
             }
         }
-        self.made.push((here.clone(), part.to_vec()));
+        self.made.push((here.inode, part.to_vec()));
         with_inode(fd)
+    }
+}
+
+/// The directory that this one is in, which has that inode unless this one was moved meanwhile.
+fn above(here: &Directory, inode: u64) -> Result<Directory, Errno> {
+    let found = with_inode(openat(&*here.fd, "..", DIRECTORY, Mode::empty())?)?;
+    if found.inode == inode { Ok(found) } else { Err(Errno::STALE) }
+}
+
+/// Opens what a path leads to within a directory.
+fn open_inside(
+    root: &OwnedFd,
+    path: &[u8],
+    flags: OFlags,
+    scope: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let inside = scope | ResolveFlags::NO_MAGICLINKS;
+    until_quiet(|| openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), inside))
+}
+
+/// openat2(2) cannot follow a ".." while anything is renamed or mounted on the host.
+fn until_quiet<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match open() {
+            Err(Errno::AGAIN) => std::thread::yield_now(),
+            opened => return opened,
+        }
     }
 }
 
@@ -200,4 +238,22 @@ pub(crate) fn path_in(directory: &impl std::os::fd::AsRawFd, name: &[u8]) -> Vec
     let mut path = format!("/proc/thread-self/fd/{}/", directory.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_is_renamed_elsewhere_is_no_matter() {
+        let calls = Cell::new(0);
+        let opened = until_quiet(|| {
+            calls.set(calls.get() + 1);
+            if calls.get() < 1000 { Err(Errno::AGAIN) } else { Ok(()) }
+        });
+        assert_eq!((opened, calls.get()), (Ok(()), 1000));
+        assert_eq!(until_quiet(|| Err::<(), _>(Errno::NOENT)), Err(Errno::NOENT));
+    }
 }

@@ -14,7 +14,7 @@ use rustix::{
 };
 
 use super::{
-    remove::{names, open_directory, remove},
+    remove::{empty, open_directory, remove},
     tree::{Directory, kind, look, path_in},
 };
 use crate::{Cancel, DiffError, archive::Entry};
@@ -63,10 +63,10 @@ impl Whiteouts {
         Self::Remove { made: HashSet::new(), hasher: RandomState::new() }
     }
 
-    /// This layer has made something.
-    pub(super) fn note(&mut self, directory: &Directory, name: &[u8]) {
+    /// This layer has made something in the directory that has this inode.
+    pub(super) fn note(&mut self, directory: u64, name: &[u8]) {
         if let Self::Remove { made, hasher } = self {
-            made.insert(hasher.hash_one((directory.inode, name)));
+            made.insert(hasher.hash_one((directory, name)));
         }
     }
 
@@ -78,9 +78,9 @@ impl Whiteouts {
             }
             Self::Remove { made, hasher } => {
                 let fd = open_directory(&directory.fd, b".")?;
-                empty(&fd, directory.inode, cancel, &|inode, name| {
-                    made.contains(&hasher.hash_one((inode, name)))
-                })
+                let is_of_layer =
+                    |inode: u64, name: &[u8]| made.contains(&hasher.hash_one((inode, name)));
+                empty(fd, Some(&is_of_layer), cancel)
             }
         }
     }
@@ -123,27 +123,4 @@ impl Whiteouts {
             && kind(stat) == FileType::CharacterDevice
             && stat.st_rdev == 0
     }
-}
-
-fn empty(
-    directory: &OwnedFd,
-    inode: u64,
-    cancel: &Cancel,
-    is_of_layer: &dyn Fn(u64, &[u8]) -> bool,
-) -> Result<(), Errno> {
-    for name in names(directory)? {
-        if cancel.is_cancelled() {
-            return Err(Errno::CANCELED);
-        }
-        if !is_of_layer(inode, &name) {
-            remove(directory, &name, cancel)?;
-            continue;
-        }
-        let stat = look(directory, &name)?;
-        if let Some(stat) = stat.filter(|stat| kind(stat) == FileType::Directory) {
-            let below = open_directory(directory, &name)?;
-            empty(&below, stat.st_ino, cancel, is_of_layer)?;
-        }
-    }
-    Ok(())
 }

@@ -20,7 +20,7 @@ use rustix::fs::{Mode, OFlags, open};
 pub(crate) use upper::{Upper, depends_on_lower};
 use walk::Walk;
 
-use crate::{Cancel, Compression, DiffError, Unpacked};
+use crate::{Cancel, Compression, DiffError, Unpacked, error::MAX_DEPTH};
 
 /// How a layer is made.
 #[derive(Debug, Clone)]
@@ -77,6 +77,12 @@ pub(crate) fn diff_upper<W: Write + Send>(
 fn directory(path: &Path) -> Result<OwnedFd, DiffError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(path, flags, Mode::empty()).map_err(DiffError::io("open", path.as_os_str().as_bytes()))
+}
+
+/// How deep a directory may lie.
+fn check_depth(path: &[u8]) -> Result<(), DiffError> {
+    let above = path.iter().filter(|byte| **byte == b'/').count();
+    if above < MAX_DEPTH { Ok(()) } else { Err(DiffError::too_deep(path)) }
 }
 
 /// A name below a path.

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, path::PathBuf};
 use rustix::fs::{FileType, Stat};
 
 use super::{
-    below, directory,
+    below, check_depth, directory,
     layer::{Layer, open_directory},
     same::attribute,
     walk::{look, sorted},
@@ -21,15 +21,22 @@ pub(crate) struct Upper {
 }
 
 /// Whether a file of the directory is found in the layers below, by its overlay's notes.
-pub(crate) fn depends_on_lower(upper: &Upper) -> Result<bool, DiffError> {
+pub(crate) fn depends_on_lower(upper: &Upper, cancel: &Cancel) -> Result<bool, DiffError> {
     match upper.notes {
         None => Ok(false),
-        Some(notes) => has_references(&directory(&upper.root)?, notes, b""),
+        Some(notes) => has_references(&directory(&upper.root)?, notes, b"", cancel),
     }
 }
 
-fn has_references(parent: &OwnedFd, notes: &str, path: &[u8]) -> Result<bool, DiffError> {
+fn has_references(
+    parent: &OwnedFd,
+    notes: &str,
+    path: &[u8],
+    cancel: &Cancel,
+) -> Result<bool, DiffError> {
+    check_depth(path)?;
     for name in sorted(parent, path)? {
+        cancel.check()?;
         let path = below(path, &name);
         let Some(stat) = look(parent, &name, &path)? else { continue };
         let failed = || DiffError::io("read the attributes of", &path);
@@ -43,7 +50,7 @@ fn has_references(parent: &OwnedFd, notes: &str, path: &[u8]) -> Result<bool, Di
         }
         if kind(&stat) == FileType::Directory {
             let opened = open_directory(parent, &name).map_err(DiffError::io("open", &path))?;
-            if has_references(&opened, notes, &path)? {
+            if has_references(&opened, notes, &path, cancel)? {
                 return Ok(true);
             }
         }
@@ -59,6 +66,7 @@ pub(super) fn write(
     path: &[u8],
     cancel: &Cancel,
 ) -> Result<(), DiffError> {
+    check_depth(path)?;
     for name in sorted(parent, path)? {
         cancel.check()?;
         let inner = below(path, &name);

@@ -8,7 +8,7 @@ use rustix::{
 };
 
 use super::{
-    below,
+    below, check_depth,
     layer::{Layer, open_directory},
     same::{Found, same},
 };
@@ -31,6 +31,7 @@ impl Walk<'_, '_> {
         right: &OwnedFd,
         path: &[u8],
     ) -> Result<(), DiffError> {
+        check_depth(path)?;
         let old = left.map(|left| sorted(left, path)).transpose()?.unwrap_or_default();
         let (mut old, mut new) =
             (old.iter().peekable(), sorted(right, path)?.into_iter().peekable());

@@ -1,6 +1,7 @@
 //! Archives are unpacked.
 
 mod damage;
+mod depth;
 mod escapes;
 mod kinds;
 mod sparse;

@@ -1,13 +1,14 @@
 //! Layers are made of what differs.
 
 mod changes;
+mod depth;
 mod overlay;
 mod round_trip;
 
 use std::{fs, path::Path};
 
 use super::{DiffOptions, diff};
-use crate::{ApplyOptions, Cancel, Compression, Packing, Target, apply};
+use crate::{ApplyOptions, Cancel, Compression, DiffError, Packing, Target, apply};
 
 fn options() -> DiffOptions {
     DiffOptions { compression: Compression::None, epoch: None, cancel: Cancel::default() }

@@ -9,6 +9,9 @@ use std::{
 use gantry_diff::DiffError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+/// The stack of a thread: a walk through a thousand directories in each other has room.
+const STACK: usize = 8 << 20;
+
 /// Waits for a turn.
 pub(super) async fn turn(turns: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     // They are never closed.
@@ -21,7 +24,8 @@ pub(super) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, DiffError> + Send + 'static,
 ) -> Result<T, DiffError> {
     let (done, answer) = oneshot::channel();
-    let started = thread::Builder::new().name("layer".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("layer".to_owned()).stack_size(STACK);
+    let started = thread.spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(work));
         drop(turn);
         // Whoever wanted it may have gone.
