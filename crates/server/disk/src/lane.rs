@@ -37,6 +37,8 @@ struct State {
     idle: usize,
     /// So many threads stay, also without work.
     staying: usize,
+    /// Nobody has more work: threads end as soon as there is none.
+    is_closed: bool,
 }
 
 /// Why work is not done.
@@ -83,7 +85,7 @@ impl<W: FnOnce() + Send> Job for Duty<W> {
 }
 
 impl Lane {
-    /// A lane with a thread that never ends: later it may be impossible to start one.
+    /// A lane with a thread that stays until [`Self::close`]: later it may be impossible to start one.
     pub(crate) fn with_a_thread() -> io::Result<Self> {
         let lane = Self::default();
         lane.start_thread()?;
@@ -101,6 +103,13 @@ impl Lane {
         }
         state.waiting.push_back(Box::new(Duty(work)));
         self.0.arrival.notify_one();
+    }
+
+    /// Has all threads end after the work that waits. Nothing is pushed after this.
+    pub(crate) fn close(&self) {
+        let mut state = self.0.lock();
+        (state.staying, state.is_closed) = (0, true);
+        self.0.arrival.notify_all();
     }
 
     /// Has work done as soon as there is a thread, unless its caller is gone by then.
@@ -135,6 +144,13 @@ impl Lane {
         Arc::strong_count(&self.0) == 1 && self.0.lock().threads == 0
     }
 
+    /// Gone when all threads have ended and nobody has the lane any more.
+    #[cfg(test)]
+    pub(crate) fn weak(&self) -> std::sync::Weak<dyn std::any::Any + Send + Sync> {
+        let shared: Arc<dyn std::any::Any + Send + Sync> = self.0.clone();
+        Arc::downgrade(&shared)
+    }
+
     /// Whether another thread is to be started for another piece of work.
     fn wants_thread(&self, state: &State) -> bool {
         state.waiting.len() >= state.idle && state.threads < MAX_THREADS
@@ -163,6 +179,10 @@ impl Shared {
                 }
                 state = self.lock();
                 continue;
+            }
+            if state.is_closed {
+                state.threads -= 1;
+                return;
             }
             state.idle += 1;
             let stays = state.threads <= state.staying;
@@ -222,6 +242,27 @@ mod tests {
         lane.push(reply, || 7).unwrap();
         drop(kept.into_iter().map(|(release, answer)| (drop(release), answer)).collect::<Vec<_>>());
         assert_eq!(answer.blocking_recv(), Ok(7));
+    }
+
+    #[test]
+    fn a_closed_lane_ends_its_threads_after_the_work_that_waits() {
+        let lane = Lane::with_a_thread().unwrap();
+        let mut blocked: Vec<_> = (0..MAX_THREADS).map(|_| block(&lane)).collect();
+        while !lane.0.lock().waiting.is_empty() {
+            thread::yield_now();
+        }
+        let (reply, answer) = oneshot::channel();
+        lane.push(reply, || 7).unwrap();
+        // One waits for more work, or is about to take that which waits.
+        drop(blocked.pop());
+        lane.close();
+        assert_eq!(answer.blocking_recv(), Ok(7));
+        let shared = lane.weak();
+        drop((lane, blocked));
+        // Each thread has a reference.
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 
     #[test]

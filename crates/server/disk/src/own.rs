@@ -3,6 +3,7 @@
 use std::{
     fmt, io,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
 };
 
 use tokio::sync::oneshot;
@@ -12,9 +13,18 @@ use crate::lane::Lane;
 /// Threads for the server's own files: a few, however many wait for them. Clones are the same.
 ///
 /// Unlike with [`crate::Disks`] there is no deadline, as nobody could go on without knowing whether a file was
-/// written, and no bound on how many wait: there are no more than requests and containers at work.
+/// written, and no bound on how many wait: there are no more than requests and containers at work. The threads end
+/// when the last clone is dropped, after the work that waits.
 #[derive(Clone)]
-pub struct OwnFiles(Lane);
+pub struct OwnFiles(Arc<Owner>);
+
+struct Owner(Lane);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 /// The proof that this thread may wait for a disk: only [`OwnFiles::run`] gives it. A function that takes it
 /// cannot be called where other work would wait with it.
@@ -31,7 +41,7 @@ impl OwnFiles {
     /// # Errors
     /// If not even one thread can be made.
     pub fn new() -> io::Result<Self> {
-        Lane::with_a_thread().map(Self)
+        Lane::with_a_thread().map(|lane| Self(Arc::new(Owner(lane))))
     }
 
     /// Runs work on a thread that may wait for a disk. It is done also if this future is dropped.
@@ -40,7 +50,7 @@ impl OwnFiles {
         work: impl FnOnce(&MayWait) -> T + Send + 'static,
     ) -> T {
         let (done, answer) = oneshot::channel();
-        self.0.push_duty(move || {
+        self.0.0.push_duty(move || {
             // Whoever wanted it may have gone meanwhile.
             let _ = done.send(catch_unwind(AssertUnwindSafe(|| work(&MayWait(())))));
         });
@@ -56,7 +66,7 @@ impl OwnFiles {
 #[cfg(test)]
 mod tests {
     use std::sync::{
-        Arc, Mutex,
+        Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     };
@@ -95,6 +105,25 @@ mod tests {
         (0..MANY).for_each(|_| release.send(()).unwrap());
         (0..MANY).for_each(|_| counted.recv().unwrap());
         assert_eq!(files.run(|_| 7).await, 7);
+    }
+
+    #[tokio::test]
+    async fn the_threads_end_with_the_last_clone() {
+        let files = OwnFiles::new().unwrap();
+        let lane = files.0.0.weak();
+        let clone = files.clone();
+        drop(files);
+        assert_eq!(clone.run(|_| 7).await, 7);
+        let (done, counted) = mpsc::channel();
+        let work = clone.run(move |_| done.send(()).unwrap());
+        // Begun, and given up.
+        drop(tokio::time::timeout(std::time::Duration::ZERO, work).await);
+        drop(clone);
+        counted.recv().unwrap();
+        // Each thread has a reference.
+        while lane.strong_count() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
