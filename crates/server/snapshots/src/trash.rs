@@ -13,10 +13,11 @@ use crate::{SnapshotError, walk};
 /// Deeper directories are moved up to the trash themselves: a container can make them as deep as it likes.
 const MAX_DEPTH: usize = 64;
 
-/// Removes all that is in the trash; what is not possible to remove stays, and is told.
+/// Removes all that is in the trash; what is not possible to remove stays, and is reported.
 pub(crate) fn empty(path: &Path) -> Result<(), SnapshotError> {
     let failed = || SnapshotError::io::<Errno>("empty", path);
     let trash = walk::top(path)?;
+    let mut next = 0;
     loop {
         let mut names = Vec::new();
         let mut dir = Dir::read_from(&trash).map_err(failed())?;
@@ -26,7 +27,7 @@ pub(crate) fn empty(path: &Path) -> Result<(), SnapshotError> {
         let mut removed = 0;
         let mut problem = None;
         for name in names {
-            match remove(&trash, name) {
+            match remove(&trash, name, &mut next) {
                 Ok(()) => removed += 1,
                 Err(error) => problem = Some(error),
             }
@@ -40,8 +41,9 @@ pub(crate) fn empty(path: &Path) -> Result<(), SnapshotError> {
     }
 }
 
-/// Removes a directory with all that is in it, but nothing that is mounted there.
-fn remove(trash: &OwnedFd, name: CString) -> Result<(), Errno> {
+/// Removes a directory with all that is in it, but nothing that is mounted there. `next` is the number of the next one
+/// that is moved up.
+fn remove(trash: &OwnedFd, name: CString, next: &mut u64) -> Result<(), Errno> {
     let mut open = match walk::enter(trash, &name) {
         Ok(top) => vec![(Dir::new(top)?, name)],
         Err(Errno::NOTDIR | Errno::LOOP) => return unlinkat(trash, &name, AtFlags::empty()),
@@ -67,19 +69,49 @@ fn remove(trash: &OwnedFd, name: CString) -> Result<(), Errno> {
             let (inner, name) = (walk::enter(parent, name)?, name.to_owned());
             open.push((Dir::new(inner)?, name));
         } else {
-            move_up(trash, parent, &name.to_owned())?;
+            move_up(trash, parent, &name.to_owned(), next)?;
         }
     }
 }
 
-/// Moves a directory to the trash, under a name that is free there.
-fn move_up(trash: &OwnedFd, parent: impl AsFd, name: &CString) -> Result<(), Errno> {
-    for number in 0_u64.. {
-        let to = format!("deep-{number}");
+/// Moves a directory to the trash, under a name that is free there. There can be a million of them: none of their
+/// names is tried twice.
+fn move_up(
+    trash: &OwnedFd,
+    parent: impl AsFd,
+    name: &CString,
+    next: &mut u64,
+) -> Result<(), Errno> {
+    loop {
+        let to = format!("deep-{next}");
+        *next += 1;
         match renameat_with(&parent, name, trash, to, RenameFlags::NOREPLACE) {
             Err(Errno::EXIST) => {}
             moved => return moved,
         }
     }
-    Err(Errno::EXIST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn no_name_is_tried_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a/one", "a/two", "a/three", "deep-1"] {
+            fs::create_dir_all(dir.path().join(name)).unwrap();
+        }
+        let (trash, parent) = (walk::top(dir.path()), walk::top(&dir.path().join("a")));
+        let (trash, parent) = (trash.unwrap(), parent.unwrap());
+        let mut next = 0;
+        for (name, after) in [(c"one", 1), (c"two", 3), (c"three", 4)] {
+            move_up(&trash, &parent, &name.to_owned(), &mut next).unwrap();
+            assert_eq!(next, after);
+        }
+        empty(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }
