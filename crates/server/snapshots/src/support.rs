@@ -54,12 +54,16 @@ fn if_gone(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// Has the kernel make an overlay, which is mounted nowhere.
+/// Has the kernel make an overlay, which is mounted nowhere. A full disk says nothing about overlays: they count as
+/// possible, so that snapshots can be removed.
 fn try_in(probe: &Path, in_user_namespace: bool) -> Result<Result<(), String>, SnapshotError> {
     let [lower, upper, work] = ["lower", "upper", "work"].map(|name| probe.join(name));
     for dir in [&lower, &upper, &work] {
         let made = DirBuilder::new().recursive(true).create(dir);
-        made.map_err(SnapshotError::io("make", dir))?;
+        match made.map_err(SnapshotError::io("make", dir)) {
+            Err(SnapshotError::NoRoom { .. }) => return Ok(Ok(())),
+            made => made?,
+        }
     }
     if !tells_types(probe)? {
         let why = "the file system does not tell types of directory entries (d_type)";
@@ -76,9 +80,19 @@ fn try_in(probe: &Path, in_user_namespace: bool) -> Result<Result<(), String>, S
         }
         fsconfig_create(&context)
     };
-    match overlay() {
+    judge(overlay()).map_err(SnapshotError::io("make an overlay of", probe))
+}
+
+/// What the kernel's answer says about overlays. An error is one that says nothing about them.
+fn judge(made: Result<(), Errno>) -> Result<Result<(), String>, Errno> {
+    match made {
         // Before Linux 5.2 it is not known before the first mount.
         Ok(()) | Err(Errno::NOSYS) => Ok(Ok(())),
+        // On a full disk neither.
+        Err(Errno::NOSPC | Errno::DQUOT) => Ok(Ok(())),
+        Err(error @ (Errno::NOMEM | Errno::MFILE | Errno::NFILE | Errno::INTR | Errno::AGAIN)) => {
+            Err(error)
+        }
         Err(error) => Ok(Err(format!("the kernel makes no overlay of what is there: {error}"))),
     }
 }
@@ -89,4 +103,22 @@ fn tells_types(dir: &Path) -> Result<bool, SnapshotError> {
     let mut entries = Dir::new(walk::top(dir)?).map_err(failed())?;
     let first = walk::next(&mut entries).map_err(failed())?;
     Ok(first.is_some_and(|entry| entry.file_type() == FileType::Directory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_kernel_says_of_overlays_counts() {
+        for fine in [Ok(()), Err(Errno::NOSYS), Err(Errno::NOSPC), Err(Errno::DQUOT)] {
+            assert_eq!(judge(fine), Ok(Ok(())));
+        }
+        for again in [Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::INTR] {
+            assert_eq!(judge(Err(again)), Err(again));
+        }
+        for never in [Errno::NODEV, Errno::INVAL, Errno::PERM] {
+            assert!(judge(Err(never)).unwrap().is_err());
+        }
+    }
 }

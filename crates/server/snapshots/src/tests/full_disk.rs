@@ -1,12 +1,13 @@
 //! A full disk: a copy that does not fit is refused, and nothing of it is left.
 
-use std::fs;
+use std::fs::{self, File};
 
 use gantry_domain::Kind;
 use gantry_kernel::small_disk::with_small_disk;
 use tempfile::TempDir;
 
-use super::{commit, files, names, open, prepare};
+use super::{BOTH, commit, files, names, namespace, open, prepare};
+use crate::Snapshots;
 
 #[test]
 fn a_copy_that_does_not_fit_is_refused() {
@@ -26,6 +27,33 @@ fn a_copy_that_does_not_fit_is_refused() {
             }
             fs::write(files(&native, "A").await.join("file"), "less").unwrap();
             prepare(&native, "b", "A").await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn on_a_full_disk_snapshots_can_be_removed() {
+    // No file or directory can be made any more; the store has its files open.
+    with_small_disk(TempDir::new().unwrap().path(), "16m,nr_inodes=100", |dir| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (store, snapshots) = open(dir).await;
+            for name in BOTH {
+                let found = snapshots.all().into_iter().find(|found| found.name() == name);
+                prepare(found.unwrap(), "a", "").await.unwrap();
+            }
+            let mut fillers = (0..).map(|number| dir.join(format!("filler-{number}")));
+            while File::create(fillers.next().unwrap()).is_ok() {}
+            let again = Snapshots::open(dir, store.clone()).await.unwrap();
+            for (before, after) in snapshots.all().into_iter().zip(again.all()) {
+                assert_eq!(before.problem(), after.problem());
+                after.remove(&namespace(), "a", None).await.unwrap();
+                after.cleanup().await.unwrap();
+                let root = dir.join("snapshots").join(after.name());
+                for sub in ["snapshots", "trash"] {
+                    assert_eq!(names(&root.join(sub)), [""; 0]);
+                }
+            }
         });
     });
 }
