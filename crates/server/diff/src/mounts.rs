@@ -1,7 +1,8 @@
 //! Trees that callers describe by mounts.
 //!
 //! A tree that is one directory is used as it is: the source of a bind, or the upper directory of an overlay. Everything else is
-//! mounted in a mount namespace of the call's own, so that no mount is left, whatever ends the server.
+//! mounted in a mount namespace of the call's own, so that no mount is left, whatever ends the server. To be compared, overlays
+//! are mounted without their upper and work directories, which may be in use.
 
 use std::{
     fs::DirBuilder,
@@ -57,7 +58,9 @@ pub fn diff_mounts<W: Write + Send>(
     {
         return compare::diff_upper(&upper, output, options);
     }
-    mounted(&[("left", left), ("right", right)], places, |roots| {
+    // A container may have mounted the same: the kernel empties the work directory of an overlay that it mounts.
+    let [left, right] = [left, right].map(read_only);
+    mounted(&[("left", &left), ("right", &right)], places, |roots| {
         compare::diff(&roots[0], &roots[1], output, options)
     })
 }
@@ -99,7 +102,7 @@ fn overlay(mount: &Mount) -> Option<Layers> {
     let mut layers = Layers { upper: None, lower: Vec::new(), has_user_attributes: false };
     for option in &mount.options {
         match option.split_once('=') {
-            Some(("upperdir", path)) => layers.upper = Some(path.into()),
+            Some(("upperdir", path)) => layers.upper = Some(unescaped(path).into()),
             Some(("lowerdir", paths)) => layers.lower = split(paths),
             Some((
                 "workdir" | "index" | "xino" | "metacopy" | "redirect_dir" | "nfs_export",
@@ -111,6 +114,18 @@ fn overlay(mount: &Mount) -> Option<Layers> {
         }
     }
     layers.upper.iter().chain(&layers.lower).all(|path| path.is_absolute()).then_some(layers)
+}
+
+/// The path of an option. A backslash goes before a character that is special.
+fn unescaped(path: &str) -> String {
+    let (mut plain, mut characters) = (String::new(), path.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => plain.extend(characters.next()),
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// The paths of an option, between colons. A backslash goes before one that is part of a path.
@@ -146,6 +161,41 @@ fn upper_of_same(left: &[Mount], right: &[Mount]) -> Option<Upper> {
     let notes = if layers.has_user_attributes { "user.overlay." } else { "trusted.overlay." };
     let root = layers.upper.filter(|_| layers.lower == lower)?;
     Some(Upper { root, notes: Some(notes) })
+}
+
+/// The same trees, with overlays that cannot be written: the upper directory is the nearest of the lower ones.
+fn read_only(mounts: &[Mount]) -> Vec<Mount> {
+    mounts.iter().map(|mount| without_upper(mount).unwrap_or_else(|| mount.clone())).collect()
+}
+
+/// `None` if it is no overlay with an upper directory.
+fn without_upper(mount: &Mount) -> Option<Mount> {
+    if mount.kind != "overlay" {
+        return None;
+    }
+    let value = |key| mount.options.iter().rev().find_map(|option| option.strip_prefix(key));
+    let (upper, lower) = (value("upperdir=")?, value("lowerdir=")?);
+    // These need an upper directory.
+    let left_out = ["upperdir=", "lowerdir=", "workdir=", "volatile", "index=on", "nfs_export=on"];
+    let mut options = mount.options.clone();
+    options.retain(|option| !left_out.iter().any(|begin| option.starts_with(begin)));
+    if mount.options.iter().any(|option| option == "index=on") {
+        // With an index, layers that another overlay uses are refused.
+        options.push("index=off".to_owned());
+    }
+    options.push(format!("lowerdir={}:{lower}", escaped(&unescaped(upper))));
+    Some(Mount { options, ..mount.clone() })
+}
+
+/// A path as one of several in an option.
+fn escaped(path: &str) -> String {
+    path.chars().fold(String::new(), |mut text, character| {
+        if matches!(character, '\\' | ':' | ',') {
+            text.push('\\');
+        }
+        text.push(character);
+        text
+    })
 }
 
 /// Has `work` see lists of mounts, each in an empty directory of its name.
@@ -209,6 +259,30 @@ mod tests {
         }
         let twice = mount("bind", "/a", &["rbind", "rw"]);
         assert_eq!(target(&[twice.clone(), twice]), None);
+    }
+
+    #[test]
+    fn overlays_are_compared_without_what_a_container_may_have_mounted() {
+        let options =
+            ["workdir=/w", "index=off", r"upperdir=/u\:\\x:y", "volatile", "lowerdir=/a:/b"];
+        let writable = mount("overlay", "o", &[&options[..], &["metacopy=on", "noatime"]].concat());
+        let options = ["index=off", "metacopy=on", "noatime", r"lowerdir=/u\:\\x\:y:/a:/b"];
+        let others = [
+            mount("bind", "/a", &["rbind", "rw"]),
+            mount("overlay", "o", &["lowerdir=/a:/b"]),
+            mount("tmpfs", "upperdir=", &["upperdir=/a", "lowerdir=/b"]),
+        ];
+        let indexed = mount("overlay", "o", &["index=on", "upperdir=/u", "lowerdir=/a"]);
+        let plain = mount("overlay", "o", &["index=off", "lowerdir=/u:/a"]);
+        assert_eq!(without_upper(&indexed), Some(plain));
+        let read_only = read_only(&[std::slice::from_ref(&writable), &others[..]].concat());
+        assert_eq!(read_only[0], mount("overlay", "o", &options));
+        assert_eq!(read_only[1..], others);
+        // A bare colon is one of the upper directory's, which is only one.
+        assert!(overlay(&writable).is_none());
+        let plain =
+            mount("overlay", "o", &writable.options[..5].iter().map(|o| &**o).collect::<Vec<_>>());
+        assert_eq!(overlay(&plain).unwrap().upper.unwrap(), Path::new(r"/u:\x:y"));
     }
 
     #[test]

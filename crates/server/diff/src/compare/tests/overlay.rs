@@ -1,6 +1,7 @@
 //! Trees that are given as mounts.
 
 use gantry_domain::Mount;
+use gantry_kernel::mount::{in_private, mount_all};
 
 use super::*;
 use crate::{apply_to_mounts, diff_mounts};
@@ -100,6 +101,39 @@ fn an_upper_directory_makes_the_same_layer_as_the_mounted_trees() {
         assert!(!root.join("gone").exists() && !root.join("opaque/old").exists());
     }
     assert!(!is_mounted_in(dir));
+}
+
+#[test]
+fn what_a_container_has_mounted_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    for name in ["work", "upper", "lower", "places", "container"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
+    write(&dir.join("lower/old"), "1");
+    let mounts = [layered(dir, &[])];
+    let container = dir.join("container");
+    let tried = in_private(|| {
+        if let Err(error) = mount_all(&mounts, &container) {
+            return eprintln!("skipped: {error}");
+        }
+        write(&container.join("new"), "2");
+        fs::remove_file(container.join("old")).unwrap();
+        // The kernel empties the directory when the overlay is mounted.
+        let in_use = dir.join("work/work/in use");
+        write(&in_use, "");
+        let mut layer = Vec::new();
+        let left = [bind(&dir.join("lower"), "ro")];
+        // An option that asks for a mount.
+        let right = [layered(dir, &["noatime"])];
+        diff_mounts(&left, &right, &dir.join("places"), &mut layer, &options()).unwrap();
+        assert_eq!(listed(&layer), ["new", ".wh.old"]);
+        assert!(in_use.exists());
+        write(&container.join("more"), "3");
+    });
+    if let Err(error) = tried {
+        eprintln!("skipped: {error}");
+    }
 }
 
 #[test]
