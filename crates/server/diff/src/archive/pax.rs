@@ -1,6 +1,8 @@
 //! PAX records: `LENGTH KEY=VALUE`, a newline after each. A value can have any bytes, newlines too, which
 //! the crate `tar` takes for the end of a record.
 
+use std::collections::BTreeMap;
+
 use super::{ArchiveError, ArchiveError::Malformed, Time, XATTR};
 
 /// The records of an entry, in their order.
@@ -69,15 +71,12 @@ impl Records {
         Ok(Some(Time { seconds, nanoseconds }))
     }
 
-    /// Names and values of extended attributes.
+    /// Names and values of extended attributes; the last one of a name counts.
     pub(super) fn xattrs(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut found: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        for (key, value) in self.iter() {
-            let Some(name) = key.strip_prefix(XATTR) else { continue };
-            found.retain(|(other, _)| other != name.as_bytes());
-            found.push((name.as_bytes().to_vec(), value.to_vec()));
-        }
-        found
+        let attributes = self.iter().filter_map(|(key, value)| {
+            Some((key.strip_prefix(XATTR)?.as_bytes().to_vec(), value.to_vec()))
+        });
+        attributes.collect::<BTreeMap<_, _>>().into_iter().collect()
     }
 }
 
@@ -108,6 +107,19 @@ mod tests {
         for bad in bad {
             assert!(Records::parse(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn the_last_attribute_of_a_name_counts_however_many_there_are() {
+        let record = |name: &str, value: &str| {
+            let rest = format!(" {XATTR}{name}={value}\n");
+            format!("{}{rest}", rest.len() + 2)
+        };
+        let many = (0..100_000).map(|number| record(&format!("{number:06}"), "1"));
+        let all: String = many.chain([record("000007", "2")]).collect();
+        let found = Records::parse(all.as_bytes()).unwrap().xattrs();
+        assert_eq!(found.len(), 100_000);
+        assert_eq!(found[7], (b"000007".to_vec(), b"2".to_vec()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 
-use tar::{GnuSparseHeader, Header};
+use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
 
 use super::{
     Archive, ArchiveError,
@@ -84,18 +84,13 @@ fn old<R: BufRead>(archive: &mut Archive<R>, header: &Header) -> Result<Sparse, 
     let mut goes_on = fields.isextended[0] != 0;
     while goes_on {
         let block = archive.block()?.ok_or(Malformed("ends in the map of a sparse file"))?;
-        // 21 pieces of 24 bytes, and whether there are more.
-        for piece in block[..504].chunks_exact(24) {
-            let (offset, length) = piece.split_at(12);
-            let (offset, length) = (unsigned(offset)?, unsigned(length)?);
-            if length > 0 || offset > 0 {
-                pieces.push([offset, length]);
-            }
-        }
+        let mut more = GnuExtSparseHeader::new();
+        more.as_mut_bytes().copy_from_slice(&block);
+        add(&mut pieces, &more.sparse)?;
         if pieces.len() > MOST_PIECES {
             return Err(Malformed("has a sparse file of too many pieces"));
         }
-        goes_on = block[504] != 0;
+        goes_on = more.isextended[0] != 0;
     }
     Ok(Sparse { name: None, pieces, size: unsigned(&fields.realsize)? })
 }
