@@ -42,9 +42,16 @@ impl Place {
         }
         let inside = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
         let how = OpenHow::new().flags(flags).resolve(inside);
-        let place = openat2(&root, target, how)
-            .map_err(MountProblem::of("open the target in the root file system"))?;
-        Ok(Self(place))
+        loop {
+            match openat2(&root, target, how) {
+                // The kernel cannot follow a ".." while anything is renamed or mounted on the host.
+                Err(Errno::EAGAIN) => std::thread::yield_now(),
+                opened => {
+                    let problem = MountProblem::of("open the target in the root file system");
+                    return opened.map(Self).map_err(problem);
+                }
+            }
+        }
     }
 
     /// What was mounted here last, or this place itself.
