@@ -12,10 +12,14 @@ use rustix::{
 };
 
 use super::tree::path_in;
-use crate::archive::{Entry, Time};
+use crate::archive::{Entry, EntryKind, Time};
 
-/// Attributes that only administrators may have, as those of an overlay: a layer has none.
-const TRUSTED: &[u8] = b"trusted.";
+/// How attributes begin that are no layer's own: those that only administrators may have, and the notes of overlays.
+const FOREIGN: [&[u8]; 2] = [b"trusted.", b"user.overlay."];
+
+fn is_foreign(attribute: &[u8]) -> bool {
+    FOREIGN.iter().any(|begin| attribute.starts_with(begin))
+}
 
 /// Of an open file.
 pub(super) fn of_file(file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
@@ -26,15 +30,10 @@ pub(super) fn of_file(file: &OwnedFd, entry: &Entry) -> Result<(), Errno> {
 }
 
 /// Of what has this name in a directory. A link has no mode.
-pub(super) fn of_name(
-    directory: &OwnedFd,
-    name: &[u8],
-    entry: &Entry,
-    is_link: bool,
-) -> Result<(), Errno> {
+pub(super) fn of_name(directory: &OwnedFd, name: &[u8], entry: &Entry) -> Result<(), Errno> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     chownat(directory, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    if !is_link {
+    if entry.kind != EntryKind::Symlink {
         chmodat(directory, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?;
     }
     if !entry.xattrs.is_empty() {
@@ -59,7 +58,7 @@ fn set_xattrs(
     mut set: impl FnMut(&[u8], &[u8]) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     for (name, value) in &entry.xattrs {
-        let result = match name.starts_with(TRUSTED) {
+        let result = match is_foreign(name) {
             true => Err(Errno::OPNOTSUPP),
             false => set(name, value),
         };
@@ -102,7 +101,7 @@ pub(super) fn copy_directory(
     let to = path_in(directory, name);
     let names: Vec<u8> = list(&from)?;
     for attribute in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        if attribute.starts_with(TRUSTED) {
+        if is_foreign(attribute) {
             continue;
         }
         let mut value = Vec::with_capacity(64 << 10);

@@ -8,6 +8,7 @@ mod tests;
 mod times;
 mod tree;
 mod whiteout;
+mod writer;
 
 use std::{
     io::{BufRead, Read},
@@ -39,7 +40,7 @@ use crate::{
 /// Where a layer is unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The directory. Nothing else changes it meanwhile.
+    /// The directory. Nothing else than layers changes it meanwhile, and these one after the other.
     pub root: PathBuf,
     /// If it is the upper directory of an overlay.
     pub overlay: Option<Overlay>,
@@ -59,7 +60,8 @@ pub struct Overlay {
 pub struct ApplyOptions {
     /// What its media type says.
     pub packing: Packing,
-    /// More bytes than this it must not have without compression.
+    /// More bytes than this it must not have without compression. The server sets none: what a layer can take is
+    /// bounded by the disk.
     pub limit: Option<u64>,
     /// All is on the disk at the end.
     pub sync: bool,
@@ -77,6 +79,7 @@ pub fn apply<R: Read + Send>(
     options: &ApplyOptions,
 ) -> Result<Unpacked, DiffError> {
     let ApplyOptions { packing, limit, sync, cancel } = options;
+    let _only_one = writer::alone(&target.root, cancel)?;
     let unpacked = pipeline::run(layer, *packing, *limit, cancel, |incoming| {
         unpack(incoming, target, cancel)
     })?;
@@ -109,7 +112,7 @@ pub(crate) fn unpack<R: BufRead>(
     let mut archive = Archive::new(input);
     let mut unpacking = Unpacking { tree, whiteouts, times: Times::default(), cancel };
     let mut last = String::new();
-    // A damaged archive is told by the entry before.
+    // What is damaged has no name: the entry before it is named.
     let in_archive = |error: crate::archive::ArchiveError, last: &str| match error {
         crate::archive::ArchiveError::Malformed(problem) if !last.is_empty() => {
             let problem = format!("comes before what cannot be read: the archive {problem}");
@@ -203,7 +206,8 @@ impl Unpacking<'_> {
                 }
                 self.place(entry, directory, base, || symlinkat(&*entry.link, &**fd, base))?;
             }
-            EntryKind::HardLink => self.link(entry, directory, base)?,
+            // Its owner, mode, attributes and times are those of the file, of which it is another name.
+            EntryKind::HardLink => return self.link(entry, directory, base),
             EntryKind::Character => self.node(entry, directory, base, FileType::CharacterDevice)?,
             EntryKind::Block => self.node(entry, directory, base, FileType::BlockDevice)?,
             EntryKind::Fifo => self.node(entry, directory, base, FileType::Fifo)?,
@@ -213,15 +217,7 @@ impl Unpacking<'_> {
                 return Err(DiffError::entry(&entry.name, problem));
             }
         }
-        let is_link = match entry.kind {
-            EntryKind::Symlink => true,
-            EntryKind::HardLink => {
-                let stat = look(fd, base).map_err(self.failed("look at", entry))?;
-                stat.is_some_and(|stat| kind(&stat) == FileType::Symlink)
-            }
-            _ => false,
-        };
-        let done = metadata::of_name(fd, base, entry, is_link);
+        let done = metadata::of_name(fd, base, entry);
         done.map_err(self.failed("set owner, mode or attributes of", entry))
     }
 

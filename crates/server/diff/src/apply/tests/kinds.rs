@@ -20,6 +20,7 @@ fn files_have_their_owners_modes_times_and_attributes() {
         .records(&[
             ("SCHILY.xattr.user.binary", value),
             ("SCHILY.xattr.trusted.overlay.opaque", b"y"),
+            ("SCHILY.xattr.user.overlay.opaque", b"y"),
             ("mtime", b"1000000000.123456789"),
         ])
         .with(file, b"hello")
@@ -31,17 +32,19 @@ fn files_have_their_owners_modes_times_and_attributes() {
     assert!(unpack(root.path(), tar).is_ok());
     let file = root.path().join("file");
     let stat = fs::metadata(&file).unwrap();
-    assert_eq!((stat.mode() & 0o7777, stat.len(), stat.nlink()), (0o755, 5, 2));
-    assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_000_000_000, 0));
+    // The hard link has nothing of its own, whatever its entry says.
+    assert_eq!((stat.mode() & 0o7777, stat.len(), stat.nlink()), (0o6755, 5, 2));
+    assert_eq!((stat.mtime(), stat.mtime_nsec()), (1_000_000_000, 123_456_789));
     if is_root() {
-        // The hard link comes with an owner of its own, as every entry.
-        assert_eq!((stat.uid(), stat.gid()), (0, 0));
+        assert_eq!((stat.uid(), stat.gid()), (70_000, 4));
     }
     let mut found = vec![0; 16];
     if let Ok(length) = lgetxattr(&file, "user.binary", &mut *found) {
         assert_eq!(&found[..length], value);
     }
-    assert!(lgetxattr(&file, "trusted.overlay.opaque", &mut *found).is_err());
+    for note in ["trusted.overlay.opaque", "user.overlay.opaque"] {
+        assert!(lgetxattr(&file, note, &mut *found).is_err(), "{note}");
+    }
     let dir = fs::metadata(root.path().join("dir")).unwrap();
     assert_eq!((dir.mtime(), dir.mtime_nsec()), (1_100_000_000, 500_000_000));
     let link = root.path().join("link");
@@ -69,7 +72,9 @@ fn the_bits_of_a_mode_outlive_the_owner() {
     block.set_device_major(7).unwrap();
     block.set_device_minor(1).unwrap();
     let fifo = Tar::header(EntryType::Fifo, "fifo", "", 0);
-    let tar = Tar::default().records(&records).with(file, b"").with(device, b"");
+    // Another name changes nothing of these.
+    let tar = Tar::default().records(&records).with(file, b"").link("same", "file");
+    let tar = tar.with(device, b"");
     assert!(unpack(root.path(), tar.with(block, b"").with(fifo, b"")).is_ok());
     let at = |name: &str| fs::symlink_metadata(root.path().join(name)).unwrap();
     let file = at("file");
@@ -163,12 +168,15 @@ fn parents_are_made_or_copied_from_the_layers_below() {
     let dir = tempfile::tempdir().unwrap();
     let (root, near, far) =
         (dir.path().join("upper"), dir.path().join("near"), dir.path().join("far"));
-    for path in [&root, &near, &far.join("a/b")] {
+    for path in [&root, &near.join("a"), &far.join("a/b")] {
         fs::create_dir_all(path).unwrap();
     }
     fs::set_permissions(far.join("a"), PermissionsExt::from_mode(0o1770)).unwrap();
     let has_attributes = lsetxattr(far.join("a"), "user.x", b"1", XattrFlags::empty()).is_ok();
-    fs::create_dir(near.join("a")).unwrap();
+    for name in ["user.y", "user.overlay.opaque"] {
+        // Some file systems have no attributes.
+        let _ = lsetxattr(near.join("a"), name, b"y", XattrFlags::empty());
+    }
     symlink("nowhere", near.join("a/b")).unwrap();
     fs::set_permissions(near.join("a"), PermissionsExt::from_mode(0o700)).unwrap();
     let target = upper(&root, &[near, far]);
@@ -176,5 +184,7 @@ fn parents_are_made_or_copied_from_the_layers_below() {
     let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode() & 0o7777;
     // The nearest one that has it counts, and one that is no directory counts as well.
     assert_eq!((mode("a"), mode("a/b")), (0o700, 0o755));
-    assert!(!has_attributes || lgetxattr(root.join("a"), "user.x", &mut [0_u8; 8]).is_err());
+    let has = |name: &str| lgetxattr(root.join("a"), name, &mut [0_u8; 8]).is_ok();
+    assert_eq!(has("user.y"), has_attributes);
+    assert!(!has("user.x") && !has("user.overlay.opaque"));
 }
