@@ -18,7 +18,7 @@ use tonic::Status;
 use super::{messages, worker};
 use crate::services::containerd::status::{of_content, of_store};
 
-/// The digest of a layer without compression, which tells its diff id.
+/// The digest of a layer without compression, which is its diff id.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// Bytes that are written to a file at a time, and how many such pieces wait.
@@ -51,7 +51,7 @@ impl Layer {
         let reference = if is_new { new_reference() } else { self.reference.clone() };
         let opened = content.writer(namespace, reference.clone(), 0, None, lease.clone()).await;
         let mut writer =
-            opened.map_err(|error| told("failed to open writer", of_content(error)))?;
+            opened.map_err(|error| reported("failed to open writer", of_content(error)))?;
         let written = self.write(&mut writer, turn).await;
         let made = match written {
             Ok(made) => made,
@@ -75,7 +75,7 @@ impl Layer {
                 if is_new {
                     let _ = content.abort(namespace, &reference).await;
                 }
-                return Err(told("failed to commit", of_content(error)));
+                return Err(reported("failed to commit", of_content(error)));
             }
         };
         let blob = self.labelled(&digest, labels).await?;
@@ -115,10 +115,10 @@ impl Layer {
             Compression::None => "failed to write diff",
             _ => "failed to write compressed diff",
         };
-        received.map_err(|error| told(what, of_content(error)))?;
+        received.map_err(|error| reported(what, of_content(error)))?;
         made.map_err(|error| match error {
             DiffError::Cancelled => messages::of_diff(&error),
-            error => told(what, messages::of_diff(&error)),
+            error => reported(what, messages::of_diff(&error)),
         })
     }
 
@@ -126,21 +126,21 @@ impl Layer {
     async fn labelled(&self, digest: &Digest, mut labels: Labels) -> Result<Blob, Status> {
         let (store, namespace) = (self.content.store(), &self.namespace);
         let blob = store.blob(namespace, digest).await;
-        let blob =
-            blob.map_err(|error| told("failed to get info from content store", of_store(error)))?;
+        let blob = blob
+            .map_err(|error| reported("failed to get info from content store", of_store(error)))?;
         if blob.labels.contains_key(UNCOMPRESSED) || !labels.contains_key(UNCOMPRESSED) {
             return Ok(blob);
         }
         labels.retain(|label, _| label == UNCOMPRESSED);
         let mask = vec![format!("labels.{UNCOMPRESSED}")];
         let updated = store.update_blob(namespace, digest, labels, mask).await;
-        updated.map_err(|error| told("error setting uncompressed label", of_store(error)))
+        updated.map_err(|error| reported("error setting uncompressed label", of_store(error)))
     }
 }
 
-/// In the words of containerd, which tells what it has tried.
+/// In the words of containerd, which reports what it has tried.
 #[allow(clippy::needless_pass_by_value, reason = "what is made for it")]
-fn told(what: &str, status: Status) -> Status {
+fn reported(what: &str, status: Status) -> Status {
     Status::new(status.code(), format!("{what}: {}", status.message()))
 }
 

@@ -67,7 +67,7 @@ impl diff_server::Diff for Service {
         }
         let places = self.surface.mount_places().await;
         let turn = worker::turn(&self.turns).await;
-        // So many may wait that there are not as many files to be read.
+        // Only now: a call that waits for its turn holds no file.
         let reader = open(content.clone(), namespace.clone(), digest.clone()).await?;
         let cancel = Cancel::default();
         let _stops = cancel.on_drop();

@@ -185,8 +185,8 @@ fn is_of_a_task(event: &Event) -> bool {
 /// The container whose metadata the event says were changed. Clients can publish such events, which only cause a check.
 fn of_metadata(published: &Published) -> Option<ContainerKey> {
     let publication = &published.publication;
-    let (type_url, value) = (publication.type_url.clone(), publication.value.clone());
-    let event = || Any { type_url, value };
+    // Copied only for the topics below: most events have others.
+    let event = || Any { type_url: publication.type_url.clone(), value: publication.value.clone() };
     let id = match publication.topic.as_str() {
         topic::CONTAINER_CREATE => from_any::<ContainerCreate>(&event()).ok()??.id,
         topic::CONTAINER_UPDATE => from_any::<ContainerUpdate>(&event()).ok()??.id,

@@ -65,6 +65,7 @@ impl snapshots_server::Snapshots for Service {
         let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request.into_inner();
         let found = self.snapshotter(&snapshotter).await?;
         let surface = self.0.clone();
+        // Before anything is changed: without the supervisor no event of it could be published.
         self.0.supervisor().await;
         let prepared = to_the_end(async move {
             let event = SnapshotPrepare {
@@ -124,6 +125,7 @@ impl snapshots_server::Snapshots for Service {
             }
         }
         let surface = self.0.clone();
+        // Before anything is changed: without the supervisor no event of it could be published.
         self.0.supervisor().await;
         let committed = to_the_end(async move {
             let committed = found.commit(&namespace, &key, &name, labels, lease).await;
@@ -144,6 +146,7 @@ impl snapshots_server::Snapshots for Service {
         let RemoveSnapshotRequest { snapshotter, key } = request.into_inner();
         let found = self.snapshotter(&snapshotter).await?;
         let surface = self.0.clone();
+        // Before anything is changed: without the supervisor no event of it could be published.
         self.0.supervisor().await;
         let removed = to_the_end(async move {
             found.remove(&namespace, &key, lease).await.map_err(of_snapshots)?;
