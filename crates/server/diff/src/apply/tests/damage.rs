@@ -126,7 +126,7 @@ fn a_layer_that_cannot_be_read_says_why() {
 }
 
 #[test]
-fn a_full_disk_is_reported() {
+fn a_full_disk_is_told() {
     with_small_disk(tempfile::tempdir().unwrap().path(), "400k", |dir| {
         let target = Target { root: dir.to_owned(), overlay: None };
         let error = apply(&*gzip(&some()), &target, &options()).unwrap_err();
