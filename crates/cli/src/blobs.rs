@@ -23,8 +23,12 @@ pub(crate) struct Blobs {
 pub(crate) enum Verdict {
     /// It is what its digest says, so many bytes.
     Whole(u64),
-    /// It is something else, or cannot be read: why.
+    /// It is something else.
     Damaged(String),
+    /// The server has found that itself, and no namespace has the blob any more.
+    Dropped(String),
+    /// It could not be read to its end, which says nothing about it.
+    Unreadable(String),
     /// It was deleted meanwhile.
     Gone,
 }
@@ -82,7 +86,7 @@ impl Blobs {
         let answer = self.content().read(about(namespace, request)?).await;
         let mut stream = match answer {
             Ok(answer) => answer.into_inner(),
-            Err(status) => return unreadable(digest, &status),
+            Err(status) => return without_data(digest, &status),
         };
         let mut size = 0;
         loop {
@@ -92,7 +96,7 @@ impl Blobs {
                     size += message.data.len() as u64;
                 }
                 Ok(None) => break,
-                Err(status) => return unreadable(digest, &status),
+                Err(status) => return without_data(digest, &status),
             }
         }
         let found = hasher.hex();
@@ -118,15 +122,15 @@ impl Blobs {
     }
 }
 
-/// What it means that a blob cannot be read: it is damaged or gone, or else nothing can be read.
-fn unreadable(digest: &str, status: &Status) -> Result<Verdict, Failure> {
+/// What it means that a blob is not read to its end. Only the server knows whether the blob is at fault: a stream may be
+/// reset, and the server may have no file descriptor left.
+fn without_data(digest: &str, status: &Status) -> Result<Verdict, Failure> {
     let gone = format!("content digest {digest}: not found");
+    let problem = || status.message().to_owned();
     match status.code() {
         Code::NotFound if status.message() == gone => Ok(Verdict::Gone),
-        // The server has found it damaged itself, or the disk is at fault.
-        Code::NotFound | Code::Internal | Code::DataLoss => {
-            Ok(Verdict::Damaged(status.message().to_owned()))
-        }
+        Code::NotFound => Ok(Verdict::Dropped(problem())),
+        Code::Internal | Code::DataLoss => Ok(Verdict::Unreadable(problem())),
         _ => Err(failed(&format!("read {digest}"), status)),
     }
 }
@@ -201,12 +205,21 @@ mod tests {
 
     #[test]
     fn what_was_deleted_is_not_damaged() {
-        let verdict = |status: Status| unreadable("sha256:0a", &status).ok();
+        let verdict = |status: Status| without_data("sha256:0a", &status).ok();
         let gone = Status::not_found("content digest sha256:0a: not found");
         assert_eq!(verdict(gone), Some(Verdict::Gone));
         let dropped = "content digest sha256:0a: its file was damaged, and is removed: not found";
         let found = verdict(Status::not_found(dropped));
-        assert_eq!(found, Some(Verdict::Damaged(dropped.to_owned())));
+        assert_eq!(found, Some(Verdict::Dropped(dropped.to_owned())));
         assert_eq!(verdict(Status::unavailable("no connection")), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_damaged() {
+        let problem = "cannot open /f: Too many open files (os error 24)";
+        for status in [Status::internal(problem), Status::data_loss(problem)] {
+            let found = without_data("sha256:0a", &status).unwrap();
+            assert_eq!(found, Verdict::Unreadable(problem.to_owned()));
+        }
     }
 }
