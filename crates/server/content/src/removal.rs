@@ -7,14 +7,19 @@ use gantry_store::{Digest, StoreError};
 use crate::{Content, ContentError, layout};
 
 impl Content {
-    /// Takes a blob out of a namespace; its file goes with the last one that has it.
+    /// Takes a blob out of a namespace; its file goes with the last one that has it. The lease keeps it no longer.
     ///
     /// # Errors
     /// That the namespace does not have it.
-    pub async fn delete(&self, namespace: &Namespace, digest: &Digest) -> Result<(), ContentError> {
+    pub async fn delete(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        lease: Option<String>,
+    ) -> Result<(), ContentError> {
         let change = self.0.order.begin().await?;
         let _nobody_writes_it = self.0.blobs.lock(digest).await;
-        let deleted = self.0.store.delete_blob(namespace, digest).await;
+        let deleted = self.0.store.delete_blob(namespace, digest, lease).await;
         reach(Point::ServerBlobForgotten);
         if let Ok(true) = deleted {
             let path = self.0.layout.blob(digest);

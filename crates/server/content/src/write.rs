@@ -59,7 +59,7 @@ impl Content {
     ///
     /// # Errors
     /// [`ContentError::Locked`] if another caller has it, [`ContentError::Exists`] if the namespace has the blob that
-    /// is expected; that there is no such lease, that the reference is too long, or that too many writes are open.
+    /// is expected, which the lease keeps then; that there is no such lease, that the reference is too long, or that too many writes are open.
     pub async fn writer(
         &self,
         namespace: &Namespace,
@@ -71,12 +71,10 @@ impl Content {
         let held = match self.0.references.hold(namespace, &reference) {
             Ok(held) => held,
             Err(locked) => {
-                if let Some(expected) = expected
-                    && self.0.store.blob(namespace, &expected).await.is_ok()
-                {
-                    return Err(ContentError::Exists(expected));
-                }
-                return Err(locked);
+                // The caller that has it may have committed it already. This one may count on the blob as well.
+                let Some(expected) = expected else { return Err(locked) };
+                let is_there = self.0.store.lease_blob(namespace, &expected, lease).await?;
+                return Err(if is_there { ContentError::Exists(expected) } else { locked });
             }
         };
         let counted = one_of(&self.0.writers, MAX_WRITERS, "writes")?;

@@ -12,8 +12,8 @@ use gantry_disk::OwnFiles;
 use gantry_domain::{Kind, Mount, Namespace};
 use gantry_failpoints::{Point, reach};
 use gantry_store::{
-    CommittedSnapshot, LABEL_TARGET, Labels, NewSnapshot, Resource, Snapshot, SnapshotChain,
-    SnapshotKind, SnapshotUsage, Store, StoreError,
+    CommittedSnapshot, LABEL_TARGET, Labels, NewSnapshot, Snapshot, SnapshotChain, SnapshotKind,
+    SnapshotUsage, Store, StoreError,
 };
 use tokio::sync::Mutex;
 
@@ -100,18 +100,21 @@ impl Snapshotter {
         namespace: &Namespace,
         new: NewSnapshot,
     ) -> Result<Vec<Mount>, SnapshotError> {
-        let (target, lease) = (new.labels.get(LABEL_TARGET).cloned(), new.lease.clone());
-        let made = self.make(namespace, new).await;
-        if let (Err(error), Some(id), Some(lease)) = (&made, target, lease)
-            && error.kind() == Kind::AlreadyExists
-            && self.stat(namespace, &id).await.is_ok()
-        {
-            // What the caller goes on with instead.
-            let resource = Resource { kind: format!("snapshots/{}", self.name()), id };
-            self.0.store.add_resource(namespace, &lease, resource).await?;
+        loop {
+            let error = match self.make(namespace, new.clone()).await {
+                Ok(chain) => return self.mounts_of(namespace, &chain),
+                Err(error) => error,
+            };
+            let target = new.labels.get(LABEL_TARGET).filter(|target| !target.is_empty());
+            let (Some(target), Some(lease)) = (target, &new.lease) else { return Err(error) };
+            // The caller goes on with the target instead. If that has gone meanwhile, there has to be one that is made.
+            if error.kind() != Kind::AlreadyExists
+                || self.0.store.lease_snapshot(namespace, self.name(), target, lease).await?
+                || self.stat(namespace, &new.key).await.is_ok()
+            {
+                return Err(error);
+            }
         }
-        let chain = made?;
-        self.mounts_of(namespace, &chain)
     }
 
     async fn make(

@@ -131,9 +131,7 @@ pub(crate) fn add_resource(
     resource: &Resource,
 ) -> Attempt<()> {
     require(&transaction.open_table(LEASES)?, namespace, lease)?;
-    let key = (namespace.as_str(), lease, resource.kind.as_str(), resource.id.as_str());
-    transaction.open_table(RESOURCES)?.insert(key, ())?;
-    collection::note_resource(transaction, namespace.as_str(), &resource.kind, &resource.id)
+    add(transaction, namespace, Some(lease), &resource.kind, &resource.id)
 }
 
 /// One that the lease does not have is no error.
@@ -144,8 +142,35 @@ pub(crate) fn delete_resource(
     resource: &Resource,
 ) -> Attempt<()> {
     require(&transaction.open_table(LEASES)?, namespace, lease)?;
-    let key = (namespace.as_str(), lease, resource.kind.as_str(), resource.id.as_str());
-    transaction.open_table(RESOURCES)?.remove(key)?;
+    forget(transaction, namespace, Some(lease), &resource.kind, &resource.id)
+}
+
+/// Has a lease keep something, if a call names one, which is there.
+pub(crate) fn add(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: Option<&str>,
+    kind: &str,
+    id: &str,
+) -> Attempt<()> {
+    if let Some(lease) = lease {
+        transaction.open_table(RESOURCES)?.insert((namespace.as_str(), lease, kind, id), ())?;
+        collection::note_resource(transaction, namespace.as_str(), kind, id)?;
+    }
+    Ok(())
+}
+
+/// Has a lease keep it no longer, if a call names one, which need not be there.
+pub(crate) fn forget(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    lease: Option<&str>,
+    kind: &str,
+    id: &str,
+) -> Attempt<()> {
+    if let Some(lease) = lease {
+        transaction.open_table(RESOURCES)?.remove((namespace.as_str(), lease, kind, id))?;
+    }
     Ok(())
 }
 

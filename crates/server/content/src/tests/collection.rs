@@ -78,10 +78,32 @@ async fn a_blob_that_is_written_again_has_its_file() {
     let blob = bed.put(b"abc").await;
     let mut collection = bed.content.store().collect(SystemTime::now()).await.unwrap().unwrap();
     let nodes = collection.next_piece(PIECE);
-    bed.content.delete(&namespace("ns"), &blob).await.unwrap();
+    bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     bed.put(b"abc").await;
     assert_eq!(bed.content.remove_piece(&mut collection, nodes).await.unwrap(), []);
     assert!(collection.end().await.unwrap(), "another one will remove it");
+    assert_eq!(bed.get(&blob).await.unwrap(), b"abc");
+}
+
+/// Two callers want the same blob, and the first one has it.
+#[tokio::test]
+async fn a_blob_that_another_caller_holds_the_write_of_is_kept_by_the_lease_of_who_is_told_of_it() {
+    let bed = Bed::new().await;
+    let (ns, store) = (namespace("ns"), bed.content.store().clone());
+    store.create_lease(&ns, "l", Labels::new()).await.unwrap();
+    let _held = bed.writer("w").await.unwrap();
+    let blob = digest(b"abc");
+    let want = async || {
+        let (reference, expected) = ("w".to_owned(), Some(blob.clone()));
+        let lease = Some("l".to_owned());
+        bed.content.writer(&ns, reference, 0, expected, lease).await.err().unwrap()
+    };
+    let locked = want().await;
+    assert!(matches!(locked, ContentError::Locked { .. }), "{locked}");
+    bed.put(b"abc").await;
+    let exists = want().await;
+    assert!(matches!(exists, ContentError::Exists(_)), "{exists}");
+    assert_eq!(collect(&bed.content, SystemTime::now()).await.unwrap(), []);
     assert_eq!(bed.get(&blob).await.unwrap(), b"abc");
 }
 

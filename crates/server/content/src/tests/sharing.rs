@@ -29,12 +29,12 @@ async fn a_blob_of_another_namespace_is_there_at_once() {
     assert_eq!(read(&bed.content, "other", &blob, 0, None).await.unwrap(), b"abc");
 
     // Its file goes with the last one.
-    bed.content.delete(&namespace("ns"), &blob).await.unwrap();
+    bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     assert_eq!(bed.get(&blob).await.unwrap_err().kind(), Kind::NotFound);
     assert_eq!(read(&bed.content, "other", &blob, 0, None).await.unwrap(), b"abc");
-    bed.content.delete(&namespace("other"), &blob).await.unwrap();
+    bed.content.delete(&namespace("other"), &blob, None).await.unwrap();
     assert!(!bed.blob(&blob).exists());
-    let gone = bed.content.delete(&namespace("other"), &blob).await.unwrap_err();
+    let gone = bed.content.delete(&namespace("other"), &blob, None).await.unwrap_err();
     assert_eq!(gone.to_string(), format!("content digest {blob}: not found"));
 }
 
@@ -67,7 +67,7 @@ async fn what_is_deleted_meanwhile_is_not_shared() {
     let bed = Bed::new().await;
     let blob = bed.put(b"abc").await;
     let writer = other(&bed, 0, Some(&blob)).await.unwrap();
-    bed.content.delete(&namespace("ns"), &blob).await.unwrap();
+    bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     let gone = writer.commit(0, None, Labels::new()).await.unwrap_err();
     assert_eq!(gone.kind(), Kind::NotFound, "{gone}");
     let mut writer = other(&bed, 0, Some(&blob)).await.unwrap();
@@ -81,7 +81,7 @@ async fn a_blob_that_is_deleted_is_read_to_its_end() {
     let bed = Bed::new().await;
     let blob = bed.put(b"abc").await;
     let mut reader = bed.content.read(&namespace("ns"), &blob, 0, None).await.unwrap();
-    bed.content.delete(&namespace("ns"), &blob).await.unwrap();
+    bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     assert_eq!(reader.next().await.unwrap(), Some(b"abc".to_vec()));
     assert_eq!(reader.next().await.unwrap(), None);
     // Somebody who has found its record before finds no file, which is no damage.

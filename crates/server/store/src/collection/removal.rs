@@ -146,7 +146,7 @@ fn remove_one(transaction: &WriteTransaction, node: Node) -> Attempt<Removed> {
     match kind {
         NodeKind::Blob => {
             let digest = Digest::parse(&key).map_err(damaged)?;
-            let is_last = content::delete_blob(transaction, &namespace, &digest)?;
+            let is_last = content::delete_blob(transaction, &namespace, &digest, None)?;
             Ok(Removed::Blob { namespace, digest, is_last })
         }
         NodeKind::Ingest => {

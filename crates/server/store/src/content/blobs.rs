@@ -5,11 +5,11 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{Blob, BlobPage, NewBlob, PAGE_BYTES, add_to_lease, ingests, require_lease};
+use super::{Blob, BlobPage, NewBlob, PAGE_BYTES, RESOURCE, ingests};
 use crate::{
     Digest, Labels, NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
-    mask,
+    leases, mask,
     tables::{self, Attempt, BLOB_FILES, BLOB_OWNERS, BLOBS},
     validate,
 };
@@ -84,14 +84,14 @@ pub(super) fn commit(
     new: &NewBlob,
 ) -> Attempt<bool> {
     let NewBlob { reference, digest, size, lease, .. } = new;
-    require_lease(transaction, namespace, lease.as_deref())?;
+    leases::require_named(transaction, namespace, lease.as_deref())?;
     let file = match new.checked {
         Some(epoch) => Some((*size, epoch)),
         None => file(transaction, digest)?,
     };
     let (size, checked) = file.ok_or_else(|| unknown(digest))?;
     ingests::delete(transaction, namespace, reference)?;
-    add_to_lease(transaction, namespace, lease.as_deref(), "content", digest.as_str())?;
+    leases::add(transaction, namespace, lease.as_deref(), RESOURCE, digest.as_str())?;
     transaction.open_table(BLOB_FILES)?.insert(digest.as_str(), (size, checked))?;
     let mut table = transaction.open_table(BLOBS)?;
     let key = (namespace.as_str(), digest.as_str());
@@ -109,16 +109,18 @@ pub(super) fn commit(
     Ok(true)
 }
 
-/// Takes it out of a namespace. Whether no other one has it, so that its file is nobody's.
+/// Takes it out of a namespace; the lease keeps it no longer. Whether no other one has it, so that its file is nobody's.
 pub(crate) fn delete(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     digest: &Digest,
+    lease: Option<&str>,
 ) -> Attempt<bool> {
     let key = (namespace.as_str(), digest.as_str());
     if transaction.open_table(BLOBS)?.remove(key)?.is_none() {
         return Err(unknown(digest).into());
     }
+    leases::forget(transaction, namespace, lease, RESOURCE, digest.as_str())?;
     let mut owners = transaction.open_table(BLOB_OWNERS)?;
     owners.remove((digest.as_str(), namespace.as_str()))?;
     let is_last = owners_in(&owners, digest.as_str())?.is_empty();
@@ -162,14 +164,28 @@ pub(super) fn file(transaction: &WriteTransaction, digest: &Digest) -> Attempt<O
     Ok(transaction.open_table(BLOB_FILES)?.get(digest.as_str())?.map(|file| file.value()))
 }
 
-/// Whether the namespace has it.
-pub(super) fn is_there(
+/// Whether the namespace has it. If so, the lease keeps it from now on.
+pub(super) fn lease(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     digest: &Digest,
+    lease: Option<&str>,
 ) -> Attempt<bool> {
-    let key = (namespace.as_str(), digest.as_str());
-    Ok(transaction.open_table(BLOBS)?.get(key)?.is_some())
+    leases::require_named(transaction, namespace, lease)?;
+    let is_there = is_there(&transaction.open_table(BLOBS)?, namespace, digest)?;
+    if is_there {
+        leases::add(transaction, namespace, lease, RESOURCE, digest.as_str())?;
+    }
+    Ok(is_there)
+}
+
+/// Whether the namespace has it.
+pub(super) fn is_there(
+    table: &impl ReadableTable<tables::Key, &'static [u8]>,
+    namespace: &Namespace,
+    digest: &Digest,
+) -> Attempt<bool> {
+    Ok(table.get((namespace.as_str(), digest.as_str()))?.is_some())
 }
 
 fn unknown(digest: &Digest) -> StoreError {

@@ -6,7 +6,10 @@ use super::{
     Beginning, Blob, BlobPage, ContentState, Ingest, IngestPage, NewBlob, NewIngest, blobs,
     ingests, state,
 };
-use crate::{Digest, Labels, Store, StoreError, filter::Filters, store::size_of_labels, validate};
+use crate::{
+    Digest, Labels, Store, StoreError, filter::Filters, store::size_of_labels, tables::BLOBS,
+    validate,
+};
 
 impl Store {
     /// What a namespace knows of a blob.
@@ -52,7 +55,32 @@ impl Store {
         self.0.write(bytes, update).await
     }
 
-    /// Takes a blob out of a namespace. Whether no other namespace has it: then its file is nobody's.
+    /// Whether a namespace has a blob. If so, the lease keeps it from now on: it is not collected in between.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the blob is there, and no such lease.
+    pub async fn lease_blob(
+        &self,
+        namespace: &Namespace,
+        digest: &Digest,
+        lease: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let (namespace, digest) = (namespace.clone(), digest.clone());
+        let (here, same) = (namespace.clone(), digest.clone());
+        let look = move |read: &redb::ReadTransaction| {
+            blobs::is_there(&read.open_table(BLOBS)?, &here, &same)
+        };
+        // As a rule there is nothing to write.
+        let is_there = self.0.read(look).await?;
+        if !is_there || lease.is_none() {
+            return Ok(is_there);
+        }
+        let add = move |change: &_| blobs::lease(change, &namespace, &digest, lease.as_deref());
+        self.0.write(0, add).await
+    }
+
+    /// Takes a blob out of a namespace; the lease keeps it no longer. Whether no other namespace has it: then its file
+    /// is nobody's.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
@@ -60,9 +88,11 @@ impl Store {
         &self,
         namespace: &Namespace,
         digest: &Digest,
+        lease: Option<String>,
     ) -> Result<bool, StoreError> {
         let (namespace, digest) = (namespace.clone(), digest.clone());
-        self.0.release(move |change| blobs::delete(change, &namespace, &digest)).await
+        let delete = move |change: &_| blobs::delete(change, &namespace, &digest, lease.as_deref());
+        self.0.release(delete).await
     }
 
     /// Takes a blob out of all namespaces: its file is not what it should be.

@@ -5,13 +5,12 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{
-    Beginning, Ingest, IngestPage, NewIngest, PAGE_BYTES, add_to_lease, blobs, require_lease,
-};
+use super::{Beginning, INGEST_RESOURCE, Ingest, IngestPage, NewIngest, PAGE_BYTES, blobs};
 use crate::{
     NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
-    tables::{self, Attempt, INGESTS, RESOURCES},
+    leases,
+    tables::{self, Attempt, INGESTS},
 };
 
 pub(super) fn get(
@@ -47,12 +46,10 @@ pub(super) fn begin(
     new: &NewIngest,
 ) -> Attempt<Beginning> {
     let NewIngest { reference, expected, lease, .. } = new;
-    require_lease(transaction, namespace, lease.as_deref())?;
+    leases::require_named(transaction, namespace, lease.as_deref())?;
     let mut shared = None;
     if let Some(digest) = expected {
-        if blobs::is_there(transaction, namespace, digest)? {
-            let kept = digest.as_str();
-            add_to_lease(transaction, namespace, lease.as_deref(), "content", kept)?;
+        if blobs::lease(transaction, namespace, digest, lease.as_deref())? {
             return Ok(Beginning::Exists);
         }
         let size = blobs::file(transaction, digest)?.map(|(size, _)| size);
@@ -89,7 +86,7 @@ pub(super) fn begin(
     tables::touch(transaction, namespace)?;
     table.insert(key, &*codec::encode_ingest(&ingest))?;
     collection::note(transaction, NodeKind::Ingest, namespace.as_str(), reference)?;
-    add_to_lease(transaction, namespace, lease.as_deref(), "ingests", reference)?;
+    leases::add(transaction, namespace, lease.as_deref(), INGEST_RESOURCE, reference)?;
     Ok(Beginning::Begun(ingest))
 }
 
@@ -104,9 +101,7 @@ pub(crate) fn delete(
     let found = table.get(key)?.map(|record| decode(namespace, reference, record.value()));
     let Ingest { lease, .. } = found.ok_or_else(|| unknown(reference))??;
     table.remove(key)?;
-    let kept = (namespace.as_str(), lease.as_str(), "ingests", reference);
-    transaction.open_table(RESOURCES)?.remove(kept)?;
-    Ok(())
+    leases::forget(transaction, namespace, Some(&lease), INGEST_RESOURCE, reference)
 }
 
 /// What `name` makes of each, of all namespaces.

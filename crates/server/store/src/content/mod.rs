@@ -17,16 +17,16 @@ mod state;
 use std::time::SystemTime;
 
 pub(crate) use blobs::{delete as delete_blob, owners_in};
-use gantry_domain::Namespace;
 pub(crate) use ingests::delete as delete_ingest;
-use redb::WriteTransaction;
 pub use state::ContentState;
 
-use crate::{
-    Digest, Labels, collection,
-    leases::require_named as require_lease,
-    tables::{Attempt, RESOURCES},
-};
+use crate::{Digest, Labels};
+
+/// What blobs are called as resources of a lease.
+const RESOURCE: &str = "content";
+
+/// What writes are called as resources of a lease.
+const INGEST_RESOURCE: &str = "ingests";
 
 /// A page of a list ends when so many bytes of records were listed.
 const PAGE_BYTES: usize = 256 << 10;
@@ -124,20 +124,4 @@ pub struct NewBlob {
     /// In which epoch its file is known to be whole. `None`: as is known of another namespace's blob, which
     /// this is.
     pub checked: Option<u64>,
-}
-
-/// Has a lease keep something, if there is one.
-pub(crate) fn add_to_lease(
-    transaction: &WriteTransaction,
-    namespace: &Namespace,
-    lease: Option<&str>,
-    kind: &str,
-    id: &str,
-) -> Attempt<()> {
-    if let Some(lease) = lease {
-        let key = (namespace.as_str(), lease, kind, id);
-        transaction.open_table(RESOURCES)?.insert(key, ())?;
-        collection::note_resource(transaction, namespace.as_str(), kind, id)?;
-    }
-    Ok(())
 }

@@ -8,10 +8,9 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use super::{Image, ImagePage, changes, record};
 use crate::{
     LABEL_EXPIRE, NodeKind, StoreError, collection,
-    content::add_to_lease,
     filter::{self, Filters},
     leases,
-    tables::{self, Attempt, IMAGES, RESOURCES},
+    tables::{self, Attempt, IMAGES},
 };
 
 /// A page of a list ends when so many bytes of records were listed.
@@ -27,12 +26,13 @@ pub(super) fn create(
     lease: Option<&str>,
     at: Option<SystemTime>,
 ) -> Attempt<Image> {
-    keep(transaction, namespace, &image, lease)?;
+    let lease = lease_that_keeps(transaction, namespace, &image, lease)?;
     let mut table = transaction.open_table(IMAGES)?;
     let key = (namespace.as_str(), image.name.as_str());
     if table.get(key)?.is_some() {
         return Err(StoreError::AlreadyExists(shown(&image.name)).into());
     }
+    leases::add(transaction, namespace, lease, RESOURCE, &image.name)?;
     tables::touch(transaction, namespace)?;
     changes::drop_empty(&mut image);
     image.created_at = at.unwrap_or_else(SystemTime::now);
@@ -80,7 +80,8 @@ pub(super) fn update(
     let mut image = stored(&table, namespace, &name)?;
     changes::apply(&mut image, new, mask)?;
     changes::check(&image)?;
-    keep(transaction, namespace, &image, lease)?;
+    let lease = lease_that_keeps(transaction, namespace, &image, lease)?;
+    leases::add(transaction, namespace, lease, RESOURCE, &name)?;
     changes::drop_empty(&mut image);
     image.updated_at = at.unwrap_or_else(SystemTime::now);
     table.insert((namespace.as_str(), name.as_str()), &*record::encode(&image))?;
@@ -103,25 +104,20 @@ pub(crate) fn delete(
         return Err(StoreError::NotFound(message).into());
     }
     table.remove((namespace.as_str(), name))?;
-    if let Some(lease) = lease {
-        let key = (namespace.as_str(), lease, RESOURCE, name);
-        transaction.open_table(RESOURCES)?.remove(key)?;
-    }
-    Ok(())
+    leases::forget(transaction, namespace, lease, RESOURCE, name)
 }
 
-/// Has the lease keep an image that would end by itself: all others need nobody who keeps them.
-fn keep(
+/// The lease that is to keep an image. It is that of the call if the image would end by itself: all others need nobody
+/// who keeps them.
+fn lease_that_keeps<'a>(
     transaction: &WriteTransaction,
     namespace: &Namespace,
     image: &Image,
-    lease: Option<&str>,
-) -> Attempt<()> {
-    if !image.labels.contains_key(LABEL_EXPIRE) {
-        return Ok(());
-    }
+    lease: Option<&'a str>,
+) -> Attempt<Option<&'a str>> {
+    let lease = lease.filter(|_| image.labels.contains_key(LABEL_EXPIRE));
     leases::require_named(transaction, namespace, lease)?;
-    add_to_lease(transaction, namespace, lease, RESOURCE, &image.name)
+    Ok(lease)
 }
 
 fn stored(

@@ -25,7 +25,24 @@ impl Store {
         self.0.read(move |read| query::get(read, &namespace, &snapshotter, &key)).await
     }
 
-    /// The same, and the directories of its parents.
+    /// Whether there is such a snapshot. If so, the lease keeps it from now on: it is not collected in between.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if the snapshot is there, and no such lease.
+    pub async fn lease_snapshot(
+        &self,
+        namespace: &Namespace,
+        snapshotter: &str,
+        key: &str,
+        lease: &str,
+    ) -> Result<bool, StoreError> {
+        let (namespace, snapshotter) = (namespace.clone(), snapshotter.to_owned());
+        let (key, lease) = (key.to_owned(), lease.to_owned());
+        let add = move |change: &_| changes::lease(change, &namespace, &snapshotter, &key, &lease);
+        self.0.write(0, add).await
+    }
+
+    /// [`Store::snapshot`], and the directories of its parents.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Labels, NodeKind, StoreError, collection, leases, mask,
-    tables::{self, ABOUT, Attempt, RESOURCES, SNAPSHOT_CHILDREN, SNAPSHOTS},
+    tables::{self, ABOUT, Attempt, SNAPSHOT_CHILDREN, SNAPSHOTS},
     validate,
 };
 
@@ -57,8 +57,25 @@ pub(super) fn add(
     let last = about.get(LAST_DIRECTORY)?.map(|last| last.value()).unwrap_or_default();
     about.insert(LAST_DIRECTORY, last.max(directory))?;
     note(transaction, namespace, snapshotter, key)?;
-    keep(transaction, namespace, lease.as_deref(), snapshotter, key)?;
+    leases::add(transaction, namespace, lease.as_deref(), &resource(snapshotter), key)?;
     Ok(snapshot)
+}
+
+/// Whether there is such a snapshot. If so, the lease keeps it from now on.
+pub(super) fn lease(
+    transaction: &WriteTransaction,
+    namespace: &Namespace,
+    snapshotter: &str,
+    key: &str,
+    lease: &str,
+) -> Attempt<bool> {
+    let table = transaction.open_table(SNAPSHOTS)?;
+    if query::find(&table, namespace, snapshotter, key)?.is_none() {
+        return Ok(false);
+    }
+    leases::require_named(transaction, namespace, Some(lease))?;
+    leases::add(transaction, namespace, Some(lease), &resource(snapshotter), key)?;
+    Ok(true)
 }
 
 /// Makes an active one a committed one of another name; gives it.
@@ -96,8 +113,9 @@ pub(super) fn commit(
     let to = (namespace.as_str(), &**snapshotter, &**name);
     table.insert(to, &*record::encode(&snapshot))?;
     note(transaction, namespace, snapshotter, name)?;
-    forget(transaction, namespace, lease.as_deref(), snapshotter, key)?;
-    keep(transaction, namespace, lease.as_deref(), snapshotter, name)?;
+    let kind = resource(snapshotter);
+    leases::forget(transaction, namespace, lease.as_deref(), &kind, key)?;
+    leases::add(transaction, namespace, lease.as_deref(), &kind, name)?;
     Ok(snapshot)
 }
 
@@ -143,7 +161,7 @@ pub(crate) fn remove(
         children.remove((namespace.as_str(), snapshotter, &*snapshot.parent, key))?;
     }
     table.remove((namespace.as_str(), snapshotter, key))?;
-    forget(transaction, namespace, lease, snapshotter, key)?;
+    leases::forget(transaction, namespace, lease, &resource(snapshotter), key)?;
     Ok(snapshot)
 }
 
@@ -192,33 +210,7 @@ fn note(
     collection::note(transaction, NodeKind::Snapshot, namespace.as_str(), &key)
 }
 
-/// Has a lease keep it, if there is one.
-fn keep(
-    transaction: &WriteTransaction,
-    namespace: &Namespace,
-    lease: Option<&str>,
-    snapshotter: &str,
-    key: &str,
-) -> Attempt<()> {
-    if let Some(lease) = lease {
-        let kind = format!("snapshots/{snapshotter}");
-        transaction.open_table(RESOURCES)?.insert((namespace.as_str(), lease, &*kind, key), ())?;
-        collection::note_resource(transaction, namespace.as_str(), &kind, key)?;
-    }
-    Ok(())
-}
-
-/// Has a lease keep it no longer, if there is one.
-fn forget(
-    transaction: &WriteTransaction,
-    namespace: &Namespace,
-    lease: Option<&str>,
-    snapshotter: &str,
-    key: &str,
-) -> Attempt<()> {
-    if let Some(lease) = lease {
-        let kind = format!("snapshots/{snapshotter}");
-        transaction.open_table(RESOURCES)?.remove((namespace.as_str(), lease, &*kind, key))?;
-    }
-    Ok(())
+/// What a snapshotter's snapshots are called as resources of a lease.
+fn resource(snapshotter: &str) -> String {
+    format!("snapshots/{snapshotter}")
 }

@@ -97,12 +97,12 @@ async fn a_blob_is_its_namespaces_until_it_is_deleted() {
     let kept = store.delete_namespace(&a).await;
     let message = "namespace \"a\" must be empty, but it still has blobs: failed precondition";
     assert_refused(kept, Kind::FailedPrecondition, message);
-    assert!(!store.delete_blob(&a, &digest(1)).await.unwrap(), "the other one has it");
+    assert!(!store.delete_blob(&a, &digest(1), None).await.unwrap(), "the other one has it");
     let message = format!("content digest {}: not found", digest(1));
     assert_refused(store.blob(&a, &digest(1)).await, Kind::NotFound, &message);
-    assert_refused(store.delete_blob(&a, &digest(1)).await, Kind::NotFound, &message);
+    assert_refused(store.delete_blob(&a, &digest(1), None).await, Kind::NotFound, &message);
     assert_eq!(store.unknown_blobs(vec![digest(1), digest(2)]).await.unwrap(), [digest(2)]);
-    assert!(store.delete_blob(&b, &digest(1)).await.unwrap(), "nobody has it");
+    assert!(store.delete_blob(&b, &digest(1), None).await.unwrap(), "nobody has it");
     assert_eq!(store.unknown_blobs(vec![digest(1)]).await.unwrap(), [digest(1)]);
     store.delete_namespace(&a).await.unwrap();
 }
@@ -217,6 +217,18 @@ async fn leases_keep_writes_and_what_comes_of_them() {
     let again = NewIngest { expected: Some(digest(1)), ..leased("m") };
     assert_eq!(begin(&store, "ns", again).await.unwrap(), Beginning::Exists);
     assert_eq!(store.resources(&ns, "m").await.unwrap(), kept);
+
+    let lease = |id: &str| Some(id.to_owned());
+    assert!(store.lease_blob(&ns, &digest(1), lease("l")).await.unwrap());
+    let unknown = store.lease_blob(&ns, &digest(1), lease("none")).await;
+    assert_refused(unknown, Kind::NotFound, "lease does not exist: not found");
+    assert!(!store.lease_blob(&ns, &digest(2), lease("l")).await.unwrap());
+    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
+    assert!(store.lease_blob(&ns, &digest(1), None).await.unwrap());
+    // The lease of who deletes it keeps it no longer, and others do: it may come again.
+    store.delete_blob(&ns, &digest(1), lease("m")).await.unwrap();
+    assert_eq!(store.resources(&ns, "m").await.unwrap(), []);
+    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
 
     begun(&store, "ns", leased("l")).await;
     store.delete_lease(&ns, "l").await.unwrap();

@@ -290,6 +290,9 @@ async fn a_lease_keeps_an_image_that_would_end() {
     let unknown = store.create_image(&ns, ends.clone(), lease("none"), None).await;
     assert_refused(unknown, Kind::NotFound, "lease does not exist: not found");
     store.create_image(&ns, ends.clone(), lease("l"), None).await.unwrap();
+    store.create_lease(&ns, "m", Labels::new()).await.unwrap();
+    let taken = store.create_image(&ns, ends.clone(), lease("m"), None).await;
+    assert_refused(taken, Kind::AlreadyExists, "image \"ends\": already exists");
     let later = Image { name: "later".to_owned(), ..ends };
     let mask = || vec!["labels".to_owned()];
     let unknown = store.update_image(&ns, later.clone(), mask(), lease("none"), None).await;
@@ -300,6 +303,8 @@ async fn a_lease_keeps_an_image_that_would_end() {
     store.delete_image(&ns, "ends", None, lease("l")).await.unwrap();
     delete(&store, &ns, "later").await.unwrap();
     assert_eq!(store.resources(&ns, "l").await.unwrap(), [resource("later")]);
+    // What is refused beside a change that is committed is not committed.
+    assert_eq!(store.resources(&ns, "m").await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -241,4 +241,11 @@ async fn leases_keep_what_is_made_with_them_and_a_target_is_not_made_twice() {
     let lease = Some("l".to_owned());
     store.remove_snapshot(&ns, OVERLAYFS, "A", lease).await.unwrap();
     assert_eq!(kept().await, [""; 0]);
+    // What is found is kept; what has gone meanwhile is not.
+    add(&store, "ns", new("b", ""), 3).await.unwrap();
+    assert!(store.lease_snapshot(&ns, OVERLAYFS, "b", "l").await.unwrap());
+    assert!(!store.lease_snapshot(&ns, OVERLAYFS, "A", "l").await.unwrap());
+    let unknown = store.lease_snapshot(&ns, OVERLAYFS, "b", "none").await;
+    assert_refused(unknown, Kind::NotFound, message);
+    assert_eq!(kept().await, ["b"]);
 }

@@ -173,7 +173,7 @@ impl Life {
 
     async fn delete_blob(&mut self, ns: &'static str) {
         let digest = self.some_blob();
-        let deleted = self.store.delete_blob(&namespace(ns), &digest).await;
+        let deleted = self.store.delete_blob(&namespace(ns), &digest, None).await;
         let known = self.model.objects.remove(&node(NodeKind::Blob, ns, digest.as_str()));
         assert_eq!(deleted.is_ok(), known.is_some(), "life {}", self.seed);
     }

@@ -67,11 +67,12 @@ impl content_server::Content for Service {
     async fn delete(&self, request: Request<DeleteContentRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let digest = messages::bare_digest("digest", &request.get_ref().digest)?;
+        let lease = request::lease(&request)?;
         let content = self.0.content().await?;
         let surface = self.0.clone();
         self.0.supervisor().await;
         let deleted = to_the_end(async move {
-            content.delete(&namespace, &digest).await.map_err(of_content)?;
+            content.delete(&namespace, &digest, lease).await.map_err(of_content)?;
             let event = to_any(&ContentDelete { digest: digest.to_string() });
             surface.publish(&namespace, topic::CONTENT_DELETE, event).await;
             Ok(())

@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Answers, messages};
-use crate::services::containerd::status::of_content;
+use crate::services::containerd::status::{of_content, of_store};
 
 /// What a write is about.
 struct Session {
@@ -97,12 +97,13 @@ impl Session {
         }
     }
 
-    /// Notes what is expected; whether the namespace has that by now.
+    /// Notes what is expected; whether the namespace has that by now, so that the lease keeps it.
     async fn is_there_already(&mut self, request: &WriteContentRequest) -> Result<bool, Status> {
         let Some(expected) = messages::expected(&request.expected)? else { return Ok(false) };
-        let found = self.content.store().blob(&self.namespace, &expected).await;
+        let (store, lease) = (self.content.store(), self.lease.clone());
+        let is_there = store.lease_blob(&self.namespace, &expected, lease).await;
         self.expected = Some(expected);
-        Ok(found.is_ok())
+        is_there.map_err(of_store)
     }
 
     fn stat(&self, writer: &Writer) -> WriteContentResponse {
