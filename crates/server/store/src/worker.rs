@@ -45,6 +45,8 @@ pub(crate) struct Workers {
     reads: SyncSender<Read>,
     room: Arc<Semaphore>,
     pub(crate) garbage: Arc<Garbage>,
+    /// Held by the collection that is under way.
+    pub(crate) collecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 type Read = Box<dyn FnOnce(&Engine) + Send>;
@@ -66,6 +68,9 @@ trait Job: Send {
 struct Waiting<T, F> {
     change: Option<F>,
     made: Option<Result<T, StoreError>>,
+    /// Whether nothing may refer to something any more after it.
+    releases: bool,
+    garbage: Arc<Garbage>,
     reply: oneshot::Sender<Result<T, StoreError>>,
     _room: OwnedSemaphorePermit,
 }
@@ -95,8 +100,16 @@ where
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
         let made = self.made.unwrap_or(Err(StoreError::Closed));
+        let changed = committed.and(made);
+        if changed.is_ok() {
+            self.garbage.changed();
+        }
+        // After a failure of the disk it may be made all the same.
+        if self.releases && changed.as_ref().err().is_none_or(StoreError::stops_the_database) {
+            self.garbage.released();
+        }
         // The caller may have gone meanwhile.
-        let _ = self.reply.send(committed.and(made));
+        let _ = self.reply.send(changed);
     }
 }
 
@@ -117,6 +130,7 @@ impl Workers {
             reads,
             room: Arc::new(Semaphore::new(MAX_KIB_WAITING)),
             garbage: Arc::default(),
+            collecting: Arc::default(),
         })
     }
 
@@ -129,17 +143,7 @@ impl Workers {
         T: Send + 'static,
         F: FnOnce(&WriteTransaction) -> Attempt<T> + Send + 'static,
     {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.room).try_acquire_many_owned(kib);
-        let room = room.map_err(|_| StoreError::Busy)?;
-        let (reply, answer) = oneshot::channel();
-        let job = Waiting { change: Some(change), made: None, reply, _room: room };
-        self.changes.try_send(Change::Job(Box::new(job))).map_err(|error| refused(&error))?;
-        let changed = answer.await.unwrap_or(Err(StoreError::Closed));
-        if changed.is_ok() {
-            self.garbage.changed();
-        }
-        changed
+        self.queue(bytes, false, change).await
     }
 
     /// The same of a change after which nothing may refer to something any more.
@@ -148,10 +152,23 @@ impl Workers {
         T: Send + 'static,
         F: FnOnce(&WriteTransaction) -> Attempt<T> + Send + 'static,
     {
-        let changed = self.write(0, change).await;
-        // After a failure of the disk it may be made all the same.
-        self.garbage.released();
-        changed
+        self.queue(0, true, change).await
+    }
+
+    async fn queue<T, F>(&self, bytes: usize, releases: bool, change: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&WriteTransaction) -> Attempt<T> + Send + 'static,
+    {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room).try_acquire_many_owned(kib);
+        let room = room.map_err(|_| StoreError::Busy)?;
+        let (reply, answer) = oneshot::channel();
+        let garbage = Arc::clone(&self.garbage);
+        let change = Some(change);
+        let job = Waiting { change, made: None, releases, garbage, reply, _room: room };
+        self.changes.try_send(Change::Job(Box::new(job))).map_err(|error| refused(&error))?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// Reads what was last committed.

@@ -12,7 +12,7 @@ const BACK_REFERENCE: &str = "containerd.io/gc.bref.";
 
 /// Whether an object is kept by itself.
 pub(super) fn is_root(labels: &Labels) -> bool {
-    with_prefix(labels, ROOT).next().is_some()
+    labels.contains_key(ROOT)
 }
 
 /// Whether a lease keeps its resources alone, and not what they refer to by labels.
@@ -117,6 +117,7 @@ mod tests {
     #[test]
     fn ends_and_roots_are_labels() {
         assert!(is_root(&labels(&[(ROOT, "2001-01-01T00:00:00Z")])));
+        assert!(!is_root(&labels(&[("containerd.io/gc.root.x", "now")])));
         assert!(is_flat(&labels(&[(FLAT, "x")])));
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let ending = labels(&[(LABEL_EXPIRE, "1970-01-01T00:01:00Z")]);

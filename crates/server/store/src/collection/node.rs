@@ -1,16 +1,16 @@
 //! What refers, and is referred to.
 
-/// What a node is.
+/// What a node is, in the order in which they are removed: what refers comes before what it refers to, as a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum NodeKind {
-    /// A blob; its key is a digest.
-    Blob,
     /// A container; its key is its id. It is always kept.
     Container,
     /// An image; its key is its name.
     Image,
     /// A write under way; its key is its reference.
     Ingest,
+    /// A blob; its key is a digest.
+    Blob,
     /// A snapshot; its key is `SNAPSHOTTER/KEY`.
     Snapshot,
 }

@@ -1,6 +1,6 @@
 //! The graph as it is in the database.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::time::SystemTime;
 
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
@@ -17,30 +17,26 @@ use crate::{
     },
 };
 
-/// Which nodes there are, and which of them are kept at `now`: the graph, and those that are not kept, in the order in
-/// which they can be removed: a snapshot comes before its parent.
-pub(super) fn mark(transaction: &ReadTransaction, now: SystemTime) -> Attempt<(Graph, Vec<Node>)> {
-    let mut seen = Seen { graph: Graph::default(), roots: Vec::new(), removable: Vec::new(), now };
+/// Which nodes there are, and which of them are kept at `now`.
+pub(super) fn mark(transaction: &ReadTransaction, now: SystemTime) -> Attempt<Graph> {
+    let mut seen = Seen { graph: Graph::default(), roots: Vec::new(), now };
     seen.blobs(transaction)?;
     seen.containers(transaction)?;
     seen.images(transaction)?;
     seen.ingests(transaction)?;
     seen.leases(transaction)?;
     seen.snapshots(transaction)?;
-    let Seen { mut graph, roots, mut removable, .. } = seen;
-    for (node, reach) in roots {
-        graph.keep(node, reach);
+    let Seen { mut graph, roots, .. } = seen;
+    for (number, reach) in roots {
+        graph.keep(number, reach);
     }
-    removable.retain(|(node, _)| graph.reach(node) == Reach::Not);
-    removable.sort_unstable_by_key(|(node, made)| (node.kind, Reverse(*made)));
-    Ok((graph, removable.into_iter().map(|(node, _)| node).collect()))
+    Ok(graph)
 }
 
 struct Seen {
     graph: Graph,
-    roots: Vec<(Node, Reach)>,
-    /// Snapshots with the number of their directory, which is greater than their parents'.
-    removable: Vec<(Node, u64)>,
+    /// By number.
+    roots: Vec<(usize, Reach)>,
     now: SystemTime,
 }
 
@@ -58,8 +54,8 @@ impl Seen {
     fn containers(&mut self, transaction: &ReadTransaction) -> Attempt<()> {
         each(&transaction.open_table(CONTAINERS)?, |namespace, id, record| {
             let node = Node::new(NodeKind::Container, namespace, id);
-            self.roots.push((node.clone(), Reach::Full));
-            self.graph.refer(node, of_container(namespace, id, record)?);
+            let number = self.graph.refer(node, of_container(namespace, id, record)?);
+            self.roots.push((number, Reach::Full));
             Ok(())
         })
     }
@@ -77,10 +73,16 @@ impl Seen {
     fn ingests(&mut self, transaction: &ReadTransaction) -> Attempt<()> {
         let owners = transaction.open_table(BLOB_OWNERS)?;
         each(&transaction.open_table(INGESTS)?, |namespace, reference, record| {
-            let node = Node::new(NodeKind::Ingest, namespace, reference);
-            let (references, is_fresh) =
-                of_ingest(&owners, namespace, reference, record, self.now)?;
-            self.see(node, references, is_fresh);
+            let (references, end) = of_ingest(&owners, namespace, reference, record)?;
+            if end.is_some_and(|end| end > self.now) {
+                // Nothing but leases refers to a write: what it needs is kept, and nobody asks for the write itself.
+                for needed in references.others {
+                    let number = self.graph.number(needed);
+                    self.roots.push((number, Reach::Full));
+                }
+            } else {
+                self.see(Node::new(NodeKind::Ingest, namespace, reference), references, false);
+            }
             Ok(())
         })
     }
@@ -103,7 +105,8 @@ impl Seen {
                 if let Some(node) = Node::of_resource(namespace, kind, key) {
                     // What a write will be has no references yet.
                     let is_flat = is_flat && node.kind != NodeKind::Ingest;
-                    self.roots.push((node, if is_flat { Reach::Flat } else { Reach::Full }));
+                    let number = self.graph.number(node);
+                    self.roots.push((number, if is_flat { Reach::Flat } else { Reach::Full }));
                 }
             }
             Ok(())
@@ -115,6 +118,7 @@ impl Seen {
             let node = snapshot(namespace, snapshotter, &found.key);
             self.label(&node, &found.labels);
             let is_root = labels::is_root(&found.labels);
+            // It is greater than its parent's.
             let made = found.directory;
             self.see_made(node, of_snapshot(namespace, snapshotter, found), is_root, made);
             Ok(())
@@ -127,12 +131,12 @@ impl Seen {
     }
 
     fn see_made(&mut self, node: Node, references: References, is_root: bool, made: u64) {
+        let number = self.graph.refer(node, references);
         if is_root {
-            self.roots.push((node.clone(), Reach::Full));
+            self.roots.push((number, Reach::Full));
         } else {
-            self.removable.push((node.clone(), made));
+            self.graph.can_be_removed(number, made);
         }
-        self.graph.refer(node, references);
     }
 
     /// Notes back references.
@@ -160,8 +164,7 @@ pub(super) fn references(transaction: &WriteTransaction, node: &Node) -> Attempt
         NodeKind::Image => Ok(of_image(namespace, key, record.value())?.0),
         NodeKind::Ingest => {
             let owners = transaction.open_table(BLOB_OWNERS)?;
-            let now = SystemTime::UNIX_EPOCH;
-            Ok(of_ingest(&owners, namespace, key, record.value(), now)?.0)
+            Ok(of_ingest(&owners, namespace, key, record.value())?.0)
         }
         NodeKind::Blob | NodeKind::Snapshot => {
             Ok(labelled(namespace, &blob_labels(key, record.value())?))
@@ -218,7 +221,7 @@ fn of_snapshot(namespace: &str, snapshotter: &str, found: Snapshot) -> Reference
     References { parts, others: labels::references(namespace, &labels) }
 }
 
-/// What a write refers to, and whether it is kept at `now` without a lease.
+/// What a write refers to, and until when it is kept without a lease, if it is at all.
 ///
 /// One that is shared needs the blob that another namespace has, be that kept there or not.
 fn of_ingest(
@@ -226,8 +229,7 @@ fn of_ingest(
     namespace: &str,
     reference: &str,
     record: &[u8],
-    now: SystemTime,
-) -> Attempt<(References, bool)> {
+) -> Attempt<(References, Option<SystemTime>)> {
     let ingest = codec::decode_ingest(reference, record);
     let ingest = tables::decoded(|| format!("ingest {reference:?}"), ingest)?;
     let mut others = Vec::new();
@@ -238,8 +240,7 @@ fn of_ingest(
             others.extend(owners.iter().map(|o| Node::new(NodeKind::Blob, o, digest.as_str())));
         }
     }
-    let is_fresh = ingest.expires_at.is_some_and(|end| end > now);
-    Ok((References { parts: Vec::new(), others }, is_fresh))
+    Ok((References { parts: Vec::new(), others }, ingest.expires_at))
 }
 
 /// Each namespace, name and record of a table.

@@ -1,9 +1,10 @@
 //! A collection, piece by piece.
 
-use std::{collections::VecDeque, time::SystemTime};
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
 use gantry_domain::Namespace;
 use redb::WriteTransaction;
+use tokio::sync::OwnedMutexGuard;
 
 use super::{
     changes,
@@ -18,13 +19,16 @@ use crate::{
 
 /// What nothing refers to, to be removed piece by piece.
 ///
-/// One that is dropped before [`Collection::end`] leaves the rest to the next one. There is one at a time.
+/// One that is dropped before [`Collection::end`] leaves the rest to the next one.
 pub struct Collection {
     store: Store,
-    graph: Graph,
+    /// None after a failure: what was noted until then may be taken, and is not in a graph.
+    graph: Option<Graph>,
     waiting: VecDeque<Node>,
     /// Whether one was kept that would be removed otherwise.
     is_any_kept: bool,
+    /// Another one would take what is noted for this one.
+    _one_at_a_time: OwnedMutexGuard<()>,
 }
 
 /// What was removed.
@@ -56,14 +60,15 @@ pub enum Removed {
 }
 
 impl Store {
-    /// Finds what nothing refers to at `now`; `None` if that is nothing.
+    /// Finds what nothing refers to at `now`; `None` if that is nothing. Waits for the end of any other collection.
     ///
     /// # Errors
     /// As all calls; of a record that is damaged nobody knows what it refers to, so that nothing is collected.
     pub async fn collect(&self, now: SystemTime) -> Result<Option<Collection>, StoreError> {
+        let one_at_a_time = Arc::clone(&self.0.collecting).lock_owned().await;
         let look = move |transaction: &_| {
-            let (_, removable) = read::mark(transaction, now)?;
-            Ok((removable.is_empty(), changes::are_noted(transaction)?))
+            let is_empty = read::mark(transaction, now)?.removable().is_empty();
+            Ok((is_empty, changes::are_noted(transaction)?))
         };
         let (is_empty, are_noted) = self.0.read(look).await?;
         if is_empty {
@@ -74,10 +79,19 @@ impl Store {
             return Ok(None);
         }
         self.0.write(0, changes::begin).await?;
-        let marked = self.0.read(move |transaction| read::mark(transaction, now)).await?;
-        let (graph, waiting) = marked;
-        let waiting = waiting.into();
-        Ok(Some(Collection { store: self.clone(), graph, waiting, is_any_kept: false }))
+        let mark = move |transaction: &_| {
+            let graph = read::mark(transaction, now)?;
+            let waiting = graph.removable().into();
+            Ok((graph, waiting))
+        };
+        let (graph, waiting) = self.0.read(mark).await?;
+        Ok(Some(Collection {
+            store: self.clone(),
+            graph: Some(graph),
+            waiting,
+            is_any_kept: false,
+            _one_at_a_time: one_at_a_time,
+        }))
     }
 }
 
@@ -94,12 +108,12 @@ impl Collection {
     /// Removes the records of those that nothing refers to still; tells which.
     ///
     /// # Errors
-    /// As all calls.
+    /// As all calls; and after that each time [`StoreError::Closed`]. So, too, if the call was not waited for.
     pub async fn remove(&mut self, nodes: Vec<Node>) -> Result<Vec<Removed>, StoreError> {
-        let graph = std::mem::take(&mut self.graph);
+        let Some(graph) = self.graph.take() else { return Err(StoreError::Closed) };
         let change = move |transaction: &_| remove(transaction, graph, nodes);
         let (graph, removed, is_any_kept) = self.store.0.write(0, change).await?;
-        self.graph = graph;
+        self.graph = Some(graph);
         self.is_any_kept |= is_any_kept;
         Ok(removed)
     }

@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use super::{container, namespace, open};
 use crate::{
-    AnyValue, Container, Kind, Labels, Lease, Resource, Store, StoreError, filter::Filters,
+    AnyValue, Container, Kind, LABEL_EXPIRE, Labels, Lease, Resource, Store, StoreError,
+    filter::Filters,
 };
 
 /// A new store, in a directory that lives as long.
@@ -277,6 +278,10 @@ async fn a_lease_keeps_resources_until_it_ends() {
     assert!(matches!(&expired[..], [(of, Lease { id, .. })] if *of == ns && id == "l"));
     assert_refused(store.resources(&ns, "l").await, Kind::NotFound, unknown);
     assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap().len(), 2);
+    // Go's zero time.
+    let zero = Labels::from([(LABEL_EXPIRE.to_owned(), "0001-01-01T00:00:00Z".to_owned())]);
+    store.create_lease(&ns, "zero", zero).await.unwrap();
+    assert_eq!(store.expire_leases(SystemTime::now()).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

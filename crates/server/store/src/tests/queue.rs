@@ -8,7 +8,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::{container, namespace, open};
-use crate::{AnyValue, Container, Kind, Store, StoreError, filter::Filters};
+use crate::{AnyValue, Container, Kind, Labels, Store, StoreError, filter::Filters};
 
 type Call = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 
@@ -59,6 +59,29 @@ async fn nothing_is_answered_before_all_that_is_written_with_it_is_committed() {
     }
     assert_eq!(refused.await.unwrap_err().kind(), Kind::NotFound);
     assert_eq!(store.container(&ns, "b").await.unwrap().id, "b");
+}
+
+/// A deletion whose caller goes away in the middle of it is a reason to collect all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_counts_though_its_caller_has_gone() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ns = namespace("ns");
+    store.create_lease(&ns, "l", Labels::new()).await.unwrap();
+    let (first, begins, end) = slow(&store);
+    begins.recv().unwrap();
+    let mut deletion = Box::pin(store.delete_lease(&ns, "l"));
+    assert!(at_once(&mut deletion).is_none());
+    // In the same transaction, after the deletion.
+    let (last, begins_last, end_last) = slow(&store);
+    end.send(()).unwrap();
+    first.await.unwrap();
+    begins_last.recv().unwrap();
+    drop(deletion);
+    end_last.send(()).unwrap();
+    last.await.unwrap();
+    assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap(), []);
+    assert!(at_once(store.garbage()).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]

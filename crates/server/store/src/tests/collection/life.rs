@@ -330,7 +330,7 @@ impl Life {
     }
 
     /// What was removed; nothing is left of it.
-    async fn node(&self, removed: Removed) -> Node {
+    pub(super) async fn node(&self, removed: Removed) -> Node {
         match removed {
             Removed::Blob { namespace, digest, is_last } => {
                 let unknown = self.store.unknown_blobs(vec![digest.clone()]).await.unwrap();
@@ -356,7 +356,7 @@ impl Life {
         assert!(self.store.collect(SystemTime::now()).await.unwrap().is_none());
     }
 
-    async fn found(&self) -> BTreeSet<Node> {
+    pub(super) async fn found(&self) -> BTreeSet<Node> {
         let (all, mut found) = (Filters::default(), BTreeSet::new());
         for ns in NAMESPACES {
             let name = namespace(ns);
