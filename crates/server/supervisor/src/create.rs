@@ -314,7 +314,8 @@ fn criu_variable(files: Files<'_>) -> String {
     format!("{}={}", gantry_runtime::CRIU_CONFIG_VARIABLE, path.display())
 }
 
-fn is_taken(error: &SupervisorError) -> bool {
+/// Whether the runtime has a container of this id.
+pub(crate) fn is_taken(error: &SupervisorError) -> bool {
     matches!(error, SupervisorError::Oci(error) if error.is_taken())
 }
 

@@ -4,13 +4,13 @@ use std::{path::Path, sync::Arc};
 
 use gantry_domain::{Exit, ExitStatus, Phase, ProcessId};
 use gantry_failpoints::{Point, reach};
-use gantry_kernel::cgroup::Cgroup;
+use gantry_kernel::{cgroup::Cgroup, ticks_since_boot};
 use gantry_runtime::{Start, bundle::Bundle, checkpoint::Image};
 
 use crate::{
     Caller, Services, Supervisor, SupervisorError, TaskRuntime,
     actor::{Actor, Message, Process},
-    create::{FirstProcess, Identity, launch_first, note_failure},
+    create::{FirstProcess, Identity, is_taken, launch_first, note_failure},
     find::Found,
     handle::Reply,
     oom::ArmedOomWatch,
@@ -144,13 +144,19 @@ async fn restore(
         // What is restored has the keyring that it had.
         no_new_keyring: false,
     };
+    // A process is known to be ours by having been started in this attempt, not since the task was created.
+    record.begun_at = ticks_since_boot().ok();
     let launched =
         launch_first(services, identity, first, &mut record, &turn, reply.closed()).await;
     match launched {
         Ok((process, oom)) => Ok(Restored { process, record, oom }),
         Err(error) => {
-            note_failure(identity, &record).await;
-            services.undo_restore(identity, &record).await;
+            // Whatever has the id then is not what was to be restored.
+            let is_taken = is_taken(&error);
+            if !is_taken {
+                note_failure(identity, &record).await;
+            }
+            services.undo_restore(identity, &record, is_taken).await;
             let init = ProcessRecord::new(identity.generation, restore.init);
             if let Err(error) =
                 identity.dir.run(move |dir, wait| dir.add_process(&init, wait)).await
@@ -163,11 +169,12 @@ async fn restore(
 }
 
 impl Services {
-    /// Removes what a restore that failed has left in the runtime and the kernel. The bundle stays.
-    async fn undo_restore(&self, identity: &Identity, record: &ContainerRecord) {
+    /// Removes what a restore that failed has left in the runtime and the kernel. The bundle stays. If the runtime said
+    /// that the id was taken, what has it may be another's.
+    async fn undo_restore(&self, identity: &Identity, record: &ContainerRecord, taken: bool) {
         let identity = Identity { bundle: None, ..identity.clone() };
         let cgroup: Option<&Cgroup> = record.cgroup.as_ref();
-        let claim = Claim::Failed { record, taken: false };
+        let claim = Claim::Failed { record, taken };
         if let Err(error) = self.delete(&identity, cgroup, claim).await {
             tracing::warn!(container = %identity.key, %error, "something of a failed restore remains until the task is deleted");
         }
@@ -187,7 +194,7 @@ impl Services {
         match found {
             Some(Found::Ended { pid: 0, .. }) => {
                 // A restore may have been under way.
-                self.undo_restore(identity, record).await;
+                self.undo_restore(identity, record, false).await;
                 (None, false)
             }
             found => {

@@ -63,7 +63,7 @@ pub struct ContainerRecord {
     /// What its first process executes until it is started, where that is a step after its creation: the runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_in: Option<Program>,
-    /// When the server began to make it, in clock ticks since boot. Earlier versions did not record it.
+    /// When the server began to make it, or to restore it, in clock ticks since boot. Earlier versions did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun_at: Option<u64>,
     /// When that had failed.
