@@ -1,7 +1,7 @@
 //! What each request of a write does.
 
 use gantry_api::containerd::{
-    content::{AbortRequest, WriteContentRequest},
+    content::{AbortRequest, DeleteContentRequest, WriteContentRequest},
     leases::{CreateRequest, ListResourcesRequest},
 };
 use tonic::Code;
@@ -153,6 +153,17 @@ async fn a_lease_gets_what_is_written_under_it() {
     let known = under("l").await.ask(stat(0, &empty)).await.unwrap_err();
     assert_eq!(known.code(), Code::AlreadyExists);
     assert_eq!(resources().await.len(), 2);
+    // Also what has come while a write was under way.
+    let mut session = under("l").await;
+    session.ask(write_at(0, b"x")).await.unwrap();
+    let later = put(&bed, "ns", b"later").await;
+    let known = session.ask(stat(1, &later)).await.unwrap_err();
+    assert_eq!(known.code(), Code::AlreadyExists);
+    let kept = ("content".to_owned(), later.clone());
+    assert!(resources().await.contains(&kept));
+    let request = DeleteContentRequest { digest: later };
+    bed.content().delete(leased("ns", "l", request)).await.unwrap();
+    assert!(!resources().await.contains(&kept));
     bed.server.finish().await;
 }
 

@@ -35,7 +35,7 @@ pub(super) struct Graph {
 #[derive(Debug, Default)]
 struct Known {
     reach: Reach,
-    /// Of one that can be removed: which of its kind it is, by the time when it was made.
+    /// Of one that can be removed: its place in the order in which those of its kind were made, or 0 if that is no matter.
     made: Option<u64>,
     parts: Vec<usize>,
     others: Vec<usize>,
@@ -61,7 +61,7 @@ impl Graph {
         number
     }
 
-    /// Notes that it can be removed if it is not reached. `made` is greater if it was made later.
+    /// Notes that it can be removed if it is not reached. `made` is greater if it was made later, or 0 for all of a kind.
     pub(super) fn can_be_removed(&mut self, number: usize, made: u64) {
         self.nodes[number].made = Some(made);
     }

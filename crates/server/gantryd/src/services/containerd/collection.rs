@@ -41,8 +41,10 @@ const SOME_TIME: Duration = Duration::from_secs(600);
 /// When to try again if one has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// How many records are removed in one step, for which changes by others wait.
-const PIECE: usize = 128;
+/// How many records are removed in one step, with their files. Changes by others wait for the records; a server that stops
+/// waits for the files as well, and for half a second alone: in that time a busy disk removes few large files. The next
+/// step finds that content is closed then.
+const PIECE: usize = 16;
 
 /// Collections that were begun, and that have ended.
 pub(super) struct Collections {
@@ -51,11 +53,12 @@ pub(super) struct Collections {
     ended: watch::Sender<Ended>,
 }
 
-/// The last one that has ended.
+/// Which collections have ended, by number.
 #[derive(Debug, Clone, Copy, Default)]
 struct Ended {
-    number: u64,
-    has_failed: bool,
+    last: u64,
+    /// The last one that has not failed.
+    last_good: u64,
 }
 
 impl Default for Collections {
@@ -71,11 +74,25 @@ impl Collections {
         let next = self.begun.load(Ordering::SeqCst) + 1;
         self.asked.notify_one();
         let mut ended = self.ended.subscribe();
-        match ended.wait_for(|ended| ended.number >= next).await {
-            Ok(ended) if !ended.has_failed => Ok(()),
+        // Further ones may have ended by the time when this is looked at.
+        match ended.wait_for(|ended| ended.last >= next).await {
+            Ok(ended) if ended.last_good >= next => Ok(()),
             // In containerd's words. The log says more.
             _ => Err(Status::unknown("gc failed")),
         }
+    }
+
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn end(&self, number: u64, is_good: bool) {
+        self.ended.send_modify(|ended| {
+            ended.last = number;
+            if is_good {
+                ended.last_good = number;
+            }
+        });
     }
 }
 
@@ -93,12 +110,17 @@ enum CollectionError {
 }
 
 impl CollectionError {
+    /// Whether there is no other one after it.
     fn is_end(&self) -> bool {
-        use ContentError::{Closed, Store};
-        matches!(
-            self,
-            Self::Content(Closed | Store(StoreError::Closed)) | Self::Store(StoreError::Closed)
-        )
+        use StoreError::Closed;
+        match self {
+            Self::Content(error) => {
+                matches!(error, ContentError::Closed | ContentError::Store(Closed))
+            }
+            Self::Snapshots(error) => matches!(error, SnapshotError::Store(Closed)),
+            Self::Store(error) => matches!(error, Closed),
+            Self::Bug => false,
+        }
     }
 }
 
@@ -111,18 +133,18 @@ pub(super) async fn keep(surface: Surface) {
             () = collections.asked.notified() => {}
             () = until_due(&store, pause, is_due) => {}
         }
-        let number = collections.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = collections.begin();
         let began = Instant::now();
         let collected = tokio::spawn(collect(surface.clone())).await;
         let collected = collected.unwrap_or(Err(CollectionError::Bug));
-        let has_failed = collected.is_err();
+        let is_good = collected.is_ok();
         match collected {
             Ok(is_any_left) => {
                 is_due = is_any_left;
                 pause = (began.elapsed() * PAUSES).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
             }
             Err(error) if error.is_end() => {
-                collections.ended.send_replace(Ended { number: u64::MAX, has_failed });
+                collections.end(u64::MAX, false);
                 return;
             }
             Err(error) => {
@@ -130,7 +152,7 @@ pub(super) async fn keep(surface: Surface) {
                 (is_due, pause) = (true, RETRY_AFTER);
             }
         }
-        collections.ended.send_replace(Ended { number, has_failed });
+        collections.end(number, is_good);
     }
 }
 
@@ -170,7 +192,7 @@ async fn collect(surface: Surface) -> Result<bool, CollectionError> {
         reach(Point::ServerPieceRemoved);
         count += removed.len();
         for one in removed {
-            tell(&surface, one).await;
+            publish_removal(&surface, one).await;
         }
     }
     if has_directories {
@@ -182,7 +204,7 @@ async fn collect(surface: Surface) -> Result<bool, CollectionError> {
 }
 
 /// Publishes that something was removed. Of content there is no such event, as in containerd.
-async fn tell(surface: &Surface, removed: Removed) {
+async fn publish_removal(surface: &Surface, removed: Removed) {
     match removed {
         Removed::Snapshot { namespace, snapshotter, key, .. } => {
             let event = SnapshotRemove { key, snapshotter };
@@ -193,5 +215,50 @@ async fn tell(surface: &Surface, removed: Removed) {
             surface.publish(&namespace, topic::IMAGE_DELETE, event).await;
         }
         Removed::Blob { .. } | Removed::Ingest { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    /// What a caller is answered that has asked while the first collection was under way, if those after it end so.
+    async fn answer(ends: &[bool]) -> Result<(), Status> {
+        let collections = Collections::default();
+        let first = collections.begin();
+        let mut waiting = pin!(collections.wait());
+        assert!((&mut waiting).now_or_never().is_none());
+        collections.end(first, true);
+        assert!((&mut waiting).now_or_never().is_none(), "it had begun before");
+        for is_good in ends {
+            let number = collections.begin();
+            collections.end(number, *is_good);
+        }
+        collections.end(u64::MAX, false);
+        waiting.await
+    }
+
+    #[tokio::test]
+    async fn a_call_is_answered_by_the_collections_that_began_after_it() {
+        for good in [&[true][..], &[true, false], &[false, true]] {
+            answer(good).await.unwrap();
+        }
+        for bad in [&[][..], &[false], &[false, false]] {
+            assert_eq!(answer(bad).await.unwrap_err().message(), "gc failed");
+        }
+    }
+
+    #[test]
+    fn what_is_closed_is_the_end() {
+        let closed = || StoreError::Closed;
+        assert!(CollectionError::from(closed()).is_end());
+        assert!(CollectionError::from(ContentError::Closed).is_end());
+        assert!(CollectionError::from(ContentError::Store(closed())).is_end());
+        assert!(CollectionError::from(SnapshotError::Store(closed())).is_end());
+        assert!(!CollectionError::from(StoreError::Busy).is_end());
     }
 }

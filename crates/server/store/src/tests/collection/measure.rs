@@ -11,7 +11,7 @@ use crate::{
 
 const BLOBS: u32 = 10_000;
 
-/// As the content removes them.
+/// The server removes fewer at a time, as it may be stopped in between.
 const PIECE: usize = 128;
 
 async fn put(store: Store, number: u32) {
