@@ -14,6 +14,27 @@ use crate::{
     tables::{self, Attempt, LEASES, Next, RESOURCES},
 };
 
+/// A page of a list ends when so many bytes were listed.
+const PAGE_BYTES: usize = 256 << 10;
+
+/// A part of a list, in the order of ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LeasePage {
+    /// Those that match; may be empty though there is a next page.
+    pub leases: Vec<Lease>,
+    /// After which id the next page begins. `None` at the end of the list.
+    pub after: Option<String>,
+}
+
+/// A part of what a lease keeps, in the order of kinds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourcePage {
+    /// Not empty if there is a next page.
+    pub resources: Vec<Resource>,
+    /// After which one the next page begins. `None` at the end of the list.
+    pub after: Option<Resource>,
+}
+
 pub(crate) fn create(
     transaction: &WriteTransaction,
     namespace: &Namespace,
@@ -54,17 +75,14 @@ pub(crate) fn list(
     transaction: &ReadTransaction,
     namespace: &Namespace,
     filters: &Filters,
-) -> Attempt<Vec<Lease>> {
+    after: Option<&str>,
+) -> Attempt<LeasePage> {
     let table = transaction.open_table(LEASES)?;
-    let mut leases = Vec::new();
-    tables::scan(&table, namespace, "", |id, record| {
+    let (leases, after) = tables::page(&table, namespace, after, PAGE_BYTES, |id, record| {
         let lease = decode(namespace, id, record)?;
-        if filters.matches(&|path| field(&lease, path)) {
-            leases.push(lease);
-        }
-        Ok(Next::Continue)
+        Ok(Some(lease).filter(|lease| filters.matches(&|path| field(lease, path))))
     })?;
-    Ok(leases)
+    Ok(LeasePage { leases, after })
 }
 
 /// Deletes it and forgets its resources.
@@ -78,7 +96,8 @@ pub(crate) fn delete(
         return Err(StoreError::NotFound(shown(id)).into());
     }
     let mut table = transaction.open_table(RESOURCES)?;
-    for Resource { kind, id: resource } in resources_in(&table, namespace, id)? {
+    let all = resources_in(&table, namespace, id, None, usize::MAX)?;
+    for Resource { kind, id: resource } in all.resources {
         table.remove((namespace.as_str(), id, kind.as_str(), resource.as_str()))?;
     }
     Ok(())
@@ -178,26 +197,37 @@ pub(crate) fn resources(
     transaction: &ReadTransaction,
     namespace: &Namespace,
     lease: &str,
-) -> Attempt<Vec<Resource>> {
+    after: Option<&Resource>,
+) -> Attempt<ResourcePage> {
     require(&transaction.open_table(LEASES)?, namespace, lease)?;
-    resources_in(&transaction.open_table(RESOURCES)?, namespace, lease)
+    resources_in(&transaction.open_table(RESOURCES)?, namespace, lease, after, PAGE_BYTES)
 }
 
 fn resources_in(
     table: &impl ReadableTable<(&'static str, &'static str, &'static str, &'static str), ()>,
     namespace: &Namespace,
     lease: &str,
-) -> Attempt<Vec<Resource>> {
-    let mut resources = Vec::new();
-    for entry in table.range((namespace.as_str(), lease, "", "")..)? {
+    after: Option<&Resource>,
+    most_bytes: usize,
+) -> Attempt<ResourcePage> {
+    let (mut page, mut bytes) = (ResourcePage::default(), 0);
+    // The smallest text that is greater.
+    let first = after.map(|after| format!("{}\0", after.id)).unwrap_or_default();
+    let first_kind = after.map_or("", |after| &after.kind);
+    for entry in table.range((namespace.as_str(), lease, first_kind, first.as_str())..)? {
         let (key, _) = entry?;
         let (in_namespace, of, kind, id) = key.value();
         if (in_namespace, of) != (namespace.as_str(), lease) {
             break;
         }
-        resources.push(Resource { kind: kind.to_owned(), id: id.to_owned() });
+        bytes += kind.len() + id.len();
+        page.resources.push(Resource { kind: kind.to_owned(), id: id.to_owned() });
+        if bytes >= most_bytes {
+            page.after = page.resources.last().cloned();
+            break;
+        }
     }
-    Ok(resources)
+    Ok(page)
 }
 
 pub(crate) fn require(

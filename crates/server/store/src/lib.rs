@@ -75,6 +75,7 @@ pub use digest::{Algorithm, Digest};
 pub use error::StoreError;
 pub use gantry_domain::Kind;
 pub use images::{Descriptor, Image, ImagePage};
+pub use leases::{LeasePage, ResourcePage};
 pub use snapshots::{
     CommittedSnapshot, LABEL_TARGET, NewSnapshot, Snapshot, SnapshotChain, SnapshotKind,
     SnapshotPage, SnapshotUsage,

@@ -9,8 +9,8 @@ use std::{
 use gantry_domain::Namespace;
 
 use crate::{
-    Container, ContainerPage, Labels, Lease, Resource, StoreError, containers, engine::Engine,
-    filter::Filters, leases, namespaces, validate, worker::Workers,
+    Container, ContainerPage, Labels, Lease, LeasePage, Resource, ResourcePage, StoreError,
+    containers, engine::Engine, filter::Filters, leases, namespaces, validate, worker::Workers,
 };
 
 /// Namespaces, containers, images, leases, and records of content. Clones are the same store. Dropping a call's
@@ -224,17 +224,20 @@ impl Store {
         self.0.write(bytes, create).await
     }
 
-    /// The leases that match.
+    /// The first leases that match, or the first with a greater id than `after`. A page has about 256 KiB, and is of
+    /// one moment; the next one is of a later moment.
     ///
     /// # Errors
     /// As all calls.
-    pub async fn leases(
+    pub async fn lease_page(
         &self,
         namespace: &Namespace,
         filters: &Filters,
-    ) -> Result<Vec<Lease>, StoreError> {
+        after: Option<String>,
+    ) -> Result<LeasePage, StoreError> {
         let (namespace, filters) = (namespace.clone(), filters.clone());
-        self.0.read(move |transaction| leases::list(transaction, &namespace, &filters)).await
+        let page = move |read: &_| leases::list(read, &namespace, &filters, after.as_deref());
+        self.0.read(page).await
     }
 
     /// Deletes a lease, with the names of its resources.
@@ -302,17 +305,19 @@ impl Store {
         self.0.release(delete).await
     }
 
-    /// What the lease keeps, in the order of kinds.
+    /// As [`Store::lease_page`], of what the lease keeps.
     ///
     /// # Errors
     /// [`StoreError::NotFound`].
-    pub async fn resources(
+    pub async fn resource_page(
         &self,
         namespace: &Namespace,
         lease: &str,
-    ) -> Result<Vec<Resource>, StoreError> {
+        after: Option<Resource>,
+    ) -> Result<ResourcePage, StoreError> {
         let (namespace, lease) = (namespace.clone(), lease.to_owned());
-        self.0.read(move |transaction| leases::resources(transaction, &namespace, &lease)).await
+        let page = move |read: &_| leases::resources(read, &namespace, &lease, after.as_ref());
+        self.0.read(page).await
     }
 }
 

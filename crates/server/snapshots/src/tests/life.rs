@@ -86,7 +86,7 @@ async fn keys_are_taken_once_and_parents_are_there() {
         let message = "target snapshot \"A\": already exists";
         let refused = sn.prepare(&namespace(), again).await;
         assert_refused(refused, Kind::AlreadyExists, message);
-        let kept = bed.store.resources(&namespace(), name).await.unwrap();
+        let kept = bed.store.resource_page(&namespace(), name, None).await.unwrap().resources;
         assert_eq!(kept.iter().map(|kept| &*kept.id).collect::<Vec<_>>(), ["A"]);
         prepare(&sn, "b", "A").await.unwrap();
         let message = "cannot remove snapshot with child: failed precondition";

@@ -199,7 +199,7 @@ async fn leases_keep_writes_and_what_comes_of_them() {
     begun(&store, "ns", new_ingest("other")).await;
     let resource = |kind: &str, id: &str| Resource { kind: kind.to_owned(), id: id.to_owned() };
     let kept = [resource("ingests", "leased")];
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, kept);
 
     let stale = async |seconds| {
         let Some(mut found) = store.collect(at(seconds)).await.unwrap() else { return Vec::new() };
@@ -211,24 +211,24 @@ async fn leases_keep_writes_and_what_comes_of_them() {
     let blob = NewBlob { lease: Some("l".to_owned()), ..new_blob("leased", 1) };
     store.commit_blob(&ns, blob).await.unwrap();
     let kept = [resource("content", digest(1).as_str())];
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, kept);
     // A lease of a caller that wants to write an existing blob keeps that.
     store.create_lease(&ns, "m", Labels::new()).await.unwrap();
     let again = NewIngest { expected: Some(digest(1)), ..leased("m") };
     assert_eq!(begin(&store, "ns", again).await.unwrap(), Beginning::Exists);
-    assert_eq!(store.resources(&ns, "m").await.unwrap(), kept);
+    assert_eq!(store.resource_page(&ns, "m", None).await.unwrap().resources, kept);
 
     let lease = |id: &str| Some(id.to_owned());
     assert!(store.lease_blob(&ns, &digest(1), lease("l")).await.unwrap());
     let unknown = store.lease_blob(&ns, &digest(1), lease("none")).await;
     assert_refused(unknown, Kind::NotFound, "lease does not exist: not found");
     assert!(!store.lease_blob(&ns, &digest(2), lease("l")).await.unwrap());
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, kept);
     assert!(store.lease_blob(&ns, &digest(1), None).await.unwrap());
     // The lease of who deletes it keeps it no longer, and others do: it may come again.
     store.delete_blob(&ns, &digest(1), lease("m")).await.unwrap();
-    assert_eq!(store.resources(&ns, "m").await.unwrap(), []);
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), kept);
+    assert_eq!(store.resource_page(&ns, "m", None).await.unwrap().resources, []);
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, kept);
 
     begun(&store, "ns", leased("l")).await;
     store.delete_lease(&ns, "l").await.unwrap();
@@ -299,7 +299,7 @@ async fn a_file_of_an_earlier_version_has_no_content() {
     transaction.commit().unwrap();
     drop(database);
     let store = open(dir.path());
-    assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap().len(), 1);
+    assert_eq!(store.lease_page(&ns, &Filters::default(), None).await.unwrap().leases.len(), 1);
     assert!(write(&store, "ns", 1).await);
     assert_eq!(store.snapshot_directories("overlayfs").await.unwrap(), []);
 }

@@ -168,14 +168,14 @@ async fn namespaces_do_not_meet() {
     assert_eq!(store.container(&b, "c").await.unwrap().image, "2");
     assert_eq!(ids(&store, &a, &["image==2"]).await, [""; 0]);
     assert_eq!(ids(&store, &long, &[]).await, [""; 0]);
-    assert_eq!(store.resources(&b, "l").await.unwrap(), []);
+    assert_eq!(store.resource_page(&b, "l", None).await.unwrap().resources, []);
     store.delete_container(&a, "c").await.unwrap();
     store.delete_lease(&a, "l").await.unwrap();
     assert_eq!(ids(&store, &b, &["id==c", "nothing"]).await, ["c"]);
-    assert_eq!(store.leases(&b, &Filters::default()).await.unwrap().len(), 1);
+    assert_eq!(store.lease_page(&b, &Filters::default(), None).await.unwrap().leases.len(), 1);
     // A lease of the same id does not have what the former one kept.
     store.create_lease(&a, "l", Labels::new()).await.unwrap();
-    assert_eq!(store.resources(&a, "l").await.unwrap(), []);
+    assert_eq!(store.resource_page(&a, "l", None).await.unwrap().resources, []);
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn a_namespace_lives_as_in_containerd() {
     store.delete_namespace(&came).await.unwrap();
     let gone = r#"namespace "came": not found"#;
     assert_refused(store.delete_namespace(&came).await, Kind::NotFound, gone);
-    assert_eq!(store.leases(&came, &Filters::default()).await.unwrap(), []);
+    assert_eq!(store.lease_page(&came, &Filters::default(), None).await.unwrap().leases, []);
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn a_lease_keeps_resources_until_it_ends() {
     let (dir, store) = new();
     let ns = namespace("ns");
     let unknown = r#"lease "l": not found"#;
-    assert_refused(store.resources(&ns, "l").await, Kind::NotFound, unknown);
+    assert_refused(store.resource_page(&ns, "l", None).await, Kind::NotFound, unknown);
     assert_refused(store.delete_lease(&ns, "l").await, Kind::NotFound, unknown);
     let expires = labels(&[("containerd.io/gc.expire", "2026-11-29T13:00:00+01:00")]);
     store.create_lease(&ns, "l", expires).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_lease_keeps_resources_until_it_ends() {
     assert_eq!(store.first_lease_end().await.unwrap(), Some(end));
     assert_ne!(made.id, store.create_lease(&ns, "", Labels::new()).await.unwrap().id);
     let filters = Filters::parse(&[r#"labels."containerd.io/gc.flat""#]).unwrap();
-    assert_eq!(store.leases(&ns, &filters).await.unwrap(), [made]);
+    assert_eq!(store.lease_page(&ns, &filters, None).await.unwrap().leases, [made]);
 
     let resource = |kind: &str, id: &str| Resource { kind: kind.to_owned(), id: id.to_owned() };
     let blob = resource("content", &format!("sha256:{}", "0".repeat(64)));
@@ -267,21 +267,58 @@ async fn a_lease_keeps_resources_until_it_ends() {
     assert_refused(other, Kind::Unimplemented, message);
     store.close().await;
     let store = open(dir.path());
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), [blob.clone(), snapshot.clone()]);
+    assert_eq!(
+        store.resource_page(&ns, "l", None).await.unwrap().resources,
+        [blob.clone(), snapshot.clone()]
+    );
     store.delete_resource(&ns, "l", blob.clone()).await.unwrap();
     store.delete_resource(&ns, "l", blob).await.unwrap();
-    assert_eq!(store.resources(&ns, "l").await.unwrap(), [snapshot]);
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, [snapshot]);
 
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_953_600);
     assert_eq!(store.expire_leases(end - Duration::from_nanos(1)).await.unwrap(), []);
     let expired = store.expire_leases(end).await.unwrap();
     assert!(matches!(&expired[..], [(of, Lease { id, .. })] if *of == ns && id == "l"));
-    assert_refused(store.resources(&ns, "l").await, Kind::NotFound, unknown);
-    assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap().len(), 2);
+    assert_refused(store.resource_page(&ns, "l", None).await, Kind::NotFound, unknown);
+    assert_eq!(store.lease_page(&ns, &Filters::default(), None).await.unwrap().leases.len(), 2);
     // Go's zero time.
     let zero = Labels::from([(LABEL_EXPIRE.to_owned(), "0001-01-01T00:00:00Z".to_owned())]);
     store.create_lease(&ns, "zero", zero).await.unwrap();
     assert_eq!(store.expire_leases(SystemTime::now()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn long_lists_of_leases_and_of_their_resources_have_pages() {
+    let (_dir, store) = new();
+    let ns = namespace("ns");
+    // 80 of about 4 KiB are more than a page.
+    let name = |number: usize| format!("{number:04}{}", "x".repeat(4000));
+    for number in 0..80 {
+        store.create_lease(&ns, &name(number), Labels::new()).await.unwrap();
+        let (kind, id) = (["images", "ingests"][number % 2].to_owned(), name(number));
+        store.add_resource(&ns, &name(0), Resource { kind, id }).await.unwrap();
+    }
+    let (mut listed, mut pages, mut after) = (Vec::new(), 0, None);
+    loop {
+        let page = store.lease_page(&ns, &Filters::default(), after).await.unwrap();
+        listed.extend(page.leases.into_iter().map(|lease| lease.id));
+        (pages, after) = (pages + 1, page.after);
+        if after.is_none() {
+            break;
+        }
+    }
+    assert!(pages > 1 && listed.iter().cloned().eq((0..80).map(name)), "{pages}");
+    let (mut listed, mut pages, mut after) = (Vec::new(), 0, None);
+    loop {
+        let page = store.resource_page(&ns, &name(0), after).await.unwrap();
+        listed.extend(page.resources.into_iter().map(|resource| resource.id));
+        (pages, after) = (pages + 1, page.after);
+        if after.is_none() {
+            break;
+        }
+    }
+    let all = (0..80).step_by(2).chain((1..80).step_by(2)).map(name);
+    assert!(pages > 1 && listed.iter().cloned().eq(all), "{pages}");
 }
 
 #[tokio::test]

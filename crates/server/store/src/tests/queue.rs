@@ -8,7 +8,10 @@ use std::{
 use tempfile::TempDir;
 
 use super::{container, namespace, open};
-use crate::{AnyValue, Container, Kind, Labels, Store, StoreError, filter::Filters};
+use crate::{
+    AnyValue, Container, Descriptor, Image, Kind, LABEL_EXPIRE, Labels, Store, StoreError,
+    filter::Filters,
+};
 
 type Call = Pin<Box<dyn Future<Output = Result<(), StoreError>>>>;
 
@@ -61,6 +64,34 @@ async fn nothing_is_answered_before_all_that_is_written_with_it_is_committed() {
     assert_eq!(store.container(&ns, "b").await.unwrap().id, "b");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_writes_nothing_though_others_of_its_transaction_are_committed() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let ns = namespace("ns");
+    store.create_lease(&ns, "l", Labels::new()).await.unwrap();
+    let target = Descriptor {
+        media_type: "text".to_owned(),
+        digest: format!("sha256:{}", "0".repeat(64)),
+        size: 1,
+        ..Descriptor::default()
+    };
+    let labels = [(LABEL_EXPIRE.to_owned(), "2100-01-01T00:00:00Z".to_owned())].into();
+    let image = Image { name: "i".to_owned(), labels, target, ..Image::default() };
+    store.create_image(&ns, image.clone(), None, None).await.unwrap();
+    let (slow, begins, end) = slow(&store);
+    begins.recv().unwrap();
+    let mut refused = Box::pin(store.create_image(&ns, image, Some("l".to_owned()), None));
+    assert!(at_once(&mut refused).is_none());
+    let mut beside = Box::pin(store.create_container(&ns, container("a")));
+    assert!(at_once(&mut beside).is_none());
+    end.send(()).unwrap();
+    slow.await.unwrap();
+    assert_eq!(refused.await.unwrap_err().kind(), Kind::AlreadyExists);
+    beside.await.unwrap();
+    assert_eq!(store.resource_page(&ns, "l", None).await.unwrap().resources, []);
+}
+
 /// A deletion whose caller goes away in the middle of it is a reason to collect all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_counts_though_its_caller_has_gone() {
@@ -80,7 +111,7 @@ async fn a_change_counts_though_its_caller_has_gone() {
     drop(deletion);
     end_last.send(()).unwrap();
     last.await.unwrap();
-    assert_eq!(store.leases(&ns, &Filters::default()).await.unwrap(), []);
+    assert_eq!(store.lease_page(&ns, &Filters::default(), None).await.unwrap().leases, []);
     assert!(at_once(store.garbage()).is_some());
 }
 

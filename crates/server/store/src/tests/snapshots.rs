@@ -224,7 +224,7 @@ async fn leases_keep_what_is_made_with_them_and_a_target_is_not_made_twice() {
     store.create_lease(&ns, "l", Labels::new()).await.unwrap();
     add(&store, "ns", leased("a"), 1).await.unwrap();
     let kept = async || {
-        let resources = store.resources(&ns, "l").await.unwrap();
+        let resources = store.resource_page(&ns, "l", None).await.unwrap().resources;
         let id = |Resource { kind, id }| {
             assert_eq!(kind, "snapshots/overlayfs");
             id

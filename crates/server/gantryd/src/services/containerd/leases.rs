@@ -8,10 +8,12 @@ use gantry_api::containerd::leases::{
     leases_server,
 };
 use gantry_store::{Store, StoreError};
+use prost::Message;
 use tokio::time::sleep;
 use tonic::{Request, Response, Status};
 
-use super::{Surface, request, status::of_store, to_the_end};
+use super::{Surface, list_size::ListSize, request, status::of_store, to_the_end};
+use crate::rpc::listing;
 
 /// The longest pause between two checks: the clock that decides when leases end can be set.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
@@ -55,8 +57,20 @@ impl leases_server::Leases for Leases {
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let namespace = request::namespace(&request)?;
         let filters = request::filters(&request.get_ref().filters)?;
-        let leases = self.0.store().await.leases(&namespace, &filters).await.map_err(of_store)?;
-        Ok(Response::new(ListResponse { leases: leases.into_iter().map(lease).collect() }))
+        let _counted = listing(&request).await;
+        let mut size = ListSize::of(&request, "a filter makes it shorter");
+        let store = self.0.store().await;
+        let (mut leases, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.lease_page(&namespace, &filters, after).await.map_err(of_store)?;
+            let page_leases: Vec<_> = page.leases.into_iter().map(lease).collect();
+            size.add(page_leases.iter().map(Message::encoded_len).sum())?;
+            leases.extend(page_leases);
+            after = page.after;
+            if after.is_none() {
+                return Ok(Response::new(ListResponse { leases }));
+            }
+        }
     }
 
     async fn add_resource(
@@ -87,11 +101,22 @@ impl leases_server::Leases for Leases {
     ) -> Result<Response<ListResourcesResponse>, Status> {
         let namespace = request::namespace(&request)?;
         let id = &request.get_ref().id;
-        let found = self.0.store().await.resources(&namespace, id).await.map_err(of_store)?;
+        let _counted = listing(&request).await;
+        let mut size = ListSize::of(&request, "the lease keeps too much to be listed");
+        let store = self.0.store().await;
         let message =
             |resource: gantry_store::Resource| Resource { id: resource.id, r#type: resource.kind };
-        let resources = found.into_iter().map(message).collect();
-        Ok(Response::new(ListResourcesResponse { resources }))
+        let (mut resources, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.resource_page(&namespace, id, after).await.map_err(of_store)?;
+            let page_resources: Vec<_> = page.resources.into_iter().map(message).collect();
+            size.add(page_resources.iter().map(Message::encoded_len).sum())?;
+            resources.extend(page_resources);
+            after = page.after;
+            if after.is_none() {
+                return Ok(Response::new(ListResourcesResponse { resources }));
+            }
+        }
     }
 }
 
