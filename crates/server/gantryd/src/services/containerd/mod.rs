@@ -26,7 +26,7 @@ mod status;
 mod tasks;
 mod version;
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc};
+use std::{convert::Infallible, path::PathBuf, sync::Arc, time::SystemTime};
 
 use collection::Collections;
 use containers::Containers;
@@ -80,6 +80,8 @@ struct Shared {
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
     collections: Collections,
+    /// When the server began, before it served anybody.
+    began: SystemTime,
 }
 
 impl Surface {
@@ -90,6 +92,7 @@ impl Surface {
             locks: KeyLocks::default(),
             leases_changed: Notify::new(),
             collections: Collections::default(),
+            began: SystemTime::now(),
         }))
     }
 

@@ -154,7 +154,10 @@ impl Monitor {
                 for container in &page.containers {
                     // Tasks have valid ids only.
                     let Ok(id) = ContainerId::parse(&container.id) else { continue };
-                    self.notify(ContainerKey { namespace: namespace.clone(), id }, first);
+                    // Callers of this server may be at work already.
+                    let is_earlier = container.updated_at < self.surface.0.began;
+                    let key = ContainerKey { namespace: namespace.clone(), id };
+                    self.notify(key, first && is_earlier);
                 }
                 match page.after {
                     Some(_) => after = page.after,
