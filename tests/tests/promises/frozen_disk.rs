@@ -147,7 +147,7 @@ async fn a_server_stops_though_its_disk_is_frozen() {
     let Some((disk, mut server)) = server_on_disk(&[]).await else { return };
     let container = server.container("c").without_pipes().create().await.unwrap();
     // It is made on that disk, too.
-    let spare = || processes::spare_shim(disk.path(), &server.service.cgroup).is_some();
+    let spare = || processes::spare_shim(&disk.path(), &server.service.cgroup).is_some();
     eventually("a shim for the next process", spare).await;
     let frozen = disk.freeze();
     let create = tokio::spawn(server.container("new").without_pipes().create());

@@ -93,8 +93,8 @@ impl Peer {
 }
 
 /// Labels of a blob that nobody collects.
-fn kept() -> std::collections::HashMap<String, String> {
-    std::collections::HashMap::from([("containerd.io/gc.root".to_owned(), String::new())])
+fn kept() -> std::collections::BTreeMap<String, String> {
+    std::collections::BTreeMap::from([("containerd.io/gc.root".to_owned(), String::new())])
 }
 
 impl Drop for Peer {
