@@ -21,7 +21,7 @@
 //! ```
 //! A resource of a lease with a label `containerd.io/gc.flat` keeps what it consists of (parent, target), and not what
 //! labels say. All else is removed: blobs, images, snapshots and writes. Leases that have ended are no concern of this, see
-//! [`Store::expire_leases`].
+//! [`crate::Store::expire_leases`].
 //!
 //! # How
 //! ```text
