@@ -94,7 +94,7 @@ impl Peer {
 
 /// Labels of a blob that nobody collects.
 fn kept() -> std::collections::BTreeMap<String, String> {
-    std::collections::BTreeMap::from([("containerd.io/gc.root".to_owned(), String::new())])
+    std::collections::BTreeMap::from([("containerd.io/gc.root".to_owned(), "yes".to_owned())])
 }
 
 impl Drop for Peer {
