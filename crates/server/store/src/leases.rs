@@ -11,11 +11,8 @@ use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 use crate::{
     Labels, Lease, Resource, StoreError, codec, collection,
     filter::{self, Filters},
-    tables::{self, Attempt, LEASES, Next, RESOURCES},
+    tables::{self, Attempt, LEASES, Next, PAGE_BYTES, RESOURCES},
 };
-
-/// A page of a list ends when so many bytes were listed.
-const PAGE_BYTES: usize = 256 << 10;
 
 /// A part of a list, in the order of ids.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

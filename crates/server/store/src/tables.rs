@@ -181,6 +181,9 @@ pub(crate) fn scan_all(
     Ok(())
 }
 
+/// A page of a list ends when so many bytes of ids and records were listed, except where records are large.
+pub(crate) const PAGE_BYTES: usize = 256 << 10;
+
 /// How many records are read at most for a page of a list.
 pub(crate) const PAGE_SCANNED: usize = 1000;
 

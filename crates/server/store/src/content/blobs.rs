@@ -5,12 +5,12 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{Blob, BlobPage, NewBlob, PAGE_BYTES, RESOURCE, ingests};
+use super::{Blob, BlobPage, NewBlob, RESOURCE, ingests};
 use crate::{
     Digest, Labels, NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
     leases, mask,
-    tables::{self, Attempt, BLOB_FILES, BLOB_OWNERS, BLOBS},
+    tables::{self, Attempt, BLOB_FILES, BLOB_OWNERS, BLOBS, PAGE_BYTES},
     validate,
 };
 

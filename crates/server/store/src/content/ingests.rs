@@ -5,12 +5,12 @@ use std::{borrow::Cow, time::SystemTime};
 use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, WriteTransaction};
 
-use super::{Beginning, INGEST_RESOURCE, Ingest, IngestPage, NewIngest, PAGE_BYTES, blobs};
+use super::{Beginning, INGEST_RESOURCE, Ingest, IngestPage, NewIngest, blobs};
 use crate::{
     NodeKind, StoreError, codec, collection,
     filter::{self, Filters},
     leases,
-    tables::{self, Attempt, INGESTS},
+    tables::{self, Attempt, INGESTS, PAGE_BYTES},
 };
 
 pub(super) fn get(

@@ -28,9 +28,6 @@ const RESOURCE: &str = "content";
 /// What writes are called as resources of a lease.
 const INGEST_RESOURCE: &str = "ingests";
 
-/// A page of a list ends when so many bytes of records were listed.
-const PAGE_BYTES: usize = 256 << 10;
-
 /// What a namespace knows of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blob {

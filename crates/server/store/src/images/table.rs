@@ -10,11 +10,8 @@ use crate::{
     LABEL_EXPIRE, NodeKind, StoreError, collection,
     filter::{self, Filters},
     leases,
-    tables::{self, Attempt, IMAGES},
+    tables::{self, Attempt, IMAGES, PAGE_BYTES},
 };
-
-/// A page of a list ends when so many bytes of records were listed.
-const PAGE_BYTES: usize = 256 << 10;
 
 /// What images are called as resources of a lease.
 const RESOURCE: &str = "images";

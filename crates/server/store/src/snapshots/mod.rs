@@ -17,9 +17,6 @@ use crate::Labels;
 /// what the caller wants, and none is made.
 pub const LABEL_TARGET: &str = "containerd.io/snapshot.ref";
 
-/// A page of a list ends when so many bytes of records were listed.
-const PAGE_BYTES: usize = 256 << 10;
-
 /// What a snapshot is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotKind {

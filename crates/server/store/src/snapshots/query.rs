@@ -6,13 +6,12 @@ use gantry_domain::Namespace;
 use redb::{ReadTransaction, ReadableTable, StorageError};
 
 use super::{
-    LABEL_TARGET, NewSnapshot, PAGE_BYTES, Snapshot, SnapshotChain, SnapshotKind, SnapshotPage,
-    record,
+    LABEL_TARGET, NewSnapshot, Snapshot, SnapshotChain, SnapshotKind, SnapshotPage, record,
 };
 use crate::{
     StoreError,
     filter::{self, Filters},
-    tables::{ABOUT, Attempt, PAGE_SCANNED, SNAPSHOTS, SnapshotKey},
+    tables::{ABOUT, Attempt, PAGE_BYTES, PAGE_SCANNED, SNAPSHOTS, SnapshotKey},
 };
 
 /// The greatest number that a directory has had, by this name.
