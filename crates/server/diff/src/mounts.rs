@@ -12,7 +12,7 @@ use std::{
 };
 
 use gantry_domain::Mount;
-use gantry_kernel::mount::{in_private, mount_all, unmount_all};
+use gantry_kernel::mount::{in_private, mount_all, overlay_layers, unescaped, unmount_all};
 
 use crate::{
     ApplyOptions, DiffError, DiffOptions, Overlay, Target, Unpacked, apply,
@@ -103,7 +103,10 @@ fn overlay(mount: &Mount) -> Option<Layers> {
     for option in &mount.options {
         match option.split_once('=') {
             Some(("upperdir", path)) => layers.upper = Some(unescaped(path).into()),
-            Some(("lowerdir", paths)) => layers.lower = split(paths),
+            Some(("lowerdir", paths)) => {
+                let paths = overlay_layers(paths).into_iter();
+                layers.lower = paths.map(|path| unescaped(path).into()).collect();
+            }
             Some((
                 "workdir" | "index" | "xino" | "metacopy" | "redirect_dir" | "nfs_export",
                 _,
@@ -114,33 +117,6 @@ fn overlay(mount: &Mount) -> Option<Layers> {
         }
     }
     layers.upper.iter().chain(&layers.lower).all(|path| path.is_absolute()).then_some(layers)
-}
-
-/// The path of an option. A backslash goes before a character that is special.
-fn unescaped(path: &str) -> String {
-    let (mut plain, mut characters) = (String::new(), path.chars());
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => plain.extend(characters.next()),
-            other => plain.push(other),
-        }
-    }
-    plain
-}
-
-/// The paths of an option, between colons. A backslash goes before one that is part of a path.
-fn split(paths: &str) -> Vec<PathBuf> {
-    let (mut found, mut path) = (Vec::new(), String::new());
-    let mut characters = paths.chars();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' => path.extend(characters.next()),
-            ':' => found.push(std::mem::take(&mut path).into()),
-            other => path.push(other),
-        }
-    }
-    found.push(path.into());
-    found
 }
 
 /// What the right tree has beside the left one, if both are made of the same layers.

@@ -22,6 +22,7 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 use options::Options;
+pub use overlay::{overlay_layers, unescaped};
 use place::{Place, path_of};
 pub use private::in_private;
 pub use unmount::unmount_all;

@@ -30,7 +30,7 @@ const LOWER: &str = "lowerdir=";
 /// there is none but the root.
 pub(super) fn shortened(data: &[String]) -> Option<(PathBuf, String)> {
     let lower = data.iter().find_map(|option| option.strip_prefix(LOWER))?;
-    let layers = split(lower);
+    let layers = overlay_layers(lower);
     let parents = layers.iter().map(|layer| Path::new(layer).parent());
     let common = parents.reduce(|a, b| Some(common(a?, b?)))??;
     if common.parent().is_none() || !common.is_absolute() {
@@ -97,7 +97,7 @@ pub(super) fn mount_by_parameters(
     for option in &options.data {
         match option.split_once('=') {
             Some(("lowerdir", layers)) => {
-                for layer in split(layers) {
+                for layer in overlay_layers(layers) {
                     superblock.set("lowerdir+", &unescaped(layer))?;
                 }
             }
@@ -195,8 +195,9 @@ fn attributes(flags: MsFlags) -> parameters::MountAttrFlags {
         }
 }
 
-/// Layers are separated by colons, unless a backslash is before.
-fn split(layers: &str) -> Vec<&str> {
+/// The layers in an option `lowerdir=`, which are separated by colons, unless a backslash is before. Each is as it is
+/// in the option, see [`unescaped`].
+pub fn overlay_layers(layers: &str) -> Vec<&str> {
     let (mut parts, mut begin, mut escaped) = (Vec::new(), 0, false);
     for (at, character) in layers.char_indices() {
         match character {
@@ -213,8 +214,8 @@ fn split(layers: &str) -> Vec<&str> {
     parts
 }
 
-/// A path without the backslashes that mount(2) requires before colons, commas and backslashes.
-fn unescaped(path: &str) -> String {
+/// A path of an overlay's options without the backslashes that mount(2) requires before colons, commas and backslashes.
+pub fn unescaped(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     let mut characters = path.chars();
     while let Some(character) = characters.next() {
