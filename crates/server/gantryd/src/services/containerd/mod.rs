@@ -17,6 +17,7 @@ mod leases;
 mod list_size;
 mod metrics;
 mod namespaces;
+mod pages;
 mod plain;
 mod request;
 mod restart;
@@ -147,12 +148,12 @@ impl Surface {
         self.0.metadata.wait().await.store.clone()
     }
 
-    /// The content, which is opened when somebody asks for it first.
+    /// The content, which is opened when somebody asks for it first: the first collection, if nobody else does.
     async fn content(&self) -> Result<Content, Status> {
         self.0.metadata.wait().await.content().await.map_err(status::of_content)
     }
 
-    /// The snapshots, which are opened when somebody asks for them first.
+    /// The snapshots, which are opened as the content is.
     async fn snapshots(&self) -> Result<Snapshots, Status> {
         self.0.metadata.wait().await.snapshots().await.map_err(status::of_snapshots)
     }

@@ -4,8 +4,6 @@ mod list;
 mod messages;
 mod write;
 
-use std::pin::Pin;
-
 use gantry_api::containerd::{
     content::{
         AbortRequest, DeleteContentRequest, InfoRequest, InfoResponse, ListContentRequest,
@@ -17,19 +15,18 @@ use gantry_api::containerd::{
     to_any, topic,
 };
 use gantry_content::Reader;
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    Surface, request,
+    Surface,
+    pages::Answers,
+    request,
     status::{of_content, of_store},
     to_the_end,
 };
 
 /// The service.
 pub(super) struct Service(pub(super) Surface);
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl content_server::Content for Service {

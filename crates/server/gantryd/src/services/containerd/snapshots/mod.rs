@@ -3,8 +3,6 @@
 mod list;
 mod messages;
 
-use std::pin::Pin;
-
 use gantry_api::containerd::{
     event_types::{SnapshotCommit, SnapshotPrepare, SnapshotRemove},
     snapshots::{
@@ -20,19 +18,18 @@ use gantry_api::containerd::{
 use gantry_domain::Namespace;
 use gantry_snapshots::{SnapshotError, Snapshotter};
 use gantry_store::{Container, NewSnapshot};
-use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
 use super::{
-    Surface, request,
+    Surface,
+    pages::Answers,
+    request,
     status::{of_snapshots, of_store},
     to_the_end,
 };
 
 /// The service.
 pub(super) struct Service(pub(super) Surface);
-
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The mounts of a container's snapshot; none if the container has no snapshot.
 pub(super) async fn rootfs(
