@@ -36,6 +36,16 @@ impl Found {
     }
 }
 
+/// The pid of a shim that has a process, or makes one.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn busy_shim(work: &Path, cgroup: &str) -> u32 {
+    let is_it = |found: &Found| found.is_program("gantry-shim") && !found.is_spare_shim();
+    belonging_to(work, cgroup).into_iter().find(is_it).expect("a shim").pid
+}
+
 /// Processes that mention `work` in their arguments, work below it, or are in a cgroup below
 /// `cgroup`. Zombies are not counted: they have none of these.
 #[must_use]

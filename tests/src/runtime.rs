@@ -81,6 +81,64 @@ done
     path
 }
 
+/// A runtime that makes a container, and then hangs without having said so.
+#[derive(Debug)]
+pub struct HangingRuntime {
+    /// The executable file.
+    pub path: PathBuf,
+    hangs: PathBuf,
+    made: PathBuf,
+}
+
+impl HangingRuntime {
+    /// Writes it into a directory.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    #[must_use]
+    pub fn new(directory: &Path, runtime: Runtime) -> Self {
+        let (hangs, made) = (directory.join("hangs"), directory.join("made"));
+        let script = format!(
+            r#"
+case $command in create|run)
+    if [ -e {hangs} ]; then
+        count=$# skip=
+        while [ "$count" -gt 0 ]; do
+            word=$1 count=$((count - 1))
+            shift
+            case $skip$word in
+                yes*) skip= ;;
+                --pid-file) skip=yes ;;
+                *) set -- "$@" "$word" ;;
+            esac
+        done
+        {runtime} "$@" && : > {made}
+        exec sleep 1000000
+    fi ;;
+esac"#,
+            hangs = hangs.display(),
+            made = made.display(),
+            runtime = runtime.name(),
+        );
+        fs::write(&hangs, "").expect("write a file");
+        Self { path: wrapper(directory, runtime, &script), hangs, made }
+    }
+
+    /// Whether the container is there.
+    #[must_use]
+    pub fn has_made(&self) -> bool {
+        self.made.exists()
+    }
+
+    /// From now on it is as any other.
+    ///
+    /// # Panics
+    /// When that cannot be noted.
+    pub fn hang_no_more(&self) {
+        fs::remove_file(&self.hangs).expect("remove a file");
+    }
+}
+
 /// Writes an executable script.
 ///
 /// # Panics

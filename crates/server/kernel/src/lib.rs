@@ -22,6 +22,7 @@ mod seqpacket;
 mod signals;
 #[cfg(feature = "testing")]
 pub mod small_disk;
+mod streams;
 mod trouble;
 
 pub use allocator::{keep_memory_small, load_has_fallen};
@@ -39,4 +40,5 @@ pub use reaper::{Adoption, Reaper};
 pub use sealed::sealed_copy;
 pub use seqpacket::SeqPacket;
 pub use signals::reset_signals;
+pub use streams::has_streams;
 pub use trouble::{Backoff, Trouble, if_there, until_answered};

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use gantry_domain::{ContainerId, ProcessId};
-use gantry_kernel::{is_descendant, is_living, process_start_time};
+use gantry_domain::{ContainerId, ProcessId, Retention, Stdio};
+use gantry_kernel::{has_streams, is_descendant, is_living, process_start_time};
 use gantry_runtime::{Keeping, OciError, RuntimeState, is_same_directory};
 use gantry_shim_proto::PID_FILE;
 use tokio::time::sleep;
@@ -57,32 +57,47 @@ pub(crate) enum Claim<'a> {
     },
 }
 
+/// What is known of the first process of a container.
+#[derive(Debug, Default)]
+struct Init {
+    /// Its pid, if it was started and still lives.
+    pid: Option<u32>,
+    /// The named pipes that it was to have; none if they are not known.
+    streams: Stdio,
+}
+
 /// The runtime's directory of this container, once seen while init was alive.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen(Arc<OnceLock<Option<Keeping>>>);
 
 impl Identity {
-    /// Init's pid, if it was started and still lives. An error says neither.
-    async fn init(&self) -> Result<Option<u32>, OciError> {
+    /// An error says neither that it lives nor that it does not.
+    async fn init(&self) -> Result<Init, OciError> {
         let dir = self.dir.process(&ProcessId::init());
         let unknown = |cause| OciError::System {
             what: "read which process is the container's".to_owned(),
             cause,
         };
-        let read = dir.run(|dir, wait| match dir.started(wait)? {
-            Some(started) => Ok((Some(started), None)),
-            None => Ok((None, dir.text(PID_FILE, wait)?)),
+        let read = dir.run(|dir, wait| {
+            // Without a record there is nothing else either.
+            let spec = dir.read(wait).ok().map(|record| record.spec);
+            let streams = spec.filter(|spec| !spec.terminal).map(|spec| spec.stdio);
+            match dir.started(wait)? {
+                Some(started) => Ok((streams, Some(started), None)),
+                None => Ok((streams, None, dir.text(PID_FILE, wait)?)),
+            }
         });
         let read: Result<_, StateError> = read.await;
-        let (started, text) = read.map_err(|error| unknown(io::Error::other(error)))?;
-        match started {
+        let (streams, started, text) = read.map_err(|error| unknown(io::Error::other(error)))?;
+        let pid = match started {
             Some(started) => {
                 let time = process_start_time(started.pid).map_err(unknown)?;
-                Ok((time == Some(started.start_time)).then_some(started.pid))
+                (time == Some(started.start_time)).then_some(started.pid)
             }
             // The runtime wrote it for this container, and the shim had no time to.
-            None => Ok(text.and_then(|text| text.trim().parse().ok())),
-        }
+            None => text.and_then(|text| text.trim().parse().ok()),
+        };
+        Ok(Init { pid, streams: streams.unwrap_or_default() })
     }
 }
 
@@ -136,11 +151,11 @@ impl Services {
         let (state, init) = (state.map_err(unknown)?, identity.init().await.map_err(unknown)?);
         let Some(state) = state else { return Ok(()) };
         let ours = match claim {
-            Claim::Ended => is_ours(&state, claim, init),
+            Claim::Ended => is_ours(&state, claim, &init),
             Claim::Failed { record, taken } => {
                 let (known, own) = (state.clone(), record.clone());
                 let inspect =
-                    move |_: &Path| is_ours(&known, Claim::Failed { record: &own, taken }, init);
+                    move |_: &Path| is_ours(&known, Claim::Failed { record: &own, taken }, &init);
                 // A bundle on a file system that does not answer is not known to be the same.
                 self.disks.run("examine", &record.bundle, inspect).await.unwrap_or(false)
             }
@@ -169,26 +184,38 @@ impl Services {
     }
 }
 
-fn is_ours(state: &RuntimeState, claim: Claim<'_>, init: Option<u32>) -> bool {
+fn is_ours(state: &RuntimeState, claim: Claim<'_>, init: &Init) -> bool {
     match claim {
         _ if is_living(state.pid) => {
             // What a runtime of this server's has started comes to the server when its shim is gone.
-            init == Some(state.pid)
+            init.pid == Some(state.pid)
                 || is_descendant(state.pid, std::process::id())
-                || was_an_earlier_servers(state, claim)
+                || was_an_earlier_servers(state, claim, init)
         }
         Claim::Ended => true,
         Claim::Failed { record, .. } => is_same_directory(&record.bundle, &state.bundle),
     }
 }
 
-/// Whether the first process was started while an earlier server had the runtime make a container of this id and
-/// bundle. Another's container of this id would have been in the way.
-fn was_an_earlier_servers(state: &RuntimeState, claim: Claim<'_>) -> bool {
-    let Claim::Failed { record, taken: false } = claim else { return false };
-    let start = process_start_time(state.pid).ok().flatten();
-    start.is_some_and(|start| record.was_tried_at(start))
-        && is_same_directory(&record.bundle, &state.bundle)
+/// Whether an earlier server had the runtime make it. Shim and runtime may have been killed then too, so that nobody
+/// noted the pid.
+fn was_an_earlier_servers(state: &RuntimeState, claim: Claim<'_>, init: &Init) -> bool {
+    let Claim::Failed { record, taken } = claim else { return false };
+    if !is_same_directory(&record.bundle, &state.bundle) {
+        return false;
+    }
+    if record.retention == Retention::UntilDeleted {
+        // The bundle is a directory of the server's own, made for this task.
+        return true;
+    }
+    // Anybody can have a container of a daemon's bundle. One that was in the way is another's.
+    let start = || process_start_time(state.pid).ok().flatten();
+    // The shim hands its stdin on through a pipe of its own.
+    let Stdio { stdout, stderr, .. } = &init.streams;
+    let streams = [None, stdout.as_deref(), stderr.as_deref()];
+    !taken
+        && (has_streams(state.pid, streams)
+            || start().is_some_and(|start| record.was_tried_at(start)))
 }
 
 #[cfg(test)]
@@ -212,6 +239,10 @@ mod tests {
         RuntimeState { bundle: bundle.to_owned(), pid, status: String::new() }
     }
 
+    fn of(pid: u32) -> Init {
+        Init { pid: Some(pid), streams: Stdio::default() }
+    }
+
     #[test]
     fn what_lives_is_ours_only_if_it_is_known() {
         let bundle = tempfile::tempdir().unwrap();
@@ -220,19 +251,19 @@ mod tests {
         let failed = Claim::Failed { record: &own, taken: true };
         for claim in [failed, Claim::Ended] {
             // The first process of the host is nobody's child.
-            assert!(!is_ours(&state(1), claim, None));
-            assert!(!is_ours(&state(1), claim, Some(7)));
-            assert!(is_ours(&state(1), claim, Some(1)));
+            assert!(!is_ours(&state(1), claim, &Init::default()));
+            assert!(!is_ours(&state(1), claim, &of(7)));
+            assert!(is_ours(&state(1), claim, &of(1)));
             let mut child = child();
-            assert!(is_ours(&state(child.id()), claim, None));
+            assert!(is_ours(&state(child.id()), claim, &Init::default()));
             child.kill().unwrap();
             child.wait().unwrap();
-            assert!(is_ours(&state(child.id()), claim, None), "a left-over");
-            assert!(is_ours(&state(0), claim, None), "a left-over");
+            assert!(is_ours(&state(child.id()), claim, &Init::default()), "a left-over");
+            assert!(is_ours(&state(0), claim, &Init::default()), "a left-over");
         }
         let other = tempfile::tempdir().unwrap();
         let failed = Claim::Failed { record: &record(other.path()), taken: true };
-        assert!(!is_ours(&state(0), failed, None), "of another bundle");
+        assert!(!is_ours(&state(0), failed, &Init::default()), "of another bundle");
     }
 
     #[test]
@@ -245,7 +276,7 @@ mod tests {
             record
         };
         let is_ours = |record: &ContainerRecord, taken| {
-            is_ours(&state(bundle.path(), 1), Claim::Failed { record, taken }, None)
+            is_ours(&state(bundle.path(), 1), Claim::Failed { record, taken }, &Init::default())
         };
         let own = tried(Some(start), Some(start));
         assert!(is_ours(&own, false));
@@ -255,5 +286,39 @@ mod tests {
         let mut elsewhere = own;
         elsewhere.bundle = "/".into();
         assert!(!is_ours(&elsewhere, false), "of another bundle");
+    }
+
+    #[test]
+    fn what_has_a_bundle_of_the_servers_own_is_the_servers() {
+        let bundle = tempfile::tempdir().unwrap();
+        let mut task = record(bundle.path());
+        task.retention = Retention::UntilDeleted;
+        for taken in [true, false] {
+            let claim = Claim::Failed { record: &task, taken };
+            assert!(is_ours(&state(bundle.path(), 1), claim, &Init::default()));
+            assert!(!is_ours(&state("/".as_ref(), 1), claim, &Init::default()));
+        }
+    }
+
+    #[test]
+    fn what_has_the_pipes_that_it_was_to_have_is_the_servers() {
+        let bundle = tempfile::tempdir().unwrap();
+        let output = bundle.path().join("output");
+        let file = std::fs::File::create(&output).unwrap();
+        #[allow(clippy::disallowed_methods, reason = "tests start processes of their own")]
+        let mut child =
+            std::process::Command::new("sleep").arg("100").stdout(file).spawn().unwrap();
+        let own = record(bundle.path());
+        let is_ours = |stdout: &Path, taken| {
+            let streams = Stdio { stdout: Some(stdout.to_owned()), ..Stdio::default() };
+            let init = Init { pid: None, streams };
+            let state = state(bundle.path(), child.id());
+            was_an_earlier_servers(&state, Claim::Failed { record: &own, taken }, &init)
+        };
+        let found =
+            [is_ours(&output, false), is_ours(&output, true), is_ours("/dev/null".as_ref(), false)];
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, [true, false, false]);
     }
 }

@@ -6,6 +6,7 @@ mod control;
 mod early;
 mod errors;
 mod execs;
+mod killed_create;
 mod killed_start;
 mod lifecycle;
 mod restart;
