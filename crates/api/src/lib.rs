@@ -1,11 +1,26 @@
 //! The contracts as Rust: the messages and stubs generated from `proto/`, their descriptor sets, and
-//! the constants that a contract fixes and a `.proto` file cannot express. `types.API` is here; with the feature
-//! `containerd`, the services of containerd that run containers are in the module of that name.
+//! the constants that a contract fixes and a `.proto` file cannot express. `types.API` is here, and in [`v1`] what it
+//! could not be; with the feature `containerd`, the services of containerd that run containers are in the module of
+//! that name.
 
 pub use prost_types::Timestamp;
 
 #[cfg(feature = "containerd")]
 pub mod containerd;
+
+/// Package `gantry.v1`: containers of every API, for monitors and for those who wait. The messages,
+/// `container_service_client` and `container_service_server`.
+pub mod v1 {
+    pub use generated::*;
+
+    #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]
+    mod generated {
+        tonic::include_proto!("gantry.v1");
+    }
+
+    /// The encoded `google.protobuf.FileDescriptorSet` of `proto/gantry/v1`, for server reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/gantry.bin"));
+}
 
 /// Package `types`: the messages, `api_client` and `api_server`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, clippy::restriction)]

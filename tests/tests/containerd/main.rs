@@ -11,6 +11,7 @@ mod images;
 mod introspection;
 mod leases;
 mod listing;
+mod monitors;
 mod namespaces;
 mod restart;
 mod restart_monitor;

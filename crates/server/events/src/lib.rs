@@ -6,6 +6,7 @@
 
 mod channel;
 mod cursor;
+mod ended;
 mod filter;
 mod follower;
 mod journal;
@@ -32,6 +33,9 @@ mod tests_recovery;
 mod tests_ring;
 #[cfg(test)]
 mod tests_undelivered;
+#[cfg(test)]
+mod tests_watcher;
+mod watcher;
 mod writer;
 
 use std::path::Path;
@@ -42,6 +46,7 @@ use gantry_domain::{ContainerKey, Event, EventKind, Generation, Namespace, Proce
 use tokio::sync::{Notify, Semaphore};
 
 use self::channel::Channel;
+pub use self::ended::Ended;
 pub use self::follower::{Entry, Follower};
 use self::published::Feed;
 pub use self::published::{MAX_PUBLISHED, Publication, Published, TooLong};
@@ -49,6 +54,7 @@ use self::recovery::Recovered;
 pub use self::recovery::{JournalError, Recovery};
 use self::ring::Ring;
 pub use self::subscription::{Lagged, Subscription};
+pub use self::watcher::{Batch, Watcher};
 use self::writer::Writer;
 pub use filter::Filter;
 
@@ -139,8 +145,8 @@ impl EventLog {
         let events = std::mem::take(&mut lines.events).into_iter();
         let (types, named) = events.partition(|event| event.container.namespace.is_types_api());
         let shared = Arc::new(Shared {
-            types: Channel::new(Ring::of_earlier(kept, types, &lines)),
-            named: Channel::new(Ring::of_earlier(kept, named, &lines)),
+            types: Channel::new(Ring::of_earlier(kept, types, &lines, lines.gone)),
+            named: Channel::new(Ring::of_earlier(kept, named, &lines, lines.gone_named)),
             feed: Mutex::default(),
             received: Notify::new(),
             retain,

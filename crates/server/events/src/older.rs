@@ -34,6 +34,11 @@ impl Older {
         self.slots.range(self.index(place)..)
     }
 
+    /// Those after this moment.
+    pub(crate) fn after(&self, moment: Timestamp) -> impl Iterator<Item = &Slot> {
+        self.slots.range(self.slots.partition_point(|slot| slot.event.at <= moment)..)
+    }
+
     /// The place of the first one after this moment.
     pub(crate) fn place_after(&self, at: Timestamp) -> Option<u64> {
         let index = self.slots.partition_point(|slot| slot.event.at <= at);

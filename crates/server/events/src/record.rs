@@ -49,7 +49,7 @@ pub enum Fault {
 pub struct Marks {
     /// Exits that were delivered.
     pub(crate) delivered_range: Option<DeliveredRange>,
-    /// The time of the latest dropped event.
+    /// The time of the latest dropped event of the namespace of `types.API`, or of the named ones, as this event's is.
     pub(crate) gone: Option<Timestamp>,
     /// This very event was delivered, which is of a named namespace.
     pub(crate) delivered: bool,
@@ -90,8 +90,10 @@ pub struct Lines {
     delivered_range: Vec<DeliveredRange>,
     /// Events of named namespaces that were delivered.
     delivered: BTreeSet<u64>,
-    /// No dropped event is later.
+    /// No dropped event of the namespace of `types.API` is later.
     pub(crate) gone: Timestamp,
+    /// No dropped event of a named namespace is later.
+    pub(crate) gone_named: Timestamp,
 }
 
 impl Lines {
@@ -119,8 +121,18 @@ impl Lines {
         event.max(published).unwrap_or_default()
     }
 
+    /// Events of any namespace may be missing up to this moment.
+    pub(crate) fn all_gone(&mut self, until: Timestamp) {
+        self.gone = self.gone.max(until);
+        self.gone_named = self.gone_named.max(until);
+    }
+
     fn push(&mut self, event: Event, marks: Marks) {
-        self.gone = self.gone.max(marks.gone.unwrap_or_default());
+        let gone = match event.container.namespace.is_types_api() {
+            true => &mut self.gone,
+            false => &mut self.gone_named,
+        };
+        *gone = marks.gone.unwrap_or_default().max(*gone);
         if let Some(delivered_range) = marks.delivered_range {
             match self.delivered_range.last_mut() {
                 Some(last) if last.0 == delivered_range.0 => *last = delivered_range,
@@ -169,7 +181,7 @@ pub fn recover(journal: &[u8]) -> Lines {
             Ok(Line::Event(event, marks)) => {
                 if lines.damage.last().is_some_and(|damage| damage.end() == offset) {
                     // Whatever was there is earlier than this one.
-                    lines.gone = lines.gone.max(Timestamp(event.at.0.saturating_sub(1)));
+                    lines.all_gone(Timestamp(event.at.0.saturating_sub(1)));
                 }
                 lines.push(event, marks);
             }

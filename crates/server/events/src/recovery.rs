@@ -90,7 +90,7 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     // A torn line is of an event that was never published, and whose cause is still there.
     let ends_damaged = damage.last().is_some_and(|damage| damage.end() == len);
     if quarantined.is_some() || ends_damaged {
-        lines.gone = last;
+        lines.all_gone(last);
     }
     let events = lines.events.len();
     let count = lines.count() + damage.len();

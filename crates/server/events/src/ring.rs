@@ -79,9 +79,14 @@ impl Ring {
     }
 
     /// A ring with these events of an earlier server.
-    pub(crate) fn of_earlier(kept: usize, events: Vec<Event>, lines: &Lines) -> Self {
+    pub(crate) fn of_earlier(
+        kept: usize,
+        events: Vec<Event>,
+        lines: &Lines,
+        gone: Timestamp,
+    ) -> Self {
         let mut ring = Self::new(kept);
-        ring.dropped = lines.gone;
+        ring.dropped = gone;
         for event in events {
             let delivered = lines.was_delivered(&event);
             ring.push_slot(Arc::new(event), delivered);
@@ -132,9 +137,7 @@ impl Ring {
             (Arc::clone(&slot.event), marks)
         };
         let mut lasting: Vec<_> = all.map(noted).collect();
-        if let Some((event, marks)) = lasting.last_mut()
-            && event.container.namespace.is_types_api()
-        {
+        if let Some((_, marks)) = lasting.last_mut() {
             marks.gone = Some(self.dropped).filter(|dropped| *dropped > Timestamp(0));
         }
         lasting
@@ -174,6 +177,28 @@ impl Ring {
     /// From the newest to the oldest.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Event> {
         self.slots.iter().rev().map(|slot| &*slot.event)
+    }
+
+    /// Everything that is kept, from the newest to the oldest. There can be gaps before those that [`Self::iter`] has.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Event> {
+        self.iter().chain(self.older.iter().rev().map(|slot| &*slot.event))
+    }
+
+    /// What is kept of the events after a moment, whoever has read them.
+    pub(crate) fn after(&self, moment: Timestamp) -> impl Iterator<Item = &Arc<Event>> {
+        let later = self.slots.partition_point(|slot| slot.event.at <= moment);
+        let older = self.older.after(moment);
+        older.chain(self.slots.range(later..)).map(|slot| &slot.event)
+    }
+
+    /// The time of the last event, or of the last that was dropped.
+    pub(crate) fn last(&self) -> Timestamp {
+        self.slots.back().map_or(self.dropped, |slot| slot.event.at.max(self.dropped))
+    }
+
+    /// The time of the last event that was dropped.
+    pub(crate) fn dropped(&self) -> Timestamp {
+        self.dropped
     }
 
     /// Begins a subscription. At most `retain` events that were there before are part of it, and

@@ -2,7 +2,9 @@
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 
-use gantry_api::types::api_server::ApiServer;
+use gantry_api::{
+    types::api_server::ApiServer, v1::container_service_server::ContainerServiceServer,
+};
 use gantry_runtime::Environment;
 use gantry_supervisor::{Settings, ShimProgram, StateDir, Supervisor};
 use sd_notify::NotifyState;
@@ -24,13 +26,18 @@ use crate::{
     metadata,
     readiness::Programs,
     rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
-    services::{PendingMetadata, PendingSupervisor, containerd::Surface, types::Api},
+    services::{
+        PendingMetadata, PendingSupervisor, containerd::Surface, gantry::Containers, types::Api,
+    },
     watchdog,
 };
 
 /// The descriptors of all that is served.
-const CONTRACTS: [&[u8]; 2] =
-    [gantry_api::FILE_DESCRIPTOR_SET, gantry_api::containerd::FILE_DESCRIPTOR_SET];
+const CONTRACTS: [&[u8]; 3] = [
+    gantry_api::FILE_DESCRIPTOR_SET,
+    gantry_api::v1::FILE_DESCRIPTOR_SET,
+    gantry_api::containerd::FILE_DESCRIPTOR_SET,
+];
 
 /// Larger messages are refused before they are parsed. It is well above the limits of the
 /// single fields, so that a field that is too large is named.
@@ -80,12 +87,14 @@ pub(crate) async fn serve(
     let api = ApiServer::new(Api::new(Arc::clone(&pending), connections.clone()));
     let admission = AdmissionLayer::new(&CONTRACTS)?;
     let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
+    let containers = ContainerServiceServer::new(Containers(Arc::clone(&pending)));
     let mut routes = Routes::builder();
     routes
         .add_service(admission.layer(Health::service(Programs::new(&config)).await))
         .add_service(admission.layer(reflection().build_v1()?))
         .add_service(admission.layer(reflection().build_v1alpha()?))
-        .add_service(Aside::new(api, supervisors.clone()));
+        .add_service(Aside::new(api, supervisors.clone()))
+        .add_service(Aside::new(admission.layer(containers), supervisors.clone()));
     let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata));
     surface.add_to(&mut routes, &admission, &supervisors);
     let server = Server::builder()

@@ -50,6 +50,7 @@ mod teardown;
 mod turns;
 mod waiters;
 
+use std::collections::BTreeSet;
 use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -140,6 +141,12 @@ impl Supervisor {
     /// Takes the lock that every call needs, and releases it: shows that calls can be served.
     pub fn take_pulse(&self) {
         drop(self.0.services.registry.lock());
+    }
+
+    /// Those that have containers.
+    pub fn namespaces(&self) -> BTreeSet<Namespace> {
+        let registry = self.0.services.registry.lock();
+        registry.keys().map(|key| key.namespace.clone()).collect()
     }
 
     /// All containers, in the order of their ids.

@@ -15,10 +15,12 @@ use crate::connection::{Connections, Follower};
 
 /// A write of content ends when its client has no more data, a watch of health with its client, reflection when its
 /// client asks no more, a wait when its process ends.
-const ENDLESS: [&str; 6] = [
+const ENDLESS: [&str; 8] = [
     "/containerd.services.content.v1.Content/Write",
     "/containerd.services.events.v1.Events/Subscribe",
     "/containerd.services.tasks.v1.Tasks/Wait",
+    "/gantry.v1.ContainerService/Wait",
+    "/gantry.v1.ContainerService/Watch",
     "/grpc.health.v1.Health/Watch",
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",

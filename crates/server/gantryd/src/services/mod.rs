@@ -3,6 +3,7 @@
 
 pub(crate) mod containerd;
 mod exit;
+pub(crate) mod gantry;
 mod numbers;
 mod path;
 mod time;

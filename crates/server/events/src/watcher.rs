@@ -1,0 +1,89 @@
+//! Watching the log: the events of the containers of all namespaces in one order, without a trace in the log.
+
+use std::sync::Arc;
+
+use gantry_domain::{Event, Timestamp};
+
+use crate::{EventLog, From, Shared};
+
+/// Most events that are handed out at once.
+const BATCH: usize = 256;
+
+/// A reader of the events of all namespaces that leaves no trace: what it reads does not count as received, and the log
+/// keeps nothing for it. It can begin anywhere, and if it is too slow it misses events.
+pub struct Watcher {
+    log: Arc<Shared>,
+    after: Timestamp,
+    /// Until when the watcher knows that events are missing.
+    missing: Timestamp,
+}
+
+/// What a watcher reads: something missing, or an event, or both.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Some events up to this moment are missing. It is after the last batch, and may be later than `events`.
+    pub missing: Option<Timestamp>,
+    /// In the order of their times.
+    pub events: Vec<Arc<Event>>,
+}
+
+impl Watcher {
+    /// The time of the last event that was read: a watcher that begins after it goes on where this one is.
+    #[must_use]
+    pub fn position(&self) -> Timestamp {
+        self.after
+    }
+
+    /// The next events; waits for them. Nothing is lost when the future is dropped.
+    pub async fn next(&mut self) -> Batch {
+        let log = Arc::clone(&self.log);
+        loop {
+            // Made before looking, so that no event falls in between (see tokio's `Notified`).
+            let (types, named) = (log.types.appended.notified(), log.named.appended.notified());
+            let batch = self.read();
+            if batch.missing.is_some() || !batch.events.is_empty() {
+                return self.handed(batch);
+            }
+            tokio::select! {
+                () = types => {}
+                () = named => {}
+            }
+        }
+    }
+
+    fn read(&self) -> Batch {
+        // Both are held at once: no event is read before an earlier one of the other channel.
+        let types = self.log.types.ring();
+        let named = self.log.named.ring();
+        let dropped = types.dropped().max(named.dropped());
+        let missing = Some(dropped).filter(|dropped| *dropped > self.after.max(self.missing));
+        let mut events: Vec<_> = types.after(self.after).take(BATCH).cloned().collect();
+        events.extend(named.after(self.after).take(BATCH).cloned());
+        drop((types, named));
+        // Two runs that are in order already.
+        events.sort_by_key(|event| event.at);
+        events.truncate(BATCH);
+        Batch { missing, events }
+    }
+
+    fn handed(&mut self, batch: Batch) -> Batch {
+        self.missing = batch.missing.unwrap_or(self.missing);
+        self.after = batch.events.last().map_or(self.after, |last| last.at);
+        batch
+    }
+}
+
+impl EventLog {
+    /// Begins to watch all namespaces.
+    #[must_use]
+    pub fn watch(&self, from: From) -> Watcher {
+        let after = match from {
+            From::After(moment) => moment,
+            From::Now => {
+                let types = self.shared.types.ring();
+                types.last().max(self.shared.named.ring().last())
+            }
+        };
+        Watcher { log: Arc::clone(&self.shared), after, missing: Timestamp(0) }
+    }
+}

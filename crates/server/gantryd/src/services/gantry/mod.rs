@@ -1,0 +1,8 @@
+//! `gantry.v1`, the contract of proto/gantry/v1: containers of all namespaces, for monitors and for those who wait.
+
+mod messages;
+mod parse;
+mod service;
+mod watch;
+
+pub(crate) use service::Containers;

@@ -1,0 +1,195 @@
+//! Fields of requests, checked once.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use gantry_api::v1::{self, watch_request::Begin};
+use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessId, Timestamp};
+use gantry_events::From;
+
+use crate::{
+    rpc::BadField,
+    services::time::{YEAR_9999, YEAR_ONE},
+};
+
+/// How often a heartbeat is sent if the caller does not say.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// How often a caller may ask for one: more often is work for nothing, and later than the last is no sign of life.
+const HEARTBEATS: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(3600);
+
+/// Which containers a caller asks for.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    namespaces: BTreeSet<Namespace>,
+    ids: BTreeSet<ContainerId>,
+}
+
+impl Wanted {
+    pub(super) fn parse(filter: Option<v1::Filter>) -> Result<Self, BadField> {
+        let v1::Filter { namespaces, container_ids } = filter.unwrap_or_default();
+        let field = |name: &str, index: usize| format!("filter.{name}[{index}]");
+        let namespaces = namespaces.iter().enumerate();
+        let ids = container_ids.iter().enumerate();
+        Ok(Self {
+            namespaces: namespaces
+                .map(|(index, name)| {
+                    namespace(name)
+                        .map_err(|bad| BadField { field: field("namespaces", index).into(), ..bad })
+                })
+                .collect::<Result<_, _>>()?,
+            ids: ids
+                .map(|(index, id)| {
+                    container_id(id).map_err(|bad| BadField {
+                        field: field("container_ids", index).into(),
+                        ..bad
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(super) fn has_namespace(&self, namespace: &Namespace) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    pub(super) fn has_id(&self, id: &ContainerId) -> bool {
+        self.ids.is_empty() || self.ids.contains(id)
+    }
+
+    pub(super) fn includes(&self, container: &ContainerKey) -> bool {
+        self.has_namespace(&container.namespace) && self.has_id(&container.id)
+    }
+}
+
+/// That of `types.API` has no name.
+fn namespace(name: &str) -> Result<Namespace, BadField> {
+    if name.is_empty() {
+        return Ok(Namespace::TYPES_API);
+    }
+    Namespace::named(name).map_err(|error| BadField::new("namespace", error.to_string()))
+}
+
+fn container_id(id: &str) -> Result<ContainerId, BadField> {
+    ContainerId::parse(id).map_err(|error| BadField::new("container_id", error.to_string()))
+}
+
+pub(super) fn key(namespace: &str, id: &str) -> Result<ContainerKey, BadField> {
+    Ok(ContainerKey { namespace: self::namespace(namespace)?, id: container_id(id)? })
+}
+
+pub(super) fn process_id(id: &str) -> Result<ProcessId, BadField> {
+    if id.is_empty() {
+        return Ok(ProcessId::init());
+    }
+    ProcessId::parse(id).map_err(|error| BadField::new("process_id", error.to_string()))
+}
+
+pub(super) fn begin(begin: Option<Begin>) -> Result<From, BadField> {
+    match begin {
+        None => Ok(From::Now),
+        Some(Begin::AfterCursor(cursor)) => Ok(From::After(position(&cursor)?)),
+        Some(Begin::AfterTime(time)) => Ok(From::After(moment(time)?)),
+    }
+}
+
+/// The cursor of a place in the log, which is the time of the last event before that.
+pub(super) fn cursor(position: Timestamp) -> String {
+    format!("{:016x}", position.0)
+}
+
+fn position(cursor: &str) -> Result<Timestamp, BadField> {
+    let digits = cursor.len() == 16 && cursor.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let position = digits.then(|| u64::from_str_radix(cursor, 16).ok()).flatten();
+    let problem = || BadField::new("after_cursor", "is not one that this server has given");
+    position.map(Timestamp).ok_or_else(problem)
+}
+
+fn moment(time: gantry_api::Timestamp) -> Result<Timestamp, BadField> {
+    let bad = |problem| Err(BadField::new("after_time", problem));
+    if !(0..1_000_000_000).contains(&time.nanos) {
+        return bad("nanos must be 0 to 999999999");
+    }
+    if !(YEAR_ONE..=YEAR_9999).contains(&time.seconds) {
+        return bad("must be of the years 1 to 9999");
+    }
+    let Ok(seconds) = u64::try_from(time.seconds) else { return Ok(Timestamp(0)) };
+    let nanos = u64::from(time.nanos.cast_unsigned());
+    Ok(Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
+}
+
+pub(super) fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Duration, BadField> {
+    let Some(interval) = interval else { return Ok(HEARTBEAT) };
+    let interval = Duration::try_from(interval).ok().filter(|time| HEARTBEATS.contains(time));
+    let problem = || BadField::new("heartbeat_interval", "must be a second to an hour");
+    interval.ok_or_else(problem)
+}
+
+pub(super) fn types(types: &[i32]) -> Result<Vec<v1::EventType>, BadField> {
+    let known = |(index, number): (usize, &i32)| match v1::EventType::try_from(*number) {
+        Ok(known) if known != v1::EventType::Unspecified => Ok(known),
+        _ => Err(BadField::new(format!("types[{index}]"), format!("{number} is no type of event"))),
+    };
+    types.iter().enumerate().map(known).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_api::Timestamp as Time;
+
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_a_place() {
+        for at in [0, 1, 1_700_000_000_123_456_789, u64::MAX] {
+            assert_eq!(position(&cursor(Timestamp(at))).unwrap(), Timestamp(at));
+        }
+        for bad in ["", "7", "+000000000000001", "0000000000000000g", "000000000000000g"] {
+            assert_eq!(position(bad).unwrap_err().field, "after_cursor", "{bad}");
+        }
+    }
+
+    #[test]
+    fn moments_are_those_of_the_log() {
+        let time = |seconds, nanos| moment(Time { seconds, nanos });
+        assert_eq!(time(1, 5).unwrap(), Timestamp(1_000_000_005));
+        assert_eq!(time(-1, 5).unwrap(), Timestamp(0));
+        assert_eq!(time(YEAR_9999, 0).unwrap(), Timestamp(u64::MAX));
+        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (YEAR_9999 + 1, 0), (YEAR_ONE - 1, 0)]
+        {
+            assert_eq!(time(seconds, nanos).unwrap_err().field, "after_time");
+        }
+    }
+
+    #[test]
+    fn heartbeats_are_neither_rare_nor_many() {
+        let of = |seconds, nanos| heartbeat(Some(prost_types::Duration { seconds, nanos }));
+        assert_eq!(heartbeat(None).unwrap(), HEARTBEAT);
+        assert_eq!(of(1, 0).unwrap(), Duration::from_secs(1));
+        for (seconds, nanos) in [(0, 0), (0, 999_999_999), (-5, 0), (3600, 1)] {
+            assert_eq!(of(seconds, nanos).unwrap_err().field, "heartbeat_interval");
+        }
+    }
+
+    #[test]
+    fn a_filter_names_what_is_wrong() {
+        let parse = |namespaces: &[&str], ids: &[&str]| {
+            let strings = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect();
+            Wanted::parse(Some(v1::Filter {
+                namespaces: strings(namespaces),
+                container_ids: strings(ids),
+            }))
+        };
+        assert_eq!(parse(&["moby", "/"], &[]).unwrap_err().field, "filter.namespaces[1]");
+        assert_eq!(parse(&[], &["a", "b", ""]).unwrap_err().field, "filter.container_ids[2]");
+        let wanted = parse(&["", "moby"], &["a"]).unwrap();
+        assert!(
+            wanted.includes(&key("", "a").unwrap()) && wanted.includes(&key("moby", "a").unwrap())
+        );
+        assert!(!wanted.includes(&key("other", "a").unwrap()));
+        assert!(!wanted.includes(&key("", "b").unwrap()));
+        assert!(parse(&[], &[]).unwrap().includes(&key("any", "any").unwrap()));
+        assert_eq!(types(&[3, 0]).unwrap_err().field, "types[1]");
+        assert_eq!(types(&[99]).unwrap_err().field, "types[0]");
+    }
+}
