@@ -9,6 +9,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    access::Access,
     config::{Command, Config},
     logging::Log,
 };
@@ -17,13 +18,14 @@ struct Reload {
     /// What is in force.
     config: Config,
     log: Log,
+    access: Access,
 }
 
 /// Reads the configuration again at every SIGHUP. Of several that come while it is being read, all
 /// but the first may be ignored.
-pub(crate) fn on_hangup(config: Config, log: Log) -> io::Result<()> {
+pub(crate) fn on_hangup(config: Config, log: Log, access: Access) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
-    let reload = Arc::new(Mutex::new(Reload { config, log }));
+    let reload = Arc::new(Mutex::new(Reload { config, log, access }));
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let reload = Arc::clone(&reload);
@@ -62,6 +64,11 @@ impl Reload {
             }
             self.config.log_level.clone_from(&new.log_level);
             reloaded.push("log_level");
+        }
+        if new.access != self.config.access {
+            self.access.set(new.access.clone());
+            self.config.access.clone_from(&new.access);
+            reloaded.push("access");
         }
         let waiting = self.config.differing(new);
         tracing::info!(?reloaded, needs_restart = ?waiting, "the configuration was read again");

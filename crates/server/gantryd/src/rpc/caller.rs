@@ -14,7 +14,7 @@ pub(crate) fn caller<T>(request: &Request<T>) -> Caller {
 
 /// When the process that has made the connection was started, if that is known.
 pub(crate) fn caller_began<T>(request: &Request<T>) -> Option<Timestamp> {
-    request.extensions().get::<Peer>()?.process.and_then(began)
+    request.extensions().get::<Peer>()?.who.process.and_then(began)
 }
 
 /// Counts an event stream of a connection.

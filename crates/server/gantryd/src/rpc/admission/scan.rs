@@ -1,9 +1,12 @@
 //! Reads a request's bytes as they arrive, and counts what its fields will cost, before anything is
-//! made of them. Nothing is kept but counters.
+//! made of them. Nothing is kept but counters, and what the request is about if that is wanted.
 
 use std::sync::Arc;
 
 use super::shape::{Field, Kind, Shape};
+
+/// The longest name that is kept: an id has 128 bytes at most, a digest 135.
+const LONGEST_SUBJECT: u64 = 256;
 
 /// Why a request is not read on.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub(super) struct Scan {
     state: State,
     varint: Varint,
     items: u64,
+    wants_subject: bool,
+    /// The bytes of the subject that have arrived.
+    subject: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -46,6 +52,8 @@ enum State {
     Length(Field),
     /// Bytes whose content does not matter.
     Skipped { end: u64 },
+    /// Bytes of the subject.
+    Subject { end: u64 },
     /// Varints, all of one field.
     Packed { end: u64, field: Field },
 }
@@ -61,7 +69,23 @@ impl Scan {
             state: State::Key,
             varint: Varint::default(),
             items: 0,
+            wants_subject: false,
+            subject: Vec::new(),
         }
+    }
+
+    /// Whether the name of what the request is about is to be kept.
+    pub(super) fn with_subject(self, wants_subject: bool) -> Self {
+        Self { wants_subject, ..self }
+    }
+
+    /// The name of what the request is about, once it has arrived: returned once.
+    pub(super) fn subject(&mut self) -> Option<String> {
+        let is_whole = !matches!(self.state, State::Subject { .. });
+        if self.subject.is_empty() || !is_whole {
+            return None;
+        }
+        String::from_utf8(std::mem::take(&mut self.subject)).ok()
     }
 
     /// Values of fields so far, each of which costs memory of its own.
@@ -74,6 +98,11 @@ impl Scan {
         while let Some(first) = bytes.first() {
             let passed = match self.state {
                 State::Skipped { end } => self.until(end, bytes).len(),
+                State::Subject { end } => {
+                    let part = self.until(end, bytes);
+                    self.subject.extend_from_slice(part);
+                    part.len()
+                }
                 State::Packed { end, field } => {
                     let numbers = self.until(end, bytes);
                     // The last byte of a number has its highest bit clear.
@@ -122,7 +151,10 @@ impl Scan {
                 }
                 self.length(field, (value, end))
             }
-            State::Number | State::Skipped { .. } | State::Packed { .. } => Ok(State::Key),
+            State::Number
+            | State::Skipped { .. }
+            | State::Subject { .. }
+            | State::Packed { .. } => Ok(State::Key),
         }
     }
 
@@ -141,6 +173,13 @@ impl Scan {
             Kind::Bytes => {
                 self.count(field, 1)?;
                 self.weigh(field, length)?;
+                if self.wants_subject
+                    && self.shape.subject == Some(field.slot)
+                    && (1..=LONGEST_SUBJECT).contains(&length)
+                {
+                    self.wants_subject = false;
+                    return Ok(State::Subject { end });
+                }
                 Ok(State::Skipped { end })
             }
         }
@@ -184,7 +223,8 @@ impl Scan {
 
     /// Closes the messages that end here.
     fn close(&mut self) -> Result<(), Refusal> {
-        if let State::Skipped { end } | State::Packed { end, .. } = self.state
+        if let State::Skipped { end } | State::Subject { end } | State::Packed { end, .. } =
+            self.state
             && end == self.at
         {
             self.state = State::Key;
