@@ -264,6 +264,14 @@ async fn sockets_have_modes_and_roles() {
     place.allows((OTHER, &[]), "observe", "State", &c).await;
     place.refuses((OTHER, &[STAFF]), "observe", "Signal", &kill).await;
 
+    // It is open until the server ends, and does not become everybody's.
+    place.configure("");
+    processes::signal(server.pid(), Signal::HUP);
+    server.logs("needs_restart=[\"listener\"]").await;
+    place.allows((OTHER, &[]), "observe", "State", &c).await;
+    place.refuses((OTHER, &[]), "observe", "Signal", &kill).await;
+    place.configure(config);
+
     let stranger = output(place.call((OTHER, &[]), "operate", "State", &c)).await;
     assert!(stderr(&stranger).contains("permission denied"), "{}", stderr(&stranger));
     place.allows((OTHER, &[STAFF]), "operate", "Signal", &kill).await;
@@ -280,8 +288,12 @@ async fn sockets_have_modes_and_roles() {
 #[tokio::test]
 async fn a_new_policy_is_for_new_calls() {
     let Some(place) = Place::new() else { return };
-    let Some(server) = place.server("").start().await else { return };
+    let open = "[[listener]]\npath = \"{here}/open\"\nmode = \"0606\"\n";
+    let Some(server) = place.server(open).start().await else { return };
+    server.logs("every user can open this socket, which has no role, and become root").await;
     let container = server.container("c").create().await.unwrap();
+    let alive = json!({ "id": "c", "pid": "init" });
+    place.allows((OTHER, &[]), "open", "Signal", &alive).await;
     let reload = async |config: &str, outcome: &str| {
         place.configure(config);
         let count = || server.log().matches(outcome).count();
@@ -295,10 +307,12 @@ async fn a_new_policy_is_for_new_calls() {
     };
     container.update(pause("paused")).await.unwrap();
 
-    reload("[[access]]\nuser = 0\nrole = \"observer\"\n", "reloaded=[\"access\"]").await;
+    reload(&format!("{open}[[access]]\nuser = 0\nrole = \"observer\"\n"), "reloaded=[\"access\"]")
+        .await;
     let refused = container.update(pause("running")).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
     container.state().await.unwrap();
+    place.refuses((OTHER, &[]), "open", "Signal", &alive).await;
 
     // A mistake opens nothing and closes nothing.
     let mistake = "[[access]]\nuser = \"no-such-user\"\nrole = \"admin\"\n";
@@ -307,7 +321,11 @@ async fn a_new_policy_is_for_new_calls() {
         container.update(pause("running")).await.unwrap_err().code(),
         Code::PermissionDenied
     );
-    reload("[[access]]\ngroup = \"root\"\nrole = \"admin\"\n", "reloaded=[\"access\"]").await;
+    reload(
+        &format!("{open}[[access]]\ngroup = \"root\"\nrole = \"admin\"\n"),
+        "reloaded=[\"access\"]",
+    )
+    .await;
     container.update(pause("running")).await.unwrap();
     reload("[[listener]]\npath = \"{here}/sock\"\n", "needs_restart=[\"listener\"]").await;
     assert!(!place.path("sock").exists());

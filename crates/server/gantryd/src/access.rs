@@ -89,6 +89,20 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
+    /// This policy, for a server that began with another one: its sockets stay open until it ends, and those that are
+    /// not configured any more keep their roles, instead of being left to the rules.
+    pub(crate) fn after(mut self, earlier: &Self, is_configured: impl Fn(&Path) -> bool) -> Self {
+        let left = earlier.listeners.iter().filter(|(path, _)| !is_configured(path));
+        self.listeners.extend(left.cloned());
+        self
+    }
+
+    /// Whether whoever opens the socket at this path is an admin.
+    pub(crate) fn makes_admins_at(&self, path: &Path) -> bool {
+        self.role(&Identity { listener: path.to_owned(), ..Identity::default() })
+            == Some(Role::Admin)
+    }
+
     /// The role of a client: the highest that a rule gives, if any does.
     pub(crate) fn role(&self, who: &Identity) -> Option<Role> {
         if let Some((_, role)) = self.listeners.iter().find(|(path, _)| *path == who.listener) {
@@ -144,6 +158,7 @@ mod tests {
         for who in [who(ROOT, &[ROOT]), who(WEB, &[]), Identity::default()] {
             assert_eq!(policy.role(&who), Some(Role::Admin));
         }
+        assert!(policy.makes_admins_at(Path::new("/s")));
     }
 
     #[test]
@@ -187,6 +202,17 @@ mod tests {
         assert_eq!(policy.role(&at("/observe", WEB)), Some(Role::Observer));
         assert_eq!(policy.role(&at("/main", ROOT)), Some(Role::Admin));
         assert_eq!(policy.role(&at("/main", WEB)), None);
+        assert!(!policy.makes_admins_at(Path::new("/observe")));
+        assert!(!policy.makes_admins_at(Path::new("/main")));
+    }
+
+    #[test]
+    fn a_socket_that_is_configured_no_more_keeps_its_role() {
+        let listeners = ["/a", "/b"].map(|path| (PathBuf::from(path), Role::Observer));
+        let earlier = Policy { listeners: listeners.into(), ..Policy::default() };
+        let new = Policy::default().after(&earlier, |path| path == Path::new("/b"));
+        assert_eq!(new.listeners, [(PathBuf::from("/a"), Role::Observer)]);
+        assert_eq!(Policy::default().after(&new, |_| false), new);
     }
 
     #[test]

@@ -57,7 +57,8 @@ gantryd: a gRPC-only container runtime service
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
-      --config FILE         a TOML file with the same keys (with underscores)
+      --config FILE         a TOML file with the same keys (with underscores), and tables for
+                            further sockets and for roles: [[listener]], [[access]]
       --version, --help
 
 Called as containerd it listens on /run/containerd/containerd.sock, and knows containerd's flags

@@ -88,6 +88,10 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     let passed: Vec<_> = listeners.iter().map(|listener| &*listener.path).collect();
     let sockets = config.sockets(&passed);
     for socket in &sockets {
+        if socket.mode & 0o002 != 0 && config.access.makes_admins_at(&socket.path) {
+            let path = socket.path.display();
+            tracing::warn!(%path, "every user can open this socket, which has no role, and become root");
+        }
         // First, as the state may be in the socket's directory (as with containerd), which other users pass through.
         listen::make_directory(&socket.path)?;
     }

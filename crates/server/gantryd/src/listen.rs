@@ -219,7 +219,20 @@ fn own(fd: i32) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// As the function itself, where other tests run beside: the umask is that of all threads.
+    fn make(socket: &Socket) -> Result<Listener, ListenError> {
+        listen(std::slice::from_ref(socket)).map(|mut made| made.remove(0))
+    }
+
+    fn listen(sockets: &[Socket]) -> Result<Vec<Listener>, ListenError> {
+        static UMASK: Mutex<()> = Mutex::new(());
+        let _umask = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+        super::listen(sockets)
+    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {

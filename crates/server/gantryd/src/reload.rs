@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, Mutex, TryLockError},
     thread,
 };
@@ -65,9 +66,11 @@ impl Reload {
             self.config.log_level.clone_from(&new.log_level);
             reloaded.push("log_level");
         }
-        if new.access != self.config.access {
-            self.access.set(new.access.clone());
-            self.config.access.clone_from(&new.access);
+        let is_configured = |path: &Path| new.listener.iter().any(|socket| socket.path == path);
+        let access = new.access.clone().after(&self.config.access, is_configured);
+        if access != self.config.access {
+            self.access.set(access.clone());
+            self.config.access = access;
             reloaded.push("access");
         }
         let waiting = self.config.differing(new);

@@ -14,7 +14,7 @@ mod permission;
 pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
 pub(crate) use aside::Aside;
 pub(crate) use bad_field::BadField;
-pub(crate) use caller::{caller, caller_began, follower, listing};
+pub(crate) use caller::{caller, caller_began, follower, listing, receives};
 pub(crate) use code::code;
 pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;

@@ -80,6 +80,10 @@ where
             }
             return answered(refused);
         }
+        // Of an admin, a request is as it came.
+        if let Some(role) = role.filter(|role| *role < Role::Admin) {
+            request.extensions_mut().insert(role);
+        }
         match record {
             None => Either::Left(self.service.call(request)),
             Some(record) => Either::Right(Box::pin(noted(self.service.call(request), record))),

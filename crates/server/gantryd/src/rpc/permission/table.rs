@@ -2,7 +2,8 @@
 //! with the contracts.
 //!
 //! A call of an observer only reads, and only what the server has: where a request names a file or a program of the
-//! host that the server, which is root, then opens or runs, it is one of an admin. SECURITY.md says why an exec is.
+//! host that the server, which is root, then opens or runs, it is one of an admin. docs/access.md has the table, too,
+//! and SECURITY.md says why an exec is an admin's.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -104,7 +105,8 @@ pub(super) const TABLE: &[(&str, &[(&str, Role)])] = &[
             ("Resume", Operator),
             ("ResizePty", Operator),
             ("CloseIO", Operator),
-            ("Update", Operator),
+            // JSON for the runtime, which may allow the container further devices.
+            ("Update", Admin),
             ("Create", Admin),
             ("Start", Admin),
             ("Delete", Admin),
@@ -186,13 +188,30 @@ mod tests {
         assert_eq!(rows, listed.len(), "a call is in the table twice");
     }
 
+    /// docs/access.md has a row for each service.
     #[test]
-    fn what_reads_files_of_the_callers_choice_or_runs_programs_is_for_admins() {
+    fn the_documentation_has_all_roles() {
+        let text = include_str!("../../../../../../docs/access.md");
+        for (service, calls) in TABLE {
+            let of = |role: Role| {
+                let calls = calls.iter().filter(|(_, needed)| *needed == role);
+                let calls: Vec<_> = calls.map(|(call, _)| *call).collect();
+                if calls.is_empty() { String::new() } else { format!(" {}", calls.join(", ")) }
+            };
+            let cells = [Observer, Operator, Admin].map(of).join(" |");
+            let row = format!("| `{service}` |{cells} |");
+            assert!(text.lines().any(|line| line == row), "docs/access.md has no {row}");
+        }
+    }
+
+    #[test]
+    fn what_could_make_somebody_root_is_for_admins() {
         for path in [
             "/types.API/CreateContainer",
             "/types.API/AddProcess",
             "/types.API/ListCheckpoint",
             "/containerd.services.tasks.v1.Tasks/Exec",
+            "/containerd.services.tasks.v1.Tasks/Update",
             "/containerd.services.diff.v1.Diff/Apply",
             "/containerd.services.introspection.v1.Introspection/PluginInfo",
         ] {

@@ -18,7 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::*;
 use crate::{
     access::{Policy, Rule},
-    rpc::Peers,
+    rpc::{Peers, receives},
 };
 
 const KILL: &str = "/containerd.services.tasks.v1.Tasks/Kill";
@@ -82,6 +82,20 @@ async fn a_refusal_names_the_call_and_the_role() {
     let (status, _) = answer(request(CREATE, 4), Code::Ok).await;
     let words = format!("{CREATE} needs the role admin, and user 4 has no role here");
     assert_eq!(status.message(), words);
+}
+
+/// Those who only watch events are known by it.
+#[tokio::test]
+async fn a_service_sees_the_role_of_who_is_no_admin() {
+    for (user, role) in [(1, Some(Role::Observer)), (2, Some(Role::Operator)), (3, None)] {
+        let service = service_fn(move |request: http::Request<Body>| {
+            assert_eq!(request.extensions().get::<Role>().copied(), role);
+            assert_eq!(receives(&tonic::Request::from_http(request)), role.is_none());
+            future::ready(Ok::<_, Infallible>(Status::ok("").into_http::<Body>()))
+        });
+        let service = PermissionLayer::new(Access::new(policy())).layer(service);
+        service.oneshot(request("/types.API/Events", user)).await.unwrap();
+    }
 }
 
 /// Not even an admin's.
