@@ -8,7 +8,7 @@ use std::{
 };
 
 use Runtime::Runc;
-use gantry_api::types::{SignalRequest, UpdateContainerRequest};
+use gantry_api::types::{CreateContainerRequest, SignalRequest, UpdateContainerRequest};
 use gantry_tests::{
     Runtime, Server, eventually, improves, patiently, processes, programs, server::Setup, service,
     skip,
@@ -281,6 +281,30 @@ async fn sockets_have_modes_and_roles() {
     server.end(Signal::TERM).await;
     assert!(!place.path("observe").exists() && !place.path("operate").exists());
     server.start_again().await;
+    server.finish().await;
+}
+
+/// A service manager's socket has the role that the configuration gives to its path.
+#[tokio::test]
+async fn a_socket_that_is_passed_has_its_role() {
+    let Some(place) = Place::new() else { return };
+    let config = "[[listener]]\npath = \"{here}/passed\"\nmode = \"0600\"\nrole = \"operator\"\n\
+                  [[listener]]\npath = \"{here}/further\"\n";
+    let passed = place.path("passed");
+    let script =
+        format!("exec systemd-socket-activate -l '{}' \"$gantryd\" \"$@\"", passed.display());
+    let script = programs::wrapped_server(place.0.path(), &script);
+    let setup = place.server(config).binary(&script).socket(&passed);
+    let Some(server) = setup.start().await else { return };
+    let request =
+        CreateContainerRequest { id: "c".to_owned(), ..CreateContainerRequest::default() };
+    let refused = server.service.api().create_container(request.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    let mut further = service::connect(&place.path("further"));
+    // It has no bundle.
+    let refused = further.create_container(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+    drop(further);
     server.finish().await;
 }
 
