@@ -95,9 +95,8 @@ impl Weighed {
             return Err(Status::invalid_argument("the request has more than one message"));
         }
         // What is compressed is refused by tonic, as no encoding was agreed on.
-        let wants_subject = self.subject.as_ref().is_some_and(|subject| subject.get().is_none());
-        self.scan = (compressed == 0)
-            .then(|| Scan::new(Arc::clone(shape), self.left).with_subject(wants_subject));
+        let scan = || Scan::new(Arc::clone(shape), self.left);
+        self.scan = (compressed == 0).then(|| scan().with_subject(self.subject.is_some()));
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::shape::{Field, Kind, Shape};
 
-/// The longest name that is kept: an id has 128 bytes at most, a digest 135.
-const LONGEST_SUBJECT: u64 = 256;
+/// So much is kept of a name: an id has 128 bytes at most, a digest 135.
+const LONGEST_SUBJECT: usize = 256;
 
 /// Why a request is not read on.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +31,9 @@ pub(super) struct Scan {
     varint: Varint,
     items: u64,
     wants_subject: bool,
-    /// The bytes of the subject that have arrived.
+    /// The bytes of the subject that have arrived, and whether they were not asked for yet.
     subject: Vec<u8>,
+    subject_is_new: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -71,6 +72,7 @@ impl Scan {
             items: 0,
             wants_subject: false,
             subject: Vec::new(),
+            subject_is_new: false,
         }
     }
 
@@ -79,13 +81,14 @@ impl Scan {
         Self { wants_subject, ..self }
     }
 
-    /// The name of what the request is about, once it has arrived: returned once.
+    /// The name of what the request is about, if it has arrived since the last call. A field that comes again counts
+    /// again, as for who decodes the request.
     pub(super) fn subject(&mut self) -> Option<String> {
-        let is_whole = !matches!(self.state, State::Subject { .. });
-        if self.subject.is_empty() || !is_whole {
+        if !self.subject_is_new || matches!(self.state, State::Subject { .. }) {
             return None;
         }
-        String::from_utf8(std::mem::take(&mut self.subject)).ok()
+        self.subject_is_new = false;
+        Some(String::from_utf8_lossy(&self.subject).into_owned())
     }
 
     /// Values of fields so far, each of which costs memory of its own.
@@ -100,7 +103,8 @@ impl Scan {
                 State::Skipped { end } => self.until(end, bytes).len(),
                 State::Subject { end } => {
                     let part = self.until(end, bytes);
-                    self.subject.extend_from_slice(part);
+                    let room = LONGEST_SUBJECT - self.subject.len();
+                    self.subject.extend_from_slice(&part[..part.len().min(room)]);
                     part.len()
                 }
                 State::Packed { end, field } => {
@@ -173,11 +177,9 @@ impl Scan {
             Kind::Bytes => {
                 self.count(field, 1)?;
                 self.weigh(field, length)?;
-                if self.wants_subject
-                    && self.shape.subject == Some(field.slot)
-                    && (1..=LONGEST_SUBJECT).contains(&length)
-                {
-                    self.wants_subject = false;
+                if self.wants_subject && self.shape.subject == Some(field.slot) {
+                    self.subject.clear();
+                    self.subject_is_new = true;
                     return Ok(State::Subject { end });
                 }
                 Ok(State::Skipped { end })

@@ -3,7 +3,7 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 
@@ -21,16 +21,17 @@ const TARGET: &str = "audit";
 /// The name of what a call is about: a container's id, mostly. It is an extension of a request that is to be noted,
 /// and set when the name has arrived (`rpc/admission`).
 #[derive(Clone, Default)]
-pub(crate) struct Subject(Arc<OnceLock<String>>);
+pub(crate) struct Subject(Arc<Mutex<String>>);
 
 impl Subject {
-    pub(crate) fn get(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+    pub(crate) fn set(&self, name: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = name;
     }
 
-    /// The first name is the one that is kept: of a stream, that of its first message.
-    pub(crate) fn set(&self, name: String) {
-        let _ = self.0.set(name);
+    /// The last name, if there is one.
+    fn take(&self) -> Option<String> {
+        let name = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (!name.is_empty()).then_some(name)
     }
 }
 
@@ -76,7 +77,7 @@ impl Record {
         let (uid, pid) = (who.user, who.process);
         let role = role.map_or_else(|| "none".to_owned(), |role| role.to_string());
         let namespace = self.namespace.as_deref();
-        let subject = self.subject.get();
+        let subject = self.subject.take();
         if code == Code::PermissionDenied {
             tracing::warn!(target: TARGET, call, uid, pid, role, namespace, subject, ?code);
         } else {
