@@ -147,7 +147,9 @@ async fn nobody_else_writes_lines() {
     create.create().await.unwrap_err();
     eventually("it is logged", || server.log().contains("forged")).await;
     let log = server.log();
-    let own = |line: &str| line.contains(" gantry") && !line.contains('\u{1b}');
+    let targets = [" gantry", " audit: "];
+    let own =
+        |line: &str| targets.iter().any(|target| line.contains(target)) && !line.contains('\u{1b}');
     assert!(log.lines().all(own), "{log}");
     server.finish().await;
 }

@@ -1,5 +1,6 @@
 //! Promises of SPECIFICATION.md that no other test checks.
 
+mod access;
 mod away;
 mod callers;
 mod client_restart;

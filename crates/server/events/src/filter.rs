@@ -34,6 +34,8 @@ pub(crate) enum Wanted {
     Of(Filter),
     /// It runs under a lock of the log, for events that are kept until they are received.
     Matching(Arc<dyn Fn(&Event) -> bool + Send + Sync>),
+    /// Its subscriber only watches.
+    Nothing,
 }
 
 impl Wanted {
@@ -41,6 +43,7 @@ impl Wanted {
         match self {
             Self::Of(filter) => filter.matches(&event.container),
             Self::Matching(matches) => matches(event),
+            Self::Nothing => false,
         }
     }
 }

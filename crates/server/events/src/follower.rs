@@ -92,9 +92,17 @@ impl EventLog {
     /// match. `matches` is asked under a lock of the log, about exits and OOM kills only: the others do not
     /// count as received. The follower itself reads all events.
     pub fn follow(&self, matches: impl Fn(&Event) -> bool + Send + Sync + 'static) -> Follower {
+        self.follower(Wanted::Matching(Arc::new(matches)))
+    }
+
+    /// As [`Self::follow`], for somebody who only watches: nothing that is read counts as received.
+    pub fn watch_named(&self) -> Follower {
+        self.follower(Wanted::Nothing)
+    }
+
+    fn follower(&self, wanted: Wanted) -> Follower {
         let mut feed = self.shared.feed();
-        let id =
-            self.shared.named.ring().subscribe_undelivered(Wanted::Matching(Arc::new(matches)));
+        let id = self.shared.named.ring().subscribe_undelivered(wanted);
         feed.subscribe(id);
         Follower { log: Arc::clone(&self.shared), id }
     }

@@ -47,6 +47,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use self::channel::Channel;
 pub use self::ended::Ended;
+use self::filter::Wanted;
 pub use self::follower::{Entry, Follower};
 use self::published::Feed;
 pub use self::published::{MAX_PUBLISHED, Publication, Published, TooLong};
@@ -244,9 +245,18 @@ impl EventLog {
 
     /// Begins to read, for a subscriber that wants those events that match: it reads all events.
     pub fn subscribe(&self, from: From, filter: Filter) -> Subscription {
-        let namespace = filter.namespace.clone();
+        self.begin(from, filter.namespace.clone(), filter.into())
+    }
+
+    /// As [`Self::subscribe`], for somebody who only watches: nothing that is read counts as received, so that those
+    /// who depend on events get each exit whoever else has seen it.
+    pub fn watch(&self, from: From, namespace: Namespace) -> Subscription {
+        self.begin(from, namespace, Wanted::Nothing)
+    }
+
+    fn begin(&self, from: From, namespace: Namespace, wanted: Wanted) -> Subscription {
         let mut ring = self.shared.channel(&namespace).ring();
-        let (id, missing) = ring.subscribe(from, self.shared.retain, filter);
+        let (id, missing) = ring.subscribe(from, self.shared.retain, wanted);
         let stored_end = ring.end();
         Subscription { log: Arc::clone(&self.shared), namespace, id, stored_end, missing }
     }

@@ -240,7 +240,8 @@ impl Ring {
 
     /// Ends a subscription. Its subscriber can ask again for exits that it missed by lagging.
     pub(crate) fn unsubscribe(&mut self, id: SubscriptionId) {
-        if let Some(cursor) = self.cursors.remove(&id).filter(|cursor| cursor.lagged) {
+        let lagged = |cursor: &Cursor| cursor.lagged && !matches!(cursor.wanted, Wanted::Nothing);
+        if let Some(cursor) = self.cursors.remove(&id).filter(lagged) {
             self.older.mark_undelivered(cursor.next);
             let unread = self.index(cursor.next);
             self.slots.range_mut(unread..).for_each(Slot::mark_undelivered);
@@ -302,7 +303,7 @@ impl Ring {
     }
 
     fn mark_delivered(&mut self, places: &Range<u64>, cursor: &Cursor) {
-        if places.is_empty() {
+        if places.is_empty() || matches!(cursor.wanted, Wanted::Nothing) {
             return;
         }
         self.delivered = self.delivered.max(places.end - 1);

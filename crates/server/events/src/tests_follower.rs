@@ -154,6 +154,20 @@ async fn what_was_received_live_does_not_come_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_only_watches_named_namespaces_receives_nothing() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 500);
+    let exits = add(&log, &named("moby", "a"), [exit_of(exec("e")), exit_of(init())]);
+    let mut watcher = log.watch_named();
+    assert_eq!(containers(watcher.next().await.unwrap()), exits);
+    mark(&log);
+    watcher.next().await.unwrap();
+    noted(&log).await;
+    assert_eq!(offered(&killed(&dir).0, "moby").await, exits);
+    assert_eq!(delivered(&log, "moby").await, exits);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_event_is_not_delivered_where_the_filters_exclude_it() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 500);

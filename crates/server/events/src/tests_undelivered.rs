@@ -91,6 +91,27 @@ async fn a_live_event_is_received_when_its_subscriber_asks_for_more() {
     assert_eq!(only_exits(&stored(&open(dir.path(), 2), Timestamp(0))), Vec::<u64>::new());
 }
 
+/// However it is read: what was stored, or live, or too late.
+#[tokio::test]
+async fn who_only_watches_receives_nothing() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 2);
+    let mut early = log.watch(From::Now, Namespace::TYPES_API);
+    let mut late = log.watch(From::Now, Namespace::TYPES_API);
+    let exits = exits(&log, 10);
+    assert_eq!(early.next().await.unwrap().len(), 20);
+    append(&log, 1);
+    assert_eq!(early.next().await.unwrap().len(), 1);
+    let mut stored_ones = log.watch(From::After(Timestamp(0)), Namespace::TYPES_API);
+    while !stored_ones.stored().unwrap().is_empty() {}
+    drop(stored_ones);
+    append(&log, BACKLOG + 3000);
+    late.next().await.unwrap_err();
+    drop((early, late));
+    assert_eq!(only_exits(&stored(&log, Timestamp(0))), times(&exits));
+    assert_eq!(only_exits(&stored(&log, Timestamp(0))), Vec::<u64>::new());
+}
+
 #[test]
 fn a_subscription_from_now_on_receives_nothing_of_before() {
     let dir = TempDir::new().unwrap();

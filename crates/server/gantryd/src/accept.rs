@@ -1,6 +1,6 @@
 //! Accepts connections, with a pause while the host has no room for one more.
 
-use std::{convert::Infallible, future, io, time::Duration};
+use std::{convert::Infallible, future, io, path::PathBuf, time::Duration};
 
 use futures_util::stream::{self, Stream};
 use tokio::{
@@ -16,14 +16,14 @@ use crate::connection::{Connection, Connections};
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// The connections that clients make to any of the sockets, for as long as they are asked for.
+/// The connections that clients make to any of the sockets, each with its path, for as long as they are asked for.
 pub(crate) fn incoming(
-    listeners: Vec<UnixListener>,
+    listeners: Vec<(UnixListener, PathBuf)>,
     connections: &Connections,
 ) -> impl Stream<Item = Result<Connection, Infallible>> + use<> {
     let of_all: StreamMap<_, _> = listeners
         .into_iter()
-        .map(|listener| Box::pin(incoming_to(listener, connections.clone())))
+        .map(|(listener, path)| Box::pin(incoming_to(listener, path, connections.clone())))
         .enumerate()
         .collect();
     of_all.map(|(_, connection)| connection)
@@ -31,12 +31,13 @@ pub(crate) fn incoming(
 
 fn incoming_to(
     listener: UnixListener,
+    path: PathBuf,
     connections: Connections,
 ) -> impl Stream<Item = Result<Connection, Infallible>> {
     let acceptor = Acceptor { listener, trouble: Trouble::default() };
-    stream::unfold((acceptor, connections), |(mut acceptor, connections)| async move {
+    stream::unfold((acceptor, path, connections), |(mut acceptor, path, connections)| async move {
         let stream = acceptor.accept().await;
-        Some((Ok(connections.take(stream)), (acceptor, connections)))
+        Some((Ok(connections.take(stream, &path)), (acceptor, path, connections)))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Flags and a TOML file become one validated configuration.
 
+mod access;
 mod drop_in;
 mod file;
 mod given;
@@ -7,6 +8,7 @@ mod place;
 mod size;
 mod time;
 
+pub(crate) use access::Socket;
 pub(crate) use file::check as check_file;
 use std::{
     ffi::OsString,
@@ -25,6 +27,8 @@ use lexopt::{Arg, Parser, ValueExt};
 use place::{absolute, beside_this_program, located, shim_name, socket};
 use size::size;
 use time::duration;
+
+use crate::access::Policy;
 
 const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
 const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
@@ -53,7 +57,8 @@ gantryd: a gRPC-only container runtime service
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
-      --config FILE         a TOML file with the same keys (with underscores)
+      --config FILE         a TOML file with the same keys (with underscores), and tables for
+                            further sockets and for roles: [[listener]], [[access]]
       --version, --help
 
 Called as containerd it listens on /run/containerd/containerd.sock, and knows containerd's flags
@@ -65,10 +70,13 @@ Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 /// What gantryd is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
-    /// All serve the same; at least one.
+    /// Sockets with the mode 0660.
     pub(crate) listen: Vec<PathBuf>,
-    /// User and group that the sockets are for.
+    /// User and group that these are for.
     pub(crate) owner: Option<(u32, u32)>,
+    /// Further sockets. With those of `listen` there is at least one, and all serve the same.
+    pub(crate) listener: Vec<Socket>,
+    pub(crate) access: Policy,
     pub(crate) state_dir: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) runtime: String,
@@ -122,10 +130,11 @@ pub(crate) enum ConfigError {
 }
 
 impl Config {
-    /// The keys of what is different in `other`, `log_level` aside.
+    /// The keys of what is different in `other`, `log_level` and `access` aside.
     pub(crate) fn differing(&self, other: &Self) -> Vec<&'static str> {
         let same = [
             ("listen", self.listen == other.listen && self.owner == other.owner),
+            ("listener", self.listener == other.listener),
             ("state_dir", self.state_dir == other.state_dir),
             ("root", self.root == other.root),
             ("runtime", self.runtime == other.runtime),
@@ -223,11 +232,17 @@ fn skip(name: &str, parser: &mut Parser) -> String {
 impl Given {
     /// Invoked as containerd, shims get containerd's shim name.
     fn config(self, drop_in: Option<DropIn>) -> Result<Config, ConfigError> {
-        let listen = sockets(self.listen)?;
+        let listener = access::sockets(&self.listener)?;
+        let listen = match self.listen.is_empty() && listener.is_empty() {
+            true => vec![PathBuf::from(DEFAULT_SOCKET)],
+            false => sockets(&self.listen)?,
+        };
         let runtime = self.runtime.unwrap_or_else(|| DEFAULT_RUNTIME.to_owned());
         Ok(Config {
+            access: access::policy(&listener, &self.listener, &self.access)?,
             listen,
             owner: self.owner,
+            listener,
             state_dir: absolute(
                 "state_dir",
                 &self.state_dir.unwrap_or_else(|| PathBuf::from(DEFAULT_STATE_DIR)),
@@ -274,13 +289,10 @@ impl Given {
 }
 
 /// Where to listen, each place once.
-fn sockets(mut given: Vec<PathBuf>) -> Result<Vec<PathBuf>, ConfigError> {
-    if given.is_empty() {
-        given.push(PathBuf::from(DEFAULT_SOCKET));
-    }
+fn sockets(given: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
     let mut sockets = Vec::new();
-    for listen in &given {
-        let path = absolute("listen", socket(listen)?)?;
+    for listen in given {
+        let path = absolute("listen", socket("listen", listen)?)?;
         if !sockets.contains(&path) {
             sockets.push(path);
         }

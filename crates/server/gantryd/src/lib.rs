@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod accept;
+mod access;
 mod config;
 mod connection;
 mod listen;
@@ -22,6 +23,7 @@ mod watchdog;
 
 use std::{io, process::ExitCode};
 
+use access::Access;
 use config::{Command, Config};
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{keep_memory_small, raise_file_limit, reset_signals};
@@ -82,16 +84,20 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     keep_memory_small()?;
-    let passed = listen::passed_sockets();
-    if passed.is_empty() {
-        // First, as the state may be in the socket's directory (as with containerd), which other users pass through.
-        for path in &config.listen {
-            listen::make_directory(path)?;
+    let mut listeners = listen::passed_sockets()?;
+    let passed: Vec<_> = listeners.iter().map(|listener| &*listener.path).collect();
+    let sockets = config.sockets(&passed);
+    for socket in &sockets {
+        if socket.mode & 0o002 != 0 && config.access.makes_admins_at(&socket.path) {
+            let path = socket.path.display();
+            tracing::warn!(%path, "every user can open this socket, which has no role, and become root");
         }
+        // First, as the state may be in the socket's directory (as with containerd), which other users pass through.
+        listen::make_directory(&socket.path)?;
     }
     let state = StateDir::open(&config.state_dir)?;
     reach(Point::ServerStateOpened);
-    let listeners = listen::listen(passed, &config.listen, config.owner)?;
+    listeners.extend(listen::listen(&sockets)?);
     reach(Point::ServerListening);
     let connections = Builder::new_multi_thread()
         .thread_name("connections")
@@ -104,8 +110,9 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         .enable_all()
         .build()?;
     let serving = async {
-        reload::on_hangup(config.clone(), log.clone())?;
-        serve(config, state, listeners, supervisor.handle().clone()).await
+        let access = Access::new(config.access.clone());
+        reload::on_hangup(config.clone(), log.clone(), access.clone())?;
+        serve(config, state, listeners, access, supervisor.handle().clone()).await
     };
     let served = connections.block_on(serving);
     // Does not wait for a thread that a dead file system blocks.

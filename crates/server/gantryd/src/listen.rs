@@ -14,10 +14,15 @@ use std::{
 };
 
 use gantry_kernel::closed_first;
-use nix::sys::{
-    socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
-    stat::{Mode, umask},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+        stat::{Mode, umask},
+    },
 };
+
+use crate::config::Socket;
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,10 @@ pub(crate) enum ListenError {
     NotASocket(PathBuf),
     #[error("cannot use a socket that the service manager has passed: {0}")]
     Passed(io::Error),
+    #[error(
+        "a socket that the service manager has passed is no unix socket, and no other is served"
+    )]
+    NotUnix,
     #[error("cannot {what} {path}: {cause}", path = .path.display())]
     Io { what: &'static str, path: PathBuf, cause: io::Error },
 }
@@ -36,6 +45,8 @@ pub(crate) enum ListenError {
 #[derive(Debug)]
 pub(crate) struct Listener {
     pub(crate) socket: UnixListener,
+    /// Empty if the service manager's socket has none.
+    pub(crate) path: PathBuf,
     /// Ours to remove at the end; a service manager's socket stays.
     pub(crate) file: Option<SocketFile>,
 }
@@ -67,26 +78,16 @@ impl SocketFile {
     }
 }
 
-/// Takes the sockets that a service manager has passed ([`passed_sockets`]), else makes one at each of
-/// `paths`: for the owner and the group only, in a directory that others can pass but not read. To
-/// be called before there are threads, as it sets the umask for a moment.
+/// Makes these sockets, each in a directory that others can pass but not read. To be called before there are
+/// threads, as it sets the umask for a moment.
 ///
 /// The sockets are closed before all connections, also when the server is killed: a daemon connects again
 /// as soon as its connection is lost, and a server that is ending must not accept it. Docker
 /// 17.05 subscribes to events there, and never gets an event again if that fails.
-///
-/// `owner` is the user and the group that the sockets are given to, if not the server's own.
-pub(crate) fn listen(
-    passed: Vec<OwnedFd>,
-    paths: &[PathBuf],
-    owner: Option<(u32, u32)>,
-) -> Result<Vec<Listener>, ListenError> {
-    if !passed.is_empty() {
-        return passed.into_iter().map(take).collect();
-    }
+pub(crate) fn listen(sockets: &[Socket]) -> Result<Vec<Listener>, ListenError> {
     let mut listeners: Vec<Listener> = Vec::new();
-    for path in paths {
-        match make(path, owner) {
+    for socket in sockets {
+        match make(socket) {
             Ok(listener) => listeners.push(listener),
             Err(error) => {
                 for made in listeners.into_iter().filter_map(|listener| listener.file) {
@@ -101,12 +102,19 @@ pub(crate) fn listen(
 }
 
 fn take(fd: OwnedFd) -> Result<Listener, ListenError> {
+    let address = socket::getsockname::<UnixAddr>(fd.as_raw_fd()).map_err(|error| match error {
+        // Another family's.
+        Errno::EINVAL => ListenError::NotUnix,
+        error => ListenError::Passed(error.into()),
+    })?;
+    let path = address.path().map(Path::to_owned).unwrap_or_default();
     let socket = UnixListener::from(closed_first(fd));
     socket.set_nonblocking(true).map_err(ListenError::Passed)?;
-    Ok(Listener { socket, file: None })
+    Ok(Listener { socket, path, file: None })
 }
 
-fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<Listener, ListenError> {
+fn make(socket: &Socket) -> Result<Listener, ListenError> {
+    let Socket { path, mode, user, group } = socket;
     let failed = |what| move |cause| ListenError::Io { what, path: path.to_owned(), cause };
     make_directory(path)?;
     make_room(path)?;
@@ -116,13 +124,11 @@ fn make(path: &Path, owner: Option<(u32, u32)>) -> Result<Listener, ListenError>
     let socket = socket.map_err(failed("listen on"))?;
     let socket = UnixListener::from(closed_first(socket.into()));
     let file = SocketFile::new(path).map_err(failed("examine"))?;
-    if let Some((uid, gid)) = owner {
-        chown(path, Some(uid), Some(gid)).map_err(failed("set the owner of"))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+    chown(path, *user, *group).map_err(failed("set the owner of"))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(*mode))
         .map_err(failed("set the permissions of"))?;
     socket.set_nonblocking(true).map_err(failed("listen on"))?;
-    Ok(Listener { socket, file: Some(file) })
+    Ok(Listener { socket, path: path.to_owned(), file: Some(file) })
 }
 
 /// Makes the directory of a socket, if it is not there.
@@ -200,8 +206,8 @@ fn connect(path: &Path) -> io::Result<()> {
 }
 
 /// The sockets that a service manager has passed (sd_listen_fds(3)), once.
-pub(crate) fn passed_sockets() -> Vec<OwnedFd> {
-    sd_notify::listen_fds().into_iter().flatten().map(own).collect()
+pub(crate) fn passed_sockets() -> Result<Vec<Listener>, ListenError> {
+    sd_notify::listen_fds().into_iter().flatten().map(own).map(take).collect()
 }
 
 #[allow(unsafe_code, reason = "the protocol passes a descriptor by number")]
@@ -213,19 +219,52 @@ fn own(fd: i32) -> OwnedFd {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// As the function itself, where other tests run beside: the umask is that of all threads.
+    fn make(socket: &Socket) -> Result<Listener, ListenError> {
+        listen(std::slice::from_ref(socket)).map(|mut made| made.remove(0))
+    }
+
+    fn listen(sockets: &[Socket]) -> Result<Vec<Listener>, ListenError> {
+        static UMASK: Mutex<()> = Mutex::new(());
+        let _umask = UMASK.lock().unwrap_or_else(PoisonError::into_inner);
+        super::listen(sockets)
+    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("deep/er/s.sock");
-        let first = make(&path, None).unwrap();
+        let first = make(&Socket::at(&path)).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o660);
         assert_eq!(mode(path.parent().unwrap()), 0o711);
-        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&Socket::at(&path)), Err(ListenError::InUse(_))));
         drop(first);
-        make(&path, None).unwrap();
+        make(&Socket::at(&path)).unwrap();
+    }
+
+    #[test]
+    fn a_socket_has_its_mode_and_its_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        make(&Socket { mode: 0o606, group: Some(12345), ..Socket::at(&path) }).unwrap();
+        let file = fs::metadata(&path).unwrap();
+        assert_eq!((file.mode() & 0o7777, file.gid()), (0o606, 12345));
+        assert_eq!(file.uid(), nix::unistd::getuid().as_raw());
+    }
+
+    #[test]
+    fn what_a_service_manager_passes_is_a_unix_socket() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.sock");
+        let taken = take(UnixListener::bind(&path).unwrap().into()).unwrap();
+        assert!(taken.path == path && taken.file.is_none());
+        let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(matches!(take(tcp.into()), Err(ListenError::NotUnix)));
     }
 
     #[test]
@@ -233,10 +272,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::write(path("file"), "").unwrap();
-        let wrong = [path("a"), path("b"), path("file")];
-        assert!(matches!(listen(Vec::new(), &wrong, None), Err(ListenError::NotASocket(_))));
+        let wrong = [path("a"), path("b"), path("file")].map(|path| Socket::at(&path));
+        assert!(matches!(listen(&wrong), Err(ListenError::NotASocket(_))));
         assert!(!path("a").exists() && !path("b").exists());
-        let made = listen(Vec::new(), &wrong[..2], None).unwrap();
+        let made = listen(&wrong[..2]).unwrap();
         assert!(made.len() == 2 && path("a").exists() && path("b").exists());
     }
 
@@ -244,24 +283,24 @@ mod tests {
     fn a_directory_may_be_deep() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x".repeat(200)).join("y".repeat(200)).join("s.sock");
-        let first = make(&path, None).unwrap();
-        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
+        let first = make(&Socket::at(&path)).unwrap();
+        assert!(matches!(make(&Socket::at(&path)), Err(ListenError::InUse(_))));
         drop(first);
-        make(&path, None).unwrap();
+        make(&Socket::at(&path)).unwrap();
         let name = path.with_file_name("z".repeat(200));
-        assert!(make(&name, None).is_err());
+        assert!(make(&Socket::at(&name)).is_err());
     }
 
     #[test]
     fn a_socket_that_is_anothers_by_now_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.sock");
-        let first = make(&path, None).unwrap();
+        let first = make(&Socket::at(&path)).unwrap();
         fs::remove_file(&path).unwrap();
         first.file.unwrap().remove().unwrap();
-        let second = make(&path, None).unwrap();
+        let second = make(&Socket::at(&path)).unwrap();
         fs::rename(&path, dir.path().join("aside")).unwrap();
-        let third = make(&path, None).unwrap();
+        let third = make(&Socket::at(&path)).unwrap();
         second.file.unwrap().remove().unwrap();
         assert!(path.exists());
         third.file.unwrap().remove().unwrap();
@@ -278,13 +317,13 @@ mod tests {
         socket::bind(socket.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         socket::listen(&socket, socket::Backlog::new(0).unwrap()).unwrap();
         let _queued = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        assert!(matches!(make(&path, None), Err(ListenError::InUse(_))));
+        assert!(matches!(make(&Socket::at(&path)), Err(ListenError::InUse(_))));
         assert!(path.exists());
     }
 
     #[test]
     fn a_file_in_the_way_is_left_alone() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        assert!(matches!(make(file.path(), None), Err(ListenError::NotASocket(_))));
+        assert!(matches!(make(&Socket::at(file.path())), Err(ListenError::NotASocket(_))));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::Path,
     sync::{Arc, Mutex, TryLockError},
     thread,
 };
@@ -9,6 +10,7 @@ use std::{
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
+    access::Access,
     config::{Command, Config},
     logging::Log,
 };
@@ -17,13 +19,14 @@ struct Reload {
     /// What is in force.
     config: Config,
     log: Log,
+    access: Access,
 }
 
 /// Reads the configuration again at every SIGHUP. Of several that come while it is being read, all
 /// but the first may be ignored.
-pub(crate) fn on_hangup(config: Config, log: Log) -> io::Result<()> {
+pub(crate) fn on_hangup(config: Config, log: Log, access: Access) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
-    let reload = Arc::new(Mutex::new(Reload { config, log }));
+    let reload = Arc::new(Mutex::new(Reload { config, log, access }));
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let reload = Arc::clone(&reload);
@@ -62,6 +65,13 @@ impl Reload {
             }
             self.config.log_level.clone_from(&new.log_level);
             reloaded.push("log_level");
+        }
+        let is_configured = |path: &Path| new.listener.iter().any(|socket| socket.path == path);
+        let access = new.access.clone().after(&self.config.access, is_configured);
+        if access != self.config.access {
+            self.access.set(access.clone());
+            self.config.access = access;
+            reloaded.push("access");
         }
         let waiting = self.config.differing(new);
         tracing::info!(?reloaded, needs_restart = ?waiting, "the configuration was read again");

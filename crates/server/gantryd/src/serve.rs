@@ -20,12 +20,13 @@ use tower::Layer;
 
 use crate::{
     accept::incoming,
+    access::Access,
     config::Config,
     connection::Connections,
     listen::{Listener, SocketFile},
     metadata,
     readiness::Programs,
-    rpc::{AdmissionLayer, Aside, EndlessLayer, Health},
+    rpc::{AdmissionLayer, Aside, EndlessLayer, Health, PermissionLayer},
     services::{
         PendingMetadata, PendingSupervisor, containerd::Surface, gantry::Containers, types::Api,
     },
@@ -37,6 +38,16 @@ const CONTRACTS: [&[u8]; 3] = [
     gantry_api::FILE_DESCRIPTOR_SET,
     gantry_api::v1::FILE_DESCRIPTOR_SET,
     gantry_api::containerd::FILE_DESCRIPTOR_SET,
+];
+
+/// What reflection shows, beside itself.
+pub(crate) const DESCRIPTORS: [&[u8]; 5] = [
+    CONTRACTS[0],
+    CONTRACTS[1],
+    CONTRACTS[2],
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    // What the details of errors are made of.
+    tonic_types::pb::FILE_DESCRIPTOR_SET,
 ];
 
 /// Larger messages are refused before they are parsed. It is well above the limits of the
@@ -70,13 +81,15 @@ pub(crate) async fn serve(
     config: Config,
     state: StateDir,
     listeners: Vec<Listener>,
+    access: Access,
     supervisors: Handle,
 ) -> Result<(), ServeError> {
     let mut stop = StopSignals::catch()?;
     let mut sockets = Vec::new();
     let mut files = Vec::new();
-    for Listener { socket, file } in listeners {
-        sockets.push(UnixListener::from_std(socket)?);
+    let listen: Vec<_> = listeners.iter().map(|listener| listener.path.clone()).collect();
+    for Listener { socket, path, file } in listeners {
+        sockets.push((UnixListener::from_std(socket)?, path));
         files.extend(file);
     }
     let connections = Connections::default();
@@ -102,12 +115,12 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
+        .layer(PermissionLayer::new(access))
         .layer(EndlessLayer::new(connections.clone()))
         .add_routes(routes.routes())
         .serve_with_incoming(incoming(sockets, &connections));
     let accepting = tokio::spawn(server);
 
-    let listen = config.listen.clone();
     let root = config.root.clone();
     let take_over = async {
         let starting =
@@ -207,10 +220,7 @@ fn settings(config: &Config) -> Settings {
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
     let builder = tonic_reflection::server::Builder::configure();
-    CONTRACTS
+    DESCRIPTORS
         .into_iter()
         .fold(builder, tonic_reflection::server::Builder::register_encoded_file_descriptor_set)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        // What the details of errors are made of.
-        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
 }

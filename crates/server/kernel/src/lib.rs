@@ -14,6 +14,7 @@ mod inherited;
 mod mortal_command;
 pub mod mount;
 pub mod net_dev;
+mod peer;
 mod pidfd;
 mod program;
 mod reaper;
@@ -31,6 +32,7 @@ pub use boot::{BOOT_ID, TICK, boot_id, ticks_since_boot};
 pub use descriptors::{closed_first, leaves_room};
 pub use inherited::{given_oom_score_adj, oom_score_adj, raise_file_limit, restore_file_limit};
 pub use mortal_command::MortalCommand;
+pub use peer::peer_groups;
 pub use pidfd::{
     PidFd, is_descendant, is_exiting, is_living, is_namespace_init, parent, process_start_time,
     zombie_status,

@@ -145,7 +145,7 @@ impl Config {
             path(&self.root),
             path(&self.state_dir),
             text(&self.log_level),
-            path(&self.listen[0]),
+            path(self.sockets(&[]).first().map_or(Path::new(""), |socket| &socket.path)),
         )
     }
 }

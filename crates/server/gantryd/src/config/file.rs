@@ -9,7 +9,12 @@ use gantry_disk::{ReadError, read_regular};
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::{Table, Value};
 
-use super::{ConfigError, Given, drop_in::level, value};
+use super::{
+    ConfigError, Given,
+    access::{Listener, Rule},
+    drop_in::level,
+    value,
+};
 
 /// The most bytes of a configuration file, which has a few dozen lines.
 const MAX_FILE: u64 = 1 << 20;
@@ -47,6 +52,9 @@ struct Containerd {
     state: PathBuf,
     grpc: Grpc,
     debug: Debug,
+    /// Not containerd's: Gantry's own, which nobody may take for granted where they are not known.
+    listener: Vec<Listener>,
+    access: Vec<Rule>,
     #[serde(flatten)]
     rest: Table,
 }
@@ -126,6 +134,8 @@ fn containerds(file: Containerd) -> Result<Given, ConfigError> {
         ignored_keys: ignored.collect(),
         listen: path(file.grpc.address).into_iter().collect(),
         owner: Some((file.grpc.uid, file.grpc.gid)).filter(|owner| *owner != (0, 0)),
+        listener: file.listener,
+        access: file.access,
         state_dir: path(file.state),
         root: path(file.root),
         log_level: (!file.debug.level.is_empty()).then(|| level(&file.debug.level)),

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use lexopt::{Parser, ValueExt};
 use serde::{Deserialize, Deserializer};
 
+use super::access::{Listener, Rule};
+
 /// What was given, by file or by flag, before defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Given {
     #[serde(deserialize_with = "one_or_many")]
     pub(super) listen: Vec<PathBuf>,
+    pub(super) listener: Vec<Listener>,
+    pub(super) access: Vec<Rule>,
     #[serde(skip)]
     pub(super) owner: Option<(u32, u32)>,
     pub(super) state_dir: Option<PathBuf>,
@@ -62,7 +66,13 @@ impl Given {
     /// Flags have precedence over the file.
     pub(super) fn or(self, file: Self) -> Self {
         Self {
-            listen: if self.listen.is_empty() { file.listen } else { self.listen },
+            // What is listened on by default is no addition to the sockets of a file.
+            listen: match self.listen.is_empty() && self.listener.is_empty() {
+                true => file.listen,
+                false => self.listen,
+            },
+            listener: if self.listener.is_empty() { file.listener } else { self.listener },
+            access: if self.access.is_empty() { file.access } else { self.access },
             owner: self.owner.or(file.owner),
             state_dir: self.state_dir.or(file.state_dir),
             root: self.root.or(file.root),

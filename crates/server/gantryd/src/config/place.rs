@@ -15,12 +15,12 @@ pub(super) fn shim_name(name: Option<&str>) -> OsString {
 }
 
 /// The path after `unix://`, which daemons of 2017 put before it.
-pub(super) fn socket(listen: &Path) -> Result<&Path, ConfigError> {
+pub(super) fn socket<'a>(key: &'static str, listen: &'a Path) -> Result<&'a Path, ConfigError> {
     let bytes = listen.as_os_str().as_bytes();
     let path = bytes.strip_prefix(b"unix://").unwrap_or(bytes);
     if path.windows(3).any(|part| part == b"://") {
         let problem = format!("only unix sockets are served, not {}", listen.display());
-        return Err(value("listen", problem));
+        return Err(value(key, problem));
     }
     Ok(Path::new(OsStr::from_bytes(path)))
 }

@@ -9,6 +9,7 @@ mod streams;
 
 use std::{
     io::{self, IoSlice},
+    path::Path,
     pin::Pin,
     sync::{
         Arc,
@@ -26,7 +27,10 @@ use tokio::{
 };
 use tonic::transport::server::Connected;
 
-use crate::rpc::{Peer, Peers};
+use crate::{
+    access::Identity,
+    rpc::{Peer, Peers},
+};
 
 /// All connections of the server. Clones are the same.
 #[derive(Clone, Default)]
@@ -46,14 +50,12 @@ struct Shared {
 }
 
 impl Connections {
-    /// Takes in a connection that was accepted.
-    pub(crate) fn take(&self, stream: UnixStream) -> Connection {
-        // Zero is a process outside of the server's pid namespace.
-        let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
-        let process = process.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    /// Takes in a connection that was accepted on the socket at this path.
+    pub(crate) fn take(&self, stream: UnixStream, listener: &Path) -> Connection {
+        let who = Identity::of(&stream, listener);
         Connection {
             stream: LocalAuthority::new(stream),
-            peer: self.0.peers.next(process),
+            peer: self.0.peers.next(who),
             streams: OpenStreams::default(),
             open: 0,
             shared: Arc::clone(&self.0),

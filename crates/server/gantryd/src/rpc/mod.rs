@@ -1,4 +1,4 @@
-//! What every gRPC service needs: limits on requests, handlers on threads of their own, one form for a
+//! What every gRPC service needs: permission, limits on requests, handlers on threads of their own, one form for a
 //! wrong field, and health.
 
 mod admission;
@@ -9,11 +9,13 @@ mod caller;
 mod code;
 mod endless;
 mod health;
+mod permission;
 
 pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
 pub(crate) use aside::Aside;
 pub(crate) use bad_field::BadField;
-pub(crate) use caller::{caller, caller_began, follower, listing};
+pub(crate) use caller::{caller, caller_began, follower, listing, receives};
 pub(crate) use code::code;
 pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;
+pub(crate) use permission::{PermissionLayer, Subject};

@@ -15,7 +15,7 @@ use super::{
     scan::{Refusal, Scan},
     shape::Shape,
 };
-use crate::rpc::BadField;
+use crate::rpc::{BadField, Subject};
 
 /// Bytes in front of each message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
@@ -41,12 +41,19 @@ pub(super) struct Weighed {
     messages: u64,
     scan: Option<Scan>,
     bytes: u64,
+    /// What the request is about, for somebody who wants to know.
+    subject: Option<Subject>,
 }
 
 impl Weighed {
-    pub(super) fn new(body: Body, shape: Option<Arc<Shape>>, charge: Arc<Charge>) -> Self {
+    pub(super) fn new(
+        body: Body,
+        shape: Option<Arc<Shape>>,
+        charge: Arc<Charge>,
+        subject: Option<Subject>,
+    ) -> Self {
         let prefix = Vec::with_capacity(PREFIX);
-        Self { body, shape, charge, prefix, left: 0, messages: 0, scan: None, bytes: 0 }
+        Self { body, shape, charge, prefix, left: 0, messages: 0, scan: None, bytes: 0, subject }
     }
 
     /// Counts what has arrived.
@@ -64,6 +71,9 @@ impl Weighed {
             self.left -= here as u64;
             if let Some(scan) = &mut self.scan {
                 scan.read(&data[..here]).map_err(refused)?;
+                if let Some((subject, found)) = self.subject.as_ref().zip(scan.subject()) {
+                    subject.set(found);
+                }
             }
             data = &data[here..];
         }
@@ -85,7 +95,8 @@ impl Weighed {
             return Err(Status::invalid_argument("the request has more than one message"));
         }
         // What is compressed is refused by tonic, as no encoding was agreed on.
-        self.scan = (compressed == 0).then(|| Scan::new(Arc::clone(shape), self.left));
+        let scan = || Scan::new(Arc::clone(shape), self.left);
+        self.scan = (compressed == 0).then(|| scan().with_subject(self.subject.is_some()));
         Ok(())
     }
 }

@@ -33,6 +33,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, body::Body, server::NamedService};
 use tower::{Layer, Service};
 
+use super::Subject;
+use crate::access::Identity;
+
 /// Lists of all containers that are made for one connection at once; further ones wait.
 const LISTINGS: usize = 16;
 
@@ -51,8 +54,7 @@ pub(crate) struct Peers {
 pub(crate) struct Peer {
     account: Account,
     pub(crate) caller: Caller,
-    /// The pid of the process that has made the connection, if the server can see that process.
-    pub(crate) process: Option<u32>,
+    pub(crate) who: Arc<Identity>,
     listings: Arc<Semaphore>,
     followers: Arc<Semaphore>,
 }
@@ -72,13 +74,13 @@ impl Peer {
 }
 
 impl Peers {
-    /// A connection that was just accepted, and the pid of who has made it.
-    pub(crate) fn next(&self, process: Option<u32>) -> Peer {
+    /// A connection that was just accepted, and who has made it.
+    pub(crate) fn next(&self, who: Identity) -> Peer {
         let caller = Caller(self.last.fetch_add(1, Ordering::Relaxed) + 1);
         Peer {
             account: self.budget.account(),
             caller,
-            process,
+            who: Arc::new(who),
             listings: Arc::new(Semaphore::new(LISTINGS)),
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
         }
@@ -148,7 +150,8 @@ where
         let paced = shape.as_ref().is_some_and(|shape| shape.is_answered_by_stream);
         let held = Arc::clone(&charge);
         request.extensions_mut().insert(Arc::clone(&charge));
-        let request = request.map(|body| Body::new(Weighed::new(body, shape, held)));
+        let subject = request.extensions().get::<Subject>().cloned();
+        let request = request.map(|body| Body::new(Weighed::new(body, shape, held, subject)));
         Call { answer: Box::pin(self.service.call(request)), charge: Some(charge), paced }
     }
 }

@@ -1,9 +1,12 @@
 //! Reads a request's bytes as they arrive, and counts what its fields will cost, before anything is
-//! made of them. Nothing is kept but counters.
+//! made of them. Nothing is kept but counters, and what the request is about if that is wanted.
 
 use std::sync::Arc;
 
 use super::shape::{Field, Kind, Shape};
+
+/// So much is kept of a name: an id has 128 bytes at most, a digest 135.
+const LONGEST_SUBJECT: usize = 256;
 
 /// Why a request is not read on.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +30,10 @@ pub(super) struct Scan {
     state: State,
     varint: Varint,
     items: u64,
+    wants_subject: bool,
+    /// The bytes of the subject that have arrived, and whether they were not asked for yet.
+    subject: Vec<u8>,
+    subject_is_new: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -46,6 +53,8 @@ enum State {
     Length(Field),
     /// Bytes whose content does not matter.
     Skipped { end: u64 },
+    /// Bytes of the subject.
+    Subject { end: u64 },
     /// Varints, all of one field.
     Packed { end: u64, field: Field },
 }
@@ -61,7 +70,25 @@ impl Scan {
             state: State::Key,
             varint: Varint::default(),
             items: 0,
+            wants_subject: false,
+            subject: Vec::new(),
+            subject_is_new: false,
         }
+    }
+
+    /// Whether the name of what the request is about is to be kept.
+    pub(super) fn with_subject(self, wants_subject: bool) -> Self {
+        Self { wants_subject, ..self }
+    }
+
+    /// The name of what the request is about, if it has arrived since the last call. A field that comes again counts
+    /// again, as for who decodes the request.
+    pub(super) fn subject(&mut self) -> Option<String> {
+        if !self.subject_is_new || matches!(self.state, State::Subject { .. }) {
+            return None;
+        }
+        self.subject_is_new = false;
+        Some(String::from_utf8_lossy(&self.subject).into_owned())
     }
 
     /// Values of fields so far, each of which costs memory of its own.
@@ -74,6 +101,12 @@ impl Scan {
         while let Some(first) = bytes.first() {
             let passed = match self.state {
                 State::Skipped { end } => self.until(end, bytes).len(),
+                State::Subject { end } => {
+                    let part = self.until(end, bytes);
+                    let room = LONGEST_SUBJECT - self.subject.len();
+                    self.subject.extend_from_slice(&part[..part.len().min(room)]);
+                    part.len()
+                }
                 State::Packed { end, field } => {
                     let numbers = self.until(end, bytes);
                     // The last byte of a number has its highest bit clear.
@@ -122,7 +155,10 @@ impl Scan {
                 }
                 self.length(field, (value, end))
             }
-            State::Number | State::Skipped { .. } | State::Packed { .. } => Ok(State::Key),
+            State::Number
+            | State::Skipped { .. }
+            | State::Subject { .. }
+            | State::Packed { .. } => Ok(State::Key),
         }
     }
 
@@ -141,6 +177,11 @@ impl Scan {
             Kind::Bytes => {
                 self.count(field, 1)?;
                 self.weigh(field, length)?;
+                if self.wants_subject && self.shape.subject == Some(field.slot) {
+                    self.subject.clear();
+                    self.subject_is_new = true;
+                    return Ok(State::Subject { end });
+                }
                 Ok(State::Skipped { end })
             }
         }
@@ -184,7 +225,8 @@ impl Scan {
 
     /// Closes the messages that end here.
     fn close(&mut self) -> Result<(), Refusal> {
-        if let State::Skipped { end } | State::Packed { end, .. } = self.state
+        if let State::Skipped { end } | State::Subject { end } | State::Packed { end, .. } =
+            self.state
             && end == self.at
         {
             self.state = State::Key;

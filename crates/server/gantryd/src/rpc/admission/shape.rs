@@ -14,6 +14,22 @@ const DEEPEST: usize = 16;
 /// The slot in which unknown fields are counted.
 const UNKNOWN: usize = 0;
 
+/// The fields that name what a request is about, the likeliest first.
+const SUBJECTS: [&str; 12] = [
+    "container_id",
+    "id",
+    "container.id",
+    "key",
+    "name",
+    "image.name",
+    "namespace.name",
+    "info.name",
+    "digest",
+    "info.digest",
+    "ref",
+    "topic",
+];
+
 /// Why the shapes of requests cannot be made from the descriptors.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ShapeError {
@@ -35,6 +51,8 @@ pub(super) struct Shape {
     /// Each message within it, itself first.
     messages: Vec<Vec<Field>>,
     pub(super) slots: Vec<Slot>,
+    /// Where the field is counted that names what the request is about.
+    pub(super) subject: Option<usize>,
 }
 
 /// Something that is counted: a field, wherever in the request it is.
@@ -98,7 +116,11 @@ pub(super) fn all(descriptors: &[u8]) -> Result<HashMap<String, Arc<Shape>>, Sha
                     Builder { bounds, descriptors: &messages, messages: vec![], slots };
                 builder.message(method.input_type(), "", 0)?;
                 let Builder { messages, slots, .. } = builder;
+                let subject = SUBJECTS
+                    .iter()
+                    .find_map(|path| slots.iter().position(|slot| slot.path == *path));
                 let shape = Shape {
+                    subject,
                     is_answered_by_stream: method.server_streaming(),
                     is_stream: method.client_streaming(),
                     messages,

@@ -147,6 +147,45 @@ fn requests_of_containerd_have_bounds_of_their_own() {
     assert_names(scan(list, &field(1, &[b'x'; 40 << 10]).repeat(2), 4096), "filters");
 }
 
+/// What the request of a call is about, if its bytes come in pieces of this size.
+fn subject(call: &str, message: &[u8], piece: usize) -> Option<String> {
+    let shape = Arc::clone(&shape::all(gantry_api::containerd::FILE_DESCRIPTOR_SET).unwrap()[call]);
+    let mut scan = Scan::new(shape, message.len() as u64).with_subject(true);
+    let found = message.chunks(piece).map(|piece| {
+        scan.read(piece).unwrap();
+        scan.subject()
+    });
+    found.flatten().last()
+}
+
+/// The last of several, as for who decodes the request: nobody has another name logged than what is acted on.
+#[test]
+fn what_a_request_is_about_is_found_in_any_pieces() {
+    let key = |key: &str| [field(1, b"overlayfs"), field(2, key.as_bytes())].concat();
+    let nested = |name: &str| field(1, &field(1, name.as_bytes()));
+    for (call, message, expected) in [
+        ("tasks.v1.Tasks/Kill", [field(1, b"c"), field(2, b"exec")].concat(), Some("c")),
+        ("tasks.v1.Tasks/Kill", [field(2, b"exec"), field(1, b"later")].concat(), Some("later")),
+        ("tasks.v1.Tasks/Kill", [field(1, b"first"), field(1, b"x")].concat(), Some("x")),
+        ("tasks.v1.Tasks/Kill", [field(1, b"first"), field(1, b"")].concat(), Some("")),
+        ("tasks.v1.Tasks/Kill", field(1, "x".repeat(300).as_bytes()), Some(&"x".repeat(256))),
+        ("tasks.v1.Tasks/Kill", field(1, b"\xff"), Some("\u{fffd}")),
+        ("tasks.v1.Tasks/Kill", Vec::new(), None),
+        ("containers.v1.Containers/Create", nested("c1"), Some("c1")),
+        ("containers.v1.Containers/Create", [nested("c1"), nested("c2")].concat(), Some("c2")),
+        ("containers.v1.Containers/Delete", field(1, b"c1"), Some("c1")),
+        ("images.v1.Images/Update", nested("docker.io/library/a:1"), Some("docker.io/library/a:1")),
+        ("namespaces.v1.Namespaces/Create", nested("moby"), Some("moby")),
+        ("snapshots.v1.Snapshots/Remove", key("layer"), Some("layer")),
+        ("content.v1.Content/Delete", field(1, b"sha256:0"), Some("sha256:0")),
+    ] {
+        for piece in [1, 3, 1000] {
+            let found = subject(&format!("/containerd.services.{call}"), &message, piece);
+            assert_eq!(found.as_deref(), expected, "{call} {message:?} {piece}");
+        }
+    }
+}
+
 /// However many lists they are in.
 #[test]
 fn items_are_counted_over_the_whole_request() {

@@ -31,12 +31,14 @@ struct Reader {
     ended: bool,
 }
 
-/// Stored events, then live ones; ends after the stored ones if that is what was asked for.
+/// Stored events, then live ones; ends after the stored ones if that is what was asked for. They count as received if
+/// the subscriber `receives` events.
 pub(super) fn stream(
     log: &EventLog,
     request: &types::EventsRequest,
     connections: &Connections,
     counted: Option<OwnedSemaphorePermit>,
+    receives: bool,
 ) -> Result<Response<EventStream>, BadField> {
     let id = if request.id.is_empty() { None } else { Some(parse::container_id(&request.id)?) };
     let filter = Filter { namespace: NAMESPACE, id };
@@ -48,7 +50,10 @@ pub(super) fn stream(
         }
         None => From::Now,
     };
-    let subscription = log.subscribe(from, filter.clone());
+    let subscription = match receives {
+        true => log.subscribe(from, filter.clone()),
+        false => log.watch(from, NAMESPACE),
+    };
     let missing = subscription.missing();
     let reader = Reader {
         subscription,

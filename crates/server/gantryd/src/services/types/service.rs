@@ -16,7 +16,7 @@ use super::{
     status::status,
 };
 use crate::connection::Connections;
-use crate::rpc::{BadField, Charge, caller, follower, listing};
+use crate::rpc::{BadField, Charge, caller, follower, listing, receives};
 use crate::services::{PendingSupervisor, numbers::cells};
 
 /// What is read of config.json is held by the call that makes the container and by the container's task.
@@ -250,7 +250,8 @@ impl api_server::Api for Api {
     ) -> Result<Response<Self::EventsStream>, Status> {
         let events = self.supervisor().await.events();
         let counted = follower(&request)?;
-        Ok(events::stream(events, &request.into_inner(), &self.connections, counted)?)
+        let receives = receives(&request);
+        Ok(events::stream(events, &request.into_inner(), &self.connections, counted, receives)?)
     }
 
     async fn stats(

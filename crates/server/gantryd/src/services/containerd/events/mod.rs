@@ -22,7 +22,7 @@ use super::{
     Surface, request,
     status::{invalid, of_too_long},
 };
-use crate::rpc::{caller_began, follower};
+use crate::rpc::{caller_began, follower, receives};
 
 /// The service.
 pub(super) struct Events(pub(super) Surface);
@@ -87,7 +87,7 @@ impl events_server::Events for Events {
         let counted = follower(&request)?;
         let log = self.0.supervisor().await.events();
         let wanted = Wanted::new(filters, caller_began(&request));
-        Ok(Response::new(stream::begin(log, wanted, counted)))
+        Ok(Response::new(stream::begin(log, wanted, counted, receives(&request))))
     }
 }
 

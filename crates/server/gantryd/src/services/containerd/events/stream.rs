@@ -22,15 +22,20 @@ struct Reader {
     ended: bool,
 }
 
-/// Begins a subscription. Its stream ends only with its client or the server.
+/// Begins a subscription. Its stream ends only with its client or the server. What it has counts as received if the
+/// subscriber `receives` events.
 pub(super) fn begin(
     log: &EventLog,
     wanted: Wanted,
     counted: Option<OwnedSemaphorePermit>,
+    receives: bool,
 ) -> EnvelopeStream {
     let wanted = Arc::new(wanted);
     let asked = Arc::clone(&wanted);
-    let follower = log.follow(move |event| asked.of_container(event).is_some());
+    let follower = match receives {
+        true => log.follow(move |event| asked.of_container(event).is_some()),
+        false => log.watch_named(),
+    };
     let batch = VecDeque::new();
     let reader = Reader { follower, wanted, _counted: counted, batch, ended: false };
     let stream = futures_util::stream::unfold(reader, |mut reader| async move {
