@@ -6,17 +6,27 @@ mod attached;
 mod blobs;
 mod bundles;
 mod commands;
+mod containerd;
+mod containers;
 mod copies;
 mod detach;
 mod failure;
+mod fifos;
+mod held;
+mod ids;
+mod images;
+mod layers;
+mod leases;
 mod lock;
 mod output;
 mod parse;
 mod pipe_dirs;
 mod session;
 mod signals;
+mod snapshots;
 mod spec;
 mod streams;
+mod tasks;
 mod terminal;
 mod users;
 
@@ -43,7 +53,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(commands::run::Run),
+    Run(Box<commands::run::Run>),
+    Rm(commands::rm::Rm),
     Exec(commands::exec::Exec),
     Attach(commands::attach::Attach),
     Kill(commands::kill::Kill),
@@ -56,6 +67,8 @@ enum Command {
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::Checkpoint),
     Restore(commands::restore::Restore),
+    Images(commands::images::Images),
+    Rmi(commands::images::Rmi),
     #[command(subcommand)]
     Content(commands::content::Content),
     Version(commands::version::Version),
@@ -101,7 +114,8 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         _ => error.into(),
     })?;
     match command {
-        Command::Run(run) => run.run(&client, &address).await,
+        Command::Run(run) => Box::pin(run.run(&client, &address)).await,
+        Command::Rm(rm) => rm.run(&client).await,
         Command::Exec(exec) => exec.run(&client).await,
         Command::Attach(attach) => attach.run(&client).await,
         Command::Kill(kill) => kill.run(&client).await,
@@ -113,6 +127,8 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Update(update) => update.run(&client).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(&client).await,
         Command::Restore(restore) => restore.run(&client, &address).await,
+        Command::Images(images) => images.run(&client).await,
+        Command::Rmi(rmi) => rmi.run(&client).await,
         Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,
     }

@@ -3,7 +3,10 @@
 mod attach;
 mod bed;
 mod content;
+mod image;
+mod images;
 mod leaving;
 mod run;
+mod run_image;
 
 use bed::{Bed, json_lines, output, stderr, stdout, succeeds, with_input};

@@ -6,6 +6,7 @@ use gantry_client::{Client, INIT};
 use crate::{
     attached::Streams,
     failure::{Failure, Outcome},
+    held::{Held, HeldStreams},
     session::{Ended, Kind, Session},
     streams::SessionOptions,
 };
@@ -46,11 +47,11 @@ impl Attach {
         // Up to here a signal ends this command; from here on signals are for the process.
         let kind = Kind { terminal: found.terminal, visit: true };
         let session = Session::prepare(&self.session, kind)?;
-        let mut streams = process.take_stdio();
+        let mut streams = HeldStreams::from(process.take_stdio());
         if self.no_stdin {
             streams.stdin = None;
         }
-        let ended = session.hold(&process, streams).await?;
+        let ended = session.hold(&Held::Process(&process), streams).await?;
         if let Ended::Exited(_) = ended {
             claimed.clean_up(&process)?;
         }

@@ -1,13 +1,14 @@
 //! `gantry exec`
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 use gantry_client::{Client, ConsoleSize, INIT, types::User};
 
 use crate::{
     failure::{Failure, Outcome},
-    output,
+    held::Held,
+    ids, output,
     pipe_dirs::{self, PipeDir},
     session::{Ended, Kind, Session},
     streams::{StreamOptions, environment},
@@ -75,7 +76,9 @@ impl Exec {
 
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
-        let process = session.start(exec.start()).await?;
+        let start = Box::pin(exec.start());
+        let start = async { start.await.map_err(|e| Failure::of_start(&e)) };
+        let process = session.start(start).await?;
         if self.streams.detach {
             if self.streams.interactive {
                 pipes.keep();
@@ -83,8 +86,8 @@ impl Exec {
             output::line(process.id())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let streams = process.take_stdio();
-        let ended = session.hold(&process, streams).await.map_err(Failure::own)?;
+        let streams = process.take_stdio().into();
+        let ended = session.hold(&Held::Process(&process), streams).await.map_err(Failure::own)?;
         if let Ended::Left(_) = ended {
             pipes.keep();
         }
@@ -115,7 +118,5 @@ impl Exec {
 }
 
 fn random_id() -> Result<String, Failure> {
-    let path = "/proc/sys/kernel/random/uuid";
-    let id = fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-    Ok(format!("exec-{}", &id[..8]))
+    Ok(format!("exec-{}", ids::random()?))
 }
