@@ -1,8 +1,8 @@
 //! Blobs of a server's content, in containerd's API.
 
 use gantry_api::containerd::content::{
-    DeleteContentRequest, Info, ListContentRequest, ReadContentRequest, UpdateRequest,
-    content_client::ContentClient,
+    AbortRequest, DeleteContentRequest, Info, ListContentRequest, ReadContentRequest,
+    UpdateRequest, content_client::ContentClient,
 };
 use gantry_client::Client;
 use prost_types::FieldMask;
@@ -106,6 +106,17 @@ impl Blobs {
         let request = about(namespace, UpdateRequest { info, update_mask })?;
         let updated = self.content().update(request).await;
         updated.map(drop).map_err(|status| failed(&format!("label {digest}"), &status))
+    }
+
+    /// Gives up a write, whoever has begun it; one that is not there any more is no error.
+    pub(crate) async fn abort(&self, namespace: &str, reference: &str) -> Result<(), Failure> {
+        let request = about(namespace, AbortRequest { r#ref: reference.to_owned() })?;
+        match self.content().abort(request).await {
+            Err(status) if status.code() != Code::NotFound => {
+                Err(failed(&format!("abort write {reference}"), &status))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a blob as the first of these namespaces that still has it.

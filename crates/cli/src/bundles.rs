@@ -95,6 +95,21 @@ impl TaskDir {
         }
     }
 
+    /// Whether no command has it locked; it need not be there.
+    pub(crate) fn is_unused(namespace: &str, id: &str) -> Result<bool, Failure> {
+        let path = TaskDir::of(namespace, id);
+        match lock(&path).map_err(|e| Failure::io(path.display(), &e))? {
+            Locked::Busy => Ok(false),
+            Locked::Yes(_) | Locked::Gone => Ok(true),
+        }
+    }
+
+    /// Ids of a namespace that have one.
+    pub(crate) fn all(namespace: &str) -> Vec<String> {
+        let entries = fs::read_dir(base().join("tasks").join(namespace)).into_iter().flatten();
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     /// Where it is.
     pub(crate) fn of(namespace: &str, id: &str) -> PathBuf {
         base().join("tasks").join(namespace).join(id)

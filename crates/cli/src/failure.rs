@@ -1,6 +1,10 @@
 //! How a command ends when it fails: a message for people and an exit status for scripts.
 
-use std::{fmt::Display, io, process::ExitCode};
+use std::{
+    fmt::{self, Display},
+    io,
+    process::ExitCode,
+};
 
 use gantry_client::{Error, ErrorKind};
 
@@ -77,6 +81,12 @@ impl Failure {
             eprintln!("gantry: {}", self.message.trim_end());
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.trim_end())
     }
 }
 

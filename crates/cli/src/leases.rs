@@ -1,18 +1,24 @@
 //! Leases of containerd's API, which keep what a command makes until something else does.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use gantry_api::{
     Timestamp,
     containerd::leases::{
-        AddResourceRequest, CreateRequest, DeleteRequest, Resource, leases_client::LeasesClient,
+        self, AddResourceRequest, CreateRequest, DeleteRequest, ListRequest, ListResourcesRequest,
+        Resource, leases_client::LeasesClient,
     },
 };
 use gantry_client::Client;
 use tonic::{Code, transport::Channel};
 
 use crate::{
-    containerd::{about, failed},
+    containerd::{LARGEST_MESSAGE, about, failed},
+    containers::DIRECTORY,
     failure::Failure,
     ids,
 };
@@ -33,15 +39,17 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Makes one, with further labels.
+    /// Makes one, for a command that has locked a directory.
     pub(crate) async fn make(
         client: &Client,
         namespace: &str,
-        label: (&str, String),
+        directory: Option<&Path>,
     ) -> Result<Lease, Failure> {
         let id = format!("gantry-{}", ids::random()?);
         let end = Timestamp::from(SystemTime::now() + AT_MOST).to_string();
-        let labels = [(EXPIRES.to_owned(), end), (label.0.to_owned(), label.1)].into();
+        let mut labels: BTreeMap<_, _> = [(EXPIRES.to_owned(), end)].into();
+        let directory = directory.map(|dir| dir.to_string_lossy().into_owned());
+        labels.extend(directory.map(|dir| (DIRECTORY.to_owned(), dir)));
         let lease = Lease { channel: client.channel(), namespace: namespace.to_owned(), id };
         let request = about(namespace, CreateRequest { id: lease.id.clone(), labels })?;
         let created = lease.client().create(request).await;
@@ -50,7 +58,7 @@ impl Lease {
     }
 
     fn client(&self) -> LeasesClient<Channel> {
-        LeasesClient::new(self.channel.clone())
+        stub(self.channel.clone())
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -67,12 +75,54 @@ impl Lease {
 
     /// Keeps nothing any more.
     pub(crate) async fn end(self) -> Result<(), Failure> {
-        let request = DeleteRequest { id: self.id.clone(), sync: false };
-        match self.client().delete(about(&self.namespace, request)?).await {
+        self.delete(false).await
+    }
+
+    async fn delete(&self, sync: bool) -> Result<(), Failure> {
+        let request = about(&self.namespace, DeleteRequest { id: self.id.clone(), sync })?;
+        match self.client().delete(request).await {
             Err(status) if status.code() != Code::NotFound => {
                 Err(failed(&format!("delete lease {}", self.id), &status))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// The leases of a namespace, whoever has made them.
+pub(crate) async fn list(client: &Client, namespace: &str) -> Result<Vec<leases::Lease>, Failure> {
+    let request = about(namespace, ListRequest::default())?;
+    let listed = stub(client.channel()).list(request).await;
+    let listed =
+        listed.map_err(|status| failed(&format!("list the leases of {namespace}"), &status))?;
+    Ok(listed.into_inner().leases)
+}
+
+/// What a lease keeps; nothing if it is gone.
+pub(crate) async fn resources(
+    client: &Client,
+    namespace: &str,
+    id: &str,
+) -> Result<Vec<Resource>, Failure> {
+    let request = about(namespace, ListResourcesRequest { id: id.to_owned() })?;
+    match stub(client.channel()).list_resources(request).await {
+        Ok(answer) => Ok(answer.into_inner().resources),
+        Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),
+        Err(status) => Err(failed(&format!("list what lease {id} keeps"), &status)),
+    }
+}
+
+/// Deletes a lease of another command; one that is gone is no error.
+pub(crate) async fn delete(client: &Client, namespace: &str, id: &str) -> Result<(), Failure> {
+    let (channel, namespace, id) = (client.channel(), namespace.to_owned(), id.to_owned());
+    Lease { channel, namespace, id }.delete(false).await
+}
+
+/// Has the server collect garbage, and waits for that.
+pub(crate) async fn collect(client: &Client, namespace: &str) -> Result<(), Failure> {
+    Lease::make(client, namespace, None).await?.delete(true).await
+}
+
+fn stub(channel: Channel) -> LeasesClient<Channel> {
+    LeasesClient::new(channel).max_decoding_message_size(LARGEST_MESSAGE)
 }

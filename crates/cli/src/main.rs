@@ -13,6 +13,7 @@ mod detach;
 mod failure;
 mod fifos;
 mod held;
+mod holders;
 mod ids;
 mod images;
 mod layers;
@@ -69,6 +70,8 @@ enum Command {
     Restore(commands::restore::Restore),
     Images(commands::images::Images),
     Rmi(commands::images::Rmi),
+    #[command(subcommand)]
+    System(commands::system::System),
     #[command(subcommand)]
     Content(commands::content::Content),
     Version(commands::version::Version),
@@ -129,6 +132,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Restore(restore) => restore.run(&client, &address).await,
         Command::Images(images) => images.run(&client).await,
         Command::Rmi(rmi) => rmi.run(&client).await,
+        Command::System(system) => Box::pin(system.run(&client, &address)).await,
         Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,
     }

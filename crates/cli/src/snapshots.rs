@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use gantry_api::containerd::{
     namespaces::{GetNamespaceRequest, namespaces_client::NamespacesClient},
     snapshots::{
-        CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+        CommitSnapshotRequest, Info, ListSnapshotsRequest, PrepareSnapshotRequest,
+        RemoveSnapshotRequest, StatSnapshotRequest, UsageRequest,
         snapshots_client::SnapshotsClient,
     },
     types::Mount,
@@ -147,6 +148,32 @@ impl Snapshots {
         match self.client().remove(about(&self.namespace, request)?).await {
             Err(status) if status.code() != Code::NotFound => Err(failed(&what, &status)),
             _ => Ok(()),
+        }
+    }
+
+    /// All of them.
+    pub(crate) async fn list(&self) -> Result<Vec<Info>, Failure> {
+        let what = format!("list the snapshots of {}", self.namespace);
+        let request =
+            ListSnapshotsRequest { snapshotter: self.snapshotter.clone(), filters: Vec::new() };
+        let listed = self.client().list(about(&self.namespace, request)?).await;
+        let mut stream = listed.map_err(|status| failed(&what, &status))?.into_inner();
+        let mut found = Vec::new();
+        while let Some(message) = stream.message().await.map_err(|status| failed(&what, &status))? {
+            found.extend(message.info);
+        }
+        Ok(found)
+    }
+
+    /// How many bytes it has without its parents; none if it is gone.
+    pub(crate) async fn size(&self, key: &str) -> Result<Option<u64>, Failure> {
+        let (snapshotter, key) = (self.snapshotter.clone(), key.to_owned());
+        let what = format!("count snapshot {key}");
+        let request = UsageRequest { snapshotter, key };
+        match self.client().usage(about(&self.namespace, request)?).await {
+            Ok(answer) => Ok(u64::try_from(answer.into_inner().size).ok()),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(failed(&what, &status)),
         }
     }
 }

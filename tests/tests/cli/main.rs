@@ -8,5 +8,6 @@ mod images;
 mod leaving;
 mod run;
 mod run_image;
+mod system;
 
 use bed::{Bed, json_lines, output, stderr, stdout, succeeds, with_input};

@@ -20,15 +20,16 @@ use rustix::process::Signal;
 use serde_json::json;
 use tonic::Request;
 
-use crate::{Bed, image::NewImage, output, stderr, stdout, succeeds, with_input};
+use crate::{
+    Bed,
+    bed::{self, TASKS},
+    image::NewImage,
+    output, stderr, stdout, succeeds, with_input,
+};
 
-/// Where the pipes of root's containers of images are.
-const TASKS: &str = "/run/gantry-cli/tasks";
-
-/// A namespace of the test's own, as the directories of all tests are in one.
+/// The test's own namespace.
 pub(crate) fn namespace(bed: &Bed) -> String {
-    let own = bed.server.service.cgroup.trim_start_matches('/');
-    own.chars().filter(char::is_ascii_alphanumeric).collect()
+    bed::namespace(&bed.server.service.cgroup)
 }
 
 /// A command about the test's namespace.
@@ -75,7 +76,7 @@ pub(crate) fn of<T>(bed: &Bed, message: T) -> Request<T> {
     request
 }
 
-async fn has_container(bed: &Bed, id: &str) -> bool {
+pub(crate) async fn has_container(bed: &Bed, id: &str) -> bool {
     let request = of(bed, GetContainerRequest { id: id.to_owned() });
     ContainersClient::new(bed.server.service.channel()).get(request).await.is_ok()
 }

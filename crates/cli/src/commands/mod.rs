@@ -13,5 +13,6 @@ pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod stats;
+pub(crate) mod system;
 pub(crate) mod update;
 pub(crate) mod version;

@@ -136,8 +136,8 @@ impl Run {
             Some(name) => Snapshots::of(client, namespace, name),
             None => Snapshots::by_default(client, namespace).await?,
         };
+        let lease = Lease::make(client, namespace, Some(dir.path())).await?;
         let directory = dir.path().to_string_lossy().into_owned();
-        let lease = Lease::make(client, namespace, (DIRECTORY, directory.clone())).await?;
         let place = Place { client, snapshots, lease, id };
         let made = self.record(&place, image, &chosen, args, directory).await;
         let made = match made {
