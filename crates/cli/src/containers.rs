@@ -1,7 +1,7 @@
 //! Containers of containerd's API that `gantry run IMAGE` has made: records that keep a snapshot, with a task while
 //! something runs.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use gantry_api::containerd::{
     containers::{
@@ -87,6 +87,10 @@ impl Containers {
         Ok(found)
     }
 
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(crate) fn task(&self, id: &str) -> Task {
         Task::of(&self.client, &self.namespace, id)
     }
@@ -106,6 +110,15 @@ impl Containers {
         }
         let snapshots = Snapshots::of(&self.client, &self.namespace, &container.snapshotter);
         snapshots.remove(&container.snapshot_key).await
+    }
+
+    /// Does what is to be done at the end of a container whose directory this command has locked, and whose task is deleted.
+    pub(crate) async fn clean_up(&self, container: &Container) -> Result<(), Failure> {
+        if container.labels.contains_key(REMOVE) {
+            self.remove(container).await?;
+        }
+        let dir = TaskDir::of(&self.namespace, &container.id);
+        fs::remove_dir_all(&dir).map_err(|e| Failure::io(dir.display(), &e))
     }
 
     /// Removes the containers that were to be removed at their end, if that has come. Failing to is no reason to stop.

@@ -22,6 +22,7 @@ mod lock;
 mod output;
 mod parse;
 mod pipe_dirs;
+mod place;
 mod session;
 mod signals;
 mod snapshots;
@@ -59,6 +60,7 @@ enum Command {
     Exec(commands::exec::Exec),
     Attach(commands::attach::Attach),
     Kill(commands::kill::Kill),
+    Wait(commands::wait::Wait),
     Ps(commands::ps::Ps),
     Events(commands::events::Events),
     Stats(commands::stats::Stats),
@@ -78,7 +80,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(commands::kill::spelt_out(std::env::args_os()))
+    {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -122,6 +125,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Exec(exec) => exec.run(&client).await,
         Command::Attach(attach) => attach.run(&client).await,
         Command::Kill(kill) => kill.run(&client).await,
+        Command::Wait(wait) => wait.run(&client).await,
         Command::Ps(ps) => ps.run(&client).await,
         Command::Events(events) => events.run(&client).await,
         Command::Stats(stats) => stats.run(&client).await,

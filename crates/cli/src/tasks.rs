@@ -5,12 +5,14 @@ use std::time::Duration;
 use gantry_api::containerd::{
     task_types::Process,
     tasks::{
-        CloseIoRequest, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, GetRequest,
-        KillRequest, ResizePtyRequest, StartRequest, WaitRequest, tasks_client::TasksClient,
+        CloseIoRequest, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest,
+        ExecProcessRequest, GetRequest, KillRequest, ListPidsRequest, PauseTaskRequest,
+        ResizePtyRequest, ResumeTaskRequest, StartRequest, WaitRequest, tasks_client::TasksClient,
     },
     types::Mount,
 };
 use gantry_client::{Client, ConsoleSize, Signal};
+use prost_types::Any;
 use tokio::time::sleep;
 use tonic::{Code, Response, Status, transport::Channel};
 
@@ -56,6 +58,11 @@ impl Task {
         (self.container.clone(), self.process.clone())
     }
 
+    /// A further process of the same container.
+    pub(crate) fn further(&self, process: &str) -> Task {
+        Task { process: process.to_owned(), ..self.clone() }
+    }
+
     /// Has the runtime make it. Its first process waits to be started.
     pub(crate) async fn create(
         &self,
@@ -73,6 +80,45 @@ impl Task {
             ..CreateTaskRequest::default()
         };
         self.client().create(self.about(request)?).await.map(drop)
+    }
+
+    /// Adds it to its container, with the `process` of a configuration. It waits to be started.
+    pub(crate) async fn exec(
+        &self,
+        spec: Any,
+        streams: &Paths,
+        terminal: bool,
+    ) -> Result<(), Status> {
+        let (container_id, exec_id) = self.ids();
+        let Paths { stdin, stdout, stderr } = streams.clone();
+        let spec = Some(spec);
+        let request =
+            ExecProcessRequest { container_id, exec_id, spec, terminal, stdin, stdout, stderr };
+        self.client().exec(self.about(request)?).await.map(drop)
+    }
+
+    /// Pids of all processes of the container; none if nothing runs in it.
+    pub(crate) async fn pids(&self) -> Result<Vec<u32>, Failure> {
+        let request = ListPidsRequest { container_id: self.container.clone() };
+        match self.client().list_pids(about(&self.namespace, request)?).await {
+            Ok(answer) => Ok(answer.into_inner().processes.iter().map(|it| it.pid).collect()),
+            Err(status) if is_gone(&status) => Ok(Vec::new()),
+            Err(status) => Err(self.failed("list the processes of", &status)),
+        }
+    }
+
+    /// Freezes all processes of the container.
+    pub(crate) async fn pause(&self) -> Result<(), Failure> {
+        let request = PauseTaskRequest { container_id: self.container.clone() };
+        let paused = self.client().pause(about(&self.namespace, request)?).await;
+        paused.map(drop).map_err(|status| self.failed("pause", &status))
+    }
+
+    /// Thaws all processes of the container.
+    pub(crate) async fn resume(&self) -> Result<(), Failure> {
+        let request = ResumeTaskRequest { container_id: self.container.clone() };
+        let resumed = self.client().resume(about(&self.namespace, request)?).await;
+        resumed.map(drop).map_err(|status| self.failed("resume", &status))
     }
 
     pub(crate) async fn start(&self) -> Result<(), Status> {
@@ -94,10 +140,15 @@ impl Task {
     /// Waits for its end and deletes it, after which nobody writes to its pipes; its exit status. A server that is away
     /// is waited for.
     pub(crate) async fn end(&self) -> Result<u32, Failure> {
-        let waited = self.insist(|this| async move { this.wait().await }).await;
-        let status = waited.map_err(|status| self.failed("wait for", &status))?;
+        let status = self.wait_for_end().await?;
         self.delete().await?;
         Ok(status.unwrap_or(UNKNOWN))
+    }
+
+    /// Waits for its end; its exit status, or none if there is no such process.
+    pub(crate) async fn wait_for_end(&self) -> Result<Option<u32>, Failure> {
+        let waited = self.insist(|this| async move { this.wait().await }).await;
+        waited.map_err(|status| self.failed("wait for", &status))
     }
 
     async fn wait(&self) -> Result<u32, Status> {
@@ -130,10 +181,22 @@ impl Task {
 
     /// Sends it a signal; one that has ended is no error.
     pub(crate) async fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        match self.kill(signal).await? {
+            Err(status) if !is_gone(&status) => Err(self.failed(&what(signal), &status)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends it a signal; one that has ended is an error.
+    pub(crate) async fn signal_living(&self, signal: Signal) -> Result<(), Failure> {
+        self.kill(signal).await?.map_err(|status| self.failed(&what(signal), &status))
+    }
+
+    async fn kill(&self, signal: Signal) -> Result<Result<(), Status>, Failure> {
         let (container_id, exec_id) = self.ids();
         let request = KillRequest { container_id, exec_id, signal: signal.number(), all: false };
         let sent = self.client().kill(about(&self.namespace, request)?).await;
-        self.unless_gone(sent, &format!("send {signal} to"))
+        Ok(sent.map(drop))
     }
 
     /// Sets its terminal's size; one that has ended is no error.
@@ -197,6 +260,10 @@ impl Task {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+}
+
+fn what(signal: Signal) -> String {
+    format!("send {signal} to")
 }
 
 /// Whether there is no such process any more.

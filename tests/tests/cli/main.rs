@@ -6,6 +6,7 @@ mod content;
 mod image;
 mod images;
 mod leaving;
+mod namespaced;
 mod run;
 mod run_image;
 mod system;

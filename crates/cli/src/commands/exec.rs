@@ -10,6 +10,7 @@ use crate::{
     held::Held,
     ids, output,
     pipe_dirs::{self, PipeDir},
+    place::PlaceOption,
     session::{Ended, Kind, Session},
     streams::{StreamOptions, environment},
     terminal, users,
@@ -23,24 +24,26 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     #[command(flatten)]
-    streams: StreamOptions,
+    pub(super) streams: StreamOptions,
     /// Set a variable; without a value, pass this command's own on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
-    cwd: Option<String>,
+    pub(super) cwd: Option<String>,
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Id of the process, for `gantry kill --pid` [default: random]
     #[arg(long, value_name = "PROCESS")]
     pid: Option<String>,
+    #[command(flatten)]
+    place: PlaceOption,
     /// Id of the container
     id: String,
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    pub(super) command: Vec<String>,
 }
 
 impl Exec {
@@ -52,6 +55,10 @@ impl Exec {
         };
         pipe_dirs::sweep();
         let pipes = PipeDir::make(&random_id()?).map_err(Failure::own)?;
+        let found = self.place.find(client, &self.id).await.map_err(Failure::own)?;
+        if let Some(found) = found {
+            return self.run_in(&found, &process, pipes).await;
+        }
         let user = self.resolve_user(client).await.map_err(Failure::own)?;
 
         let container = client.container(&self.id);
@@ -94,7 +101,7 @@ impl Exec {
         Ok(ended.code())
     }
 
-    fn environment(&self) -> Vec<String> {
+    pub(super) fn environment(&self) -> Vec<String> {
         let mut env = environment(&self.env);
         if self.streams.tty {
             env.insert(0, "TERM=xterm".to_owned());
@@ -102,7 +109,7 @@ impl Exec {
         env
     }
 
-    fn console_size(&self) -> Option<ConsoleSize> {
+    pub(super) fn console_size(&self) -> Option<ConsoleSize> {
         terminal::size().filter(|_| self.streams.tty)
     }
 

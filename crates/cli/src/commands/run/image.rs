@@ -107,10 +107,7 @@ impl Run {
         }
         let ended = session.hold(&Held::Task(&task), streams).await.map_err(Failure::own)?;
         if let Ended::Exited(_) = ended {
-            if self.rm {
-                containers.remove(&new.record).await.map_err(Failure::own)?;
-            }
-            dir.remove().map_err(Failure::own)?;
+            containers.clean_up(&new.record).await.map_err(Failure::own)?;
         }
         Ok(ended.code())
     }
