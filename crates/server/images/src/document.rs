@@ -32,6 +32,13 @@ pub struct Descriptor {
 }
 
 impl Descriptor {
+    /// With nothing else said.
+    #[must_use]
+    pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
+        let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
+        Self { media_type, digest, size, annotations, platform: None }
+    }
+
     /// Of an image that is stored.
     ///
     /// # Errors
@@ -212,8 +219,7 @@ mod tests {
     }
 
     fn descriptor(media_type: &str) -> Descriptor {
-        let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
-        Descriptor { media_type, digest: digest(1), size: 2, annotations, platform: None }
+        Descriptor::new(media_type, digest(1), 2)
     }
 
     #[test]

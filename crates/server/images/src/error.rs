@@ -1,6 +1,9 @@
 //! Why something was not done.
 
+use std::io;
+
 use gantry_content::ContentError;
+use gantry_diff::ArchiveError;
 use gantry_domain::Kind;
 use gantry_store::{Digest, StoreError};
 
@@ -18,8 +21,15 @@ pub enum ImageError {
     Document { digest: Digest, problem: String },
     #[error("{digest} is {size} bytes long, at most {most} are read: invalid argument")]
     LongDocument { digest: Digest, size: u64, most: u64 },
-    #[error("{0} refers to too many documents, or through too many: invalid argument")]
-    TooDeep(Digest),
+    #[error("{root} refers to more than {most} things: invalid argument")]
+    TooMuch { root: Digest, most: usize },
+    #[error("the archive {0}: invalid argument")]
+    Archive(String),
+    /// In the words of whoever sends the archive.
+    #[error("{0}: cancelled")]
+    Cancelled(String),
+    #[error("cannot start a thread for an archive: {0}")]
+    Thread(io::Error),
     #[error("no match for platform in manifest {0}: not found")]
     NoPlatform(Digest),
     #[error("invalid reference {name:?}: {problem}: invalid argument")]
@@ -34,10 +44,13 @@ impl ImageError {
             Self::Content(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::NoPlatform(_) => Kind::NotFound,
+            Self::Cancelled(_) => Kind::Cancelled,
+            Self::Thread(_) => Kind::ResourceExhausted,
             Self::Digest { .. }
             | Self::Document { .. }
             | Self::LongDocument { .. }
-            | Self::TooDeep(_)
+            | Self::TooMuch { .. }
+            | Self::Archive(_)
             | Self::Name { .. } => Kind::InvalidArgument,
         }
     }
@@ -50,5 +63,17 @@ impl ImageError {
             Self::Store(error) => error.field(),
             _ => None,
         }
+    }
+}
+
+impl From<ArchiveError> for ImageError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(match error {
+            ArchiveError::Io(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                "ends before its end".to_owned()
+            }
+            ArchiveError::Io(cause) => format!("cannot be read: {cause}"),
+            ArchiveError::Malformed(problem) => problem.to_owned(),
+        })
     }
 }

@@ -12,15 +12,21 @@
 mod chain;
 mod document;
 mod error;
+mod export;
 mod filter;
+mod import;
 pub mod media_type;
 pub mod name;
 mod platform;
 mod read;
+mod walk;
 
 pub use chain::chain_ids;
 pub use document::{Config, Descriptor, Index, MAX_DOCUMENT, Manifest, RootFs, children};
 pub use error::ImageError;
+pub use export::{ArchiveReader, Export};
 pub use filter::{Filter, reference_labels};
+pub use import::{Import, Incoming, Pieces, incoming};
 pub use platform::{Platform, Platforms};
 pub use read::read_document;
+pub use walk::Walk;

@@ -4,6 +4,12 @@ use gantry_store::Digest;
 
 use crate::ImageError;
 
+/// By this annotation an archive's index says the name of an image, as containerd has it.
+pub const ANNOTATION: &str = "io.containerd.image.name";
+
+/// The same, or a tag alone, as the OCI image specification has it.
+pub const LAYOUT_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
 /// Where images are whose names have no registry.
 const DEFAULT_DOMAIN: &str = "docker.io";
 

@@ -1,9 +1,12 @@
 //! Bytes on a stream. Who receives says how many may be sent, and says so first.
 
+use std::time::Duration;
+
 use gantry_api::containerd::{
     from_any, to_any,
     types::transfer::{Data, WindowUpdate},
 };
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::ClientStream;
@@ -14,6 +17,10 @@ const WINDOW: i32 = 64 << 10;
 
 /// Bytes in one message.
 const PIECE: usize = 32 << 10;
+
+/// What may come behind the end of an archive, and how long that may take.
+const MOST_REST: usize = 1 << 20;
+const REST_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Bytes that a client sends.
 pub(in super::super) struct ByteReader {
@@ -47,6 +54,22 @@ impl ByteReader {
                 return Ok(Some(data));
             }
         }
+    }
+}
+
+impl ByteReader {
+    /// Reads what comes behind what was wanted, for a moment, so that the client can close the stream first.
+    pub(in super::super) async fn finish(mut self) {
+        let rest = async {
+            let mut length = 0;
+            while length < MOST_REST
+                && let Ok(Some(data)) = self.next().await
+            {
+                length += data.len();
+            }
+        };
+        // It counts for nothing if there is more.
+        let _ = timeout(REST_DEADLINE, rest).await;
     }
 }
 

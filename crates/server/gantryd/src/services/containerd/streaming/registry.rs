@@ -37,7 +37,7 @@ pub(in super::super) struct Streams(Arc<Mutex<HashMap<Key, Slot>>>);
 /// What is known of a stream.
 enum Slot {
     /// Nobody uses it yet. What is dropped with it tells that this is over.
-    Open(Ends, oneshot::Sender<()>),
+    Open(Ends, #[expect(dead_code, reason = "what matters is its end")] oneshot::Sender<()>),
     Taken,
 }
 

@@ -10,7 +10,10 @@ use gantry_api::containerd::{
         transfer::{ImageReference, ImageStore as Message, UnpackConfiguration},
     },
 };
-use gantry_images::{Descriptor, Filter, Platform, Platforms, name::with_prefix};
+use gantry_images::{
+    Descriptor, Filter, Platform, Platforms,
+    name::{ANNOTATION, LAYOUT_ANNOTATION, with_prefix},
+};
 use gantry_store::{Image, LABEL_EXPIRE, Labels, StoreError};
 use tonic::Status;
 
@@ -19,12 +22,6 @@ use crate::services::containerd::status::of_store;
 
 /// By this an image goes when another one does.
 const LABEL_BACK_REFERENCE: &str = "containerd.io/gc.bref.image";
-
-/// An archive's name of an image, as containerd has it.
-const ANNOTATION_NAME: &str = "io.containerd.image.name";
-
-/// The same, or a tag alone, as the OCI image specification has it.
-const ANNOTATION_REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The image store, as a request has it.
 pub(super) struct ImageStore {
@@ -85,6 +82,18 @@ impl ImageStore {
         call: &Call,
         target: &Descriptor,
     ) -> Result<Vec<Image>, Status> {
+        match self.store_if_named(call, target).await? {
+            stored if stored.is_empty() => Err(Status::not_found("no image name found: not found")),
+            stored => Ok(stored),
+        }
+    }
+
+    /// The same of an image that need not have a name.
+    pub(super) async fn store_if_named(
+        &self,
+        call: &Call,
+        target: &Descriptor,
+    ) -> Result<Vec<Image>, Status> {
         let mut images = Vec::new();
         if !self.name.is_empty() {
             images.push(self.image(&self.name, self.labels.clone(), target));
@@ -101,10 +110,7 @@ impl ImageStore {
         put_all(call, images).await
     }
 
-    /// Stores an image of an archive by the names that the archive and the request together have for it.
-    ///
-    /// # Errors
-    /// NOT_FOUND if they have none.
+    /// Stores an image of an archive by the names that the archive and the request together have for it, if there are any.
     pub(super) async fn store_archived(
         &self,
         call: &Call,
@@ -142,18 +148,15 @@ impl ImageStore {
 fn archived_name(target: &Descriptor, reference: &ImageReference) -> Option<String> {
     let annotation = |key| target.annotations.get(key).filter(|name| !name.is_empty());
     let prefixed = |name: &String| with_prefix(name, &reference.name, reference.allow_overwrite);
-    match annotation(ANNOTATION_NAME) {
+    match annotation(ANNOTATION) {
         // A whole name, which is taken as it is or not at all.
         Some(name) => prefixed(name).filter(|prefixed| prefixed == name),
-        None => prefixed(annotation(ANNOTATION_REF_NAME)?),
+        None => prefixed(annotation(LAYOUT_ANNOTATION)?),
     }
 }
 
 /// Creates images, or changes those that are there.
 async fn put_all(call: &Call, images: Vec<Image>) -> Result<Vec<Image>, Status> {
-    if images.is_empty() {
-        return Err(Status::not_found("no image name found: not found"));
-    }
     let mut stored = Vec::new();
     for image in images {
         stored.push(put(call, image).await?);
@@ -222,14 +225,14 @@ mod tests {
             ..ImageReference::default()
         };
         let lax = ImageReference { allow_overwrite: true, ..strict.clone() };
-        let named = |name| [(ANNOTATION_NAME, name), (ANNOTATION_REF_NAME, "tag")];
+        let named = |name| [(ANNOTATION, name), (LAYOUT_ANNOTATION, "tag")];
         let own = "docker.io/library/a:b";
         assert_eq!(archived(&named(own), &strict).as_deref(), Some(own));
         assert_eq!(archived(&named("x/y:z"), &strict), None);
         assert_eq!(archived(&named("x/y:z"), &lax).as_deref(), Some("x/y:z"));
         // It is no whole name.
         assert_eq!(archived(&named("z"), &lax), None);
-        let tag = [(ANNOTATION_REF_NAME, "b")];
+        let tag = [(LAYOUT_ANNOTATION, "b")];
         assert_eq!(archived(&tag, &strict).as_deref(), Some(own));
         assert_eq!(archived(&[], &lax), None);
     }

@@ -10,8 +10,10 @@
 //! ([`Gone`]). A lease keeps what it writes until it has ended, and a day at most if the server dies.
 
 mod call;
+mod export;
 mod gone;
 mod image_store;
+mod import;
 mod progress;
 mod tag;
 mod unpack;
@@ -22,8 +24,9 @@ use call::Call;
 use gantry_api::containerd::{
     from_any,
     transfer::{TransferRequest, transfer_server},
-    types::transfer::ImageStore as ImageStoreMessage,
+    types::transfer::{ImageExportStream, ImageImportStream, ImageStore as ImageStoreMessage},
 };
+use gantry_domain::Namespace;
 use gone::Gone;
 use image_store::ImageStore;
 use progress::Progress;
@@ -49,11 +52,13 @@ pub(super) struct Service {
 /// Where images come from.
 enum Source {
     Store(ImageStore),
+    Archive(import::Archive),
 }
 
 /// Where images go.
 enum Destination {
     Store(ImageStore),
+    Archive(export::Archive),
 }
 
 impl Service {
@@ -84,7 +89,8 @@ impl transfer_server::Transfer for Service {
         };
         let source = source.unwrap_or_default();
         let destination = destination.unwrap_or_default();
-        let (source, destination) = (self.source(&source)?, self.destination(&destination)?);
+        let source = self.source(&namespace, &source)?;
+        let destination = self.destination(&namespace, &destination)?;
         let (_here, gone) = gone::pair();
         let surface = self.surface.clone();
         // Before anything is changed: without the supervisor no event of it could be published.
@@ -101,18 +107,26 @@ impl transfer_server::Transfer for Service {
 }
 
 impl Service {
-    fn source(&self, any: &Any) -> Result<Source, Status> {
+    fn source(&self, namespace: &Namespace, any: &Any) -> Result<Source, Status> {
         let field = "source";
         if let Some(store) = message::<ImageStoreMessage>(field, any)? {
             return Ok(Source::Store(ImageStore::new(store)));
         }
+        if let Some(archive) = message::<ImageImportStream>(field, any)? {
+            let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
+            return Ok(Source::Archive(import::Archive::new(archive, stream)));
+        }
         Err(unknown(any))
     }
 
-    fn destination(&self, any: &Any) -> Result<Destination, Status> {
+    fn destination(&self, namespace: &Namespace, any: &Any) -> Result<Destination, Status> {
         let field = "destination";
         if let Some(store) = message::<ImageStoreMessage>(field, any)? {
             return Ok(Destination::Store(ImageStore::new(store)));
+        }
+        if let Some(archive) = message::<ImageExportStream>(field, any)? {
+            let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
+            return Ok(Destination::Archive(export::Archive::new(archive, stream)));
         }
         Err(unknown(any))
     }
@@ -122,6 +136,12 @@ impl Service {
 async fn run(call: &Call, source: Source, destination: Destination) -> Result<(), Status> {
     match (source, destination) {
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
+        (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
+        (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, to).await,
+        (Source::Archive(_), Destination::Archive(_)) => {
+            let message = "method Transfer not implemented for an archive to an archive";
+            Err(Status::unimplemented(message))
+        }
     }
 }
 
