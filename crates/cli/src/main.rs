@@ -30,6 +30,7 @@ mod spec;
 mod streams;
 mod tasks;
 mod terminal;
+mod transfers;
 mod users;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -72,6 +73,8 @@ enum Command {
     Restore(commands::restore::Restore),
     Images(commands::images::Images),
     Rmi(commands::images::Rmi),
+    Import(commands::import::Import),
+    Export(commands::export::Export),
     #[command(subcommand)]
     System(commands::system::System),
     #[command(subcommand)]
@@ -136,6 +139,8 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Restore(restore) => restore.run(&client, &address).await,
         Command::Images(images) => images.run(&client).await,
         Command::Rmi(rmi) => rmi.run(&client).await,
+        Command::Import(import) => import.run(&client).await,
+        Command::Export(export) => export.run(&client).await,
         Command::System(system) => Box::pin(system.run(&client, &address)).await,
         Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,

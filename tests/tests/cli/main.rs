@@ -10,5 +10,6 @@ mod namespaced;
 mod run;
 mod run_image;
 mod system;
+mod transfer;
 
 use bed::{Bed, json_lines, output, stderr, stdout, succeeds, with_input};
