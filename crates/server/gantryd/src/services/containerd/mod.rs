@@ -24,7 +24,9 @@ mod restart;
 mod runtime_info;
 mod snapshots;
 mod status;
+mod streaming;
 mod tasks;
+mod transfer;
 mod version;
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::SystemTime};
@@ -37,7 +39,8 @@ use gantry_api::containerd::{
     diff::diff_server::DiffServer, events::events_server::EventsServer,
     images::images_server::ImagesServer, introspection::introspection_server::IntrospectionServer,
     leases::leases_server::LeasesServer, namespaces::namespaces_server::NamespacesServer,
-    snapshots::snapshots_server::SnapshotsServer, tasks::tasks_server::TasksServer,
+    snapshots::snapshots_server::SnapshotsServer, streaming::streaming_server::StreamingServer,
+    tasks::tasks_server::TasksServer, transfer::transfer_server::TransferServer,
     version::version_server::VersionServer,
 };
 use gantry_content::Content;
@@ -52,6 +55,7 @@ use leases::Leases;
 use namespaces::Namespaces;
 use plain::Plain;
 use prost_types::Any;
+use streaming::Streams;
 use tasks::Tasks;
 pub(crate) use tasks::check_any;
 use tokio::{runtime::Handle, sync::Notify};
@@ -81,6 +85,9 @@ struct Shared {
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
     collections: Collections,
+    /// What clients have opened for later calls.
+    streams: Streams,
+    layer_turns: diff::Turns,
     /// When the server began, before it served anybody.
     began: SystemTime,
 }
@@ -93,6 +100,8 @@ impl Surface {
             locks: KeyLocks::default(),
             leases_changed: Notify::new(),
             collections: Collections::default(),
+            streams: Streams::default(),
+            layer_turns: diff::Turns::default(),
             began: SystemTime::now(),
         }))
     }
@@ -112,9 +121,8 @@ impl Surface {
         routes.add(
             ContentServer::new(content::Service(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
-        routes.add(
-            DiffServer::new(diff::Service::new(surface())).max_decoding_message_size(MAX_MESSAGE),
-        );
+        routes
+            .add(DiffServer::new(diff::Service(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(ImagesServer::new(Images(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
@@ -126,7 +134,15 @@ impl Surface {
             SnapshotsServer::new(snapshots::Service(surface()))
                 .max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(
+            StreamingServer::new(streaming::Service(surface()))
+                .max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(TasksServer::new(Tasks(surface())).max_decoding_message_size(MAX_MESSAGE));
+        routes.add(
+            TransferServer::new(transfer::Service::new(surface()))
+                .max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(VersionServer::new(Version));
     }
 

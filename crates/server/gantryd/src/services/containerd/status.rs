@@ -3,6 +3,7 @@
 use gantry_content::ContentError;
 use gantry_domain::Kind;
 use gantry_events::TooLong;
+use gantry_images::ImageError;
 use gantry_snapshots::SnapshotError;
 use gantry_store::StoreError;
 use tonic::Status;
@@ -41,6 +42,12 @@ pub(super) fn of_content(error: ContentError) -> Status {
 /// The same of the snapshots.
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(super) fn of_snapshots(error: SnapshotError) -> Status {
+    answer(error.kind(), error.to_string(), error.field())
+}
+
+/// The same of images.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_images(error: ImageError) -> Status {
     answer(error.kind(), error.to_string(), error.field())
 }
 
