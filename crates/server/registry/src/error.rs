@@ -21,7 +21,7 @@ pub enum RegistryError {
     Disk(#[from] DiskError),
     #[error("no host of {host} is configured to {what}: not found")]
     NoHost { host: String, what: &'static str },
-    #[error("cannot start a thread for names of hosts: {0}")]
+    #[error("cannot prepare to ask registries: {0}")]
     NoThread(std::io::Error),
     #[error("the machine's certificate authorities cannot be used: {0}")]
     Roots(String),

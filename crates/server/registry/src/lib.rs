@@ -119,8 +119,9 @@ struct Shared {
 
 impl Registries {
     /// # Errors
-    /// If there is no thread.
-    pub fn new(disks: Disks, limits: Limits) -> Result<Self, RegistryError> {
+    /// If there is no thread, or the mount table cannot be read.
+    pub fn new(limits: Limits) -> Result<Self, RegistryError> {
+        let disks = Disks::new().map_err(RegistryError::NoThread)?;
         let files = OwnFiles::new().map_err(RegistryError::NoThread)?;
         let names = Names::new().map_err(RegistryError::NoThread)?;
         Ok(Self(Arc::new(Shared { disks, files, names, roots: OnceCell::new(), limits })))

@@ -11,7 +11,6 @@ mod tls;
 
 use std::{sync::Arc, time::Duration};
 
-use gantry_disk::Disks;
 use gantry_store::{Algorithm, Digest};
 use registry::Registry;
 
@@ -47,7 +46,7 @@ async fn open(
     reference: &str,
     settings: Settings,
 ) -> Result<Repository, RegistryError> {
-    let registries = Registries::new(Disks::new().unwrap(), limits)?;
+    let registries = Registries::new(limits)?;
     registries.open(Reference::parse(reference)?, settings).await
 }
 
