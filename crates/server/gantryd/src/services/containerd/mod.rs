@@ -45,8 +45,9 @@ use gantry_api::containerd::{
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
+use gantry_registry::{Limits, Registries};
 use gantry_snapshots::Snapshots;
-use gantry_store::{Container, Store};
+use gantry_store::{Container, Digest, Store};
 use gantry_supervisor::Supervisor;
 use images::Images;
 use introspection::Introspection;
@@ -58,7 +59,10 @@ use prost_types::Any;
 use streaming::Streams;
 use tasks::Tasks;
 pub(crate) use tasks::check_any;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell},
+};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
 use version::Version;
@@ -81,10 +85,13 @@ pub(crate) struct Surface(Arc<Shared>);
 struct Shared {
     supervisor: PendingSupervisor,
     metadata: PendingMetadata,
-    locks: KeyLocks,
+    locks: KeyLocks<ContainerKey>,
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
     collections: Collections,
+    /// Of blobs that are fetched, from whichever registry and for whomever.
+    fetches: KeyLocks<Digest>,
+    registries: OnceCell<Registries>,
     /// What clients have opened for later calls.
     streams: Streams,
     layer_turns: diff::Turns,
@@ -100,6 +107,8 @@ impl Surface {
             locks: KeyLocks::default(),
             leases_changed: Notify::new(),
             collections: Collections::default(),
+            fetches: KeyLocks::default(),
+            registries: OnceCell::new(),
             streams: Streams::default(),
             layer_turns: diff::Turns::default(),
             began: SystemTime::now(),
@@ -174,6 +183,12 @@ impl Surface {
         self.0.metadata.wait().await.snapshots().await.map_err(status::of_snapshots)
     }
 
+    /// What all registries have in common, which is made when somebody asks one first.
+    async fn registries(&self) -> Result<Registries, Status> {
+        let make = async || Registries::new(Limits::default());
+        self.0.registries.get_or_try_init(make).await.cloned().map_err(status::of_registry)
+    }
+
     /// Directories for mounts, see `gantry-diff`.
     async fn mount_places(&self) -> PathBuf {
         self.0.metadata.wait().await.mount_places()
@@ -195,7 +210,7 @@ impl Surface {
 
     /// Until the guard is dropped, nobody else deletes this container, or creates its task: checking whether it has a
     /// task and acting upon that are one step.
-    async fn lock(&self, namespace: &Namespace, id: &ContainerId) -> KeyGuard {
+    async fn lock(&self, namespace: &Namespace, id: &ContainerId) -> KeyGuard<ContainerKey> {
         let key = ContainerKey { namespace: namespace.clone(), id: id.clone() };
         self.0.locks.lock(key).await
     }

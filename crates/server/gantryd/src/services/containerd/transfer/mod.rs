@@ -15,7 +15,11 @@ mod gone;
 mod image_store;
 mod import;
 mod progress;
+mod pull;
+mod push;
+mod registry;
 mod tag;
+mod tracker;
 mod unpack;
 
 use std::sync::Arc;
@@ -24,7 +28,9 @@ use call::Call;
 use gantry_api::containerd::{
     from_any,
     transfer::{TransferRequest, transfer_server},
-    types::transfer::{ImageExportStream, ImageImportStream, ImageStore as ImageStoreMessage},
+    types::transfer::{
+        ImageExportStream, ImageImportStream, ImageStore as ImageStoreMessage, OciRegistry,
+    },
 };
 use gantry_domain::Namespace;
 use gone::Gone;
@@ -32,6 +38,7 @@ use image_store::ImageStore;
 use progress::Progress;
 use prost::Name;
 use prost_types::Any;
+use registry::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
@@ -53,12 +60,14 @@ pub(super) struct Service {
 enum Source {
     Store(ImageStore),
     Archive(import::Archive),
+    Registry(Registry),
 }
 
 /// Where images go.
 enum Destination {
     Store(ImageStore),
     Archive(export::Archive),
+    Registry(Registry),
 }
 
 impl Service {
@@ -116,6 +125,10 @@ impl Service {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
             return Ok(Source::Archive(import::Archive::new(archive, stream)));
         }
+        if let Some(registry) = message::<OciRegistry>(field, any)? {
+            let streams = &self.surface.0.streams;
+            return Ok(Source::Registry(Registry::new(registry, namespace, streams)?));
+        }
         Err(unknown(any))
     }
 
@@ -128,6 +141,10 @@ impl Service {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
             return Ok(Destination::Archive(export::Archive::new(archive, stream)));
         }
+        if let Some(registry) = message::<OciRegistry>(field, any)? {
+            let streams = &self.surface.0.streams;
+            return Ok(Destination::Registry(Registry::new(registry, namespace, streams)?));
+        }
         Err(unknown(any))
     }
 }
@@ -138,8 +155,10 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
         (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
         (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, to).await,
-        (Source::Archive(_), Destination::Archive(_)) => {
-            let message = "method Transfer not implemented for an archive to an archive";
+        (Source::Registry(from), Destination::Store(to)) => pull::run(call, from, &to).await,
+        (Source::Store(from), Destination::Registry(to)) => push::run(call, &from, to).await,
+        (Source::Archive(_) | Source::Registry(_), _) => {
+            let message = "method Transfer not implemented but from and to the image store";
             Err(Status::unimplemented(message))
         }
     }
