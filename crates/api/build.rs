@@ -22,7 +22,9 @@ const CONTAINERD: &[&str] = &[
     "services/leases/v1/leases.proto",
     "services/namespaces/v1/namespace.proto",
     "services/snapshots/v1/snapshots.proto",
+    "services/streaming/v1/streaming.proto",
     "services/tasks/v1/tasks.proto",
+    "services/transfer/v1/transfer.proto",
     "services/version/v1/version.proto",
     "events/container.proto",
     "events/content.proto",
@@ -34,6 +36,11 @@ const CONTAINERD: &[&str] = &[
     "github.com/containerd/cgroups/cgroup2/stats/metrics.proto",
     "types/introspection.proto",
     "types/runc/options/oci.proto",
+    "types/transfer/imagestore.proto",
+    "types/transfer/importexport.proto",
+    "types/transfer/progress.proto",
+    "types/transfer/registry.proto",
+    "types/transfer/streaming.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_client::{Process, types};
+use gantry_client::Process;
 
 use crate::{
     bundles,
@@ -24,15 +24,15 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Takes the right to the streams of a process of this container.
-    pub(crate) fn claim(container: &str, process: &types::Process) -> Result<Streams, Failure> {
-        let name = format!("{container}/{}", process.pid);
-        let Some(dir) = pipes(process) else {
+    /// Takes the right to the streams of a process, which are at these paths. Those of a container's first process are in
+    /// the container's own directory.
+    pub(crate) fn claim(name: &str, own: &Path, paths: [&str; 3]) -> Result<Streams, Failure> {
+        let Some(dir) = directory(paths) else {
             return Err(Failure::new(format!(
                 "{name} has no streams to attach to: it was started in the background, without -i"
             )));
         };
-        if dir != bundles::directory(container) && !pipe_dirs::is_one(&dir) {
+        if dir != own && !pipe_dirs::is_one(&dir) {
             return Err(Failure::new(format!(
                 "{name} was not started by this user's gantry command: who has started it reads \
                  its output, of which attach would take a part away"
@@ -47,10 +47,18 @@ impl Streams {
         }
     }
 
+    /// Removes the files of a process that has ended, if they are its alone. Whether they are.
+    pub(crate) fn clean_up_exec(&self) -> bool {
+        let is_own = pipe_dirs::is_one(&self.dir);
+        if is_own {
+            pipe_dirs::remove(&self.dir);
+        }
+        is_own
+    }
+
     /// Removes the files that nobody needs after the process's end.
     pub(crate) fn clean_up(self, process: &Process) -> Result<(), Failure> {
-        if pipe_dirs::is_one(&self.dir) {
-            pipe_dirs::remove(&self.dir);
+        if self.clean_up_exec() {
             return Ok(());
         }
         process.remove_pipes();
@@ -58,9 +66,8 @@ impl Streams {
     }
 }
 
-/// The directory of its pipes, if it has any.
-fn pipes(process: &types::Process) -> Option<PathBuf> {
-    let paths = [&process.stdin, &process.stdout, &process.stderr];
+/// The directory of the pipes, if there are any.
+fn directory(paths: [&str; 3]) -> Option<PathBuf> {
     let is_pipe = |path: &Path| fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
     paths.into_iter().map(Path::new).find(|path| is_pipe(path))?.parent().map(Path::to_owned)
 }

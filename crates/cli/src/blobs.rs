@@ -1,17 +1,21 @@
 //! Blobs of a server's content, in containerd's API.
 
-use gantry_api::containerd::{
-    NAMESPACE_METADATA,
-    content::{
-        DeleteContentRequest, ListContentRequest, ReadContentRequest, content_client::ContentClient,
-    },
-    namespaces::{ListNamespacesRequest, namespaces_client::NamespacesClient},
+use gantry_api::containerd::content::{
+    AbortRequest, DeleteContentRequest, Info, ListContentRequest, ReadContentRequest,
+    UpdateRequest, content_client::ContentClient,
 };
 use gantry_client::Client;
+use prost_types::FieldMask;
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
-use crate::failure::Failure;
+use crate::{
+    containerd::{LARGEST_MESSAGE, about, failed, namespaces},
+    failure::Failure,
+};
+
+/// More than a manifest or a configuration has.
+const LARGEST_SMALL: usize = 8 << 20;
 
 /// The content of a server.
 pub(crate) struct Blobs {
@@ -39,28 +43,80 @@ impl Blobs {
     }
 
     fn content(&self) -> ContentClient<Channel> {
-        ContentClient::new(self.channel.clone())
+        ContentClient::new(self.channel.clone()).max_decoding_message_size(LARGEST_MESSAGE)
     }
 
     /// The names of all namespaces.
     pub(crate) async fn namespaces(&self) -> Result<Vec<String>, Failure> {
-        let mut client = NamespacesClient::new(self.channel.clone());
-        let listed = client.list(ListNamespacesRequest::default()).await;
-        let listed = listed.map_err(|status| failed("list the namespaces", &status))?;
-        Ok(listed.into_inner().namespaces.into_iter().map(|namespace| namespace.name).collect())
+        namespaces(&self.channel).await
     }
 
-    /// The digests of a namespace's blobs.
-    pub(crate) async fn list(&self, namespace: &str) -> Result<Vec<String>, Failure> {
+    /// A namespace's blobs.
+    pub(crate) async fn list(&self, namespace: &str) -> Result<Vec<Info>, Failure> {
         let what = format!("list the content of {namespace}");
         let failed = |status: Status| failed(&what, &status);
         let request = about(namespace, ListContentRequest::default())?;
         let mut stream = self.content().list(request).await.map_err(failed)?.into_inner();
-        let mut digests = Vec::new();
+        let mut found = Vec::new();
         while let Some(message) = stream.message().await.map_err(failed)? {
-            digests.extend(message.info.into_iter().map(|info| info.digest));
+            found.extend(message.info);
         }
-        Ok(digests)
+        Ok(found)
+    }
+
+    /// What is in a blob that has to be small, such as a manifest; none if the namespace does not have it.
+    pub(crate) async fn small(
+        &self,
+        namespace: &str,
+        digest: &str,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        let what = format!("read {digest}");
+        let request = ReadContentRequest { digest: digest.to_owned(), ..Default::default() };
+        let mut stream = match self.content().read(about(namespace, request)?).await {
+            Ok(answer) => answer.into_inner(),
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            Err(status) => return Err(failed(&what, &status)),
+        };
+        let mut data = Vec::new();
+        loop {
+            match stream.message().await {
+                Ok(Some(message)) => data.extend(message.data),
+                Ok(None) => return Ok(Some(data)),
+                Err(status) if status.code() == Code::NotFound => return Ok(None),
+                Err(status) => return Err(failed(&what, &status)),
+            }
+            if data.len() > LARGEST_SMALL {
+                let problem =
+                    format!("{digest} has more than {LARGEST_SMALL} bytes: no manifest does");
+                return Err(Failure::new(problem));
+            }
+        }
+    }
+
+    /// Adds a label to a blob, or changes it.
+    pub(crate) async fn label(
+        &self,
+        namespace: &str,
+        digest: &str,
+        label: (String, String),
+    ) -> Result<(), Failure> {
+        let update_mask = Some(FieldMask { paths: vec![format!("labels.{}", label.0)] });
+        let labels = [label].into();
+        let info = Some(Info { digest: digest.to_owned(), labels, ..Info::default() });
+        let request = about(namespace, UpdateRequest { info, update_mask })?;
+        let updated = self.content().update(request).await;
+        updated.map(drop).map_err(|status| failed(&format!("label {digest}"), &status))
+    }
+
+    /// Gives up a write, whoever has begun it; one that is not there any more is no error.
+    pub(crate) async fn abort(&self, namespace: &str, reference: &str) -> Result<(), Failure> {
+        let request = about(namespace, AbortRequest { r#ref: reference.to_owned() })?;
+        match self.content().abort(request).await {
+            Err(status) if status.code() != Code::NotFound => {
+                Err(failed(&format!("abort write {reference}"), &status))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a blob as the first of these namespaces that still has it.
@@ -133,19 +189,6 @@ fn without_data(digest: &str, status: &Status) -> Result<Verdict, Failure> {
         Code::Internal | Code::DataLoss => Ok(Verdict::Unreadable(problem())),
         _ => Err(failed(&format!("read {digest}"), status)),
     }
-}
-
-fn about<T>(namespace: &str, message: T) -> Result<Request<T>, Failure> {
-    let mut request = Request::new(message);
-    let name = namespace.parse().map_err(|_| {
-        Failure::new(format!("namespace {namespace:?}: only ASCII can be in a name"))
-    })?;
-    request.metadata_mut().insert(NAMESPACE_METADATA, name);
-    Ok(request)
-}
-
-fn failed(what: &str, status: &Status) -> Failure {
-    Failure::new(format!("{what}: {}", status.message()))
 }
 
 /// What a digest is made of.

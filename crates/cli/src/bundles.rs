@@ -36,6 +36,12 @@ impl Bundle {
         claim_in(&base().join("containers"), id)
     }
 
+    /// Locks the directory of a container, if there is one.
+    pub(crate) fn find(id: &str) -> Result<Option<Bundle>, Failure> {
+        check_id(id)?;
+        if directory(id).exists() { Bundle::claim(id).map(Some) } else { Ok(None) }
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -61,6 +67,65 @@ impl Bundle {
     pub(crate) fn mark_for_removal(&self, server: &Path) -> Result<(), Failure> {
         let mark = self.path.join(REMOVE_MARK);
         fs::write(&mark, name(server)).map_err(|e| Failure::io(mark.display(), &e))
+    }
+}
+
+/// The directory of a container of containerd's API, for its pipes, locked by this command.
+#[derive(Debug)]
+pub(crate) struct TaskDir(Bundle);
+
+impl TaskDir {
+    /// Locks the directory of a container, making it if needed.
+    pub(crate) fn claim(namespace: &str, id: &str) -> Result<TaskDir, Failure> {
+        check_id(namespace)?;
+        claim_in(&base().join("tasks").join(namespace), id).map(TaskDir)
+    }
+
+    /// Locks it if no other command has it.
+    pub(crate) fn claim_unused(namespace: &str, id: &str) -> Result<Option<TaskDir>, Failure> {
+        let path = TaskDir::of(namespace, id);
+        let failed = |e: io::Error| Failure::io(path.display(), &e);
+        loop {
+            make_private(&path).map_err(failed)?;
+            match lock(&path).map_err(failed)? {
+                Locked::Yes(lock) => return Ok(Some(TaskDir(Bundle { path, _lock: lock }))),
+                Locked::Busy => return Ok(None),
+                Locked::Gone => {}
+            }
+        }
+    }
+
+    /// Whether no command has it locked; it need not be there.
+    pub(crate) fn is_unused(namespace: &str, id: &str) -> Result<bool, Failure> {
+        let path = TaskDir::of(namespace, id);
+        match lock(&path).map_err(|e| Failure::io(path.display(), &e))? {
+            Locked::Busy => Ok(false),
+            Locked::Yes(_) | Locked::Gone => Ok(true),
+        }
+    }
+
+    /// Ids of a namespace that have one.
+    pub(crate) fn all(namespace: &str) -> Vec<String> {
+        let entries = fs::read_dir(base().join("tasks").join(namespace)).into_iter().flatten();
+        entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    /// Where it is.
+    pub(crate) fn of(namespace: &str, id: &str) -> PathBuf {
+        base().join("tasks").join(namespace).join(id)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn remove(self) -> Result<(), Failure> {
+        self.0.remove()
+    }
+
+    /// Nothing was started: removes it, if it is empty.
+    pub(crate) fn abandon(self) {
+        self.0.abandon();
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{io, time::Duration};
 
-use gantry_client::Output;
 use tokio::{
     io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, sink, stderr, stdout},
     sync::{mpsc, watch},
@@ -10,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, held::HeldOutput};
 
 pub(crate) const BUFFER: usize = 64 * 1024;
 
@@ -37,7 +36,7 @@ struct Links {
 impl Copies {
     /// With `drains`, output that cannot be written is discarded, for a process that is then killed and
     /// must not wait for a full pipe meanwhile.
-    pub(crate) fn start(out: Option<Output>, err: Option<Output>, drains: bool) -> Copies {
+    pub(crate) fn start(out: Option<HeldOutput>, err: Option<HeldOutput>, drains: bool) -> Copies {
         let (failed, broken) = mpsc::channel(2);
         let (stop, stopped) = watch::channel(false);
         let links = Links { failed, stopped, drains };
@@ -67,7 +66,7 @@ impl Copies {
     }
 }
 
-async fn copy(mut from: Output, mut to: impl AsyncWrite + Unpin, links: Links) {
+async fn copy(mut from: HeldOutput, mut to: impl AsyncWrite + Unpin, links: Links) {
     let Links { failed, mut stopped, drains } = links;
     let Err(error) = copy_all(&mut from, &mut to, &mut stopped).await else { return };
     if !is_closed(&error) {
@@ -87,7 +86,7 @@ fn is_closed(error: &io::Error) -> bool {
 
 /// Flushes after every piece: a prompt has no newline that would do it.
 async fn copy_all(
-    from: &mut Output,
+    from: &mut HeldOutput,
     to: &mut (impl AsyncWrite + Unpin),
     stopped: &mut watch::Receiver<bool>,
 ) -> io::Result<()> {

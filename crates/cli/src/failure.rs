@@ -1,6 +1,10 @@
 //! How a command ends when it fails: a message for people and an exit status for scripts.
 
-use std::{fmt::Display, io, process::ExitCode};
+use std::{
+    fmt::{self, Display},
+    io,
+    process::ExitCode,
+};
 
 use gantry_client::{Error, ErrorKind};
 
@@ -44,9 +48,31 @@ impl Failure {
         Failure { code, ..Failure::new(with_hint(error)) }
     }
 
+    /// Of the start of a program in containerd's API: 127 and 126 as a shell exits, everything else is Gantry's own.
+    pub(crate) fn of_task_start(what: &str, status: &tonic::Status, program: &str) -> Failure {
+        let code = match gantry_client::start_exit_code(status.message(), Some(program)) {
+            code @ (126 | 127) => code,
+            _ => OWN_FAILURE,
+        };
+        Failure { code, ..crate::containerd::failed(what, status) }
+    }
+
     /// Of what `run` and `exec` do around a start.
     pub(crate) fn own(self) -> Failure {
         Failure { code: OWN_FAILURE, ..self }
+    }
+
+    /// Of several things that were done one after the other, each whether or not others failed.
+    pub(crate) fn all(failures: Vec<Failure>) -> Result<(), Failure> {
+        let mut failures = failures.into_iter();
+        let Some(first) = failures.next() else { return Ok(()) };
+        let message = failures.fold(first.message, |all, next| all + "\ngantry: " + &next.message);
+        Err(Failure { message, ..first })
+    }
+
+    /// Prints the message of something that is no reason to stop.
+    pub(crate) fn warn(&self) {
+        eprintln!("gantry: {}", self.message.trim_end());
     }
 
     /// Prints the message; the process exits with what this returns.
@@ -55,6 +81,12 @@ impl Failure {
             eprintln!("gantry: {}", self.message.trim_end());
         }
         ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message.trim_end())
     }
 }
 

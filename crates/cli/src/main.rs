@@ -6,18 +6,31 @@ mod attached;
 mod blobs;
 mod bundles;
 mod commands;
+mod containerd;
+mod containers;
 mod copies;
 mod detach;
 mod failure;
+mod fifos;
+mod held;
+mod holders;
+mod ids;
+mod images;
+mod layers;
+mod leases;
 mod lock;
 mod output;
 mod parse;
 mod pipe_dirs;
+mod place;
 mod session;
 mod signals;
+mod snapshots;
 mod spec;
 mod streams;
+mod tasks;
 mod terminal;
+mod transfers;
 mod users;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
@@ -43,10 +56,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Run(commands::run::Run),
+    Run(Box<commands::run::Run>),
+    Rm(commands::rm::Rm),
     Exec(commands::exec::Exec),
     Attach(commands::attach::Attach),
     Kill(commands::kill::Kill),
+    Wait(commands::wait::Wait),
     Ps(commands::ps::Ps),
     Events(commands::events::Events),
     Stats(commands::stats::Stats),
@@ -56,13 +71,20 @@ enum Command {
     #[command(subcommand)]
     Checkpoint(commands::checkpoint::Checkpoint),
     Restore(commands::restore::Restore),
+    Images(commands::images::Images),
+    Rmi(commands::images::Rmi),
+    Import(commands::import::Import),
+    Export(commands::export::Export),
+    #[command(subcommand)]
+    System(commands::system::System),
     #[command(subcommand)]
     Content(commands::content::Content),
     Version(commands::version::Version),
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Arguments::try_parse_from(commands::kill::spelt_out(std::env::args_os()))
+    {
         Ok(arguments) => arguments,
         Err(error) => return usage(&error),
     };
@@ -101,10 +123,12 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         _ => error.into(),
     })?;
     match command {
-        Command::Run(run) => run.run(&client, &address).await,
+        Command::Run(run) => Box::pin(run.run(&client, &address)).await,
+        Command::Rm(rm) => rm.run(&client).await,
         Command::Exec(exec) => exec.run(&client).await,
         Command::Attach(attach) => attach.run(&client).await,
         Command::Kill(kill) => kill.run(&client).await,
+        Command::Wait(wait) => wait.run(&client).await,
         Command::Ps(ps) => ps.run(&client).await,
         Command::Events(events) => events.run(&client).await,
         Command::Stats(stats) => stats.run(&client).await,
@@ -113,6 +137,11 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Update(update) => update.run(&client).await,
         Command::Checkpoint(checkpoint) => checkpoint.run(&client).await,
         Command::Restore(restore) => restore.run(&client, &address).await,
+        Command::Images(images) => images.run(&client).await,
+        Command::Rmi(rmi) => rmi.run(&client).await,
+        Command::Import(import) => import.run(&client).await,
+        Command::Export(export) => export.run(&client).await,
+        Command::System(system) => Box::pin(system.run(&client, &address)).await,
         Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,
     }

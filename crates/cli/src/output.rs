@@ -1,6 +1,9 @@
 //! Standard output: lines, JSON and tables, and no panic when nobody reads them.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -46,6 +49,17 @@ pub(crate) fn bytes(count: u64) -> String {
     format!("{value:.decimals$}{}", UNITS[unit])
 }
 
+/// A duration for people, by its largest unit.
+pub(crate) fn age(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds}s"),
+        120..7_200 => format!("{}m", seconds / 60),
+        7_200..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,5 +71,12 @@ mod tests {
         assert_eq!(bytes(1024), "1.00KiB");
         assert_eq!(bytes(64 << 20), "64.0MiB");
         assert_eq!(bytes(500 << 30), "500GiB");
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let ages = [119, 120, 7_199, 7_200, 172_799, 172_800, 40_000_000];
+        let shown = ages.map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["119s", "2m", "119m", "2h", "47h", "2d", "462d"]);
     }
 }

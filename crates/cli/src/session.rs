@@ -2,9 +2,9 @@
 
 use std::{future::pending, process::ExitCode, time::Duration};
 
-use gantry_client::{Error, Process, ProcessStdio, Signal, Stdin};
+use gantry_client::Signal;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, stdin},
+    io::{AsyncReadExt, stdin},
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     time::timeout,
@@ -14,6 +14,7 @@ use crate::{
     copies::{BUFFER, Copies},
     detach::Detector,
     failure::{Failure, exit_code},
+    held::{Held, HeldInput, HeldStreams},
     signals,
     streams::SessionOptions,
     terminal::{self, RawMode},
@@ -97,12 +98,12 @@ impl Session {
     /// Waits for a start to succeed. A second signal in the meantime calls it off.
     pub(crate) async fn start<T>(
         &mut self,
-        start: impl Future<Output = Result<T, Error>>,
+        start: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let mut start = Box::pin(start);
         loop {
             tokio::select! {
-                started = &mut start => return started.map_err(|e| Failure::of_start(&e)),
+                started = &mut start => return started,
                 Some(signal) = self.signals.recv() => {
                     if self.early.replace(signal).is_some() {
                         return Err(Failure::new(format!("interrupted by {signal}")).own());
@@ -115,14 +116,14 @@ impl Session {
     /// Connects the user and the process until one of them ends the session.
     pub(crate) async fn hold(
         mut self,
-        process: &Process,
-        streams: ProcessStdio,
+        process: &Held<'_>,
+        streams: HeldStreams,
     ) -> Result<Ended, Failure> {
         let (leave, mut input) = mpsc::channel(1);
         let _raw = self.take_input(streams.stdin, leave)?;
         let mut output = Copies::start(streams.stdout, streams.stderr, !self.kind.stays());
         let mut window = WindowChanges::watch(self.kind.terminal)?;
-        let mut wait = Box::pin(process.wait());
+        let mut wait = Box::pin(process.end());
         if let Some(early) = self.early.take()
             && let Some(ended) = self.take_signal(process, early).await
         {
@@ -132,7 +133,7 @@ impl Session {
         let left = loop {
             let left = tokio::select! {
                 exit = &mut wait => {
-                    let status = exit?.status;
+                    let status = exit?;
                     output.finish().await?;
                     return Ok(Ended::Exited(status));
                 }
@@ -156,7 +157,7 @@ impl Session {
     }
 
     /// Passes a signal on, or ends the session.
-    async fn take_signal(&self, process: &Process, signal: Signal) -> Option<Ended> {
+    async fn take_signal(&self, process: &Held<'_>, signal: Signal) -> Option<Ended> {
         match signal {
             // The terminal was closed.
             Signal::HUP if self.kind.stays() => Some(Ended::left_by(signal)),
@@ -172,7 +173,7 @@ impl Session {
 
     /// Output cannot be written any more: kills the process, as SIGPIPE would. But not if the terminal was closed, and
     /// not from a session that only attached.
-    async fn lose_output(&self, process: &Process) -> Option<Ended> {
+    async fn lose_output(&self, process: &Held<'_>) -> Option<Ended> {
         if self.kind.terminal {
             return Some(Ended::left_by(Signal::HUP));
         }
@@ -186,7 +187,7 @@ impl Session {
     /// Passes keys or a file on to the process, if it has a stdin.
     fn take_input(
         &self,
-        stdin: Option<Stdin>,
+        stdin: Option<HeldInput>,
         leave: mpsc::Sender<Input>,
     ) -> Result<Option<RawMode>, Failure> {
         let Some(stdin) = stdin else { return Ok(None) };
@@ -204,7 +205,7 @@ impl Session {
 
 /// Passes on what is typed, until the keys come or the terminal is closed. Keys are looked for also
 /// while the process takes nothing, as one that is paused.
-async fn type_in(mut process: Stdin, mut keys: Detector, leave: mpsc::Sender<Input>) {
+async fn type_in(mut process: HeldInput, mut keys: Detector, leave: mpsc::Sender<Input>) {
     let mut input = stdin();
     let mut buffer = vec![0; BUFFER];
     let mut typed = Vec::new();
@@ -233,7 +234,7 @@ async fn type_in(mut process: Stdin, mut keys: Detector, leave: mpsc::Sender<Inp
 
 /// Passes on this command's input; its end is the end of the process's, unless that may get more from
 /// elsewhere.
-async fn feed(mut process: Stdin, visit: bool) {
+async fn feed(mut process: HeldInput, visit: bool) {
     let mut input = stdin();
     let mut buffer = vec![0; BUFFER];
     loop {
@@ -245,7 +246,7 @@ async fn feed(mut process: Stdin, visit: bool) {
         }
     }
     if !visit && let Err(error) = process.close().await {
-        eprintln!("gantry: {error:#}");
+        error.warn();
     }
 }
 
@@ -275,16 +276,15 @@ impl WindowChanges {
     }
 }
 
-async fn resize(process: &Process) {
+async fn resize(process: &Held<'_>) {
     if let Some(size) = terminal::size() {
         report(process.resize(size).await);
     }
 }
 
-/// Prints what went wrong, unless the process has just ended.
-fn report(result: Result<(), Error>) {
-    match result {
-        Err(error) if !error.is_gone() => eprintln!("gantry: {error:#}"),
-        _ => {}
+/// Prints what went wrong.
+fn report(result: Result<(), Failure>) {
+    if let Err(failure) = result {
+        failure.warn();
     }
 }

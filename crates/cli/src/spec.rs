@@ -9,6 +9,8 @@ use gantry_client::{
     types,
 };
 
+use crate::failure::Failure;
+
 /// What the user asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Wishes {
@@ -27,7 +29,11 @@ pub(crate) struct Wishes {
 }
 
 /// The configuration for these wishes.
-pub(crate) fn build(wishes: Wishes) -> Result<Spec, OciSpecError> {
+pub(crate) fn build(wishes: Wishes) -> Result<Spec, Failure> {
+    configuration(wishes).map_err(|error| Failure::new(format!("write the configuration: {error}")))
+}
+
+fn configuration(wishes: Wishes) -> Result<Spec, OciSpecError> {
     let mut spec = DefaultSpec::new(wishes.rootfs, wishes.args)
         .env(wishes.env)
         .cwd(wishes.cwd)

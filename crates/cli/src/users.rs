@@ -6,10 +6,11 @@ use std::{
     path::Path,
 };
 
+use gantry_api::containerd::types::Mount;
 use gantry_client::types::User;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, layers};
 
 /// Resolves `USER[:GROUP]`, names or numbers, as `docker run --user` does: the group of a user
 /// comes from the container's /etc/passwd, and further groups from its /etc/group unless a group is
@@ -18,6 +19,21 @@ pub(crate) fn resolve(root: &Path, text: &str) -> Result<User, Failure> {
     let passwd = read_in_root(root, "etc/passwd")?;
     let group = read_in_root(root, "etc/group")?;
     find(text, &passwd, &group).map_err(Failure::new)
+}
+
+/// The same, in the files of a root file system that is not mounted. Numbers of both need no file.
+pub(crate) fn resolve_in_layers(mounts: &[Mount], text: &str) -> Result<User, Failure> {
+    if let Some((uid, gid)) = text.split_once(':')
+        && let (Some(uid), Some(gid)) = (number(uid), number(gid))
+    {
+        return Ok(User { uid, gid, ..User::default() });
+    }
+    let read = |path: &str| -> Result<String, Failure> {
+        let read = layers::read(mounts, path);
+        let data = read.map_err(|e| Failure::io(format!("find user {text}: {path}"), &e))?;
+        Ok(String::from_utf8_lossy(&data.unwrap_or_default()).into_owned())
+    };
+    find(text, &read("etc/passwd")?, &read("etc/group")?).map_err(Failure::new)
 }
 
 fn find(text: &str, passwd: &str, group: &str) -> Result<User, String> {

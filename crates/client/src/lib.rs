@@ -107,6 +107,7 @@ pub use process::{ConsoleSize, Process};
 pub use restore::{Restore, Restored};
 pub use signal::{Signal, UnknownSignal};
 pub use stats::StatsStream;
+pub use status::start_exit_code;
 pub use stdio::{Output, ProcessStdio, Stdin, Stdio};
 pub use tonic::transport::Channel;
 

@@ -131,8 +131,9 @@ pub(crate) fn is_stopping(message: &str) -> bool {
     message.contains("the server is stopping") || message.contains("supervisor is shutdown")
 }
 
-/// The exit code of `sh` for a command that could not be started.
-fn start_exit_code(message: &str, command: Option<&str>) -> u8 {
+/// The exit code of `sh` for a program that could not be started: 127 not found, 126 cannot be run, else 128. `message` is what
+/// the runtime said; `command` is the program, to distinguish its absence from that of another file.
+pub fn start_exit_code(message: &str, command: Option<&str>) -> u8 {
     let message = message.to_lowercase();
     let has = |phrase| message.contains(phrase);
     let names_command = command.is_none_or(|c| message.contains(&c.to_lowercase()));

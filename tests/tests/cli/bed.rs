@@ -13,6 +13,9 @@ use serde_json::Value;
 /// Where `gantry run` keeps the bundles of root's containers.
 pub(crate) const BUNDLES: &str = "/run/gantry-cli/containers";
 
+/// Where the pipes of root's containers of images are, by namespace.
+pub(crate) const TASKS: &str = "/run/gantry-cli/tasks";
+
 /// A server and the command to talk to it. The bundles of all `gantry run` on a host are in one
 /// directory: ids are made unique by the test's own name.
 pub(crate) struct Bed {
@@ -68,7 +71,13 @@ impl Drop for Bundles {
         let bundles = fs::read_dir(BUNDLES).into_iter().flatten().flatten();
         let own = bundles.filter(|b| b.file_name().to_string_lossy().starts_with(&self.prefix));
         own.for_each(|bundle| drop(fs::remove_dir_all(bundle.path())));
+        let _ = fs::remove_dir_all(Path::new(TASKS).join(namespace(&self.prefix)));
     }
+}
+
+/// A namespace of the test's own, as the directories of all tests are in one.
+pub(crate) fn namespace(prefix: &str) -> String {
+    prefix.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 pub(crate) fn output(command: &Command) -> Output {

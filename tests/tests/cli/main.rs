@@ -3,7 +3,13 @@
 mod attach;
 mod bed;
 mod content;
+mod image;
+mod images;
 mod leaving;
+mod namespaced;
 mod run;
+mod run_image;
+mod system;
+mod transfer;
 
 use bed::{Bed, json_lines, output, stderr, stdout, succeeds, with_input};

@@ -14,7 +14,9 @@ use gantry_api::containerd::{
     leases::leases_client::LeasesClient,
     namespaces::namespaces_client::NamespacesClient,
     snapshots::snapshots_client::SnapshotsClient,
+    streaming::streaming_client::StreamingClient,
     tasks::tasks_client::TasksClient,
+    transfer::transfer_client::TransferClient,
     type_url,
     version::version_client::VersionClient,
 };
@@ -82,6 +84,14 @@ impl Bed {
 
     pub(crate) fn snapshots(&self) -> SnapshotsClient<Channel> {
         SnapshotsClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn streaming(&self) -> StreamingClient<Channel> {
+        StreamingClient::new(self.channel.clone())
+    }
+
+    pub(crate) fn transfer(&self) -> TransferClient<Channel> {
+        TransferClient::new(self.channel.clone())
     }
 
     pub(crate) fn tasks(&self) -> TasksClient<Channel> {

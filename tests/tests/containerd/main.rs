@@ -19,5 +19,6 @@ mod rootfs;
 mod snapshots;
 mod sockets;
 mod tasks;
+mod transfer;
 
 use bed::{Bed, any, assert_refused, container, of};

@@ -52,8 +52,8 @@ impl Verify {
         // What namespaces share is one file.
         let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for namespace in namespaces {
-            for digest in blobs.list(&namespace).await? {
-                owners.entry(digest).or_default().push(namespace.clone());
+            for info in blobs.list(&namespace).await? {
+                owners.entry(info.digest).or_default().push(namespace.clone());
             }
         }
         let (mut count, mut bytes, mut damaged, mut unreadable) = (0, 0, 0, 0);

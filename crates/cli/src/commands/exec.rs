@@ -1,14 +1,16 @@
 //! `gantry exec`
 
-use std::{fs, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 use gantry_client::{Client, ConsoleSize, INIT, types::User};
 
 use crate::{
     failure::{Failure, Outcome},
-    output,
+    held::Held,
+    ids, output,
     pipe_dirs::{self, PipeDir},
+    place::PlaceOption,
     session::{Ended, Kind, Session},
     streams::{StreamOptions, environment},
     terminal, users,
@@ -22,24 +24,26 @@ use crate::{
 #[derive(Debug, Args)]
 pub(crate) struct Exec {
     #[command(flatten)]
-    streams: StreamOptions,
+    pub(super) streams: StreamOptions,
     /// Set a variable; without a value, pass this command's own on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
     /// Working directory in the container
     #[arg(long, value_name = "DIR")]
-    cwd: Option<String>,
+    pub(super) cwd: Option<String>,
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
+    pub(super) user: Option<String>,
     /// Id of the process, for `gantry kill --pid` [default: random]
     #[arg(long, value_name = "PROCESS")]
     pid: Option<String>,
+    #[command(flatten)]
+    place: PlaceOption,
     /// Id of the container
     id: String,
     /// Program and arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    pub(super) command: Vec<String>,
 }
 
 impl Exec {
@@ -51,6 +55,10 @@ impl Exec {
         };
         pipe_dirs::sweep();
         let pipes = PipeDir::make(&random_id()?).map_err(Failure::own)?;
+        let found = self.place.find(client, &self.id).await.map_err(Failure::own)?;
+        if let Some(found) = found {
+            return self.run_in(&found, &process, pipes).await;
+        }
         let user = self.resolve_user(client).await.map_err(Failure::own)?;
 
         let container = client.container(&self.id);
@@ -75,7 +83,9 @@ impl Exec {
 
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
-        let process = session.start(exec.start()).await?;
+        let start = Box::pin(exec.start());
+        let start = async { start.await.map_err(|e| Failure::of_start(&e)) };
+        let process = session.start(start).await?;
         if self.streams.detach {
             if self.streams.interactive {
                 pipes.keep();
@@ -83,15 +93,15 @@ impl Exec {
             output::line(process.id())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let streams = process.take_stdio();
-        let ended = session.hold(&process, streams).await.map_err(Failure::own)?;
+        let streams = process.take_stdio().into();
+        let ended = session.hold(&Held::Process(&process), streams).await.map_err(Failure::own)?;
         if let Ended::Left(_) = ended {
             pipes.keep();
         }
         Ok(ended.code())
     }
 
-    fn environment(&self) -> Vec<String> {
+    pub(super) fn environment(&self) -> Vec<String> {
         let mut env = environment(&self.env);
         if self.streams.tty {
             env.insert(0, "TERM=xterm".to_owned());
@@ -99,7 +109,7 @@ impl Exec {
         env
     }
 
-    fn console_size(&self) -> Option<ConsoleSize> {
+    pub(super) fn console_size(&self) -> Option<ConsoleSize> {
         terminal::size().filter(|_| self.streams.tty)
     }
 
@@ -115,7 +125,5 @@ impl Exec {
 }
 
 fn random_id() -> Result<String, Failure> {
-    let path = "/proc/sys/kernel/random/uuid";
-    let id = fs::read_to_string(path).map_err(|e| Failure::io(path, &e))?;
-    Ok(format!("exec-{}", &id[..8]))
+    Ok(format!("exec-{}", ids::random()?))
 }

@@ -34,13 +34,16 @@ mod cancel;
 mod compare;
 mod compression;
 mod error;
+mod files;
 mod mounts;
 mod pipeline;
 
 pub use apply::{ApplyOptions, Overlay, Target, apply};
+pub use archive::ArchiveError;
 pub use cancel::{Cancel, CancelOnDrop};
 pub use compare::{DiffOptions, diff};
 pub use compression::{Compression, Packing};
 pub use error::DiffError;
+pub use files::{Files, Found};
 pub use mounts::{apply_to_mounts, diff_mounts};
 pub use pipeline::Unpacked;

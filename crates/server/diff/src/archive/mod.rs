@@ -61,9 +61,11 @@ pub(crate) struct Entry {
 
 /// What is wrong with an archive.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ArchiveError {
+pub enum ArchiveError {
+    /// It cannot be read; an unexpected end is the archive's own fault.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// What it has, in words that follow "the archive".
     #[error("{0}")]
     Malformed(&'static str),
 }
@@ -107,6 +109,11 @@ impl<R: BufRead> Archive<R> {
                 _ => return self.entry(&header, &records, long_name, long_link).map(Some),
             }
         }
+    }
+
+    /// How many bytes of the entry's data were not read.
+    pub(crate) fn left(&self) -> u64 {
+        self.left
     }
 
     /// Some of the entry's data, which [`Archive::consume`] takes; empty at their end.

@@ -92,6 +92,7 @@ pub(super) const TABLE: &[(&str, &[(&str, Role)])] = &[
             ("Cleanup", Admin),
         ],
     ),
+    ("containerd.services.streaming.v1.Streaming", &[("Stream", Admin)]),
     (
         "containerd.services.tasks.v1.Tasks",
         &[
@@ -115,6 +116,7 @@ pub(super) const TABLE: &[(&str, &[(&str, Role)])] = &[
             ("Checkpoint", Admin),
         ],
     ),
+    ("containerd.services.transfer.v1.Transfer", &[("Transfer", Admin)]),
     ("containerd.services.version.v1.Version", &[("Version", Observer)]),
     (
         "gantry.v1.ContainerService",

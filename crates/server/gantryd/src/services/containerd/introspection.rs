@@ -25,6 +25,8 @@ const DIFFER: &str = "io.containerd.differ.v1";
 const METADATA: &str = "io.containerd.metadata.v1";
 const MONITOR: &str = "io.containerd.monitor.container.v1";
 const SERVICE: &str = "io.containerd.service.v1";
+const STREAMING: &str = "io.containerd.streaming.v1";
+const TRANSFER: &str = "io.containerd.transfer.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
 
 /// Type and id of each plugin, and the types that it requires.
@@ -44,6 +46,8 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (SERVICE, "namespaces-service", &[]),
     (SERVICE, "snapshots-service", &[SNAPSHOTTER]),
     (SERVICE, "tasks-service", &[RUNTIME]),
+    (STREAMING, "manager", &[METADATA]),
+    (TRANSFER, "local", &[METADATA, DIFFER, SNAPSHOTTER]),
     (GRPC, "containers", &[SERVICE]),
     (GRPC, "content", &[SERVICE]),
     (GRPC, "diff", &[SERVICE]),
@@ -54,7 +58,9 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (GRPC, "leases", &[SERVICE]),
     (GRPC, "namespaces", &[SERVICE]),
     (GRPC, "snapshots", &[SERVICE]),
+    (GRPC, "streaming", &[STREAMING]),
     (GRPC, "tasks", &[SERVICE]),
+    (GRPC, "transfer", &[TRANSFER, STREAMING]),
     (GRPC, "version", &[]),
 ];
 

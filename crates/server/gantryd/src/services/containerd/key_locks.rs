@@ -1,42 +1,48 @@
-//! A lock for each container that is being changed, which exists as long as somebody holds it or waits for it.
+//! A lock for each thing of a kind that is being changed (a container, a blob), which exists as long as somebody holds it or
+//! waits for it.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     sync::{Arc, PoisonError, Weak},
 };
 
-use gantry_domain::ContainerKey;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-type Map = std::sync::Mutex<HashMap<ContainerKey, Weak<Mutex<()>>>>;
+type Map<K> = std::sync::Mutex<HashMap<K, Weak<Mutex<()>>>>;
 
-/// The locks of all containers. Each is there only while it is used.
-#[derive(Default)]
-pub(super) struct KeyLocks(Arc<Map>);
+/// The locks of all of a kind. Each is there only while it is used.
+pub(super) struct KeyLocks<K: Eq + Hash>(Arc<Map<K>>);
+
+impl<K: Eq + Hash> Default for KeyLocks<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
 
 /// A lock that is held.
-pub(super) struct KeyGuard {
+pub(super) struct KeyGuard<K: Eq + Hash> {
     // Dropped before the place, by the order of the fields.
     _held: OwnedMutexGuard<()>,
-    _place: Place,
+    _place: Place<K>,
 }
 
 /// Somebody who holds a lock, or waits for it.
-struct Place {
-    map: Arc<Map>,
-    key: ContainerKey,
+struct Place<K: Eq + Hash> {
+    map: Arc<Map<K>>,
+    key: K,
     lock: Weak<Mutex<()>>,
 }
 
-impl KeyLocks {
-    /// Waits until nobody else holds the lock of this container.
-    pub(super) async fn lock(&self, key: ContainerKey) -> KeyGuard {
+impl<K: Eq + Hash + Clone> KeyLocks<K> {
+    /// Waits until nobody else holds the lock of this one.
+    pub(super) async fn lock(&self, key: K) -> KeyGuard<K> {
         let lock = self.of(&key);
         let place = Place { map: Arc::clone(&self.0), key, lock: Arc::downgrade(&lock) };
         KeyGuard { _held: lock.lock_owned().await, _place: place }
     }
 
-    fn of(&self, key: &ContainerKey) -> Arc<Mutex<()>> {
+    fn of(&self, key: &K) -> Arc<Mutex<()>> {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(lock) = map.get(key).and_then(Weak::upgrade) {
             return lock;
@@ -47,7 +53,7 @@ impl KeyLocks {
     }
 }
 
-impl Drop for Place {
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         // A later caller finds no lock, and makes another: nobody holds this one any more.
@@ -63,7 +69,7 @@ impl Drop for Place {
 mod tests {
     use std::time::Duration;
 
-    use gantry_domain::{ContainerId, Namespace};
+    use gantry_domain::{ContainerId, ContainerKey, Namespace};
     use tokio::time::timeout;
 
     use super::*;

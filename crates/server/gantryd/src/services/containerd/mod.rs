@@ -24,7 +24,9 @@ mod restart;
 mod runtime_info;
 mod snapshots;
 mod status;
+mod streaming;
 mod tasks;
+mod transfer;
 mod version;
 
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::SystemTime};
@@ -37,13 +39,15 @@ use gantry_api::containerd::{
     diff::diff_server::DiffServer, events::events_server::EventsServer,
     images::images_server::ImagesServer, introspection::introspection_server::IntrospectionServer,
     leases::leases_server::LeasesServer, namespaces::namespaces_server::NamespacesServer,
-    snapshots::snapshots_server::SnapshotsServer, tasks::tasks_server::TasksServer,
+    snapshots::snapshots_server::SnapshotsServer, streaming::streaming_server::StreamingServer,
+    tasks::tasks_server::TasksServer, transfer::transfer_server::TransferServer,
     version::version_server::VersionServer,
 };
 use gantry_content::Content;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
+use gantry_registry::{Limits, Registries};
 use gantry_snapshots::Snapshots;
-use gantry_store::{Container, Store};
+use gantry_store::{Container, Digest, Store};
 use gantry_supervisor::Supervisor;
 use images::Images;
 use introspection::Introspection;
@@ -52,9 +56,13 @@ use leases::Leases;
 use namespaces::Namespaces;
 use plain::Plain;
 use prost_types::Any;
+use streaming::Streams;
 use tasks::Tasks;
 pub(crate) use tasks::check_any;
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, OnceCell},
+};
 use tonic::{Status, body::Body, codegen::Service, server::NamedService, service::RoutesBuilder};
 use tower::Layer;
 use version::Version;
@@ -77,10 +85,16 @@ pub(crate) struct Surface(Arc<Shared>);
 struct Shared {
     supervisor: PendingSupervisor,
     metadata: PendingMetadata,
-    locks: KeyLocks,
+    locks: KeyLocks<ContainerKey>,
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
     collections: Collections,
+    /// Of blobs that are fetched, from whichever registry and for whomever.
+    fetches: KeyLocks<Digest>,
+    registries: OnceCell<Registries>,
+    /// What clients have opened for later calls.
+    streams: Streams,
+    layer_turns: diff::Turns,
     /// When the server began, before it served anybody.
     began: SystemTime,
 }
@@ -93,6 +107,10 @@ impl Surface {
             locks: KeyLocks::default(),
             leases_changed: Notify::new(),
             collections: Collections::default(),
+            fetches: KeyLocks::default(),
+            registries: OnceCell::new(),
+            streams: Streams::default(),
+            layer_turns: diff::Turns::default(),
             began: SystemTime::now(),
         }))
     }
@@ -112,9 +130,8 @@ impl Surface {
         routes.add(
             ContentServer::new(content::Service(surface())).max_decoding_message_size(MAX_MESSAGE),
         );
-        routes.add(
-            DiffServer::new(diff::Service::new(surface())).max_decoding_message_size(MAX_MESSAGE),
-        );
+        routes
+            .add(DiffServer::new(diff::Service(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(EventsServer::new(Events(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(ImagesServer::new(Images(surface())).max_decoding_message_size(MAX_MESSAGE));
         routes.add(IntrospectionServer::new(Introspection(surface())));
@@ -126,7 +143,15 @@ impl Surface {
             SnapshotsServer::new(snapshots::Service(surface()))
                 .max_decoding_message_size(MAX_MESSAGE),
         );
+        routes.add(
+            StreamingServer::new(streaming::Service(surface()))
+                .max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(TasksServer::new(Tasks(surface())).max_decoding_message_size(MAX_MESSAGE));
+        routes.add(
+            TransferServer::new(transfer::Service::new(surface()))
+                .max_decoding_message_size(MAX_MESSAGE),
+        );
         routes.add(VersionServer::new(Version));
     }
 
@@ -158,6 +183,12 @@ impl Surface {
         self.0.metadata.wait().await.snapshots().await.map_err(status::of_snapshots)
     }
 
+    /// What all registries have in common, which is made when somebody asks one first.
+    async fn registries(&self) -> Result<Registries, Status> {
+        let make = async || Registries::new(Limits::default());
+        self.0.registries.get_or_try_init(make).await.cloned().map_err(status::of_registry)
+    }
+
     /// Directories for mounts, see `gantry-diff`.
     async fn mount_places(&self) -> PathBuf {
         self.0.metadata.wait().await.mount_places()
@@ -179,7 +210,7 @@ impl Surface {
 
     /// Until the guard is dropped, nobody else deletes this container, or creates its task: checking whether it has a
     /// task and acting upon that are one step.
-    async fn lock(&self, namespace: &Namespace, id: &ContainerId) -> KeyGuard {
+    async fn lock(&self, namespace: &Namespace, id: &ContainerId) -> KeyGuard<ContainerKey> {
         let key = ContainerKey { namespace: namespace.clone(), id: id.clone() };
         self.0.locks.lock(key).await
     }

@@ -3,9 +3,11 @@
 use gantry_content::ContentError;
 use gantry_domain::Kind;
 use gantry_events::TooLong;
+use gantry_images::ImageError;
+use gantry_registry::RegistryError;
 use gantry_snapshots::SnapshotError;
 use gantry_store::StoreError;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::rpc::code;
 
@@ -44,6 +46,21 @@ pub(super) fn of_snapshots(error: SnapshotError) -> Status {
     answer(error.kind(), error.to_string(), error.field())
 }
 
+/// The same of images.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_images(error: ImageError) -> Status {
+    answer(error.kind(), error.to_string(), error.field())
+}
+
+/// The same of registries. As in containerd, most of what they refuse has no better code than that it has failed.
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+pub(super) fn of_registry(error: RegistryError) -> Status {
+    let code = error.kind().map_or(Code::Unknown, code);
+    let error = error.to_string();
+    tracing::info!(?code, error, "request failed");
+    Status::new(code, error)
+}
+
 fn answer(kind: Kind, message: String, field: Option<&str>) -> Status {
     let code = code(kind);
     tracing::info!(?code, field, error = message, "request failed");
@@ -57,8 +74,6 @@ pub(super) fn of_too_long(error: TooLong) -> Status {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     #[test]

@@ -11,8 +11,8 @@ use gantry_api::containerd::{
     types,
 };
 use gantry_content::{BlockingReader, Content};
-use gantry_diff::{ApplyOptions, Cancel, DiffError, Packing, apply_to_mounts};
-use gantry_domain::Namespace;
+use gantry_diff::{ApplyOptions, Cancel, DiffError, Packing, Unpacked, apply_to_mounts};
+use gantry_domain::{Mount, Namespace};
 use gantry_store::{Algorithm, Digest};
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
@@ -27,16 +27,55 @@ use super::{
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// The service.
-pub(super) struct Service {
-    surface: Surface,
-    /// As many layers as there are processors are worked on at a time; further calls wait for their turn.
-    turns: Arc<Semaphore>,
+pub(super) struct Service(pub(super) Surface);
+
+/// As many layers as there are processors are worked on at a time; further calls wait for their turn.
+pub(super) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        Self(Arc::new(Semaphore::new(processors)))
+    }
 }
 
-impl Service {
-    pub(super) fn new(surface: Surface) -> Self {
-        let processors = thread::available_parallelism().map_or(1, NonZero::get);
-        Self { surface, turns: Arc::new(Semaphore::new(processors)) }
+/// A layer that is content.
+pub(super) struct Layer {
+    pub(super) digest: Digest,
+    pub(super) media_type: String,
+}
+
+/// Applies a layer of the namespace's content to a tree; gives what it is without compression. If the future is dropped
+/// before the work is cancelled, that goes on for a while.
+pub(super) async fn apply(
+    surface: &Surface,
+    namespace: &Namespace,
+    layer: Layer,
+    mounts: impl FnOnce() -> Result<Vec<Mount>, Status>,
+    sync: bool,
+    cancel: Cancel,
+) -> Result<Unpacked, Status> {
+    let Layer { digest, media_type } = layer;
+    let content = surface.content().await?;
+    let found = content.store().blob(namespace, &digest).await;
+    found.map_err(|error| no_reader(of_store(error)))?;
+    let packing = Packing::of_media_type(&media_type).ok_or_else(|| {
+        let problem = "no processor for media-type";
+        Status::unknown(format!("failed to get stream processor for {media_type}: {problem}"))
+    })?;
+    let mounts = mounts()?;
+    if mounts.is_empty() {
+        return Err(invalid("mounts", "mounts: at least one is required"));
+    }
+    let places = surface.mount_places().await;
+    let turn = worker::turn(&surface.0.layer_turns.0).await;
+    // Only now: a call that waits for its turn holds no file.
+    let reader = open(content.clone(), namespace.clone(), digest.clone()).await?;
+    let options = ApplyOptions { packing, limit: None, sync, cancel };
+    let work = move || apply_to_mounts(reader, &mounts, &places, &options);
+    match worker::run(turn, work).await {
+        Ok(applied) => Ok(applied),
+        Err(error) => Err(failed(content, namespace.clone(), digest, error).await),
     }
 }
 
@@ -53,30 +92,11 @@ impl diff_server::Diff for Service {
             let digest = &diff.digest;
             no_reader(Status::not_found(format!("content digest {digest}: not found")))
         })?;
-        let content = self.surface.content().await?;
-        let found = content.store().blob(&namespace, &digest).await;
-        found.map_err(|error| no_reader(of_store(error)))?;
-        let media_type = diff.media_type;
-        let packing = Packing::of_media_type(&media_type).ok_or_else(|| {
-            let problem = "no processor for media-type";
-            Status::unknown(format!("failed to get stream processor for {media_type}: {problem}"))
-        })?;
-        let mounts = messages::mounts("mounts", mounts)?;
-        if mounts.is_empty() {
-            return Err(invalid("mounts", "mounts: at least one is required"));
-        }
-        let places = self.surface.mount_places().await;
-        let turn = worker::turn(&self.turns).await;
-        // Only now: a call that waits for its turn holds no file.
-        let reader = open(content.clone(), namespace.clone(), digest.clone()).await?;
         let cancel = Cancel::default();
         let _stops = cancel.on_drop();
-        let options = ApplyOptions { packing, limit: None, sync: sync_fs, cancel };
-        let work = move || apply_to_mounts(reader, &mounts, &places, &options);
-        let applied = match worker::run(turn, work).await {
-            Ok(applied) => applied,
-            Err(error) => return Err(failed(content, namespace, digest, error).await),
-        };
+        let layer = Layer { digest, media_type: diff.media_type };
+        let mounts = || messages::mounts("mounts", mounts);
+        let applied = apply(&self.0, &namespace, layer, mounts, sync_fs, cancel).await?;
         let descriptor = types::Descriptor {
             media_type: LAYER.to_owned(),
             digest: Digest::new(Algorithm::Sha256, &applied.sha256).to_string(),
@@ -96,9 +116,9 @@ impl diff_server::Diff for Service {
         let left = messages::mounts("left", left)?;
         let right = messages::mounts("right", right)?;
         let epoch = messages::epoch(source_date_epoch)?;
-        let places = self.surface.mount_places().await;
-        let content = self.surface.content().await?;
-        let turn = worker::turn(&self.turns).await;
+        let places = self.0.mount_places().await;
+        let content = self.0.content().await?;
+        let turn = worker::turn(&self.0.0.layer_turns.0).await;
         let cancel = Cancel::default();
         // The write has to be given up in order when the caller has gone.
         let _stops = cancel.on_drop();

@@ -1,0 +1,113 @@
+//! `gantry ps`
+
+mod namespaced;
+mod row;
+
+use std::process::ExitCode;
+
+use clap::Args;
+use gantry_client::Client;
+
+use self::row::{Filter, ProcessRow, Row};
+use crate::{
+    containerd,
+    containers::Containers,
+    failure::{Failure, Outcome},
+    output,
+    place::{PlaceOption, default_namespace},
+};
+
+/// List containers, or the processes of one
+///
+/// Those without namespace, and those of a namespace: of $CONTAINERD_NAMESPACE or `default`, unless options say otherwise. A
+/// container of a namespace may have no processes; it is `stopped` then.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// Print ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print JSON, one container or process a line
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
+    /// Only containers of this namespace of containerd's API; Docker's is `moby`
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// Containers of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Only containers that have this: id=PART, image=PART, status=STATUS, label=NAME or label=NAME=VALUE; may be repeated
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+    /// Id of a container
+    id: Option<String>,
+}
+
+impl Ps {
+    pub(crate) async fn run(self, client: &Client) -> Outcome {
+        match &self.id {
+            Some(id) => self.processes(&self.one(client, id).await?.processes)?,
+            None => self.containers(&self.all(client).await?)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn one(&self, client: &Client, id: &str) -> Result<Row, Failure> {
+        let place = PlaceOption { namespace: self.namespace.clone() };
+        match place.find(client, id).await? {
+            Some(found) => namespaced::row(&found.containers, found.record).await,
+            None => Ok(Row::from(client.container(id).state().await?)),
+        }
+    }
+
+    async fn all(&self, client: &Client) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::new();
+        if self.namespace.is_none() {
+            rows.extend(client.state().await?.containers.into_iter().map(Row::from));
+        }
+        let namespaces = match &self.namespace {
+            Some(namespace) => vec![namespace.clone()],
+            None if self.all_namespaces => containerd::namespaces(&client.channel()).await?,
+            None => vec![default_namespace()],
+        };
+        for namespace in namespaces {
+            let containers = Containers::of(client, &namespace);
+            let records = match containers.list().await {
+                Ok(records) => records,
+                // A server without namespaces has no containers there.
+                Err(_) if self.namespace.is_none() => continue,
+                Err(failure) => return Err(failure),
+            };
+            for record in records {
+                rows.push(namespaced::row(&containers, record).await?);
+            }
+        }
+        rows.retain(|row| self.filter.iter().all(|filter| filter.finds(row)));
+        rows.sort_unstable_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+        Ok(rows)
+    }
+
+    fn containers(&self, rows: &[Row]) -> Result<(), Failure> {
+        if self.quiet {
+            return rows.iter().try_for_each(|row| output::line(&row.id));
+        }
+        if self.json {
+            return rows.iter().try_for_each(output::json);
+        }
+        let head = ["ID", "NAMESPACE", "STATUS", "AGE", "PID", "PIDS", "COMMAND"];
+        let mut table = vec![head.map(str::to_owned)];
+        table.extend(rows.iter().map(Row::cells));
+        output::table(&table)
+    }
+
+    fn processes(&self, rows: &[ProcessRow]) -> Result<(), Failure> {
+        if self.quiet {
+            return rows.iter().try_for_each(|row| output::line(&row.id));
+        }
+        if self.json {
+            return rows.iter().try_for_each(output::json);
+        }
+        let mut table = vec![["PROCESS", "PID", "USER", "TTY", "COMMAND"].map(str::to_owned)];
+        table.extend(rows.iter().map(ProcessRow::cells));
+        output::table(&table)
+    }
+}

@@ -1,0 +1,154 @@
+//! `gantry system prune`
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::ExitCode,
+};
+
+use clap::Args;
+use gantry_client::Client;
+
+use super::{
+    chosen,
+    plan::{Fate, Plan},
+};
+use crate::{
+    blobs::Blobs,
+    bundles::{self, TaskDir},
+    containers::Containers,
+    failure::{Failure, Outcome},
+    holders::{Node, Survey},
+    images::Images,
+    leases, output, pipe_dirs,
+};
+
+/// Remove what nobody needs any more
+///
+/// That is: containers of `gantry run IMAGE` in which nothing runs; leases of `gantry` commands that were killed; writes of
+/// content that no lease holds and nobody has gone on with for an hour; with --images, the images that no container is made of;
+/// and then, by the server's garbage collection, all content and snapshots that nothing holds. Containers, leases and
+/// writes of other clients stay, as do running containers. Each is printed, with the reason.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Only print what would be removed, and what would stay
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove images, too, unless there is a container of them
+    #[arg(short, long)]
+    images: bool,
+    /// Only of this namespace; may be repeated. [default: all namespaces]
+    #[arg(long, value_name = "NAMESPACE")]
+    namespace: Vec<String>,
+}
+
+impl Prune {
+    pub(crate) async fn run(self, client: &Client, server: &Path) -> Outcome {
+        let mut plans = Vec::new();
+        for namespace in chosen(client, &self.namespace).await? {
+            let survey = Survey::of(client, &namespace).await?;
+            let containers = Containers::of(client, &namespace);
+            plans.push(Plan::of(survey, &containers, self.images).await?);
+        }
+        let mut failures = Vec::new();
+        let mut table = Vec::new();
+        for plan in &plans {
+            let namespace = &plan.survey.namespace;
+            for fate in &plan.fates {
+                let done = match fate.goes && !self.dry_run {
+                    true => remove(client, plan, fate).await,
+                    false => Ok(()),
+                };
+                let action = match (&done, fate.goes, self.dry_run) {
+                    (Err(_), ..) => "not removed",
+                    (_, true, true) => "would go",
+                    (_, true, false) => "removed",
+                    (_, false, _) => "stays",
+                };
+                failures.extend(done.err());
+                table.push(cells(action, namespace, fate));
+            }
+        }
+        if !self.dry_run {
+            failures.extend(finish(client, server, &plans).await.err());
+        }
+        output::table(&table)?;
+        let (count, size) = freed(&plans);
+        let verb = if self.dry_run { "would free" } else { "freed" };
+        let noun = if count == 1 { "object" } else { "objects" };
+        output::line(format!("{verb} {} in {count} {noun}", output::bytes(size)))?;
+        Failure::all(failures)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn cells(action: &str, namespace: &str, fate: &Fate) -> [String; 5] {
+    let [action, namespace, kind] = [action, namespace, fate.node.kind()].map(str::to_owned);
+    [action, namespace, kind, fate.node.name(), fate.why.clone()]
+}
+
+/// Blobs, snapshots and writes that nothing holds then, and their bytes. A blob that another namespace keeps is no gain.
+fn freed(plans: &[Plan]) -> (usize, u64) {
+    let mut kept = BTreeSet::new();
+    for plan in plans {
+        let held = plan.survey.graph.holders(&plan.gone());
+        kept.extend(held.into_keys().filter(|node| matches!(node, Node::Content(_))).cloned());
+    }
+    let mut files: BTreeMap<(&str, &Node), u64> = BTreeMap::new();
+    for plan in plans {
+        for node in plan.freed() {
+            let namespace = match node {
+                Node::Content(_) if kept.contains(node) => continue,
+                // The same file in all namespaces.
+                Node::Content(_) => "",
+                Node::Snapshot { .. } | Node::Write(_) => plan.survey.namespace.as_str(),
+                _ => continue,
+            };
+            files.insert((namespace, node), plan.survey.graph.size(std::iter::once(node)));
+        }
+    }
+    (files.len(), files.values().sum())
+}
+
+async fn remove(client: &Client, plan: &Plan, fate: &Fate) -> Result<(), Failure> {
+    let survey = &plan.survey;
+    let namespace = &survey.namespace;
+    match &fate.node {
+        Node::Container(id) => {
+            let Some(container) = survey.containers.iter().find(|it| it.id == *id) else {
+                return Ok(());
+            };
+            let removed = Containers::of(client, namespace).remove_if_ended(container).await?;
+            let in_use = || Failure::new(format!("container {id} has just been started"));
+            removed.then_some(()).ok_or_else(in_use)
+        }
+        Node::Lease(id) => leases::delete(client, namespace, id).await,
+        Node::Write(reference) => Blobs::of(client).abort(namespace, reference).await,
+        Node::Image(name) => match survey.images.iter().find(|it| it.name == *name) {
+            Some(image) => Images::of(client, namespace).delete(image).await,
+            None => Ok(()),
+        },
+        Node::Content(_) | Node::Snapshot { .. } => Ok(()),
+    }
+}
+
+/// Has the server collect what nothing holds, and removes what is left in this user's directories.
+async fn finish(client: &Client, server: &Path, plans: &[Plan]) -> Result<(), Failure> {
+    pipe_dirs::sweep();
+    bundles::sweep(client, server).await;
+    for plan in plans {
+        let namespace = &plan.survey.namespace;
+        let containers = Containers::of(client, namespace);
+        for id in TaskDir::all(namespace) {
+            if let Some(dir) = TaskDir::claim_unused(namespace, &id)?
+                && containers.find(&id).await?.is_none()
+            {
+                dir.remove()?;
+            }
+        }
+    }
+    match plans.first() {
+        Some(plan) => leases::collect(client, &plan.survey.namespace).await,
+        None => Ok(()),
+    }
+}

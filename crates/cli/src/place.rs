@@ -1,0 +1,60 @@
+//! Where a container is: in `types.API`, or in a namespace of containerd's API.
+
+use clap::Args;
+use gantry_api::containerd::containers::Container;
+use gantry_client::{Client, INIT};
+
+use crate::{containers::Containers, failure::Failure, tasks::Task};
+
+/// The variable that other clients of containerd take the namespace from.
+const VARIABLE: &str = "CONTAINERD_NAMESPACE";
+
+/// Where to look for a container.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceOption {
+    /// Namespace of containerd's API that the container is in; Docker's is `moby` [default: a container without namespace,
+    /// or else one in $CONTAINERD_NAMESPACE or `default`]
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+}
+
+/// A container of a namespace.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) containers: Containers,
+    pub(crate) record: Container,
+}
+
+/// The namespace that counts if nobody names one.
+pub(crate) fn default_namespace() -> String {
+    let set = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+    set.unwrap_or_else(|| "default".to_owned())
+}
+
+impl PlaceOption {
+    /// Finds a container of a namespace; none if it is one of `types.API`, or nowhere.
+    pub(crate) async fn find(&self, client: &Client, id: &str) -> Result<Option<Found>, Failure> {
+        if let Some(namespace) = &self.namespace {
+            let containers = Containers::of(client, namespace);
+            let record = containers.find(id).await?.ok_or_else(|| {
+                Failure::new(format!("namespace {namespace} has no container {id}"))
+            })?;
+            return Ok(Some(Found { containers, record }));
+        }
+        if client.find(id).await?.is_some() {
+            return Ok(None);
+        }
+        let containers = Containers::of(client, &default_namespace());
+        // A server without namespaces has no such container.
+        let record = containers.find(id).await.unwrap_or_default();
+        Ok(record.map(|record| Found { containers, record }))
+    }
+}
+
+impl Found {
+    /// Its first process, or a further one.
+    pub(crate) fn process(&self, process: &str) -> Task {
+        let task = self.containers.task(&self.record.id);
+        if process == INIT { task } else { task.further(process) }
+    }
+}

@@ -1,0 +1,164 @@
+//! One part of an image is fetched into the content: once for all who want it at a time, from where it broke off before.
+
+use std::time::Duration;
+
+use gantry_content::{ContentError, Writer};
+use gantry_images::Descriptor;
+use gantry_registry::Repository;
+use gantry_store::Labels;
+use tokio::time::Instant;
+use tonic::Status;
+
+use super::stop::Stop;
+use crate::services::containerd::{
+    status::{invalid, of_content, of_registry},
+    transfer::{
+        Call,
+        registry::{SourceLabel, remote},
+        tracker::{Tracker, part_key},
+    },
+};
+
+/// How much is written at a time.
+const PIECE: usize = 256 << 10;
+
+/// How often it is told how far a part is.
+const TELL_EVERY: Duration = Duration::from_millis(300);
+
+/// How long to wait before looking again at a write that somebody else holds, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Fetches parts of one image.
+pub(super) struct Fetcher<'a> {
+    pub(super) call: &'a Call,
+    pub(super) repository: &'a Repository,
+    pub(super) tracker: &'a Tracker<'a>,
+    pub(super) source: SourceLabel,
+}
+
+impl Fetcher<'_> {
+    /// Has the content have a part, which the transfer's lease keeps.
+    pub(super) async fn fetch(&self, part: &Descriptor, stop: &Stop) -> Result<(), Status> {
+        if part.size == 0 {
+            // A registry that is set up badly.
+            let digest = &part.digest;
+            let problem =
+                format!("unable to fetch descriptor ({digest}) which reports content size of zero");
+            return Err(invalid("source", problem));
+        }
+        let locking = async { Ok(self.call.surface.0.fetches.lock(part.digest.clone()).await) };
+        let _alone = self.unless_over(stop, locking).await?;
+        if let Some(writer) = self.writer(part, stop).await? {
+            self.write(part, writer, stop).await?;
+            self.tracker.complete(part).await;
+        } else {
+            self.tracker.exists(part).await;
+        }
+        self.source.note(&self.call.content, &self.call.namespace, &part.digest).await
+    }
+
+    /// A write of a part; `None` if it is there. Clients of the content, too, may be writing it.
+    async fn writer(&self, part: &Descriptor, stop: &Stop) -> Result<Option<Writer>, Status> {
+        let call = self.call;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (digest, lease) = (Some(part.digest.clone()), Some(call.lease.clone()));
+            let writer = call
+                .content
+                .writer(&call.namespace, part_key(part), part.size, digest, lease)
+                .await;
+            match writer {
+                Ok(writer) => return Ok(Some(writer)),
+                Err(ContentError::Exists(_)) => return Ok(None),
+                Err(ContentError::Locked { .. }) => {
+                    let waiting = async {
+                        tokio::time::sleep(pause).await;
+                        Ok(())
+                    };
+                    self.unless_over(stop, waiting).await?;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(of_content(error)),
+            }
+        }
+    }
+
+    /// Writes the rest of a part. What was written before may be wrong: then all of it is fetched once more.
+    async fn write(
+        &self,
+        part: &Descriptor,
+        mut writer: Writer,
+        stop: &Stop,
+    ) -> Result<(), Status> {
+        if writer.offset() > part.size {
+            writer.truncate().await.map_err(of_content)?;
+        }
+        let is_continued = writer.offset() > 0;
+        self.receive(part, &mut writer, stop).await?;
+        match self.commit(part, writer).await {
+            Err(ContentError::Digest { .. }) if is_continued => {}
+            done => return done.map_err(of_content),
+        }
+        tracing::warn!(digest = %part.digest, "what was fetched before is damaged, and fetched again");
+        let Some(mut writer) = self.writer(part, stop).await? else { return Ok(()) };
+        writer.truncate().await.map_err(of_content)?;
+        self.receive(part, &mut writer, stop).await?;
+        self.commit(part, writer).await.map_err(of_content)
+    }
+
+    /// Makes it a blob. One that is wrong is of no use to anybody.
+    async fn commit(&self, part: &Descriptor, writer: Writer) -> Result<(), ContentError> {
+        let (call, from_start) = (self.call, part_key(part));
+        match writer.commit(part.size, Some(part.digest.clone()), Labels::new()).await {
+            Ok(_) | Err(ContentError::Exists(_)) => Ok(()),
+            Err(error @ ContentError::Digest { .. }) => {
+                if let Err(error) = call.content.abort(&call.namespace, &from_start).await {
+                    tracing::warn!(%error, from_start, "a wrong write stays until it is stale");
+                }
+                Err(error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches the rest of a part. What came before an error is kept.
+    async fn receive(
+        &self,
+        part: &Descriptor,
+        writer: &mut Writer,
+        stop: &Stop,
+    ) -> Result<(), Status> {
+        let mut stream = self.repository.blob(&remote(part), writer.offset());
+        let mut told = Instant::now();
+        let mut piece = Vec::with_capacity(PIECE);
+        loop {
+            let coming = async { stream.next().await.map_err(of_registry) };
+            let came = self.unless_over(stop, coming).await;
+            let is_over = !matches!(came, Ok(Some(_)));
+            if let Ok(Some(chunk)) = &came {
+                piece.extend_from_slice(chunk);
+            }
+            if piece.len() >= PIECE || is_over {
+                let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+                writer.write(full).await.map_err(of_content)?;
+            }
+            if is_over {
+                return came.map(drop);
+            }
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                self.tracker.moving("downloading", part, stream.offset()).await;
+            }
+        }
+    }
+
+    /// An error if the caller is gone, or another part has failed.
+    async fn unless_over<T>(
+        &self,
+        stop: &Stop,
+        doing: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, Status> {
+        self.call.unless_gone(stop.unless(doing)).await
+    }
+}

@@ -1,0 +1,264 @@
+//! Sends a request, and follows redirections. What is meant for one host is told to no other.
+
+use std::{
+    error::Error,
+    io,
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, header};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::ClientConfig;
+use tokio::time::timeout;
+
+use crate::{
+    Limits, RegistryError,
+    address::Address,
+    answer::Answer,
+    error::Fault,
+    names::Names,
+    payload::{Content, Payload},
+    reference::split_port,
+};
+
+/// How often a request is sent elsewhere.
+const MAX_REDIRECTS: usize = 10;
+
+/// How much of a connection is read ahead, which is also the most that headers may have.
+const READ_BUFFER: usize = 128 << 10;
+
+/// How long a connection is kept that nobody uses.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+
+/// Connections to a host, and to where it sends us.
+pub(crate) struct Transport {
+    client: Client<HttpsConnector<HttpConnector<Names>>, Payload>,
+    /// Whether http may be tried instead of https.
+    may_be_plain: bool,
+    /// That the host speaks http, as was found out.
+    is_plain: AtomicBool,
+    limits: Limits,
+}
+
+/// What is asked.
+pub(crate) struct Question<'a> {
+    pub(crate) method: Method,
+    pub(crate) address: Address,
+    /// For whoever answers.
+    pub(crate) headers: HeaderMap,
+    /// For nobody else than the host at the address.
+    pub(crate) secret: HeaderMap,
+    pub(crate) content: Content<'a>,
+}
+
+impl Transport {
+    pub(crate) fn new(
+        names: Names,
+        tls: ClientConfig,
+        may_be_plain: bool,
+        dial_timeout: Option<Duration>,
+        limits: Limits,
+    ) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(names);
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(dial_timeout.unwrap_or(limits.dial)));
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_IDLE));
+        let https = HttpsConnector::from((tcp, tls));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(KEEP_IDLE)
+            .pool_max_idle_per_host(4)
+            .http1_max_buf_size(READ_BUFFER)
+            .build(https);
+        Self { client, may_be_plain, is_plain: AtomicBool::new(false), limits }
+    }
+
+    /// Sends a question, also to where the host says, and gives whatever answer comes.
+    ///
+    /// # Errors
+    /// If no answer comes, or the host leads nowhere.
+    pub(crate) async fn ask(&self, question: &Question<'_>) -> Result<Answer, RegistryError> {
+        let mut address = question.address.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let answer = if self.is_home(&address, &question.address) {
+                address.is_https = question.address.is_https;
+                self.send_home(question, &address).await?
+            } else {
+                self.send(question, &address, false).await?
+            };
+            if !is_followed(&question.method, answer.status()) {
+                return Ok(answer);
+            }
+            let Some(location) = answer.header(header::LOCATION) else { return Ok(answer) };
+            let next = answer.address.follow(location);
+            address = next.map_err(|problem| RegistryError::Answer {
+                address: answer.address.to_string(),
+                problem: format!("leads to what {problem}"),
+            })?;
+        }
+        let problem = format!("leads elsewhere more than {MAX_REDIRECTS} times");
+        Err(RegistryError::Answer { address: question.address.to_string(), problem })
+    }
+
+    fn is_plain(&self) -> bool {
+        self.is_plain.load(Ordering::Relaxed)
+    }
+
+    /// Whether an address is of the host that is meant, which leads to itself by http if it speaks that only.
+    fn is_home(&self, address: &Address, meant: &Address) -> bool {
+        address.is_same_host(meant) || (self.is_plain() && address.is_same_host(&meant.plain()))
+    }
+
+    /// Sends to the host that is meant, which may speak http.
+    async fn send_home(
+        &self,
+        question: &Question<'_>,
+        address: &Address,
+    ) -> Result<Answer, RegistryError> {
+        if !self.may_be_plain {
+            return self.send(question, address, true).await;
+        }
+        if !self.is_plain() {
+            match self.send(question, address, true).await {
+                Err(RegistryError::Transport { fault, .. }) if is_http(fault, address) => {
+                    self.is_plain.store(true, Ordering::Relaxed);
+                }
+                answer => return answer,
+            }
+        }
+        self.send(question, &address.plain(), true).await
+    }
+
+    async fn send(
+        &self,
+        question: &Question<'_>,
+        address: &Address,
+        is_home: bool,
+    ) -> Result<Answer, RegistryError> {
+        let wrong =
+            |problem: String| RegistryError::Answer { address: address.to_string(), problem };
+        let payload = question.content.payload().await;
+        let (payload, sent) = payload.map_err(|cause| wrong(format!("cannot send: {cause}")))?;
+        let uri = address.uri().map_err(|error| wrong(error.to_string()))?;
+        let mut request = Request::new(payload);
+        *request.method_mut() = question.method.clone();
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        let secret = if is_home { Some(&question.secret) } else { None };
+        let is_said = |name: &HeaderName| secret.is_some_and(|secret| secret.contains_key(name));
+        let general = question.headers.iter().filter(|(name, _)| !is_said(name));
+        for (name, value) in general.chain(secret.into_iter().flatten()) {
+            let appended = headers.try_append(name.clone(), value.clone());
+            appended.map_err(|_| wrong("too many headers to send".to_owned()))?;
+        }
+        let mut response = pin!(self.client.request(request));
+        loop {
+            let before = sent.bytes();
+            match timeout(self.limits.answer, &mut response).await {
+                Ok(Ok(response)) => {
+                    let stalled_after = self.limits.stalled;
+                    return Ok(Answer::new(
+                        question.method.clone(),
+                        address.clone(),
+                        response,
+                        stalled_after,
+                    ));
+                }
+                Ok(Err(error)) => {
+                    if let Some(failure) = sent.failure() {
+                        return Err(wrong(format!("cannot send: {failure}")));
+                    }
+                    let (cause, fault) = (causes(&error), fault(&error));
+                    return Err(RegistryError::Transport {
+                        address: address.to_string(),
+                        cause,
+                        fault,
+                    });
+                }
+                // The registry takes what it is sent.
+                Err(_) if sent.bytes() != before => {}
+                Err(_) => {
+                    let cause = format!("no answer for {:?}: unavailable", self.limits.answer);
+                    return Err(RegistryError::Transport {
+                        address: address.to_string(),
+                        cause,
+                        fault: Fault::Late,
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Whether an answer is only where to ask. What would have to be asked in another way is not followed.
+fn is_followed(method: &Method, status: StatusCode) -> bool {
+    match status.as_u16() {
+        301..=303 => method == Method::GET || method == Method::HEAD,
+        307 | 308 => true,
+        _ => false,
+    }
+}
+
+/// Whether a host that cannot be asked by https may be asked by http.
+fn is_http(fault: Fault, address: &Address) -> bool {
+    match fault {
+        Fault::Plain => true,
+        // Each has a port of its own.
+        Fault::Connect | Fault::Late => split_port(&address.authority).1.is_none(),
+        Fault::Broken => false,
+    }
+}
+
+/// An error with all that caused it, each once.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+fn fault(error: &ClientError) -> Fault {
+    let mut found = if error.is_connect() { Fault::Connect } else { Fault::Broken };
+    let mut next: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = next {
+        if let Some(rustls::Error::InvalidMessage(_)) = error.downcast_ref() {
+            return Fault::Plain;
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            Some(io) => {
+                use io::ErrorKind::{
+                    BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof,
+                };
+                match io.kind() {
+                    TimedOut => found = Fault::Late,
+                    BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
+                        found = Fault::Broken;
+                    }
+                    _ => {}
+                }
+                // What an io error holds is not its source, but that one's source is.
+                io.get_ref().map(|inner| inner as &(dyn Error + 'static))
+            }
+            None => error.source(),
+        };
+    }
+    found
+}
+
+/// Headers of one name and value.
+pub(crate) fn header_of(name: HeaderName, value: header::HeaderValue) -> HeaderMap {
+    HeaderMap::from_iter([(name, value)])
+}
