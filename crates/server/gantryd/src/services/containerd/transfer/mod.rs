@@ -58,7 +58,7 @@ enum Source {
 /// Where images go.
 enum Destination {
     Store(ImageStore),
-    Archive(export::Archive),
+    Archive(Box<export::Archive>),
 }
 
 impl Service {
@@ -126,7 +126,8 @@ impl Service {
         }
         if let Some(archive) = message::<ImageExportStream>(field, any)? {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
-            return Ok(Destination::Archive(export::Archive::new(archive, stream)));
+            let archive = export::Archive::new(archive, stream);
+            return Ok(Destination::Archive(Box::new(archive)));
         }
         Err(unknown(any))
     }
@@ -137,7 +138,7 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
     match (source, destination) {
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
         (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
-        (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, to).await,
+        (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, *to).await,
         (Source::Archive(_), Destination::Archive(_)) => {
             let message = "method Transfer not implemented for an archive to an archive";
             Err(Status::unimplemented(message))
