@@ -39,12 +39,12 @@ async fn all_namespaces_are_read_in_one_order_from_anywhere() {
     let events: Vec<_> =
         (0..600).map(|number| add(&log, &keys[number % 3], EventKind::Resumed)).collect();
     let last = &events[599];
-    let mut from_the_start = log.watch(From::After(Timestamp(0)));
+    let mut from_the_start = log.watch_all(From::After(Timestamp(0)));
     assert_eq!(rest(&mut from_the_start, last).await, events);
-    let mut from_the_middle = log.watch(From::After(events[299].at));
+    let mut from_the_middle = log.watch_all(From::After(events[299].at));
     assert_eq!(rest(&mut from_the_middle, last).await, events[300..]);
     assert_eq!(from_the_middle.position(), last.at);
-    let mut from_now = log.watch(From::Now);
+    let mut from_now = log.watch_all(From::Now);
     let next = add(&log, &keys[0], EventKind::Paused);
     assert_eq!(rest(&mut from_now, &next).await, [next]);
 }
@@ -54,7 +54,7 @@ async fn a_watcher_is_woken_by_either_kind_of_namespace() {
     let dir = TempDir::new().unwrap();
     let log = open(dir.path(), 100);
     for key in [container("a"), named("moby", "a")] {
-        let mut watcher = log.watch(From::Now);
+        let mut watcher = log.watch_all(From::Now);
         let waiting = tokio::spawn(async move { watcher.next().await.events });
         tokio::task::yield_now().await;
         let event = add(&log, &key, EventKind::Paused);
@@ -71,7 +71,7 @@ async fn what_is_missing_is_reported_also_after_a_restart() {
         let events: Vec<_> = (0..5000).map(|_| add(&log, &key, EventKind::Resumed)).collect();
         let first = events[0].at;
         let check = async |log: &EventLog| {
-            let mut watcher = log.watch(From::After(first));
+            let mut watcher = log.watch_all(From::After(first));
             let batch = watcher.next().await;
             let missing = batch.missing.expect("not everything is kept");
             assert!(missing > first && missing < batch.events[0].at);
@@ -79,7 +79,7 @@ async fn what_is_missing_is_reported_also_after_a_restart() {
             let kept = events.iter().position(|event| event.at > missing).unwrap();
             assert_eq!(batch.events, events[kept..kept + batch.events.len()]);
             // Who knows of the gap is not told again.
-            let mut later = log.watch(From::After(events[4998].at));
+            let mut later = log.watch_all(From::After(events[4998].at));
             assert_eq!(
                 later.next().await,
                 Batch { missing: None, events: vec![Arc::clone(&events[4999])] }
@@ -97,7 +97,7 @@ async fn a_watcher_takes_no_exit_from_anybody() {
     let log = open(dir.path(), 100);
     let key = named("moby", "a");
     let exit = add(&log, &key, exit_of(ProcessId::init(), 3));
-    let mut watcher = log.watch(From::After(Timestamp(0)));
+    let mut watcher = log.watch_all(From::After(Timestamp(0)));
     assert_eq!(rest(&mut watcher, &exit).await, [Arc::clone(&exit)]);
     let more = add(&log, &key, EventKind::Resumed);
     assert_eq!(rest(&mut watcher, &more).await, [more]);

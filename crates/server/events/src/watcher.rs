@@ -76,7 +76,7 @@ impl Watcher {
 impl EventLog {
     /// Begins to watch all namespaces.
     #[must_use]
-    pub fn watch(&self, from: From) -> Watcher {
+    pub fn watch_all(&self, from: From) -> Watcher {
         let after = match from {
             From::After(moment) => moment,
             From::Now => {

@@ -43,7 +43,7 @@ impl ContainerService for Containers {
         let wanted = Wanted::parse(request.filter)?;
         let types = parse::types(&request.types)?;
         let heartbeat = parse::heartbeat(request.heartbeat_interval)?;
-        let watcher = self.supervisor().await.events().watch(from);
+        let watcher = self.supervisor().await.events().watch_all(from);
         Ok(Response::new(watch::stream(Watch { watcher, wanted, types, heartbeat, _counted })))
     }
 
