@@ -44,6 +44,7 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// If the archive is malformed, or cannot be read.
+    #[allow(clippy::should_implement_trait, reason = "data are read meanwhile")]
     pub fn next(&mut self) -> Result<Option<Found>, ArchiveError> {
         loop {
             let Some(entry) = self.0.next()? else { return Ok(None) };

@@ -8,7 +8,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -30,15 +30,15 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// A namespace, and an id in it.
 type Key = (Namespace, String);
 
-/// All streams. Clones are the same.
+/// All streams, `None` of those that a call uses. Clones are the same.
 #[derive(Clone, Default)]
-pub(in super::super) struct Streams(Arc<Mutex<HashMap<Key, Slot>>>);
+pub(in super::super) struct Streams(Arc<Mutex<HashMap<Key, Option<Box<Open>>>>>);
 
-/// What is known of a stream.
-enum Slot {
-    /// Nobody uses it yet. What is dropped with it tells that this is over.
-    Open(Ends, #[expect(dead_code, reason = "what matters is its end")] oneshot::Sender<()>),
-    Taken,
+/// A stream that nobody uses yet.
+struct Open {
+    ends: Ends,
+    /// Its end tells that this is over.
+    _over: oneshot::Sender<()>,
 }
 
 /// Both ends of a stream.
@@ -65,10 +65,10 @@ impl Streams {
     /// Has a stream found by its id until it is taken, or its client is gone.
     pub(super) async fn keep(&self, namespace: Namespace, id: String, ends: Ends) {
         let (key, outgoing) = ((namespace, id), ends.outgoing.clone());
-        let (open, mut over) = oneshot::channel();
+        let (_over, mut over) = oneshot::channel();
         match self.map().entry(key.clone()) {
             Entry::Vacant(vacant) => {
-                vacant.insert(Slot::Open(ends, open));
+                vacant.insert(Some(Box::new(Open { ends, _over })));
             }
             Entry::Occupied(_) => {
                 let message = format!("stream {:?}: already exists", key.1);
@@ -101,18 +101,19 @@ impl Streams {
         let Some(slot) = map.get_mut(&key) else {
             return Err(Status::not_found(format!("stream {id:?}: not found")));
         };
-        match std::mem::replace(slot, Slot::Taken) {
-            Slot::Open(ends, _) => {
-                Ok(ClientStream { ends, place: Place { streams: self.clone(), key } })
+        match slot.take() {
+            Some(open) => {
+                let place = Place { streams: self.clone(), key };
+                Ok(ClientStream { ends: open.ends, place })
             }
-            Slot::Taken => {
+            None => {
                 let message = format!("stream {id:?}: another call uses it: failed precondition");
                 Err(Status::failed_precondition(message))
             }
         }
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Slot>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<Key, Option<Box<Open>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

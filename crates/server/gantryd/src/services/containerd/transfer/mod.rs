@@ -66,7 +66,7 @@ enum Source {
 /// Where images go.
 enum Destination {
     Store(ImageStore),
-    Archive(export::Archive),
+    Archive(Box<export::Archive>),
     Registry(Box<Registry>),
 }
 
@@ -140,7 +140,8 @@ impl Service {
         }
         if let Some(archive) = message::<ImageExportStream>(field, any)? {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
-            return Ok(Destination::Archive(export::Archive::new(archive, stream)));
+            let archive = export::Archive::new(archive, stream);
+            return Ok(Destination::Archive(Box::new(archive)));
         }
         if let Some(registry) = message::<OciRegistry>(field, any)? {
             let streams = &self.surface.0.streams;
@@ -156,7 +157,7 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
     match (source, destination) {
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
         (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
-        (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, to).await,
+        (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, *to).await,
         (Source::Registry(from), Destination::Store(to)) => {
             Box::pin(pull::run(call, &from, &to)).await
         }
