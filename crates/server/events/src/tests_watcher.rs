@@ -1,6 +1,6 @@
 //! What a watcher reads, and how the log remembers ends.
 
-use gantry_domain::{Created, Exit, ExitStatus, ProcessId};
+use gantry_domain::{Exit, ExitStatus, ProcessId};
 use tempfile::TempDir;
 
 use crate::{
@@ -116,7 +116,7 @@ fn the_end_of_the_latest_process_of_an_id_is_remembered() {
     let (key, init) = (named("moby", "a"), ProcessId::init());
     let exec = ProcessId::parse("e").unwrap();
     assert_eq!(status(&log, &key, &init), None);
-    add(&log, &key, EventKind::Created(Box::new(Created::default())));
+    add(&log, &key, EventKind::Created(Box::default()));
     add(&log, &key, EventKind::ContainerStarted { pid: 1 });
     add(&log, &key, EventKind::OutOfMemory);
     add(&log, &key, EventKind::ProcessAdded { process: exec.clone() });
