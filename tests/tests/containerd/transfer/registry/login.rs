@@ -97,7 +97,7 @@ fn certify(directory: &Path) {
 }
 
 #[tokio::test]
-async fn a_registrys_authority_is_found_in_its_directory() {
+async fn the_authority_of_a_registry_is_found_in_its_directory() {
     let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
     certify(work.path());
