@@ -73,6 +73,8 @@ enum Command {
     Restore(commands::restore::Restore),
     Images(commands::images::Images),
     Rmi(commands::images::Rmi),
+    Pull(commands::pull::Pull),
+    Push(commands::pull::Push),
     Import(commands::import::Import),
     Export(commands::export::Export),
     #[command(subcommand)]
@@ -139,6 +141,8 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Restore(restore) => restore.run(&client, &address).await,
         Command::Images(images) => images.run(&client).await,
         Command::Rmi(rmi) => rmi.run(&client).await,
+        Command::Pull(pull) => pull.run(&client).await,
+        Command::Push(push) => push.run(&client).await,
         Command::Import(import) => import.run(&client).await,
         Command::Export(export) => export.run(&client).await,
         Command::System(system) => Box::pin(system.run(&client, &address)).await,

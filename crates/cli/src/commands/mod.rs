@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod kill;
 pub(crate) mod ps;
+pub(crate) mod pull;
 pub(crate) mod restore;
 pub(crate) mod rm;
 pub(crate) mod run;
