@@ -48,7 +48,8 @@ impl BlobStream {
             let mut answer = match self.answer.take() {
                 Some(answer) => answer,
                 None => {
-                    let (answer, surplus) = self.open().await?;
+                    // Boxed, as it is large, and seldom needed.
+                    let (answer, surplus) = Box::pin(self.open()).await?;
                     self.surplus = surplus;
                     answer
                 }

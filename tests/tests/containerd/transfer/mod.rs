@@ -5,6 +5,7 @@ mod bad;
 mod export;
 mod import;
 mod interrupted;
+mod registry;
 mod stream;
 mod tag;
 

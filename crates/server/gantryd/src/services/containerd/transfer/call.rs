@@ -21,7 +21,7 @@ pub(super) struct Call {
     /// What is written is added to it.
     pub(super) lease: String,
     /// Whether it was made for this transfer.
-    is_own: bool,
+    pub(super) is_own: bool,
     pub(super) content: Content,
     pub(super) progress: Progress,
     pub(super) gone: Gone,

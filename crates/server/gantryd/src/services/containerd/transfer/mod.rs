@@ -60,14 +60,14 @@ pub(super) struct Service {
 enum Source {
     Store(ImageStore),
     Archive(import::Archive),
-    Registry(Registry),
+    Registry(Box<Registry>),
 }
 
 /// Where images go.
 enum Destination {
     Store(ImageStore),
     Archive(export::Archive),
-    Registry(Registry),
+    Registry(Box<Registry>),
 }
 
 impl Service {
@@ -127,7 +127,8 @@ impl Service {
         }
         if let Some(registry) = message::<OciRegistry>(field, any)? {
             let streams = &self.surface.0.streams;
-            return Ok(Source::Registry(Registry::new(registry, namespace, streams)?));
+            let registry = Registry::new(registry, namespace, streams)?;
+            return Ok(Source::Registry(Box::new(registry)));
         }
         Err(unknown(any))
     }
@@ -143,7 +144,8 @@ impl Service {
         }
         if let Some(registry) = message::<OciRegistry>(field, any)? {
             let streams = &self.surface.0.streams;
-            return Ok(Destination::Registry(Registry::new(registry, namespace, streams)?));
+            let registry = Registry::new(registry, namespace, streams)?;
+            return Ok(Destination::Registry(Box::new(registry)));
         }
         Err(unknown(any))
     }
@@ -155,8 +157,12 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
         (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
         (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, to).await,
-        (Source::Registry(from), Destination::Store(to)) => pull::run(call, from, &to).await,
-        (Source::Store(from), Destination::Registry(to)) => push::run(call, &from, to).await,
+        (Source::Registry(from), Destination::Store(to)) => {
+            Box::pin(pull::run(call, &from, &to)).await
+        }
+        (Source::Store(from), Destination::Registry(to)) => {
+            Box::pin(push::run(call, &from, &to)).await
+        }
         (Source::Archive(_) | Source::Registry(_), _) => {
             let message = "method Transfer not implemented but from and to the image store";
             Err(Status::unimplemented(message))

@@ -36,7 +36,7 @@ const AT_A_TIME: usize = 3;
 const TELL_EVERY: Duration = Duration::from_millis(300);
 
 /// Content is only read: all is dropped in the middle if the caller is gone.
-pub(super) async fn run(call: &Call, from: &ImageStore, to: Registry) -> Result<(), Status> {
+pub(super) async fn run(call: &Call, from: &ImageStore, to: &Registry) -> Result<(), Status> {
     call.unless_gone(async {
         let shown = to.shown();
         let image = from.get(call).await?;

@@ -22,6 +22,9 @@ use crate::services::containerd::{
 /// How much is written at a time.
 const PIECE: usize = 256 << 10;
 
+/// What is as large as this is worth to be continued by another pull.
+const LARGE: u64 = 1 << 20;
+
 /// How often it is told how far a part is.
 const TELL_EVERY: Duration = Duration::from_millis(300);
 
@@ -61,6 +64,7 @@ impl Fetcher<'_> {
     /// A write of a part; `None` if it is there. Clients of the content, too, may be writing it.
     async fn writer(&self, part: &Descriptor, stop: &Stop) -> Result<Option<Writer>, Status> {
         let call = self.call;
+        self.begin(part).await?;
         let mut pause = FIRST_PAUSE;
         loop {
             let (digest, lease) = (Some(part.digest.clone()), Some(call.lease.clone()));
@@ -81,6 +85,21 @@ impl Fetcher<'_> {
                 }
                 Err(error) => return Err(of_content(error)),
             }
+        }
+    }
+
+    /// Begins a write without the transfer's own lease, which would take it along if the transfer fails: so it stays
+    /// until it is stale.
+    async fn begin(&self, part: &Descriptor) -> Result<(), Status> {
+        let call = self.call;
+        if !call.is_own || part.size < LARGE {
+            return Ok(());
+        }
+        let digest = Some(part.digest.clone());
+        let begun = call.content.writer(&call.namespace, part_key(part), part.size, digest, None);
+        match begun.await {
+            Ok(_) | Err(ContentError::Exists(_) | ContentError::Locked { .. }) => Ok(()),
+            Err(error) => Err(of_content(error)),
         }
     }
 

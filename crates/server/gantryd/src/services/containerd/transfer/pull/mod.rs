@@ -32,7 +32,7 @@ const VERSION_1: [&str; 2] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
-pub(super) async fn run(call: &Call, from: Registry, to: &ImageStore) -> Result<(), Status> {
+pub(super) async fn run(call: &Call, from: &Registry, to: &ImageStore) -> Result<(), Status> {
     let shown = from.shown();
     call.progress.event(&format!("Resolving from {shown}")).await;
     let repository = call.unless_gone(from.open(call)).await?;

@@ -1,0 +1,119 @@
+//! Whole transfers.
+
+use gantry_api::containerd::{snapshots::StatSnapshotRequest, to_any};
+use gantry_tests::patiently;
+use tonic::Code;
+
+use super::{
+    super::{left, request, stream::Stream, target},
+    Kind, Registry, any_name, archive, import, named, pull, reference, transfer,
+};
+use crate::{Bed, content::info, of};
+
+#[tokio::test]
+async fn what_is_pushed_is_the_same_when_it_is_pulled() {
+    let Some(bed) = Bed::start().await else { return };
+    let work = tempfile::tempdir().unwrap();
+    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let saved = archive::docker(bed.server.work(), &["a:1"]);
+    import(&bed, "ns", &saved, &any_name(false)).await.unwrap();
+    let to = reference(&registry.host(), "one/a:v1");
+    let progress = Stream::open(&bed, "ns", "progress").await.unwrap();
+    let from = named("docker.io/library/a:1");
+    let mut client = bed.transfer();
+    let request = request("ns", to_any(&from), to_any(&to), "progress");
+    let (done, told) = tokio::join!(client.transfer(request), progress.progress());
+    done.unwrap();
+    let shown = format!("OCI Registry ({})", to.reference);
+    assert_eq!(told[0].0, format!("Pushing to {shown}"));
+    assert_eq!(told.last().unwrap().0, format!("Completed push to {shown}"));
+    let count = |event: &str| told.iter().filter(|(told, _)| told == event).count();
+    // A manifest, a configuration, and two layers.
+    assert_eq!((count("waiting"), count("complete"), count("pushed content")), (4, 4, 1));
+
+    // Another repository has it by mounting.
+    transfer(&bed, "ns", &from, &reference(&registry.host(), "one/b:v1")).await.unwrap();
+    let mounted = registry.answered("from=one%2Fa");
+    let mounted = if mounted.is_empty() { registry.answered("from=one/a") } else { mounted };
+    assert_eq!(mounted.len(), 3, "{mounted:?}");
+    assert!(mounted.iter().all(|line| line.ends_with(" 201")), "{mounted:?}");
+    // What is there is not sent again.
+    let before = registry.answered("PUT ").len();
+    transfer(&bed, "ns", &from, &to).await.unwrap();
+    assert_eq!(registry.answered("PUT ").len(), before);
+    let pushed = target(&bed, "ns", "docker.io/library/a:1").await.unwrap();
+    assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
+    bed.server.finish().await;
+
+    let Some(bed) = Bed::start().await else { return };
+    let progress = Stream::open(&bed, "ns", "progress").await.unwrap();
+    let store = super::unpacked(named(&to.reference));
+    let mut client = bed.transfer();
+    let request = super::super::request("ns", to_any(&to), to_any(&store), "progress");
+    let (done, told) = tokio::join!(client.transfer(request), progress.progress());
+    done.unwrap();
+    assert_eq!(told[0].0, format!("Resolving from {shown}"));
+    assert_eq!(told[1].0, format!("Pulling from {shown}"));
+    let count = |event: &str| told.iter().filter(|(told, _)| told == event).count();
+    assert_eq!((count("complete"), count("extracted"), count("saved")), (4, 2, 1));
+    assert_eq!(told.last().unwrap().0, format!("Completed pull from {shown}"));
+    let pulled = target(&bed, "ns", &to.reference).await.unwrap();
+    assert_eq!(
+        (&pulled.digest, pulled.size, &pulled.media_type),
+        (&pushed.digest, pushed.size, &pushed.media_type)
+    );
+    let labels = info(&bed, "ns", &pulled.digest).await.unwrap().labels;
+    assert_eq!(labels["containerd.io/distribution.source.127.0.0.1"], "one/a");
+    let layers = archive::layers(work.path());
+    assert_eq!(labels["containerd.io/gc.ref.content.l.0"], archive::sha256(&layers[0]));
+    let config = info(&bed, "ns", &labels["containerd.io/gc.ref.content.config"]).await.unwrap();
+    let chain_id = archive::chain_id(&layers);
+    assert_eq!(config.labels["containerd.io/gc.ref.snapshot.overlayfs"], chain_id);
+    let stat = StatSnapshotRequest { snapshotter: "overlayfs".to_owned(), key: chain_id };
+    bed.snapshots().stat(of("ns", stat)).await.unwrap();
+    assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
+    // Once more there is nothing to do.
+    let before = registry.answered("GET ").len();
+    pull(&bed, "ns", &to).await.unwrap();
+    assert_eq!(registry.answered("GET ").len(), before);
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn an_index_is_transferred_for_the_platforms_that_are_wanted() {
+    let Some(bed) = Bed::start().await else { return };
+    let work = tempfile::tempdir().unwrap();
+    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let layout = archive::layout(bed.server.work(), "v1");
+    let own = |mut store: gantry_api::containerd::types::transfer::ImageStore| {
+        store.platforms = vec![super::super::own_platform()];
+        store
+    };
+    import(&bed, "ns", &layout, &own(any_name(false))).await.unwrap();
+    let to = reference(&registry.host(), "index:v1");
+    let all = transfer(&bed, "ns", &named("import:v1"), &to).await.unwrap_err();
+    assert_eq!(all.code(), Code::NotFound, "{all}");
+    // The registry wants what an index refers to.
+    let some = transfer(&bed, "ns", &own(named("import:v1")), &to).await.unwrap_err();
+    assert!(some.message().contains("MANIFEST_BLOB_UNKNOWN"), "{some}");
+    assert_eq!(registry.answered("PUT /v2/index/manifests/sha256:").len(), 1);
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_told() {
+    let Some(bed) = Bed::start().await else { return };
+    let work = tempfile::tempdir().unwrap();
+    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let from = reference(&registry.host(), "none:v1");
+    let error = pull(&bed, "ns", &from).await.unwrap_err();
+    assert_eq!(error.code(), Code::NotFound, "{error}");
+    assert!(error.message().starts_with("failed to resolve image: HEAD http://"), "{error}");
+    let host = registry.host();
+    drop(registry);
+    let error =
+        patiently("an error", pull(&bed, "ns", &reference(&host, "none:v1"))).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
+    bed.server.finish().await;
+}
