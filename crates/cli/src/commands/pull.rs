@@ -133,8 +133,10 @@ fn show(bars: &mut Bars, told: &Progress) {
     let name = format!("{kind} {}", short(digest));
     let total = Some(number(told.total)).filter(|total| *total > 0);
     match told.event.as_str() {
+        // It has not begun.
+        "waiting" => {}
         // Nobody counts how much of it is unpacked.
-        "waiting" | "extracting" => bars.set(&name, &told.event, 0, None),
+        "extracting" => bars.set(&name, &told.event, 0, None),
         event => bars.set(&name, event, number(told.progress), total),
     }
 }
