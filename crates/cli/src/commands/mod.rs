@@ -10,6 +10,7 @@ mod exec_task;
 pub(crate) mod export;
 pub(crate) mod images;
 pub(crate) mod import;
+pub(crate) mod inspect;
 pub(crate) mod kill;
 pub(crate) mod ps;
 pub(crate) mod pull;
