@@ -45,7 +45,7 @@ pub(crate) struct Pull {
     /// Where the image is unpacked to [default: the namespace's, or overlayfs]
     #[arg(long, value_name = "NAME", conflicts_with = "no_unpack")]
     snapshotter: Option<String>,
-    /// Image: [HOST[:PORT]/]NAME[:TAG][@DIGEST]
+    /// Image: `[HOST[:PORT]/]NAME[:TAG][@DIGEST]`
     reference: String,
 }
 
