@@ -20,7 +20,7 @@ use tonic::Request;
 
 use crate::Bed;
 
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -81,6 +81,14 @@ impl NewImage {
         let index = index.to_string();
         let digest = store.put(index.as_bytes(), &[manifest]).await;
         store.name(name, INDEX, digest, index.len()).await;
+    }
+
+    /// Puts it into a namespace, without an index.
+    pub(crate) async fn put_whole(self, bed: &Bed, namespace: &str, name: &str) {
+        let store = Store { bed, namespace };
+        store.lease().await;
+        let (manifest, size) = self.blobs(&store).await;
+        store.name(name, MANIFEST, manifest, size).await;
     }
 
     /// Writes all but the index; digest and size of the manifest.

@@ -7,6 +7,7 @@ mod image;
 mod images;
 mod leaving;
 mod namespaced;
+mod registry;
 mod run;
 mod run_image;
 mod system;

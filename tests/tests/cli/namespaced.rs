@@ -7,7 +7,7 @@ use std::{
 
 use gantry_tests::{Runtime::Runc, processes, reading::Reading, terminal::Terminal};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Bed,
@@ -41,6 +41,16 @@ async fn containers_of_a_namespace_are_worked_with_as_all_are() {
     assert_eq!((&rows[0]["status"], &rows[0]["pids"]), (&"stopped".into(), &json!([])));
     assert_eq!(rows[1]["image"], "box");
     assert!(of("ps", &["web"]).contains("init"));
+
+    let seen: Value = serde_json::from_str(&of("inspect", &["web"])).unwrap();
+    assert_eq!((&seen["status"], &seen["snapshotter"]), (&"running".into(), &"overlayfs".into()));
+    assert_eq!(seen["config"]["process"]["args"][0], "sh");
+    let own = bed.gantry(&["inspect", "@own", "nobody"]);
+    let seen = output(&own);
+    assert_eq!(seen.status.code(), Some(1), "{seen:?}");
+    assert!(stderr(&seen).contains("container not found"), "{seen:?}");
+    let seen: Value = serde_json::from_str(stdout(&seen)).unwrap();
+    assert_eq!(seen["config"]["process"]["args"][0], "sleep");
 
     let exec = |words: &[&str]| output(&gantry(&bed, "exec", words));
     let other = exec(&[

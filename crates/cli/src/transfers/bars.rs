@@ -61,6 +61,11 @@ impl Bars {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.bars.iter().map(|bar| &*bar.name).collect()
+    }
+
     /// Draws it for the last time.
     pub(crate) fn finish(mut self) {
         if self.is_terminal && !self.bars.is_empty() {
@@ -98,10 +103,10 @@ impl Bar {
                 let filled = filled.min(WIDTH);
                 let (full, empty) = ("=".repeat(filled), " ".repeat(WIDTH - filled));
                 let (done, total) = (output::bytes(*done), output::bytes(*total));
-                format!("{name:<20} {state:<12} [{full}{empty}] {done} / {total}")
+                format!("{name:<22} {state:<12} [{full}{empty}] {done} / {total}")
             }
-            _ if *done > 0 => format!("{name:<20} {state:<12} {}", output::bytes(*done)),
-            _ => format!("{name:<20} {state}"),
+            _ if *done > 0 => format!("{name:<22} {state:<12} {}", output::bytes(*done)),
+            _ => format!("{name:<22} {state}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 pub(crate) mod bars;
+pub(crate) mod registry;
 mod stream;
 
 use gantry_api::containerd::{

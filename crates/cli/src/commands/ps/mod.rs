@@ -45,18 +45,13 @@ pub(crate) struct Ps {
 impl Ps {
     pub(crate) async fn run(self, client: &Client) -> Outcome {
         match &self.id {
-            Some(id) => self.processes(&self.one(client, id).await?.processes)?,
+            Some(id) => {
+                let place = PlaceOption { namespace: self.namespace.clone() };
+                self.processes(&one(&place, client, id).await?.processes)?;
+            }
             None => self.containers(&self.all(client).await?)?,
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    async fn one(&self, client: &Client, id: &str) -> Result<Row, Failure> {
-        let place = PlaceOption { namespace: self.namespace.clone() };
-        match place.find(client, id).await? {
-            Some(found) => namespaced::row(&found.containers, found.record).await,
-            None => Ok(Row::from(client.container(id).state().await?)),
-        }
     }
 
     async fn all(&self, client: &Client) -> Result<Vec<Row>, Failure> {
@@ -110,4 +105,21 @@ impl Ps {
         table.extend(rows.iter().map(ProcessRow::cells));
         output::table(&table)
     }
+}
+
+async fn one(place: &PlaceOption, client: &Client, id: &str) -> Result<Row, Failure> {
+    match place.find(client, id).await? {
+        Some(found) => namespaced::row(&found.containers, found.record).await,
+        None => Ok(Row::from(client.container(id).state().await?)),
+    }
+}
+
+/// A container as `--json` prints it.
+pub(crate) async fn described(
+    place: &PlaceOption,
+    client: &Client,
+    id: &str,
+) -> Result<serde_json::Value, Failure> {
+    let row = one(place, client, id).await?;
+    serde_json::to_value(row).map_err(|error| Failure::new(format!("write JSON: {error}")))
 }
