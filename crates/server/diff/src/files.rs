@@ -100,7 +100,7 @@ mod tests {
         add(EntryType::Directory, "d/", b"");
         add(EntryType::Regular, "d/a", b"data");
         add(EntryType::Symlink, "d/link", b"");
-        add(EntryType::Regular, &"long/".repeat(60), b"more");
+        add(EntryType::Regular, &format!("{}c", "long/".repeat(60)), b"more");
         add(EntryType::Regular, "b", &vec![7; 1 << 20]);
         archive.into_inner().unwrap()
     }
@@ -126,7 +126,8 @@ mod tests {
         gzip.write_all(&plain).unwrap();
         let gzip = gzip.finish().unwrap();
         let zstd = zstd::encode_all(&*plain, 1).unwrap();
-        let wanted = ["d/a", "d/link", "b"];
+        let long = format!("{}c", "long/".repeat(60));
+        let wanted = ["d/a", "d/link", &long, "b"];
         assert_eq!(names(&plain, Packing::Plain).unwrap(), wanted);
         for packed in [&plain, &gzip, &zstd] {
             assert_eq!(names(packed, Packing::Detect).unwrap(), wanted);

@@ -112,16 +112,14 @@ impl Reference {
     }
 }
 
-/// What a layout's index calls an image of this name: its tag, else all of the name, as containerd does.
+/// What a layout's index calls an image of this name: its tag, if the name has a registry, else all of it, as containerd
+/// does.
 #[must_use]
 pub fn layout_name(name: &str) -> String {
-    // The last part of the path, which has no port.
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    let tag = name[last..].find([':', '@']).map(|at| &name[last + at..]);
-    tag.and_then(|tag| tag.strip_prefix(':'))
-        .filter(|tag| !tag.is_empty())
-        .unwrap_or(name)
-        .to_owned()
+    let Some((_, path)) = name.split_once('/') else { return name.to_owned() };
+    let object = path.find([':', '@']).map(|at| &path[at..]);
+    let tag = object.and_then(|object| object.strip_prefix(':')).filter(|tag| !tag.is_empty());
+    tag.unwrap_or(name).to_owned()
 }
 
 /// What an archive's image is called whose archive says `name`: with `prefix` before a mere tag. `None` if the name
@@ -257,6 +255,7 @@ mod tests {
             ("localhost:5000/a", "localhost:5000/a"),
             (&*whole, &*whole),
             ("a", "a"),
+            ("a:b", "a:b"),
         ] {
             assert_eq!(layout_name(name), layout);
         }

@@ -141,3 +141,28 @@ async fn what_cannot_be_exported_is_refused() {
     assert_refused(transfer(&bed, "ns", &from, &to).await, Code::Unimplemented, message);
     bed.server.finish().await;
 }
+
+/// ctr imports an archive itself, as clients did before there were transfers.
+async fn import_by_ctr(bed: &Bed, namespace: &str, archive: &[u8]) {
+    let file = bed.server.work().join(format!("{namespace}.tar"));
+    std::fs::write(&file, archive).unwrap();
+    let mut ctr = tokio::process::Command::new("/usr/bin/ctr");
+    ctr.arg("--address").arg(&bed.server.service.socket).args(["--namespace", namespace]);
+    let done = ctr.args(["images", "import", "--no-unpack"]).arg(&file).output().await.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+#[tokio::test]
+async fn containerds_client_makes_the_same_images() {
+    let Some(bed) = Bed::start().await else { return };
+    let saved = archive::docker(bed.server.work(), &["a:1"]);
+    import(&bed, "ns", &saved, &any_name(false)).await.unwrap();
+    let name = "docker.io/library/a:1";
+    let wanted = target(&bed, "ns", name).await.unwrap();
+    import_by_ctr(&bed, "saved", &saved).await;
+    assert_eq!(target(&bed, "saved", name).await.unwrap().digest, wanted.digest);
+    let archive = export(&bed, "ns", &[name], ImageExportStream::default()).await.unwrap();
+    import_by_ctr(&bed, "exported", &archive).await;
+    assert_eq!(target(&bed, "exported", name).await.unwrap().digest, wanted.digest);
+    bed.server.finish().await;
+}

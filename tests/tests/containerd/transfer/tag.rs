@@ -72,6 +72,12 @@ async fn what_cannot_be_tagged_is_refused() {
     let error = transfer(&bed, "ns", &named("one"), &long).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().starts_with("destination: is 2097"), "{error}");
+    let many = vec![ImageReference::default(); 257];
+    let many = ImageStore { extra_references: many, ..named("new") };
+    let message =
+        "destination.extra_references: are 257, at most 256 are allowed: invalid argument";
+    let many = transfer(&bed, "ns", &named("one"), &many).await;
+    assert_refused(many, Code::InvalidArgument, message);
     assert_eq!(names(&bed, "ns").await, ["one"]);
     bed.server.finish().await;
 }

@@ -5,13 +5,16 @@ use std::{collections::btree_map, io};
 use gantry_content::{Content, Reader};
 use gantry_domain::Namespace;
 use gantry_store::Digest;
-use tar::{EntryType, Header};
+use tar::{Builder, EntryType, Header};
 
 use super::{Entries, Entry};
 use crate::ImageError;
 
 /// What an archive consists of.
 const BLOCK: u64 = 512;
+
+/// Bytes of a longer name that the header has, for those who do not know the records before it.
+const SHORT: usize = 99;
 
 /// The bytes of an archive, piece by piece. It can be dropped at any time.
 pub struct ArchiveReader {
@@ -94,9 +97,13 @@ impl ArchiveReader {
 }
 
 fn header(name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<Vec<u8>> {
+    let mut records = Builder::new(Vec::new());
     let mut header = Header::new_ustar();
-    // Of names in a layout none is longer than fits.
-    header.set_path(name)?;
+    // With digests of SHA-512 a name is longer than the header's field.
+    if header.set_path(name).is_err() {
+        records.append_pax_extensions([("path", name.as_bytes())])?;
+        header.set_path(name.get(..SHORT).unwrap_or_default())?;
+    }
     header.set_entry_type(kind);
     header.set_mode(mode);
     header.set_size(size);
@@ -104,7 +111,8 @@ fn header(name: &str, kind: EntryType, mode: u32, size: u64) -> io::Result<Vec<u
     header.set_gid(0);
     header.set_mtime(0);
     header.set_cksum();
-    Ok(header.as_bytes().to_vec())
+    let records = std::mem::take(records.get_mut());
+    Ok([&records, &header.as_bytes()[..]].concat())
 }
 
 /// Zeros behind this many bytes, up to a whole block.
@@ -122,13 +130,16 @@ mod tests {
 
     #[test]
     fn headers_are_read_by_others() {
-        let name = format!("blobs/sha512/{}", "0a".repeat(64));
-        // More than fits into a field of octal digits.
-        for size in [0, 1, 9 << 30] {
-            let bytes = header(&name, EntryType::Regular, 0o444, size).unwrap();
-            let read = Header::from_byte_slice(&bytes);
-            assert_eq!(read.path().unwrap().to_str().unwrap(), name);
-            assert_eq!((read.size().unwrap(), read.mode().unwrap()), (size, 0o444));
+        for digits in [64, 128] {
+            let name = format!("blobs/x/{}", "0".repeat(digits));
+            // The second one is more than fits into a field of octal digits.
+            for size in [0, 9 << 30] {
+                let bytes = header(&name, EntryType::Regular, 0o444, size).unwrap();
+                let mut archive = tar::Archive::new(&*bytes);
+                let entry = archive.entries().unwrap().next().unwrap().unwrap();
+                assert_eq!(entry.path().unwrap().to_str().unwrap(), name);
+                assert_eq!((entry.size(), entry.header().mode().unwrap()), (size, 0o444));
+            }
         }
         assert_eq!((padding(0), padding(1), padding(512)), (0, 511, 0));
     }

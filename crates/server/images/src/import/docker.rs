@@ -17,6 +17,12 @@ use crate::{
 /// The digest of a layer without compression, of the blob that has it with compression.
 pub(super) const LABEL_UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
+/// Names in one archive, an image without one counted as one.
+const MOST_NAMES: usize = 4096;
+
+/// Layers of all images in one archive.
+const MOST_LAYERS: usize = 65_536;
+
 /// An entry of `manifest.json`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -54,6 +60,7 @@ pub(super) async fn index(import: &Import, written: Written) -> Result<Descripto
     let saved: Option<Vec<Saved>> = serde_json::from_slice(&docker)
         .map_err(|error| archive(format!("has a manifest.json that is none: {error}")))?;
     let Some(saved) = saved else { return Err(archive("has no images that can be recognised")) };
+    check(&saved)?;
     for (name, target) in links {
         let Some(blob) = blobs.get(&target).cloned() else {
             return Err(archive(format!(
@@ -94,6 +101,20 @@ pub(super) async fn index(import: &Import, written: Written) -> Result<Descripto
     }
     let document = written_as_json(&IndexDocument { schema_version: 2, manifests: &manifests })?;
     import.write_document(media_type::INDEX, document).await
+}
+
+/// Nobody saves so much at a time. The manifests and their index have to be documents that are read.
+fn check(saved: &[Saved]) -> Result<(), ImageError> {
+    let layers: usize = saved.iter().map(|image| image.layers.len()).sum();
+    let names: usize = saved.iter().map(|image| image.repo_tags.len().max(1)).sum();
+    for (count, most, what) in
+        [(names, MOST_NAMES, "names of images"), (layers, MOST_LAYERS, "layers")]
+    {
+        if count > most {
+            return Err(archive(format!("has {count} {what}, at most {most} are read")));
+        }
+    }
+    Ok(())
 }
 
 /// Layers as they are in content.
@@ -200,4 +221,24 @@ fn written_as_json(document: &impl Serialize) -> Result<Vec<u8>, ImageError> {
 
 fn archive(problem: impl Into<String>) -> ImageError {
     ImageError::Archive(problem.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_is_bounded() {
+        let image = |names: usize, layers: usize| Saved {
+            config: String::new(),
+            repo_tags: vec![String::new(); names],
+            layers: vec![String::new(); layers],
+        };
+        assert!(check(&[image(4000, 65_000), image(0, 536)]).is_ok());
+        let error = check(&[image(4096, 0), image(0, 0)]).unwrap_err();
+        let message =
+            "the archive has 4097 names of images, at most 4096 are read: invalid argument";
+        assert_eq!(error.to_string(), message);
+        assert!(check(&[image(0, 65_537)]).is_err());
+    }
 }

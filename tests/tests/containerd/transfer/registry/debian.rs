@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use gantry_tests::eventually;
+use gantry_tests::{eventually, skip};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -45,8 +45,8 @@ impl Drop for Registry {
 }
 
 impl Registry {
-    /// Starts one in this directory.
-    pub(super) async fn start(directory: &Path, kind: Kind) -> Self {
+    /// Starts one in this directory. `None`, after saying so, where there is none.
+    pub(super) async fn start(directory: &Path, kind: Kind) -> Option<Self> {
         fs::create_dir_all(directory).unwrap();
         let path = |name: &str| directory.join(name).display().to_string();
         let mut config = format!(
@@ -75,7 +75,14 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(directory.join("config.yml")).stdin(Stdio::null());
         command.stdout(written.try_clone().unwrap()).stderr(written);
-        let child = command.spawn().expect("docker-registry, of the Debian package of that name");
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                skip("docker-registry is missing, of the Debian package of that name");
+                return None;
+            }
+            Err(error) => panic!("docker-registry: {error}"),
+        };
         let mut registry = Self { child, log, port: 0 };
         eventually("the registry listens", || {
             let log = registry.log();
@@ -86,7 +93,7 @@ impl Registry {
             registry.port != 0
         })
         .await;
-        registry
+        Some(registry)
     }
 
     pub(super) fn port(&self) -> u16 {

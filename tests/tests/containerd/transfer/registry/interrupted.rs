@@ -104,7 +104,8 @@ async fn what_several_want_is_fetched_once_and_not_collected_meanwhile() {
     let pulls = async {
         tokio::join!(pull(&bed, "ns", &from), pull(&bed, "ns", &from), pull(&bed, "other", &from))
     };
-    let (pulled, ()) = patiently("all", Box::pin(async { tokio::join!(pulls, meanwhile) })).await;
+    let all = Box::pin(async { tokio::join!(pulls, meanwhile) });
+    let (pulled, ()) = patiently("all", all).await;
     pulled.0.unwrap();
     pulled.1.unwrap();
     pulled.2.unwrap();

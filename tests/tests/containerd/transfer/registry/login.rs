@@ -47,9 +47,9 @@ async fn pull_as(
 
 #[tokio::test]
 async fn credentials_are_asked_for_on_the_callers_stream() {
-    let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
-    let registry = Registry::start(work.path(), Kind::Login).await;
+    let Some(registry) = Registry::start(work.path(), Kind::Login).await else { return };
+    let Some(bed) = Bed::start().await else { return };
     let saved = archive::docker(bed.server.work(), &["a:1"]);
     import(&bed, "ns", &saved, &any_name(false)).await.unwrap();
     let (from, open) = (named("docker.io/library/a:1"), reference(&registry.host(), "a:v1"));
@@ -98,10 +98,10 @@ fn certify(directory: &Path) {
 
 #[tokio::test]
 async fn the_authority_of_a_registry_is_found_in_its_directory() {
-    let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
     certify(work.path());
-    let registry = Registry::start(work.path(), Kind::Tls).await;
+    let Some(registry) = Registry::start(work.path(), Kind::Tls).await else { return };
+    let Some(bed) = Bed::start().await else { return };
     let saved = archive::docker(bed.server.work(), &["a:1"]);
     import(&bed, "ns", &saved, &any_name(false)).await.unwrap();
     let host = format!("localhost:{}", registry.port());

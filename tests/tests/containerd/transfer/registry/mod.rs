@@ -47,8 +47,8 @@ fn large(work: &Path, bytes: usize) -> Vec<u8> {
 
 /// A registry with an image with a large layer, pushed by a server that is gone; gives the layer's digest.
 async fn with_large(directory: &Path, bytes: usize) -> Option<(Registry, String)> {
+    let registry = Registry::start(directory, Kind::Plain).await?;
     let bed = Bed::start().await?;
-    let registry = Registry::start(directory, Kind::Plain).await;
     let archive = large(bed.server.work(), bytes);
     import(&bed, "ns", &archive, &any_name(false)).await.unwrap();
     let from = named("docker.io/library/large:latest");

@@ -12,9 +12,9 @@ use crate::{Bed, content::info, of};
 
 #[tokio::test]
 async fn what_is_pushed_is_the_same_when_it_is_pulled() {
-    let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
-    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let Some(registry) = Registry::start(work.path(), Kind::Plain).await else { return };
+    let Some(bed) = Bed::start().await else { return };
     let saved = archive::docker(bed.server.work(), &["a:1"]);
     import(&bed, "ns", &saved, &any_name(false)).await.unwrap();
     let to = reference(&registry.host(), "one/a:v1");
@@ -33,8 +33,7 @@ async fn what_is_pushed_is_the_same_when_it_is_pulled() {
 
     // Another repository has it by mounting.
     transfer(&bed, "ns", &from, &reference(&registry.host(), "one/b:v1")).await.unwrap();
-    let mounted = registry.answered("from=one%2Fa");
-    let mounted = if mounted.is_empty() { registry.answered("from=one/a") } else { mounted };
+    let mounted = registry.answered("from=one/a");
     assert_eq!(mounted.len(), 3, "{mounted:?}");
     assert!(mounted.iter().all(|line| line.ends_with(" 201")), "{mounted:?}");
     // What is there is not sent again.
@@ -81,9 +80,9 @@ async fn what_is_pushed_is_the_same_when_it_is_pulled() {
 
 #[tokio::test]
 async fn an_index_is_transferred_for_the_platforms_that_are_wanted() {
-    let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
-    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let Some(registry) = Registry::start(work.path(), Kind::Plain).await else { return };
+    let Some(bed) = Bed::start().await else { return };
     let layout = archive::layout(bed.server.work(), "v1");
     let own = |mut store: gantry_api::containerd::types::transfer::ImageStore| {
         store.platforms = vec![super::super::own_platform()];
@@ -102,9 +101,9 @@ async fn an_index_is_transferred_for_the_platforms_that_are_wanted() {
 
 #[tokio::test]
 async fn what_is_not_there_is_told() {
-    let Some(bed) = Bed::start().await else { return };
     let work = tempfile::tempdir().unwrap();
-    let registry = Registry::start(work.path(), Kind::Plain).await;
+    let Some(registry) = Registry::start(work.path(), Kind::Plain).await else { return };
+    let Some(bed) = Bed::start().await else { return };
     let from = reference(&registry.host(), "none:v1");
     let error = pull(&bed, "ns", &from).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound, "{error}");

@@ -18,10 +18,13 @@ use gantry_store::{Image, LABEL_EXPIRE, Labels, StoreError};
 use tonic::Status;
 
 use super::{Call, call::rfc3339};
-use crate::services::containerd::status::of_store;
+use crate::services::containerd::status::{invalid, of_store};
 
 /// By this an image goes when another one does.
 const LABEL_BACK_REFERENCE: &str = "containerd.io/gc.bref.image";
+
+/// References, platforms or unpacks of one request: each is looked at for each image.
+const MOST_ITEMS: usize = 256;
 
 /// The image store, as a request has it.
 pub(super) struct ImageStore {
@@ -35,7 +38,8 @@ pub(super) struct ImageStore {
 }
 
 impl ImageStore {
-    pub(super) fn new(message: Message) -> Self {
+    /// Of a message in this field of a request.
+    pub(super) fn parse(field: &'static str, message: Message) -> Result<Self, Status> {
         let Message {
             name,
             labels,
@@ -45,10 +49,21 @@ impl ImageStore {
             extra_references,
             unpacks,
         } = message;
+        for (list, count) in [
+            ("platforms", platforms.len()),
+            ("extra_references", extra_references.len()),
+            ("unpacks", unpacks.len()),
+        ] {
+            if count > MOST_ITEMS {
+                let problem =
+                    format!("{field}.{list}: are {count}, at most {MOST_ITEMS} are allowed");
+                return Err(invalid(field, problem));
+            }
+        }
         let platforms = Platforms(platforms.into_iter().map(platform).collect());
         let limit = usize::try_from(manifest_limit).unwrap_or(usize::MAX);
         let filter = Filter { platforms, all_metadata, limit };
-        Self { name, labels, filter, references: extra_references, unpacks }
+        Ok(Self { name, labels, filter, references: extra_references, unpacks })
     }
 
     /// The image that is named.

@@ -8,6 +8,7 @@ use gantry_images::{
     Descriptor, Import, Pieces, Walk, children, incoming, media_type, read_document,
     reference_labels,
 };
+use gantry_store::Image;
 use tonic::Status;
 
 use super::{Call, ImageStore, unpack::Unpacker};
@@ -35,20 +36,20 @@ pub(super) async fn run(call: &Call, from: Archive, to: &ImageStore) -> Result<(
     call.progress.event("Importing").await;
     let (index, images) = receive(call, from).await?;
     keep(call, &index, &images, to).await?;
-    let mut saved = Vec::new();
-    for image in to.store_if_named(call, &index).await? {
-        saved.push((image.name, &index));
-    }
+    let of_index = to.store_if_named(call, &index).await?;
+    tell_saved(call, &of_index, &index).await;
     for target in &images {
-        for image in to.store_archived(call, target).await? {
-            saved.push((image.name, target));
-        }
-    }
-    for (name, target) in saved {
-        call.progress.of("saved", &name, target).await;
+        let stored = to.store_archived(call, target).await?;
+        tell_saved(call, &stored, target).await;
     }
     call.progress.event("Completed import").await;
     Ok(())
+}
+
+async fn tell_saved(call: &Call, images: &[Image], target: &Descriptor) {
+    for image in images {
+        call.progress.of("saved", &image.name, target).await;
+    }
 }
 
 /// Writes the archive to content; gives its index, and what that lists.

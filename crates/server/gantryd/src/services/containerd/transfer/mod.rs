@@ -43,12 +43,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Request, Response, Status};
 
 use super::{Surface, request, status::invalid, to_the_end};
+use crate::rpc::Charge;
 
 /// How many transfers may be under way.
 const MAX_TRANSFERS: usize = 64;
 
 /// The longest source or destination in bytes, which are not decoded before.
 const LONGEST: usize = 1 << 20;
+
+/// What a byte of either costs when it is decoded: two may be an item of a list.
+const COST_OF_A_BYTE: usize = 16;
 
 /// The service.
 pub(super) struct Service {
@@ -70,6 +74,28 @@ enum Destination {
     Registry(Box<Registry>),
 }
 
+impl Source {
+    /// The type of message that it was.
+    fn type_name(&self) -> String {
+        match self {
+            Self::Store(_) => ImageStoreMessage::full_name(),
+            Self::Archive(_) => ImageImportStream::full_name(),
+            Self::Registry(_) => OciRegistry::full_name(),
+        }
+    }
+}
+
+impl Destination {
+    /// The type of message that it was.
+    fn type_name(&self) -> String {
+        match self {
+            Self::Store(_) => ImageStoreMessage::full_name(),
+            Self::Archive(_) => ImageExportStream::full_name(),
+            Self::Registry(_) => OciRegistry::full_name(),
+        }
+    }
+}
+
 impl Service {
     pub(super) fn new(surface: Surface) -> Self {
         Self { surface, under_way: Arc::new(Semaphore::new(MAX_TRANSFERS)) }
@@ -88,6 +114,7 @@ impl transfer_server::Transfer for Service {
     async fn transfer(&self, request: Request<TransferRequest>) -> Result<Response<()>, Status> {
         let namespace = request::namespace(&request)?;
         let lease = request::lease(&request)?;
+        let charge = request.extensions().get().map(Arc::<Charge>::clone);
         let TransferRequest { source, destination, options } = request.into_inner();
         let counted = self.counted()?;
         let streams = &self.surface.0.streams;
@@ -98,6 +125,9 @@ impl transfer_server::Transfer for Service {
         };
         let source = source.unwrap_or_default();
         let destination = destination.unwrap_or_default();
+        if let Some(charge) = &charge {
+            charge.add(COST_OF_A_BYTE * (source.value.len() + destination.value.len()))?;
+        }
         let source = self.source(&namespace, &source)?;
         let destination = self.destination(&namespace, &destination)?;
         let (_here, gone) = gone::pair();
@@ -119,7 +149,7 @@ impl Service {
     fn source(&self, namespace: &Namespace, any: &Any) -> Result<Source, Status> {
         let field = "source";
         if let Some(store) = message::<ImageStoreMessage>(field, any)? {
-            return Ok(Source::Store(ImageStore::new(store)));
+            return Ok(Source::Store(ImageStore::parse(field, store)?));
         }
         if let Some(archive) = message::<ImageImportStream>(field, any)? {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
@@ -136,7 +166,7 @@ impl Service {
     fn destination(&self, namespace: &Namespace, any: &Any) -> Result<Destination, Status> {
         let field = "destination";
         if let Some(store) = message::<ImageStoreMessage>(field, any)? {
-            return Ok(Destination::Store(ImageStore::new(store)));
+            return Ok(Destination::Store(ImageStore::parse(field, store)?));
         }
         if let Some(archive) = message::<ImageExportStream>(field, any)? {
             let stream = self.surface.0.streams.take(namespace, &archive.stream)?;
@@ -164,8 +194,9 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
         (Source::Store(from), Destination::Registry(to)) => {
             Box::pin(push::run(call, &from, &to)).await
         }
-        (Source::Archive(_) | Source::Registry(_), _) => {
-            let message = "method Transfer not implemented but from and to the image store";
+        (source, destination) => {
+            let (from, to) = (source.type_name(), destination.type_name());
+            let message = format!("method Transfer not implemented for {from} to {to}");
             Err(Status::unimplemented(message))
         }
     }
