@@ -105,7 +105,7 @@ fn it_prints_what_containerd_does() {
         String::from_utf8(output.stdout).unwrap()
     };
     for flag in ["--version", "-v"] {
-        assert!(printed(&[flag]).starts_with("containerd github.com/containerd/containerd 1.7."));
+        assert!(printed(&[flag]).starts_with("containerd github.com/containerd/containerd 2.0."));
     }
     let file = links.path().join("config.toml");
     fs::write(&file, printed(&["config", "default"])).unwrap();

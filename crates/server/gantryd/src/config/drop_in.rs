@@ -291,7 +291,7 @@ mod tests {
         let version = printed("/usr/bin/containerd --version");
         let words: Vec<&str> = version.trim_end().split(' ').collect();
         assert_eq!(words[..2], ["containerd", "github.com/containerd/containerd"]);
-        assert!(words[2].starts_with("1.7.") && words[2].contains("+gantry"), "{version}");
+        assert!(words[2].starts_with("2.0.") && words[2].contains("+gantry"), "{version}");
         assert_eq!(words.len(), 4);
         assert!(printed("gantryd --version").starts_with("gantryd version "));
         let expected = "root = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\nversion = 2\n\n\

@@ -4,8 +4,8 @@ use gantry_api::containerd::version::{VersionResponse, version_server};
 use tonic::{Request, Response, Status};
 
 /// The version of containerd whose services are here, and Gantry's own. Clients conclude from 2.0.0 and later
-/// that the transfer service is there.
-pub(crate) const VERSION: &str = concat!("1.7.30+gantry", env!("CARGO_PKG_VERSION"));
+/// that the transfer service is there, as it is.
+pub(crate) const VERSION: &str = concat!("2.0.0+gantry", env!("CARGO_PKG_VERSION"));
 
 /// In place of a commit.
 pub(crate) const REVISION: &str = concat!("gantry-", env!("CARGO_PKG_VERSION"));
