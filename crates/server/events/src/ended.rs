@@ -9,7 +9,8 @@ use crate::EventLog;
 pub struct Ended {
     /// How and when.
     pub exit: Exit,
-    /// The kernel has killed a process of the container for its limit of memory, while this one lived.
+    /// The kernel has killed a process of the container for its limit of memory, while this one lived. False, too, if
+    /// the events of that time are not kept any more.
     pub out_of_memory: bool,
 }
 

@@ -53,6 +53,8 @@ pub(crate) struct Journal {
     kept: usize,
     /// The range that was written last.
     delivered_range: Option<DeliveredRange>,
+    /// See [`Self::has_lost`].
+    lost: Option<Timestamp>,
     /// Lines that could not be written yet, no more than there are events in memory.
     pending: VecDeque<Vec<u8>>,
     /// Whether the last write failed: that is logged once, not for every event.
@@ -82,6 +84,7 @@ impl Journal {
             len_limit: len + GROWTH,
             kept,
             delivered_range: None,
+            lost: None,
             pending: VecDeque::new(),
             failing: false,
             reserve: Reserve::new(dir),
@@ -92,6 +95,11 @@ impl Journal {
         &self.file
     }
 
+    /// Events up to this moment are in another file, which cannot be read. The next event says so.
+    pub(crate) fn has_lost(&mut self, until: Timestamp) {
+        self.lost = Some(until);
+    }
+
     /// Writes the event after those that are pending, or adds it to them. Whether none is pending then.
     pub(crate) fn append(
         &mut self,
@@ -100,10 +108,11 @@ impl Journal {
     ) -> bool {
         let news = delivered_range.filter(|_| delivered_range != self.delivered_range);
         // Dropped events are in the file until it is compacted.
-        let written =
-            self.queue(encode(event, Marks { delivered_range: news, ..Marks::default() }));
+        let marks = Marks { delivered_range: news, lost: self.lost, ..Marks::default() };
+        let written = self.queue(encode(event, marks));
         if written.is_some() {
             self.delivered_range = delivered_range;
+            self.lost = None;
         }
         written.unwrap_or(false)
     }

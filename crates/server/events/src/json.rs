@@ -63,6 +63,8 @@ pub(crate) struct Record<'a> {
     delivered_range: Option<DeliveredRange>,
     #[serde(skip_serializing_if = "Option::is_none")]
     gone: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
     #[serde(default, rename = "told", skip_serializing_if = "is_false")]
     delivered: bool,
 }
@@ -112,6 +114,7 @@ impl<'a> Record<'a> {
         let mut record = Self::bare(event);
         record.delivered_range = marks.delivered_range;
         record.gone = marks.gone.map(|gone| gone.0);
+        record.lost = marks.lost.map(|lost| lost.0);
         record.delivered = marks.delivered;
         match &event.kind {
             EventKind::Created(created) => {
@@ -166,6 +169,7 @@ impl<'a> Record<'a> {
             exited: None,
             delivered_range: None,
             gone: None,
+            lost: None,
             delivered: false,
         }
     }
@@ -192,6 +196,7 @@ impl<'a> Record<'a> {
                 delivered_range.0 < delivered_range.1 && delivered_range.1 <= self.at
             }),
             gone: self.gone.filter(|gone| *gone <= self.at).map(Timestamp),
+            lost: self.lost.filter(|lost| *lost <= self.at).map(Timestamp),
             delivered: self.delivered,
         }
     }

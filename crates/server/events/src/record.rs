@@ -51,6 +51,8 @@ pub struct Marks {
     pub(crate) delivered_range: Option<DeliveredRange>,
     /// The time of the latest dropped event of the namespace of `types.API`, or of the named ones, as this event's is.
     pub(crate) gone: Option<Timestamp>,
+    /// Events of any namespace may have been lost up to this moment, with the file that was the journal then.
+    pub(crate) lost: Option<Timestamp>,
     /// This very event was delivered, which is of a named namespace.
     pub(crate) delivered: bool,
 }
@@ -94,6 +96,8 @@ pub struct Lines {
     pub(crate) gone: Timestamp,
     /// No dropped event of a named namespace is later.
     pub(crate) gone_named: Timestamp,
+    /// No event comes after the last damage. A line that was not written to its end is none.
+    pub(crate) ends_damaged: bool,
 }
 
 impl Lines {
@@ -128,6 +132,7 @@ impl Lines {
     }
 
     fn push(&mut self, event: Event, marks: Marks) {
+        self.all_gone(marks.lost.unwrap_or_default());
         let gone = match event.container.namespace.is_types_api() {
             true => &mut self.gone,
             false => &mut self.gone_named,
@@ -179,7 +184,7 @@ pub fn recover(journal: &[u8]) -> Lines {
     for line in journal.split_inclusive(|byte| *byte == b'\n') {
         match parse(line, lines.last()) {
             Ok(Line::Event(event, marks)) => {
-                if lines.damage.last().is_some_and(|damage| damage.end() == offset) {
+                if std::mem::take(&mut lines.ends_damaged) {
                     // Whatever was there is earlier than this one.
                     lines.all_gone(Timestamp(event.at.0.saturating_sub(1)));
                 }
@@ -190,7 +195,10 @@ pub fn recover(journal: &[u8]) -> Lines {
                 lines.receipts += 1;
                 lines.delivered.extend(delivered);
             }
-            Err(fault) => lines.damage.push(Damage { offset, length: line.len(), fault }),
+            Err(fault) => {
+                lines.ends_damaged |= fault != Fault::Torn;
+                lines.damage.push(Damage { offset, length: line.len(), fault });
+            }
         }
         offset += line.len();
     }
@@ -210,12 +218,6 @@ fn parse(line: &[u8], last: Timestamp) -> Result<Line, Fault> {
         Line::Delivered(_) => return Ok(line),
     };
     if at > last { Ok(line) } else { Err(Fault::OutOfOrder) }
-}
-
-impl Damage {
-    pub(crate) fn end(&self) -> usize {
-        self.offset + self.length
-    }
 }
 
 /// CRC-32 in lower-case hex digits.

@@ -88,15 +88,15 @@ pub(crate) fn open(dir: &Path, kept: usize) -> Result<Recovered, JournalError> {
     let sound = quarantined.is_none() && damage.is_empty();
     let last = last(lines.last(), modified, sound);
     // A torn line is of an event that was never published, and whose cause is still there.
-    let ends_damaged = damage.last().is_some_and(|damage| damage.end() == len);
-    if quarantined.is_some() || ends_damaged {
+    if quarantined.is_some() || lines.ends_damaged {
         lines.all_gone(last);
     }
     let events = lines.events.len();
     let count = lines.count() + damage.len();
-    let journal = Journal::open(dir, kept, len as u64, count)
+    let mut journal = Journal::open(dir, kept, len as u64, count)
         .map_err(|cause| JournalError::Open { path, cause })?;
     if quarantined.is_some() {
+        journal.has_lost(last);
         // The file's time keeps it until an event does.
         let _ = journal.file().set_modified(UNIX_EPOCH + Duration::from_nanos(last.0));
     }

@@ -137,8 +137,10 @@ impl Ring {
             (Arc::clone(&slot.event), marks)
         };
         let mut lasting: Vec<_> = all.map(noted).collect();
+        let mut left_out = self.older.iter().chain(self.slots.range(..newest)).rev();
+        let gone = left_out.find(|slot| !slot.is_undelivered()).map(|slot| slot.event.at);
         if let Some((_, marks)) = lasting.last_mut() {
-            marks.gone = Some(self.dropped).filter(|dropped| *dropped > Timestamp(0));
+            marks.gone = gone.max(Some(self.dropped)).filter(|gone| *gone > Timestamp(0));
         }
         lasting
     }

@@ -148,3 +148,57 @@ fn the_end_of_the_latest_process_of_an_id_is_remembered() {
     assert_eq!(status(&log, &key, &init), None, "another runs");
     assert_eq!(status(&log, &key, &exec), None, "it was another container's");
 }
+
+/// Damage is followed by a line that is no event: what was there is missing all the same.
+#[tokio::test]
+async fn what_was_damaged_is_missing_whatever_follows() {
+    let dir = TempDir::new().unwrap();
+    let log = open(dir.path(), 100);
+    let key = named("moby", "a");
+    let before = add(&log, &key, exit_of(ProcessId::init(), 1));
+    drop(log);
+    let path = dir.path().join(crate::journal::FILE);
+    let mut journal = std::fs::read(&path).unwrap();
+    journal.extend(b"damage\n");
+    journal.extend(crate::record::encode_delivered(&[before.at]).unwrap());
+    std::fs::write(&path, &journal).unwrap();
+    for add_more in [false, true] {
+        let (log, _) = EventLog::open(dir.path(), 100).unwrap();
+        if add_more {
+            add(&log, &key, EventKind::Paused);
+        }
+        drop(log);
+        let (log, _) = EventLog::open(dir.path(), 100).unwrap();
+        let batch = log.watch_all(From::After(before.at)).next().await;
+        assert!(batch.missing.is_some_and(|missing| missing > before.at), "{batch:?}");
+    }
+}
+
+/// The file that nothing could be read of is not the journal any more when the server is started again.
+#[tokio::test]
+async fn what_was_put_aside_is_missing_also_later() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join(crate::journal::FILE), [0; 1000]).unwrap();
+    let (log, _) = EventLog::open(dir.path(), 100).unwrap();
+    let event = add(&log, &container("a"), EventKind::Paused);
+    drop(log);
+    for _ in 0..2 {
+        let log = open(dir.path(), 100);
+        for namespace in [container("a"), named("moby", "a")] {
+            let missing = log.shared.channel(&namespace.namespace).ring().dropped();
+            assert!(missing > Timestamp(0) && missing < event.at, "{missing:?}");
+        }
+    }
+}
+
+/// A watcher that was told of a gap, after which nothing has happened, goes on behind it.
+#[tokio::test]
+async fn a_gap_at_the_end_is_reported_once() {
+    let dir = TempDir::new().unwrap();
+    std::fs::write(dir.path().join(crate::journal::FILE), [0; 1000]).unwrap();
+    let (log, _) = EventLog::open(dir.path(), 100).unwrap();
+    let mut watcher = log.watch_all(From::After(Timestamp(1)));
+    let batch = watcher.next().await;
+    assert!(batch.events.is_empty());
+    assert_eq!(Some(watcher.position()), batch.missing);
+}

@@ -68,7 +68,8 @@ impl Watcher {
 
     fn handed(&mut self, batch: Batch) -> Batch {
         self.missing = batch.missing.unwrap_or(self.missing);
-        self.after = batch.events.last().map_or(self.after, |last| last.at);
+        // Without an event there is none after what is missing.
+        self.after = batch.events.last().map_or(self.after.max(self.missing), |last| last.at);
         batch
     }
 }

@@ -304,10 +304,11 @@ mod tests {
     fn what_has_the_pipes_that_it_was_to_have_is_the_servers() {
         let bundle = tempfile::tempdir().unwrap();
         let output = bundle.path().join("output");
-        let file = std::fs::File::create(&output).unwrap();
+        nix::unistd::mkfifo(&output, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let pipe = std::fs::File::options().read(true).write(true).open(&output).unwrap();
         #[allow(clippy::disallowed_methods, reason = "tests start processes of their own")]
         let mut child =
-            std::process::Command::new("sleep").arg("100").stdout(file).spawn().unwrap();
+            std::process::Command::new("sleep").arg("100").stdout(pipe).spawn().unwrap();
         let own = record(bundle.path());
         let is_ours = |stdout: &Path, taken| {
             let streams = Stdio { stdout: Some(stdout.to_owned()), ..Stdio::default() };

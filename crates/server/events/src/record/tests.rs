@@ -231,7 +231,7 @@ fn an_intact_line_that_makes_no_sense_is_damage() {
     ] {
         let line = line(json);
         let damage = Damage { offset: 0, length: line.len(), fault: Fault::Unknown };
-        let lines = Lines { damage: vec![damage], ..Lines::default() };
+        let lines = Lines { damage: vec![damage], ends_damaged: true, ..Lines::default() };
         assert_eq!(recover(line.as_bytes()), lines, "{json}");
     }
 }
@@ -247,6 +247,7 @@ fn marks_are_written_and_the_latest_count() {
     let marks = |from, to, gone| Marks {
         delivered_range: Some(DeliveredRange(from, to)),
         gone: Some(Timestamp(gone)).filter(|gone| gone.0 > 0),
+        lost: None,
         delivered: false,
     };
     let at = |at| Event { at: Timestamp(at), ..event(EventKind::Paused) };
