@@ -151,8 +151,14 @@ impl Registries {
             }
             let tls = tls::config(roots, &host)?;
             let names = shared.names.clone();
-            let transport =
-                Transport::new(names, tls, host.may_be_plain, host.dial_timeout, shared.limits);
+            let transport = Transport::new(
+                host.address.clone(),
+                names,
+                tls,
+                host.may_be_plain,
+                host.dial_timeout,
+                shared.limits,
+            );
             hosts.push(Host {
                 stands_for: host.is_mirror.then(|| reference.host().to_owned()),
                 address: host.address,

@@ -153,13 +153,12 @@ impl Repository {
         let mut send = Self::request(Method::PUT, scopes).header(header::CONTENT_TYPE, octets);
         send.content = Content::Source(blob.size, source);
         let to = upload.clone().with_query("digest", blob.digest.as_str());
-        let answer =
-            if upload.is_same_host(&answer.address) && upload.authority == host.address.authority {
-                host.ask_once(&send, &host.told(to)).await?
-            } else {
-                // Elsewhere the address says who may send; nobody else is to know the credentials.
-                host.ask_stranger(send, to).await?
-            };
+        let answer = if upload.is_same_host(&answer.address) && host.transport.is_home(&upload) {
+            host.ask_once(&send, &host.told(to)).await?
+        } else {
+            // Elsewhere the address says who may send; nobody else is to know the credentials.
+            host.ask_stranger(send, to).await?
+        };
         self.taken(answer, blob).await
     }
 

@@ -39,26 +39,40 @@ const KEEP_IDLE: Duration = Duration::from_secs(30);
 /// Connections to a host, and to where it sends us.
 pub(crate) struct Transport {
     client: Client<HttpsConnector<HttpConnector<Names>>, Payload>,
-    /// Whether http may be tried instead of https.
+    /// The host's own address.
+    home: Address,
+    /// Whether http may be tried instead of https, at the host's own address.
     may_be_plain: bool,
     /// That the host speaks http, as was found out.
     is_plain: AtomicBool,
     limits: Limits,
 }
 
+/// Whom a question is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The host of the transport, which may speak http instead of https.
+    Home,
+    /// Whoever gives its tokens, or takes its uploads: asked exactly as the address says.
+    Other,
+}
+
 /// What is asked.
 pub(crate) struct Question<'a> {
+    pub(crate) whom: Whom,
     pub(crate) method: Method,
     pub(crate) address: Address,
     /// For whoever answers.
     pub(crate) headers: HeaderMap,
-    /// For nobody else than the host at the address.
+    /// For nobody else than the host that the question is for.
     pub(crate) secret: HeaderMap,
     pub(crate) content: Content<'a>,
 }
 
 impl Transport {
+    /// A transport for the host at the address `home`.
     pub(crate) fn new(
+        home: Address,
         names: Names,
         tls: ClientConfig,
         may_be_plain: bool,
@@ -77,7 +91,7 @@ impl Transport {
             .pool_max_idle_per_host(4)
             .http1_max_buf_size(READ_BUFFER)
             .build(https);
-        Self { client, may_be_plain, is_plain: AtomicBool::new(false), limits }
+        Self { client, home, may_be_plain, is_plain: AtomicBool::new(false), limits }
     }
 
     /// Sends a question, also to where the host says, and gives whatever answer comes.
@@ -87,11 +101,12 @@ impl Transport {
     pub(crate) async fn ask(&self, question: &Question<'_>) -> Result<Answer, RegistryError> {
         let mut address = question.address.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = if self.is_home(&address, &question.address) {
-                address.is_https = question.address.is_https;
+            let answer = if question.whom == Whom::Home && self.is_home(&address) {
+                address.is_https = self.home.is_https;
                 self.send_home(question, &address).await?
             } else {
-                self.send(question, &address, false).await?
+                let is_meant = address.is_same_host(&question.address);
+                self.send(question, &address, is_meant).await?
             };
             if !is_followed(&question.method, answer.status()) {
                 return Ok(answer);
@@ -102,6 +117,10 @@ impl Transport {
                 address: answer.address.to_string(),
                 problem: format!("leads to what {problem}"),
             })?;
+            if question.content.is_secret() && !address.is_same_host(&question.address) {
+                let problem = format!("leads to {address}, which must not know what is sent here");
+                return Err(RegistryError::Answer { address: answer.address.to_string(), problem });
+            }
         }
         let problem = format!("leads elsewhere more than {MAX_REDIRECTS} times");
         Err(RegistryError::Answer { address: question.address.to_string(), problem })
@@ -111,12 +130,13 @@ impl Transport {
         self.is_plain.load(Ordering::Relaxed)
     }
 
-    /// Whether an address is of the host that is meant, which leads to itself by http if it speaks that only.
-    fn is_home(&self, address: &Address, meant: &Address) -> bool {
-        address.is_same_host(meant) || (self.is_plain() && address.is_same_host(&meant.plain()))
+    /// Whether an address is of the transport's own host, which leads to itself by http if it speaks that only.
+    pub(crate) fn is_home(&self, address: &Address) -> bool {
+        let home = &self.home;
+        address.is_same_host(home) || (self.is_plain() && address.is_same_host(&home.plain()))
     }
 
-    /// Sends to the host that is meant, which may speak http.
+    /// Sends to the transport's own host, which may speak http.
     async fn send_home(
         &self,
         question: &Question<'_>,
@@ -140,7 +160,7 @@ impl Transport {
         &self,
         question: &Question<'_>,
         address: &Address,
-        is_home: bool,
+        is_meant: bool,
     ) -> Result<Answer, RegistryError> {
         let wrong =
             |problem: String| RegistryError::Answer { address: address.to_string(), problem };
@@ -151,7 +171,7 @@ impl Transport {
         *request.method_mut() = question.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
-        let secret = if is_home { Some(&question.secret) } else { None };
+        let secret = if is_meant { Some(&question.secret) } else { None };
         let is_said = |name: &HeaderName| secret.is_some_and(|secret| secret.contains_key(name));
         let general = question.headers.iter().filter(|(name, _)| !is_said(name));
         for (name, value) in general.chain(secret.into_iter().flatten()) {
