@@ -59,9 +59,13 @@ pub enum RegistryError {
 pub enum Fault {
     /// The connection could not be made. Another attempt would hardly be luckier.
     Connect,
+    /// Nobody listens at the address.
+    Refused,
+    /// The peer speaks TLS, but cannot be trusted, or does not want this client.
+    Tls,
     /// Nobody answered in time.
     Late,
-    /// The peer does not speak TLS.
+    /// The peer does not speak TLS, but probably http.
     Plain,
     /// The connection broke.
     Broken,

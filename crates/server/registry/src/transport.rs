@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, InvalidMessage};
 use tokio::time::timeout;
 
 use crate::{
@@ -195,7 +195,8 @@ impl Transport {
                     if let Some(failure) = sent.failure() {
                         return Err(wrong(format!("cannot send: {failure}")));
                     }
-                    let (cause, fault) = (causes(&error), fault(&error));
+                    let fault = fault(&error);
+                    let cause = go_words(fault).map_or_else(|| causes(&error), ToOwned::to_owned);
                     return Err(RegistryError::Transport {
                         address: address.to_string(),
                         cause,
@@ -231,8 +232,19 @@ fn is_http(fault: Fault, address: &Address) -> bool {
     match fault {
         Fault::Plain => true,
         // Each has a port of its own.
-        Fault::Connect | Fault::Late => split_port(&address.authority).1.is_none(),
-        Fault::Broken => false,
+        Fault::Refused | Fault::Late => split_port(&address.authority).1.is_none(),
+        // Else whoever can disturb a connection could have its secrets sent by http.
+        Fault::Connect | Fault::Tls | Fault::Broken => false,
+    }
+}
+
+/// The words of Go's library for what clients of containerd decide by: `nerdctl --insecure-registry` tries http only
+/// after an error with these.
+fn go_words(fault: Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Refused => Some("connect: connection refused"),
+        Fault::Plain => Some("http: server gave HTTP response to HTTPS client"),
+        _ => None,
     }
 }
 
@@ -254,16 +266,20 @@ fn fault(error: &ClientError) -> Fault {
     let mut found = if error.is_connect() { Fault::Connect } else { Fault::Broken };
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = next {
-        if let Some(rustls::Error::InvalidMessage(_)) = error.downcast_ref() {
-            return Fault::Plain;
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            // What http begins with is no type of a TLS record.
+            let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+            return if *error == plain { Fault::Plain } else { Fault::Tls };
         }
         next = match error.downcast_ref::<io::Error>() {
             Some(io) => {
                 use io::ErrorKind::{
-                    BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof,
+                    BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut,
+                    UnexpectedEof,
                 };
                 match io.kind() {
                     TimedOut => found = Fault::Late,
+                    ConnectionRefused => found = Fault::Refused,
                     BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
                         found = Fault::Broken;
                     }
@@ -281,4 +297,26 @@ fn fault(error: &ClientError) -> Fault {
 /// Headers of one name and value.
 pub(crate) fn header_of(name: HeaderName, value: header::HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([(name, value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_tried_where_nobody_speaks_https() {
+        let alone = Address::parse("https://h.example/v2").unwrap();
+        let with_port = Address::parse("https://h.example:5000/v2").unwrap();
+        for (fault, is_tried, is_tried_at_port) in [
+            (Fault::Plain, true, true),
+            (Fault::Refused, true, false),
+            (Fault::Late, true, false),
+            (Fault::Connect, false, false),
+            (Fault::Tls, false, false),
+            (Fault::Broken, false, false),
+        ] {
+            assert_eq!(is_http(fault, &alone), is_tried, "{fault:?}");
+            assert_eq!(is_http(fault, &with_port), is_tried_at_port, "{fault:?}");
+        }
+    }
 }
