@@ -17,6 +17,9 @@ pub enum RegistryError {
     Reference { reference: String, problem: String },
     #[error("{path}: {problem}: invalid argument", path = .path.display())]
     Hosts { path: PathBuf, problem: String },
+    /// Of those that the caller gives.
+    #[error("header {name}: is one header too many: invalid argument")]
+    Header { name: String },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("no host of {host} is configured to {what}: not found")]
@@ -76,7 +79,9 @@ impl RegistryError {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {
-            Self::Reference { .. } | Self::Hosts { .. } => Kind::InvalidArgument,
+            Self::Reference { .. } | Self::Hosts { .. } | Self::Header { .. } => {
+                Kind::InvalidArgument
+            }
             Self::NoHost { .. } => Kind::NotFound,
             Self::Status { status, .. } if *status == http::StatusCode::NOT_FOUND => Kind::NotFound,
             Self::Status { status, .. } if is_temporary(*status) => Kind::Unavailable,

@@ -119,7 +119,10 @@ impl Host {
             let told = self.authorizer.authorization(&self.transport, request.scopes).await?;
             let mut secret = self.headers.clone();
             if let Some(told) = &told {
-                secret.insert(header::AUTHORIZATION, told.clone());
+                let inserted = secret.try_insert(header::AUTHORIZATION, told.clone());
+                inserted.map_err(|_| RegistryError::Header {
+                    name: header::AUTHORIZATION.to_string(),
+                })?;
             }
             let question = Question {
                 whom: Whom::Home,

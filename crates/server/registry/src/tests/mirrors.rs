@@ -1,5 +1,7 @@
 use std::fs;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{registry::say, *};
 
 /// Settings with this file for all registries.
@@ -71,4 +73,22 @@ async fn of_all_errors_the_one_that_says_most_is_told() {
     let repository = open(LIMITS, "registry.example/a/b:t", settings).await.unwrap();
     let error = repository.resolve().await.unwrap_err().to_string();
     assert!(error.contains("403"), "{error}");
+}
+
+#[tokio::test]
+async fn more_headers_than_can_be_sent_are_refused() {
+    const MOST: usize = 24_576;
+    let registry =
+        Registry::start(|_| say(401).header("www-authenticate", "Basic realm=\"x\"")).await;
+    let (_root, settings) =
+        with_file(&format!("server = \"http://{}\"\n[header]\nx-one = \"1\"", registry.host()));
+    let mut headers = HeaderMap::new();
+    for n in 0..MOST {
+        let name = HeaderName::try_from(format!("h-{n}")).unwrap();
+        headers.try_append(name, HeaderValue::from_static("1")).unwrap();
+    }
+    let settings = Settings { headers, ..settings };
+    let error = open(LIMITS, "registry.example/a/b:t", settings).await.map(drop).unwrap_err();
+    assert!(matches!(error, RegistryError::Header { .. }), "{error}");
+    assert_eq!(error.kind(), Some(gantry_domain::Kind::InvalidArgument));
 }
