@@ -92,3 +92,26 @@ async fn more_headers_than_can_be_sent_are_refused() {
     assert!(matches!(error, RegistryError::Header { .. }), "{error}");
     assert_eq!(error.kind(), Some(gantry_domain::Kind::InvalidArgument));
 }
+
+#[tokio::test]
+async fn behind_a_mirror_whose_answers_break_off_the_next_host_is_asked() {
+    let blob = data(1000);
+    let of = remote(LAYER, &blob);
+    let broken = Registry::start(|_| say(200).data(data(400)).length(1000).breaks()).await;
+    let body = blob.clone();
+    let good = Registry::start(move |asked| match asked.header("range") {
+        "bytes=400-" => {
+            say(206).header("content-range", "bytes 400-999/1000").data(body[400..].to_vec())
+        }
+        _ => say(404),
+    })
+    .await;
+    let (_root, settings) = with_file(&format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\n",
+        good.host(),
+        broken.host(),
+    ));
+    let repository = open(LIMITS, "registry.example/a/b:t", settings).await.unwrap();
+    assert_eq!(read(&repository, &of, 0).await.unwrap(), blob);
+    assert_eq!((broken.lines().len(), good.lines().len()), (1, 1));
+}
