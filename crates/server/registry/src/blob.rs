@@ -157,18 +157,28 @@ impl BlobStream {
     /// The part that was asked for.
     fn check_range(&self, answer: Answer) -> Result<Answer, RegistryError> {
         let range = answer.header(header::CONTENT_RANGE).unwrap_or_default();
-        let (from, total) =
-            match range.strip_prefix("bytes ").and_then(|range| range.split_once('-')) {
-                Some((from, rest)) => (
-                    from.parse().ok(),
-                    rest.split_once('/').and_then(|(_, total)| total.parse().ok()),
-                ),
-                // Who says nothing gives what was asked for.
-                None if range.is_empty() => {
-                    (Some(self.offset), answer.length().map(|length| self.offset + length))
-                }
-                None => (None, None),
-            };
+        let (from, total) = match range
+            .strip_prefix("bytes ")
+            .and_then(|range| range.split_once('-'))
+        {
+            Some((from, rest)) => {
+                (from.parse().ok(), rest.split_once('/').and_then(|(_, total)| total.parse().ok()))
+            }
+            // Who says nothing gives what was asked for.
+            None if range.is_empty() => {
+                let end = |length: u64| {
+                    self.offset.checked_add(length).ok_or_else(|| RegistryError::Answer {
+                            address: answer.address.to_string(),
+                            problem: format!(
+                                "its Content-Length is {length}, which no content has that follows byte {}",
+                                self.offset
+                            ),
+                        })
+                };
+                (Some(self.offset), answer.length().map(end).transpose()?)
+            }
+            None => (None, None),
+        };
         if from != Some(self.offset) {
             let address = answer.address.to_string();
             let problem = format!(

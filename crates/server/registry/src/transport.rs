@@ -91,6 +91,9 @@ impl Transport {
             .pool_max_idle_per_host(4)
             .http1_max_buf_size(READ_BUFFER)
             .build(https);
+        // A connection may take as long as is configured before anything can be answered.
+        let answer = limits.answer.saturating_add(dial_timeout.unwrap_or_default());
+        let limits = Limits { answer, ..limits };
         Self { client, home, may_be_plain, is_plain: AtomicBool::new(false), limits }
     }
 

@@ -115,3 +115,14 @@ async fn behind_a_mirror_whose_answers_break_off_the_next_host_is_asked() {
     assert_eq!(read(&repository, &of, 0).await.unwrap(), blob);
     assert_eq!((broken.lines().len(), good.lines().len()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_host_is_waited_for_as_long_as_its_dial_timeout_says() {
+    let silent = Registry::start(|_| say(200).silent()).await;
+    let (_root, settings) =
+        with_file(&format!("server = \"http://{}\"\ndial_timeout = \"150ms\"", silent.host()));
+    let limits = Limits { retries: 0, ..IMPATIENT };
+    let repository = open(limits, "registry.example/a/b:t", settings).await.unwrap();
+    let error = repository.resolve().await.unwrap_err().to_string();
+    assert!(error.contains("no answer for 250ms"), "{error}");
+}
