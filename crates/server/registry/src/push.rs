@@ -64,8 +64,8 @@ impl Repository {
         }
     }
 
-    /// Brings a manifest or an index into the repository, under the tag that the repository was opened for unless it
-    /// is one of several (`is_named`).
+    /// Brings a manifest or an index into the repository: if `is_named`, under the tag that the repository was opened
+    /// for; otherwise, as one of the manifests of an index, under its digest.
     ///
     /// # Errors
     /// If the registry does not take it.
