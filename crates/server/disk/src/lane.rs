@@ -12,7 +12,7 @@ use std::{
 use tokio::sync::oneshot;
 
 /// Threads at work for one file system at the same time. On one that never answers all of them stay blocked.
-const MAX_THREADS: usize = 8;
+pub(crate) const MAX_THREADS: usize = 8;
 
 /// Calls that may wait for these threads.
 const MAX_WAITING: usize = 1024;

@@ -8,13 +8,13 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::lane::Lane;
+use crate::lane::{Lane, Refused};
 
 /// Threads for the server's own files: a few, however many wait for them. Clones are the same.
 ///
 /// Unlike with [`crate::Disks`] there is no deadline, as nobody could go on without knowing whether a file was
-/// written, and no bound on how many wait: there are no more than requests and containers at work. The threads end
-/// when the last clone is dropped, after the work that waits.
+/// written, and for [`OwnFiles::run`] no bound on how many wait: there are no more than requests and containers at
+/// work. The threads end when the last clone is dropped, after the work that waits.
 #[derive(Clone)]
 pub struct OwnFiles(Arc<Owner>);
 
@@ -26,7 +26,7 @@ impl Drop for Owner {
     }
 }
 
-/// The proof that this thread may wait for a disk: only [`OwnFiles::run`] gives it. A function that takes it
+/// The proof that this thread may wait for a disk: only [`OwnFiles`] gives it. A function that takes it
 /// cannot be called where other work would wait with it.
 #[derive(Debug)]
 pub struct MayWait(());
@@ -61,17 +61,44 @@ impl OwnFiles {
             Err(_) => unreachable!("all work is done"),
         }
     }
+
+    /// Runs work on a thread that may wait, unless this future is dropped before a thread has come to it.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ResourceBusy`] if too much waits already.
+    pub async fn run_if_wanted<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&MayWait) -> T + Send + 'static,
+    ) -> io::Result<T> {
+        let (done, answer) = oneshot::channel();
+        let work = move || catch_unwind(AssertUnwindSafe(|| work(&MayWait(()))));
+        self.0.0.push(done, work).map_err(|refused| match refused {
+            Refused::NoThread(error) => error,
+            _ => io::Error::new(io::ErrorKind::ResourceBusy, "too many calls wait for a thread"),
+        })?;
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            // As if the work had run here.
+            Ok(Err(panic)) => resume_unwind(panic),
+            Err(_) => unreachable!("work is done that is waited for"),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
+    use std::{
+        future::poll_fn,
+        sync::{
+            Mutex,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        task::Poll,
     };
 
     use super::*;
+    use crate::lane::MAX_THREADS;
 
     #[tokio::test]
     async fn everything_is_done_however_much_there_is_and_whoever_has_gone() {
@@ -124,6 +151,34 @@ mod tests {
         while lane.strong_count() > 0 {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_done_and_what_waits_is_bounded() {
+        let files = OwnFiles::new().unwrap();
+        let (release, released) = mpsc::channel::<()>();
+        let released = Arc::new(Mutex::new(released));
+        let begun = Arc::new(AtomicUsize::new(0));
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let (released, begun) = (Arc::clone(&released), Arc::clone(&begun));
+            let work = move |_: &MayWait| {
+                begun.fetch_add(1, Ordering::Relaxed);
+                released.lock().unwrap().recv().unwrap_err();
+            };
+            let mut call = Box::pin(files.run_if_wanted(work));
+            match poll_fn(|context| Poll::Ready(call.as_mut().poll(context))).await {
+                Poll::Ready(answer) => break answer.unwrap_err(),
+                Poll::Pending => waiting.push(call),
+            }
+        };
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        assert!(waiting.len() > MAX_THREADS);
+        drop(waiting);
+        drop(release);
+        // Comes after all that waited.
+        assert_eq!(files.run_if_wanted(|_| 7).await.unwrap(), 7);
+        assert!(begun.load(Ordering::Relaxed) <= MAX_THREADS);
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ pub struct BlobStream {
     /// Of the next byte.
     offset: u64,
     answer: Option<Answer>,
+    /// Which host is asked first: after an answer the one behind its host, which would break off again.
+    next_host: usize,
     /// How many bytes of the answer are there already.
     surplus: u64,
     /// How often in turn nothing came.
@@ -26,7 +28,16 @@ pub struct BlobStream {
 
 impl BlobStream {
     pub(crate) fn new(repository: Repository, remote: Remote, path: String, offset: u64) -> Self {
-        Self { repository, remote, path, offset, answer: None, surplus: 0, failures: 0 }
+        Self {
+            repository,
+            remote,
+            path,
+            offset,
+            answer: None,
+            next_host: 0,
+            surplus: 0,
+            failures: 0,
+        }
     }
 
     /// Where the next part begins.
@@ -91,12 +102,17 @@ impl BlobStream {
     }
 
     /// Asks the hosts in turn; how many bytes of the answer are there already.
-    async fn open(&self) -> Result<(Answer, u64), RegistryError> {
-        let hosts = self.repository.hosts("pull", |can| can.pull)?;
+    async fn open(&mut self) -> Result<(Answer, u64), RegistryError> {
+        let repository = self.repository.clone();
+        let hosts = repository.hosts("pull", |can| can.pull)?;
         let mut first = None;
-        for (n, host) in hosts.iter().enumerate() {
-            match self.open_at(host, n + 1 == hosts.len()).await {
-                Ok(answer) => return Ok(answer),
+        for n in 0..hosts.len() {
+            let at = (self.next_host + n) % hosts.len();
+            match self.open_at(hosts[at], n + 1 == hosts.len()).await {
+                Ok(answer) => {
+                    self.next_host = at + 1;
+                    return Ok(answer);
+                }
                 Err(error) => {
                     tracing::info!(%error, "a host does not give content");
                     first.get_or_insert(error);
@@ -141,18 +157,28 @@ impl BlobStream {
     /// The part that was asked for.
     fn check_range(&self, answer: Answer) -> Result<Answer, RegistryError> {
         let range = answer.header(header::CONTENT_RANGE).unwrap_or_default();
-        let (from, total) =
-            match range.strip_prefix("bytes ").and_then(|range| range.split_once('-')) {
-                Some((from, rest)) => (
-                    from.parse().ok(),
-                    rest.split_once('/').and_then(|(_, total)| total.parse().ok()),
-                ),
-                // Who says nothing gives what was asked for.
-                None if range.is_empty() => {
-                    (Some(self.offset), answer.length().map(|length| self.offset + length))
-                }
-                None => (None, None),
-            };
+        let (from, total) = match range
+            .strip_prefix("bytes ")
+            .and_then(|range| range.split_once('-'))
+        {
+            Some((from, rest)) => {
+                (from.parse().ok(), rest.split_once('/').and_then(|(_, total)| total.parse().ok()))
+            }
+            // Who says nothing gives what was asked for.
+            None if range.is_empty() => {
+                let end = |length: u64| {
+                    self.offset.checked_add(length).ok_or_else(|| RegistryError::Answer {
+                            address: answer.address.to_string(),
+                            problem: format!(
+                                "its Content-Length is {length}, which no content has that follows byte {}",
+                                self.offset
+                            ),
+                        })
+                };
+                (Some(self.offset), answer.length().map(end).transpose()?)
+            }
+            None => (None, None),
+        };
         if from != Some(self.offset) {
             let address = answer.address.to_string();
             let problem = format!(

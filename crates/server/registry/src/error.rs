@@ -17,6 +17,9 @@ pub enum RegistryError {
     Reference { reference: String, problem: String },
     #[error("{path}: {problem}: invalid argument", path = .path.display())]
     Hosts { path: PathBuf, problem: String },
+    /// Of those that the caller gives.
+    #[error("header {name}: is one header too many: invalid argument")]
+    Header { name: String },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("no host of {host} is configured to {what}: not found")]
@@ -59,9 +62,13 @@ pub enum RegistryError {
 pub enum Fault {
     /// The connection could not be made. Another attempt would hardly be luckier.
     Connect,
+    /// Nobody listens at the address.
+    Refused,
+    /// The peer speaks TLS, but cannot be trusted, or does not want this client.
+    Tls,
     /// Nobody answered in time.
     Late,
-    /// The peer does not speak TLS.
+    /// The peer does not speak TLS, but probably http.
     Plain,
     /// The connection broke.
     Broken,
@@ -72,7 +79,9 @@ impl RegistryError {
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
         Some(match self {
-            Self::Reference { .. } | Self::Hosts { .. } => Kind::InvalidArgument,
+            Self::Reference { .. } | Self::Hosts { .. } | Self::Header { .. } => {
+                Kind::InvalidArgument
+            }
             Self::NoHost { .. } => Kind::NotFound,
             Self::Status { status, .. } if *status == http::StatusCode::NOT_FOUND => Kind::NotFound,
             Self::Status { status, .. } if is_temporary(*status) => Kind::Unavailable,

@@ -12,7 +12,7 @@ use crate::{
     error::is_temporary,
     hosts::Capabilities,
     payload::Content,
-    transport::{Question, Transport},
+    transport::{Question, Transport, Whom},
 };
 
 /// How often a host may ask who asks, for one request: once, and once again if a token was too old.
@@ -103,7 +103,8 @@ impl Host {
         address: Address,
     ) -> Result<Answer, RegistryError> {
         let Request { method, headers, content, .. } = request;
-        let question = Question { method, address, headers, secret: HeaderMap::new(), content };
+        let (whom, secret) = (Whom::Other, HeaderMap::new());
+        let question = Question { whom, method, address, headers, secret, content };
         self.transport.ask(&question).await
     }
 
@@ -118,9 +119,13 @@ impl Host {
             let told = self.authorizer.authorization(&self.transport, request.scopes).await?;
             let mut secret = self.headers.clone();
             if let Some(told) = &told {
-                secret.insert(header::AUTHORIZATION, told.clone());
+                let inserted = secret.try_insert(header::AUTHORIZATION, told.clone());
+                inserted.map_err(|_| RegistryError::Header {
+                    name: header::AUTHORIZATION.to_string(),
+                })?;
             }
             let question = Question {
+                whom: Whom::Home,
                 method: request.method.clone(),
                 address: address.clone(),
                 headers: request.headers.clone(),
@@ -128,9 +133,9 @@ impl Host {
                 content: request.content.clone(),
             };
             let answer = self.transport.ask(&question).await?;
-            // Another host that it leads to has to know already.
+            // Another host that it leads to has to know already, and so has whoever answers by http instead.
             let is_refused = answer.status() == StatusCode::UNAUTHORIZED
-                && answer.address.authority == address.authority;
+                && self.transport.is_home(&answer.address);
             refusals += 1;
             if !is_refused || refusals > MAX_REFUSALS {
                 return Ok(answer);

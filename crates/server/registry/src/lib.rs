@@ -130,7 +130,7 @@ impl Registries {
     /// Opens the repository of a reference. Nobody is asked yet.
     ///
     /// # Errors
-    /// If what is configured for the registry cannot be read, or is wrong.
+    /// If what is configured for the registry cannot be read, or is wrong; if the caller gives too many headers.
     pub async fn open(
         &self,
         reference: Reference,
@@ -147,12 +147,19 @@ impl Registries {
         let mut hosts = Vec::with_capacity(configured.len());
         for mut host in configured {
             for (name, value) in &headers {
-                host.headers.append(name, value.clone());
+                let appended = host.headers.try_append(name.clone(), value.clone());
+                appended.map_err(|_| RegistryError::Header { name: name.to_string() })?;
             }
             let tls = tls::config(roots, &host)?;
             let names = shared.names.clone();
-            let transport =
-                Transport::new(names, tls, host.may_be_plain, host.dial_timeout, shared.limits);
+            let transport = Transport::new(
+                host.address.clone(),
+                names,
+                tls,
+                host.may_be_plain,
+                host.dial_timeout,
+                shared.limits,
+            );
             hosts.push(Host {
                 stands_for: host.is_mirror.then(|| reference.host().to_owned()),
                 address: host.address,

@@ -37,7 +37,8 @@ impl Service<Name> for Names {
         let threads = self.0.clone();
         Box::pin(async move {
             let find = move |_: &_| (name.as_str(), 0).to_socket_addrs();
-            threads.run(find).await
+            // Who has waited too long is gone; names that nobody waits for any more would only hold up others.
+            threads.run_if_wanted(find).await?
         })
     }
 }

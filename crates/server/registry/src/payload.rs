@@ -28,6 +28,8 @@ pub(crate) enum Content<'a> {
     #[default]
     None,
     Whole(Bytes),
+    /// For nobody else than the host that the question is for.
+    Secret(Bytes),
     /// Of so many bytes.
     Source(u64, &'a dyn Source),
 }
@@ -64,12 +66,18 @@ enum Data {
 }
 
 impl Content<'_> {
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self, Self::Secret(_))
+    }
+
     /// # Errors
     /// If the source cannot be read.
     pub(crate) async fn payload(&self) -> Result<(Payload, Arc<Sent>), String> {
         let (data, left) = match self {
             Self::None => (Data::None, 0),
-            Self::Whole(bytes) => (Data::Whole(bytes.clone()), bytes.len() as u64),
+            Self::Whole(bytes) | Self::Secret(bytes) => {
+                (Data::Whole(bytes.clone()), bytes.len() as u64)
+            }
             Self::Source(size, source) => (Data::Chunks(source.open().await?), *size),
         };
         let sent = Arc::new(Sent::default());

@@ -64,8 +64,8 @@ impl Repository {
         }
     }
 
-    /// Brings a manifest or an index into the repository, under the tag that the repository was opened for unless it
-    /// is one of several (`is_named`).
+    /// Brings a manifest or an index into the repository: if `is_named`, under the tag that the repository was opened
+    /// for; otherwise, as one of the manifests of an index, under its digest.
     ///
     /// # Errors
     /// If the registry does not take it.
@@ -153,13 +153,12 @@ impl Repository {
         let mut send = Self::request(Method::PUT, scopes).header(header::CONTENT_TYPE, octets);
         send.content = Content::Source(blob.size, source);
         let to = upload.clone().with_query("digest", blob.digest.as_str());
-        let answer =
-            if upload.is_same_host(&answer.address) && upload.authority == host.address.authority {
-                host.ask_once(&send, &host.told(to)).await?
-            } else {
-                // Elsewhere the address says who may send; nobody else is to know the credentials.
-                host.ask_stranger(send, to).await?
-            };
+        let answer = if upload.is_same_host(&answer.address) && host.transport.is_home(&upload) {
+            host.ask_once(&send, &host.told(to)).await?
+        } else {
+            // Elsewhere the address says who may send; nobody else is to know the credentials.
+            host.ask_stranger(send, to).await?
+        };
         self.taken(answer, blob).await
     }
 

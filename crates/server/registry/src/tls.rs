@@ -49,7 +49,7 @@ pub(crate) fn config(
         let own = own(roots, host, provider)?;
         builder.dangerous().with_custom_certificate_verifier(Arc::new(own))
     };
-    // TLS takes one certificate: the first, unless a registry asked for authorities, which nobody tells here.
+    // rustls shows one certificate: the first that is configured, whichever authorities the registry says it accepts.
     let Some((path, certificates, key)) = host.client.first() else {
         return Ok(builder.with_no_client_auth());
     };

@@ -14,7 +14,7 @@ use hyper_util::{
     client::legacy::{Client, Error as ClientError, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::ClientConfig;
+use rustls::{ClientConfig, InvalidMessage};
 use tokio::time::timeout;
 
 use crate::{
@@ -39,26 +39,40 @@ const KEEP_IDLE: Duration = Duration::from_secs(30);
 /// Connections to a host, and to where it sends us.
 pub(crate) struct Transport {
     client: Client<HttpsConnector<HttpConnector<Names>>, Payload>,
-    /// Whether http may be tried instead of https.
+    /// The host's own address.
+    home: Address,
+    /// Whether http may be tried instead of https, at the host's own address.
     may_be_plain: bool,
     /// That the host speaks http, as was found out.
     is_plain: AtomicBool,
     limits: Limits,
 }
 
+/// Whom a question is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Whom {
+    /// The host of the transport, which may speak http instead of https.
+    Home,
+    /// Whoever gives its tokens, or takes its uploads: asked exactly as the address says.
+    Other,
+}
+
 /// What is asked.
 pub(crate) struct Question<'a> {
+    pub(crate) whom: Whom,
     pub(crate) method: Method,
     pub(crate) address: Address,
     /// For whoever answers.
     pub(crate) headers: HeaderMap,
-    /// For nobody else than the host at the address.
+    /// For nobody else than the host that the question is for.
     pub(crate) secret: HeaderMap,
     pub(crate) content: Content<'a>,
 }
 
 impl Transport {
+    /// A transport for the host at the address `home`.
     pub(crate) fn new(
+        home: Address,
         names: Names,
         tls: ClientConfig,
         may_be_plain: bool,
@@ -77,7 +91,10 @@ impl Transport {
             .pool_max_idle_per_host(4)
             .http1_max_buf_size(READ_BUFFER)
             .build(https);
-        Self { client, may_be_plain, is_plain: AtomicBool::new(false), limits }
+        // A connection may take as long as is configured before anything can be answered.
+        let answer = limits.answer.saturating_add(dial_timeout.unwrap_or_default());
+        let limits = Limits { answer, ..limits };
+        Self { client, home, may_be_plain, is_plain: AtomicBool::new(false), limits }
     }
 
     /// Sends a question, also to where the host says, and gives whatever answer comes.
@@ -87,11 +104,12 @@ impl Transport {
     pub(crate) async fn ask(&self, question: &Question<'_>) -> Result<Answer, RegistryError> {
         let mut address = question.address.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let answer = if self.is_home(&address, &question.address) {
-                address.is_https = question.address.is_https;
+            let answer = if question.whom == Whom::Home && self.is_home(&address) {
+                address.is_https = self.home.is_https;
                 self.send_home(question, &address).await?
             } else {
-                self.send(question, &address, false).await?
+                let is_meant = address.is_same_host(&question.address);
+                self.send(question, &address, is_meant).await?
             };
             if !is_followed(&question.method, answer.status()) {
                 return Ok(answer);
@@ -102,6 +120,10 @@ impl Transport {
                 address: answer.address.to_string(),
                 problem: format!("leads to what {problem}"),
             })?;
+            if question.content.is_secret() && !address.is_same_host(&question.address) {
+                let problem = format!("leads to {address}, which must not know what is sent here");
+                return Err(RegistryError::Answer { address: answer.address.to_string(), problem });
+            }
         }
         let problem = format!("leads elsewhere more than {MAX_REDIRECTS} times");
         Err(RegistryError::Answer { address: question.address.to_string(), problem })
@@ -111,12 +133,13 @@ impl Transport {
         self.is_plain.load(Ordering::Relaxed)
     }
 
-    /// Whether an address is of the host that is meant, which leads to itself by http if it speaks that only.
-    fn is_home(&self, address: &Address, meant: &Address) -> bool {
-        address.is_same_host(meant) || (self.is_plain() && address.is_same_host(&meant.plain()))
+    /// Whether an address is of the transport's own host, which leads to itself by http if it speaks that only.
+    pub(crate) fn is_home(&self, address: &Address) -> bool {
+        let home = &self.home;
+        address.is_same_host(home) || (self.is_plain() && address.is_same_host(&home.plain()))
     }
 
-    /// Sends to the host that is meant, which may speak http.
+    /// Sends to the transport's own host, which may speak http.
     async fn send_home(
         &self,
         question: &Question<'_>,
@@ -140,7 +163,7 @@ impl Transport {
         &self,
         question: &Question<'_>,
         address: &Address,
-        is_home: bool,
+        is_meant: bool,
     ) -> Result<Answer, RegistryError> {
         let wrong =
             |problem: String| RegistryError::Answer { address: address.to_string(), problem };
@@ -151,7 +174,7 @@ impl Transport {
         *request.method_mut() = question.method.clone();
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
-        let secret = if is_home { Some(&question.secret) } else { None };
+        let secret = if is_meant { Some(&question.secret) } else { None };
         let is_said = |name: &HeaderName| secret.is_some_and(|secret| secret.contains_key(name));
         let general = question.headers.iter().filter(|(name, _)| !is_said(name));
         for (name, value) in general.chain(secret.into_iter().flatten()) {
@@ -175,7 +198,8 @@ impl Transport {
                     if let Some(failure) = sent.failure() {
                         return Err(wrong(format!("cannot send: {failure}")));
                     }
-                    let (cause, fault) = (causes(&error), fault(&error));
+                    let fault = fault(&error);
+                    let cause = go_words(fault).map_or_else(|| causes(&error), ToOwned::to_owned);
                     return Err(RegistryError::Transport {
                         address: address.to_string(),
                         cause,
@@ -211,8 +235,19 @@ fn is_http(fault: Fault, address: &Address) -> bool {
     match fault {
         Fault::Plain => true,
         // Each has a port of its own.
-        Fault::Connect | Fault::Late => split_port(&address.authority).1.is_none(),
-        Fault::Broken => false,
+        Fault::Refused | Fault::Late => split_port(&address.authority).1.is_none(),
+        // Else whoever can disturb a connection could have its secrets sent by http.
+        Fault::Connect | Fault::Tls | Fault::Broken => false,
+    }
+}
+
+/// The words of Go's library for what clients of containerd decide by: `nerdctl --insecure-registry` tries http only
+/// after an error with these.
+fn go_words(fault: Fault) -> Option<&'static str> {
+    match fault {
+        Fault::Refused => Some("connect: connection refused"),
+        Fault::Plain => Some("http: server gave HTTP response to HTTPS client"),
+        _ => None,
     }
 }
 
@@ -234,16 +269,20 @@ fn fault(error: &ClientError) -> Fault {
     let mut found = if error.is_connect() { Fault::Connect } else { Fault::Broken };
     let mut next: Option<&(dyn Error + 'static)> = error.source();
     while let Some(error) = next {
-        if let Some(rustls::Error::InvalidMessage(_)) = error.downcast_ref() {
-            return Fault::Plain;
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            // What http begins with is no type of a TLS record.
+            let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+            return if *error == plain { Fault::Plain } else { Fault::Tls };
         }
         next = match error.downcast_ref::<io::Error>() {
             Some(io) => {
                 use io::ErrorKind::{
-                    BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof,
+                    BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, TimedOut,
+                    UnexpectedEof,
                 };
                 match io.kind() {
                     TimedOut => found = Fault::Late,
+                    ConnectionRefused => found = Fault::Refused,
                     BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof => {
                         found = Fault::Broken;
                     }
@@ -261,4 +300,26 @@ fn fault(error: &ClientError) -> Fault {
 /// Headers of one name and value.
 pub(crate) fn header_of(name: HeaderName, value: header::HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([(name, value)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_is_tried_where_nobody_speaks_https() {
+        let alone = Address::parse("https://h.example/v2").unwrap();
+        let with_port = Address::parse("https://h.example:5000/v2").unwrap();
+        for (fault, is_tried, is_tried_at_port) in [
+            (Fault::Plain, true, true),
+            (Fault::Refused, true, false),
+            (Fault::Late, true, false),
+            (Fault::Connect, false, false),
+            (Fault::Tls, false, false),
+            (Fault::Broken, false, false),
+        ] {
+            assert_eq!(is_http(fault, &alone), is_tried, "{fault:?}");
+            assert_eq!(is_http(fault, &with_port), is_tried_at_port, "{fault:?}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use crate::{
     RegistryError,
     address::{Address, encoded},
     payload::Content,
-    transport::{Question, Transport, header_of},
+    transport::{Question, Transport, Whom, header_of},
 };
 
 /// The largest answer with a token.
@@ -99,11 +99,12 @@ impl Realm {
         let form = format!("{grant}&service={service}&client_id={CLIENT_ID}&scope={scope}");
         let kind = HeaderValue::from_static("application/x-www-form-urlencoded");
         let question = Question {
+            whom: Whom::Other,
             method: Method::POST,
             address: self.address.clone(),
             headers: header_of(header::CONTENT_TYPE, kind),
             secret: HeaderMap::new(),
-            content: Content::Whole(Bytes::from(form)),
+            content: Content::Secret(Bytes::from(form)),
         };
         self.ask(transport, &question).await
     }
@@ -123,6 +124,7 @@ impl Realm {
         }
         let secret = password.map(|password| header_of(header::AUTHORIZATION, password));
         let question = Question {
+            whom: Whom::Other,
             method: Method::GET,
             address,
             headers: HeaderMap::new(),

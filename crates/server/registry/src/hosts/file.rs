@@ -15,7 +15,7 @@ use crate::address::Address;
 /// How many hosts may be configured for one registry: each of them can be asked for every blob.
 const MAX_HOSTS: usize = 32;
 
-/// How many certificates or headers a host may have.
+/// How many certificates a host may have, and how many headers.
 const MAX_VALUES: usize = 64;
 
 /// What can be said of a host; at the top of the file, of the server itself.
@@ -152,6 +152,9 @@ fn client_pairs(
 
 fn headers(given: &Table) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
+    if given.len() > MAX_VALUES {
+        return Err(format!("header: has {} names, at most {MAX_VALUES} are allowed", given.len()));
+    }
     for (key, value) in given {
         let wrong = |problem: &str| format!("header.{key}: {problem}");
         let name = HeaderName::try_from(key).map_err(|_| wrong("is no name of a header"))?;
@@ -165,6 +168,11 @@ fn headers(given: &Table) -> Result<HeaderMap, String> {
                 value.as_str().ok_or_else(|| wrong("must be a string or a list of strings"))?;
             let value =
                 HeaderValue::try_from(text).map_err(|_| wrong("cannot be sent in a header"))?;
+            if headers.len() >= MAX_VALUES {
+                return Err(wrong(&format!(
+                    "is one header too many, at most {MAX_VALUES} are allowed"
+                )));
+            }
             headers.try_append(name.clone(), value).map_err(|_| wrong("is one header too many"))?;
         }
     }
@@ -248,5 +256,14 @@ mod tests {
         }
         let many: String = (0..100).map(|n| format!("[host.\"https://m{n}\"]\n")).collect();
         assert!(parse_at(&many).unwrap_err().contains("at most 32"));
+        let headers = |count: usize| {
+            let lines: String = (0..count).map(|n| format!("x-{n} = \"1\"\n")).collect();
+            format!("[header]\n{lines}")
+        };
+        assert_eq!(parse_at(&headers(64)).unwrap()[0].headers.len(), 64);
+        let problem = parse_at(&headers(30_000)).unwrap_err();
+        assert_eq!(problem, "header: has 30000 names, at most 64 are allowed");
+        let problem = parse_at(&format!("{}\nx-more = [\"1\", \"2\"]", headers(63))).unwrap_err();
+        assert_eq!(problem, "header.x-more: is one header too many, at most 64 are allowed");
     }
 }

@@ -105,6 +105,16 @@ async fn sizes_that_lie_are_told() {
 }
 
 #[tokio::test]
+async fn a_length_beyond_all_sizes_is_refused() {
+    let of = remote(LAYER, &data(1000));
+    // The most that HTTP's parser takes.
+    let registry = Registry::start(|_| say(206).length(usize::MAX - 2).stalls()).await;
+    let error = read(&repository(&registry).await, &of, 500).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Answer { .. }), "{error}");
+    assert!(error.to_string().contains("its Content-Length is 18446744073709551613"), "{error}");
+}
+
+#[tokio::test]
 async fn another_range_than_the_one_that_was_asked_for_is_refused() {
     let of = remote(LAYER, &data(1000));
     for range in ["bytes 0-999/1000", "bytes 501-999/1000", "lines 1-2/3"] {

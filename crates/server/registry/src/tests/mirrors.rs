@@ -1,5 +1,7 @@
 use std::fs;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
 use super::{registry::say, *};
 
 /// Settings with this file for all registries.
@@ -71,4 +73,56 @@ async fn of_all_errors_the_one_that_says_most_is_told() {
     let repository = open(LIMITS, "registry.example/a/b:t", settings).await.unwrap();
     let error = repository.resolve().await.unwrap_err().to_string();
     assert!(error.contains("403"), "{error}");
+}
+
+#[tokio::test]
+async fn more_headers_than_can_be_sent_are_refused() {
+    const MOST: usize = 24_576;
+    let registry =
+        Registry::start(|_| say(401).header("www-authenticate", "Basic realm=\"x\"")).await;
+    let (_root, settings) =
+        with_file(&format!("server = \"http://{}\"\n[header]\nx-one = \"1\"", registry.host()));
+    let mut headers = HeaderMap::new();
+    for n in 0..MOST {
+        let name = HeaderName::try_from(format!("h-{n}")).unwrap();
+        headers.try_append(name, HeaderValue::from_static("1")).unwrap();
+    }
+    let settings = Settings { headers, ..settings };
+    let error = open(LIMITS, "registry.example/a/b:t", settings).await.map(drop).unwrap_err();
+    assert!(matches!(error, RegistryError::Header { .. }), "{error}");
+    assert_eq!(error.kind(), Some(gantry_domain::Kind::InvalidArgument));
+}
+
+#[tokio::test]
+async fn behind_a_mirror_whose_answers_break_off_the_next_host_is_asked() {
+    let blob = data(1000);
+    let of = remote(LAYER, &blob);
+    let broken = Registry::start(|_| say(200).data(data(400)).length(1000).breaks()).await;
+    let body = blob.clone();
+    let good = Registry::start(move |asked| match asked.header("range") {
+        "bytes=400-" => {
+            say(206).header("content-range", "bytes 400-999/1000").data(body[400..].to_vec())
+        }
+        _ => say(404),
+    })
+    .await;
+    let (_root, settings) = with_file(&format!(
+        "server = \"http://{}\"\n[host.\"http://{}\"]\n",
+        good.host(),
+        broken.host(),
+    ));
+    let repository = open(LIMITS, "registry.example/a/b:t", settings).await.unwrap();
+    assert_eq!(read(&repository, &of, 0).await.unwrap(), blob);
+    assert_eq!((broken.lines().len(), good.lines().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_host_is_waited_for_as_long_as_its_dial_timeout_says() {
+    let silent = Registry::start(|_| say(200).silent()).await;
+    let (_root, settings) =
+        with_file(&format!("server = \"http://{}\"\ndial_timeout = \"150ms\"", silent.host()));
+    let limits = Limits { retries: 0, ..IMPATIENT };
+    let repository = open(limits, "registry.example/a/b:t", settings).await.unwrap();
+    let error = repository.resolve().await.unwrap_err().to_string();
+    assert!(error.contains("no answer for 250ms"), "{error}");
 }

@@ -7,6 +7,7 @@ mod mirrors;
 mod push;
 mod redirects;
 mod registry;
+mod secrets;
 mod tls;
 
 use std::{sync::Arc, time::Duration};

@@ -6,7 +6,7 @@ use super::{registry::say, *};
 use crate::{Chunks, Pushed, Source};
 
 /// Content in parts; broken after so many, if that is said.
-struct Parts(Vec<u8>, Option<usize>);
+pub(super) struct Parts(pub(super) Vec<u8>, pub(super) Option<usize>);
 
 impl Source for Parts {
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<Chunks, String>> + Send + '_>> {

@@ -137,8 +137,24 @@ impl Registry {
         Self::start_with(None, answers).await
     }
 
+    /// Answers with TLS, and at the same port without.
+    pub(super) async fn start_with_both(
+        tls: ServerConfig,
+        answers: impl Fn(&Asked) -> Said + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(Some(tls), true, answers).await
+    }
+
     pub(super) async fn start_with(
         tls: Option<ServerConfig>,
+        answers: impl Fn(&Asked) -> Said + Send + Sync + 'static,
+    ) -> Self {
+        Self::listen(tls, false, answers).await
+    }
+
+    async fn listen(
+        tls: Option<ServerConfig>,
+        is_plain_too: bool,
         answers: impl Fn(&Asked) -> Said + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -151,7 +167,11 @@ impl Registry {
                 let (stream, _) = listener.accept().await.unwrap();
                 let (notes, answers, tls) = (Arc::clone(&notes), Arc::clone(&answers), tls.clone());
                 tokio::spawn(async move {
-                    match tls {
+                    let mut first = [0];
+                    // TLS begins with a handshake, whose records are of type 22.
+                    let is_plain =
+                        is_plain_too && stream.peek(&mut first).await.is_ok_and(|_| first != [22]);
+                    match tls.filter(|_| !is_plain) {
                         // Who does not speak it gets no answer.
                         Some(tls) => {
                             if let Ok(stream) = tls.accept(stream).await {

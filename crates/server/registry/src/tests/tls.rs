@@ -8,11 +8,17 @@ use rustls::{
     server::WebPkiClientVerifier,
 };
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
 use super::{registry::say, *};
+use crate::Fault;
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -25,7 +31,7 @@ fn issue(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
     (params.signed_by(&key, authority).unwrap(), key)
 }
 
-fn server(
+pub(super) fn server(
     certificate: &rcgen::Certificate,
     key: &KeyPair,
     clients: Option<&Authority>,
@@ -143,4 +149,49 @@ async fn a_port_of_this_machine_is_asked_with_tls_or_without_whatever_it_speaks(
         Registry::start_with(Some(server(own.as_ref(), own.key(), None)), |_| say(200).data("x"))
             .await;
     assert_eq!(ask(&registry, root.path(), None).await.unwrap(), b"x");
+}
+
+/// What a peer does that answers TLS's first message with these bytes, or nobody if there are none.
+async fn fault_of(answer: &'static [u8]) -> (Fault, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move {
+        if answer.is_empty() {
+            return;
+        }
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_u8().await.unwrap();
+        stream.write_all(answer).await.unwrap();
+        // Until the client has gone.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    });
+    if answer.is_empty() {
+        server.await.unwrap();
+    }
+    let settings = Settings { default_scheme: Some(Scheme::Https), ..Settings::default() };
+    let repository = open(LIMITS, &format!("{host}/a/b"), settings).await.unwrap();
+    let error = read(&repository, &remote(LAYER, b"x"), 0).await.unwrap_err();
+    let RegistryError::Transport { fault, .. } = error else { panic!("{error}") };
+    (fault, error.to_string())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_connection_is_told_in_the_words_that_clients_know() {
+    let (fault, text) = fault_of(b"").await;
+    assert_eq!(fault, Fault::Refused);
+    assert!(text.contains("connect: connection refused"), "{text}");
+    let (fault, text) = fault_of(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    assert_eq!(fault, Fault::Plain);
+    assert!(text.contains("server gave HTTP response to HTTPS client"), "{text}");
+    // A record that is a handshake by its type only, and an alert.
+    for answer in [&[22, 3, 3, 0, 4, 9, 9, 9, 9][..], &[21, 3, 3, 0, 2, 2, 40]] {
+        let (fault, text) = fault_of(answer).await;
+        assert_eq!(fault, Fault::Tls, "{text}");
+    }
+    let own = authority();
+    let registry =
+        Registry::start_with(Some(server(own.as_ref(), own.key(), None)), |_| say(200)).await;
+    let root = tempfile::tempdir().unwrap();
+    let error = ask(&registry, root.path(), Some("")).await.unwrap_err();
+    assert!(matches!(error, RegistryError::Transport { fault: Fault::Tls, .. }), "{error}");
 }
