@@ -11,6 +11,9 @@ use crate::{ImageError, Platform, media_type};
 /// The longest document in bytes, which is what registries take.
 pub const MAX_DOCUMENT: u64 = 4 << 20;
 
+/// How many things one document may refer to: no image has so many layers, and no list so many images.
+pub const MAX_PARTS: usize = 10_000;
+
 /// What a document refers to. The order of the fields is Go's, which writes them so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -122,19 +125,21 @@ struct Shape {
 
 impl Manifest {
     /// # Errors
-    /// If it is no manifest.
+    /// If it is no manifest, or has more than [`MAX_PARTS`] layers.
     pub fn parse(digest: &Digest, document: &[u8]) -> Result<Self, ImageError> {
         let shape: Shape = parse(digest, document)?;
         if shape.manifests.is_some() || media_type::is_index(&shape.media_type) {
             return Err(malformed(digest, "is an index where a manifest is expected"));
         }
-        parse(digest, document)
+        let manifest: Self = parse(digest, document)?;
+        check_count(digest, manifest.layers.len(), "layers")?;
+        Ok(manifest)
     }
 }
 
 impl Index {
     /// # Errors
-    /// If it is no index.
+    /// If it is no index, or lists more than [`MAX_PARTS`] things.
     pub fn parse(digest: &Digest, document: &[u8]) -> Result<Self, ImageError> {
         let shape: Shape = parse(digest, document)?;
         let has_parts = shape.config.is_some() || shape.layers.is_some();
@@ -144,7 +149,9 @@ impl Index {
         if shape.fs_layers.is_some() {
             return Err(malformed(digest, "is a manifest of version 1, which is not supported"));
         }
-        parse(digest, document)
+        let index: Self = parse(digest, document)?;
+        check_count(digest, index.manifests.len(), "manifests")?;
+        Ok(index)
     }
 }
 
@@ -179,6 +186,14 @@ pub fn children(of: &Descriptor, document: &[u8]) -> Result<Vec<Descriptor>, Ima
 
 fn parse<'a, T: Deserialize<'a>>(digest: &Digest, document: &'a [u8]) -> Result<T, ImageError> {
     serde_json::from_slice(document).map_err(|error| malformed(digest, error.to_string()))
+}
+
+fn check_count(digest: &Digest, count: usize, what: &str) -> Result<(), ImageError> {
+    if count > MAX_PARTS {
+        let problem = format!("has {count} {what}, at most {MAX_PARTS} are read");
+        return Err(malformed(digest, problem));
+    }
+    Ok(())
 }
 
 fn malformed(digest: &Digest, problem: impl Into<String>) -> ImageError {
@@ -249,6 +264,25 @@ mod tests {
         let config =
             Config::parse(&digest, br#"{"os":"linux","rootfs":{"diff_ids":null}}"#).unwrap();
         assert_eq!((&*config.platform.os, config.rootfs.diff_ids.len()), ("linux", 0));
+    }
+
+    #[test]
+    fn what_one_document_refers_to_is_bounded() {
+        let part = serde_json::to_string(&descriptor("m")).unwrap();
+        for (kind, begin, what) in [
+            (media_type::MANIFEST, format!(r#""config":{part},"#), "layers"),
+            (media_type::INDEX, String::new(), "manifests"),
+        ] {
+            let parts = |count| {
+                let list = vec![&*part; count].join(",");
+                let document = format!(r#"{{{begin}"{what}":[{list}]}}"#);
+                children(&descriptor(kind), document.as_bytes())
+            };
+            assert!(parts(MAX_PARTS).unwrap().len() >= MAX_PARTS);
+            let error = parts(MAX_PARTS + 1).unwrap_err().to_string();
+            let problem = format!("has 10001 {what}, at most 10000 are read: invalid argument");
+            assert!(error.ends_with(&problem), "{error}");
+        }
     }
 
     #[test]

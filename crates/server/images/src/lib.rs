@@ -22,7 +22,9 @@ mod read;
 mod walk;
 
 pub use chain::chain_ids;
-pub use document::{Config, Descriptor, Index, MAX_DOCUMENT, Manifest, RootFs, children};
+pub use document::{
+    Config, Descriptor, Index, MAX_DOCUMENT, MAX_PARTS, Manifest, RootFs, children,
+};
 pub use error::ImageError;
 pub use export::{ArchiveReader, Export};
 pub use filter::{Filter, reference_labels};

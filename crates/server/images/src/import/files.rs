@@ -37,14 +37,21 @@ pub(super) struct Written {
     pub(super) docker: Option<Vec<u8>>,
     /// The document `index.json`, which is content.
     pub(super) index: Option<Descriptor>,
+    /// How many files and links were found, also those of a name that was there before: each costs a write.
+    files: usize,
+    /// The bytes of all their names.
     names: usize,
 }
 
 impl Written {
-    /// Counts a file or link.
-    fn count(&mut self, name: &str) -> Result<(), ImageError> {
-        self.names += name.len();
-        if self.blobs.len() + self.links.len() >= MOST_FILES {
+    /// Counts a file, or a link to a target.
+    fn count(&mut self, name: &str, target: &str) -> Result<(), ImageError> {
+        self.files += 1;
+        self.names += name.len() + target.len();
+        if name.is_empty() {
+            return Err(ImageError::Archive("has a file or link without a name".to_owned()));
+        }
+        if self.files > MOST_FILES {
             return Err(ImageError::Archive(format!("has more than {MOST_FILES} files")));
         }
         if self.names > MOST_NAMES {
@@ -81,13 +88,13 @@ impl Import {
                         Some(slash) => &name[..slash],
                     };
                     let target = cleaned(&format!("{directory}/{target}"));
-                    written.count(&name)?;
-                    written.count(&target)?;
-                    written.links.insert(cleaned(&name), target);
+                    let name = cleaned(&name);
+                    written.count(&name, &target)?;
+                    written.links.insert(name, target);
                 }
                 Part::Found(Found::File { name, size }) => {
                     let Ok(name) = text(name).map(|name| cleaned(&name)) else { continue };
-                    written.count(&name)?;
+                    written.count(&name, "")?;
                     ahead = Some(self.write_file(&mut written, name, size, &mut parts).await?);
                 }
             }
@@ -303,8 +310,16 @@ mod tests {
     #[test]
     fn files_and_names_are_counted() {
         let mut written = Written::default();
-        let name = "x".repeat(1 << 20);
-        let counted = (0..9).map(|_| written.count(&name)).filter(Result::is_ok).count();
+        let name = "x".repeat(1 << 19);
+        let counted = (0..9).map(|_| written.count(&name, &name)).filter(Result::is_ok).count();
         assert_eq!(counted, 8);
+        // Those of one name, too.
+        let mut written = Written::default();
+        let counted = (0..70_000).map_while(|_| written.count("x", "").ok()).count();
+        assert_eq!(counted, MOST_FILES);
+        let error = written.count("x", "").unwrap_err().to_string();
+        assert_eq!(error, "the archive has more than 65536 files: invalid argument");
+        let error = Written::default().count(&cleaned("."), "").unwrap_err().to_string();
+        assert_eq!(error, "the archive has a file or link without a name: invalid argument");
     }
 }

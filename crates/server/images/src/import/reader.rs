@@ -19,9 +19,9 @@ pub(super) enum Part {
     /// A file, or a link: data of a file come next, and end with the next part that is none.
     Found(Found),
     Data(Vec<u8>),
-    /// Nothing else comes. Without this part, what came last is not whole.
+    /// The archive has ended, and nothing else comes. What came last is whole only if this part follows.
     End,
-    /// Nor here.
+    /// The archive cannot be read further, and nothing else comes.
     Failure(ArchiveError),
 }
 

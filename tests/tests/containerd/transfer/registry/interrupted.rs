@@ -102,7 +102,7 @@ async fn what_several_want_is_fetched_once_and_not_collected_meanwhile() {
         proxy.open();
     };
     let pulls = async {
-        tokio::join!(pull(&bed, "ns", &from), pull(&bed, "ns", &from), pull(&bed, "other", &from))
+        tokio::join!(pull(&bed, "ns", &from), pull(&bed, "ns", &from), pull(&bed, "ns", &from))
     };
     let all = Box::pin(async { tokio::join!(pulls, meanwhile) });
     let (pulled, ()) = patiently("all", all).await;
@@ -111,11 +111,42 @@ async fn what_several_want_is_fetched_once_and_not_collected_meanwhile() {
     pulled.2.unwrap();
     let asked = registry.answered(&format!("GET /v2/large/blobs/{layer}"));
     assert_eq!(asked.len(), 1, "{asked:?}");
+    // Another namespace need not fetch it any more.
+    patiently("another namespace", pull(&bed, "other", &from)).await.unwrap();
+    let asked = registry.answered(&format!("GET /v2/large/blobs/{layer}"));
+    assert_eq!(asked.len(), 1, "{asked:?}");
     for namespace in ["ns", "other"] {
         target(&bed, namespace, &from.reference).await.unwrap();
         assert_eq!(left(&bed, namespace).await, Vec::<String>::new());
         let request = DeleteImageRequest { name: from.reference.clone(), sync: true, target: None };
         bed.images().delete(of(namespace, request)).await.unwrap();
+    }
+    bed.server.finish().await;
+}
+
+#[tokio::test]
+async fn a_pull_that_hangs_holds_up_no_other_namespace() {
+    let work = tempfile::tempdir().unwrap();
+    let Some((registry, layer)) = with_large(work.path(), LAYER).await else { return };
+    let proxy = Proxy::start(&registry, HALF).await;
+    let Some(bed) = Bed::start().await else { return };
+    let (slow, fast) =
+        (reference(&proxy.host(), "large:v1"), reference(&registry.host(), "large:v1"));
+    let other = async {
+        half(&bed, &layer).await;
+        patiently("the other namespace", pull(&bed, "other", &fast)).await.unwrap();
+        target(&bed, "other", &fast.reference).await.unwrap();
+    };
+    let mut hanging = Box::pin(pull(&bed, "ns", &slow));
+    tokio::select! {
+        done = &mut hanging => panic!("{done:?}"),
+        () = other => {}
+    }
+    proxy.open();
+    patiently("the rest", hanging).await.unwrap();
+    target(&bed, "ns", &slow.reference).await.unwrap();
+    for namespace in ["ns", "other"] {
+        assert_eq!(left(&bed, namespace).await, Vec::<String>::new());
     }
     bed.server.finish().await;
 }

@@ -89,8 +89,8 @@ struct Shared {
     /// Notified when a lease that ends was made.
     leases_changed: Notify,
     collections: Collections,
-    /// Of blobs that are fetched, from whichever registry and for whomever.
-    fetches: KeyLocks<Digest>,
+    /// Of blobs that are fetched for a namespace, from whichever registry.
+    fetches: KeyLocks<(Namespace, Digest)>,
     registries: OnceCell<Registries>,
     /// What clients have opened for later calls.
     streams: Streams,

@@ -20,7 +20,8 @@ use tonic::Status;
 use super::{Call, call::rfc3339};
 use crate::services::containerd::status::{invalid, of_store};
 
-/// By this an image goes when another one does.
+/// A label that names another image, which keeps the image with the label although that has expired, and is no longer
+/// there to do so when it is deleted.
 const LABEL_BACK_REFERENCE: &str = "containerd.io/gc.bref.image";
 
 /// References, platforms or unpacks of one request: each is looked at for each image.

@@ -31,6 +31,11 @@ impl Progress {
         Self { stream: Some(stream), is_over: AtomicBool::new(false) }
     }
 
+    /// Whether anybody listens.
+    pub(super) fn is_told(&self) -> bool {
+        self.stream.is_some() && !self.is_over.load(Ordering::Relaxed)
+    }
+
     /// What has happened to the whole of the transfer.
     pub(super) async fn event(&self, event: &str) {
         self.tell(Message { event: event.to_owned(), ..Message::default() }).await;

@@ -2,17 +2,21 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use gantry_api::containerd::types::transfer::Progress as Message;
 use gantry_images::{Descriptor, media_type};
 use gantry_store::Digest;
+use tokio::task::consume_budget;
 
 use super::{Progress, progress::message};
 
 /// An annotation with the name of a part.
 const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How many documents a part is told to belong to: a stranger's documents may refer to one part any number of times.
+const MOST_PARENTS: usize = 16;
 
 /// Tells how far the parts of one image are.
 pub(super) struct Tracker<'a> {
@@ -20,7 +24,7 @@ pub(super) struct Tracker<'a> {
     /// What the image is called, to which the first part belongs.
     image: &'a str,
     /// What each part belongs to.
-    parents: Mutex<HashMap<Digest, Vec<String>>>,
+    parents: Mutex<HashMap<Digest, Vec<Arc<str>>>>,
 }
 
 impl<'a> Tracker<'a> {
@@ -30,10 +34,13 @@ impl<'a> Tracker<'a> {
 
     /// Notes that these belong to a part.
     pub(super) fn note(&self, parent: &Descriptor, children: &[Descriptor]) {
-        let parent = part_key(parent);
+        let parent: Arc<str> = part_key(parent).into();
         let mut parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
         for child in children {
-            parents.entry(child.digest.clone()).or_default().push(parent.clone());
+            let of_child = parents.entry(child.digest.clone()).or_default();
+            if of_child.len() < MOST_PARENTS && !of_child.contains(&parent) {
+                of_child.push(Arc::clone(&parent));
+            }
         }
     }
 
@@ -64,10 +71,18 @@ impl<'a> Tracker<'a> {
 
     fn parents_of(&self, part: &Descriptor) -> Vec<String> {
         let parents = self.parents.lock().unwrap_or_else(PoisonError::into_inner);
-        parents.get(&part.digest).cloned().unwrap_or_else(|| vec![self.image.to_owned()])
+        match parents.get(&part.digest) {
+            Some(parents) => parents.iter().map(|parent| parent.to_string()).collect(),
+            None => vec![self.image.to_owned()],
+        }
     }
 
     async fn tell(&self, event: &str, part: &Descriptor, bytes: u64) {
+        // Who tells of thousands of parts in a row lets others run meanwhile.
+        consume_budget().await;
+        if !self.progress.is_told() {
+            return;
+        }
         let number = |bytes| i64::try_from(bytes).unwrap_or(i64::MAX);
         let told = Message {
             event: event.to_owned(),
@@ -108,6 +123,24 @@ mod tests {
     use gantry_store::Algorithm;
 
     use super::*;
+
+    #[test]
+    fn what_belongs_to_many_documents_is_told_of_a_few() {
+        let part = |byte| {
+            Descriptor::new(media_type::MANIFEST, Digest::new(Algorithm::Sha256, &[byte; 32]), 1)
+        };
+        let progress = Progress::default();
+        let tracker = Tracker::new(&progress, "image");
+        let child = part(0);
+        assert_eq!(tracker.parents_of(&child), ["image"]);
+        tracker.note(&part(1), &vec![child.clone(); 44_000]);
+        assert_eq!(tracker.parents_of(&child), [part_key(&part(1))]);
+        for other in 2..40 {
+            tracker.note(&part(other), std::slice::from_ref(&child));
+        }
+        let first: Vec<_> = (1..=16).map(|number| part_key(&part(number))).collect();
+        assert_eq!(tracker.parents_of(&child), first);
+    }
 
     #[test]
     fn parts_are_called_by_kind_and_digest() {

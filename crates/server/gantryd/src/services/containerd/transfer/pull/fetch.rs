@@ -1,16 +1,20 @@
-//! One part of an image is fetched into the content: once for all who want it at a time, from where it broke off before.
+//! One part of an image is fetched into the content: once for all pulls of a namespace that want it at a time,
+//! from where it broke off before. No pull waits for one of another namespace, which may be slow; but what that one has
+//! fetched to its end need not be fetched again.
 
 use std::time::Duration;
 
 use gantry_content::{ContentError, Writer};
+use gantry_domain::Namespace;
 use gantry_images::Descriptor;
 use gantry_registry::Repository;
-use gantry_store::Labels;
+use gantry_store::{Digest, Labels};
 use tokio::time::Instant;
 use tonic::Status;
 
 use super::stop::Stop;
 use crate::services::containerd::{
+    key_locks::KeyGuard,
     status::{invalid, of_content, of_registry},
     transfer::{
         Call,
@@ -40,6 +44,13 @@ pub(super) struct Fetcher<'a> {
     pub(super) source: SourceLabel,
 }
 
+/// A part that is fetched by one pull of its namespace.
+struct Fetch {
+    writer: Writer,
+    /// Has other pulls of the namespace wait.
+    alone: KeyGuard<(Namespace, Digest)>,
+}
+
 impl Fetcher<'_> {
     /// Has the content have a part, which the transfer's lease keeps.
     pub(super) async fn fetch(&self, part: &Descriptor, stop: &Stop) -> Result<(), Status> {
@@ -50,10 +61,8 @@ impl Fetcher<'_> {
                 format!("unable to fetch descriptor ({digest}) which reports content size of zero");
             return Err(invalid("source", problem));
         }
-        let locking = async { Ok(self.call.surface.0.fetches.lock(part.digest.clone()).await) };
-        let _alone = self.unless_over(stop, locking).await?;
-        if let Some(writer) = self.writer(part, stop).await? {
-            self.write(part, writer, stop).await?;
+        if let Some(fetch) = self.begin(part, stop).await? {
+            self.write(part, fetch, stop).await?;
             self.tracker.complete(part).await;
         } else {
             self.tracker.exists(part).await;
@@ -61,21 +70,26 @@ impl Fetcher<'_> {
         self.source.note(&self.call.content, &self.call.namespace, &part.digest).await
     }
 
-    /// A write of a part; `None` if it is there. Clients of the content, too, may be writing it.
-    async fn writer(&self, part: &Descriptor, stop: &Stop) -> Result<Option<Writer>, Status> {
+    /// Begins or continues a write of a part; `None` if it is there. Of several pulls of a namespace one writes it, and the
+    /// others wait. Clients of the content, too, may be writing it: no pull holds up others while it waits for them.
+    async fn begin(&self, part: &Descriptor, stop: &Stop) -> Result<Option<Fetch>, Status> {
         let call = self.call;
-        self.begin(part).await?;
+        let key = (call.namespace.clone(), part.digest.clone());
         let mut pause = FIRST_PAUSE;
         loop {
+            let locking = async { Ok(call.surface.0.fetches.lock(key.clone()).await) };
+            let alone = self.unless_over(stop, locking).await?;
+            self.prepare(part).await?;
             let (digest, lease) = (Some(part.digest.clone()), Some(call.lease.clone()));
             let writer = call
                 .content
                 .writer(&call.namespace, part_key(part), part.size, digest, lease)
                 .await;
             match writer {
-                Ok(writer) => return Ok(Some(writer)),
+                Ok(writer) => return Ok(Some(Fetch { writer, alone })),
                 Err(ContentError::Exists(_)) => return Ok(None),
                 Err(ContentError::Locked { .. }) => {
+                    drop(alone);
                     let waiting = async {
                         tokio::time::sleep(pause).await;
                         Ok(())
@@ -88,9 +102,9 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Begins a write without the transfer's own lease, which would take it along if the transfer fails: so it stays
-    /// until it is stale.
-    async fn begin(&self, part: &Descriptor) -> Result<(), Status> {
+    /// Creates the write of a large part without a lease, so that what comes before a failure is there for the next pull,
+    /// until it is stale: writes that a transfer's own lease has created are removed with that lease.
+    async fn prepare(&self, part: &Descriptor) -> Result<(), Status> {
         let call = self.call;
         if !call.is_own || part.size < LARGE {
             return Ok(());
@@ -104,12 +118,8 @@ impl Fetcher<'_> {
     }
 
     /// Writes the rest of a part. What was written before may be wrong: then all of it is fetched once more.
-    async fn write(
-        &self,
-        part: &Descriptor,
-        mut writer: Writer,
-        stop: &Stop,
-    ) -> Result<(), Status> {
+    async fn write(&self, part: &Descriptor, fetch: Fetch, stop: &Stop) -> Result<(), Status> {
+        let Fetch { mut writer, alone } = fetch;
         if writer.offset() > part.size {
             writer.truncate().await.map_err(of_content)?;
         }
@@ -120,7 +130,10 @@ impl Fetcher<'_> {
             done => return done.map_err(of_content),
         }
         tracing::warn!(digest = %part.digest, "what was fetched before is damaged, and fetched again");
-        let Some(mut writer) = self.writer(part, stop).await? else { return Ok(()) };
+        drop(alone);
+        let Some(Fetch { mut writer, alone: _alone }) = self.begin(part, stop).await? else {
+            return Ok(());
+        };
         writer.truncate().await.map_err(of_content)?;
         self.receive(part, &mut writer, stop).await?;
         self.commit(part, writer).await.map_err(of_content)

@@ -6,6 +6,8 @@
 mod fetch;
 mod stop;
 
+use std::collections::HashSet;
+
 use fetch::Fetcher;
 use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use gantry_images::{
@@ -124,7 +126,9 @@ impl Pull<'_> {
 
     /// Fetches parts that have no parts.
     async fn fetch_all(&self, parts: &[Descriptor]) -> Result<(), Status> {
-        self.fetch_each(parts.iter().map(|part| (part, None)).collect(), &Stop::default()).await
+        let mut seen = HashSet::new();
+        let once = parts.iter().filter(|part| seen.insert(&part.digest));
+        self.fetch_each(once.map(|part| (part, None)).collect(), &Stop::default()).await
     }
 
     /// Fetches layers, and unpacks each as soon as it is there and those below are unpacked.
@@ -136,14 +140,22 @@ impl Pull<'_> {
         let present = chain.present().await?;
         let stop = Stop::default();
         let (mut fetched, mut waiting) = (Vec::new(), Vec::new());
+        let mut seen = HashSet::new();
         for layer in &layers[present..] {
+            if !seen.insert(&layer.digest) {
+                // The first layer of this digest, which is waited for before, brings the content of all of them.
+                waiting.push(None);
+                continue;
+            }
             let (is_there, arrived) = oneshot::channel();
             fetched.push((layer, Some(is_there)));
-            waiting.push(arrived);
+            waiting.push(Some(arrived));
         }
         let unpack = async {
             for (layer, arrived) in (present..layers.len()).zip(waiting) {
-                if arrived.await.is_err() {
+                if let Some(arrived) = arrived
+                    && arrived.await.is_err()
+                {
                     // The error is that of the fetch.
                     return Ok(());
                 }
@@ -163,7 +175,7 @@ impl Pull<'_> {
         chain.finish().await
     }
 
-    /// Fetches several parts at a time, and tells who waits for one. The first that fails stops the others.
+    /// Fetches several parts of different digests at a time, and tells who waits for one. The first that fails stops the others.
     async fn fetch_each(
         &self,
         parts: Vec<(&Descriptor, Option<oneshot::Sender<()>>)>,
