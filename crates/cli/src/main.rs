@@ -19,6 +19,7 @@ mod images;
 mod layers;
 mod leases;
 mod lock;
+mod new_file;
 mod output;
 mod parse;
 mod pipe_dirs;
