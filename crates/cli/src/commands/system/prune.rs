@@ -11,7 +11,7 @@ use gantry_client::Client;
 
 use super::{
     chosen,
-    plan::{Fate, Plan},
+    plan::{Fate, Plan, user},
 };
 use crate::{
     blobs::Blobs,
@@ -21,20 +21,23 @@ use crate::{
     holders::{Node, Survey},
     images::Images,
     leases, output, pipe_dirs,
+    place::default_namespace,
 };
 
 /// Remove what nobody needs any more
 ///
 /// That is: containers of `gantry run IMAGE` in which nothing runs; leases of `gantry` commands that were killed; writes of
-/// content that no lease holds and nobody has gone on with for an hour; with --images, the images that no container is made of;
-/// and then, by the server's garbage collection, all content and snapshots that nothing holds. Containers, leases and
-/// writes of other clients stay, as do running containers. Each is printed, with the reason.
+/// content, whoever has begun them, that no lease holds and nobody has gone on with for an hour; with --images, the images that no
+/// container is made of, unless they are pinned or a lease holds them; and then, by the server's garbage collection, all content
+/// and snapshots that nothing holds. Containers and leases of other clients stay, as do running containers. Each is
+/// printed, with the reason.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
     /// Only print what would be removed, and what would stay
     #[arg(long)]
     dry_run: bool,
-    /// Remove images, too, unless there is a container of them
+    /// Remove images, too, unless there is a container of them. Without --namespace only those of $CONTAINERD_NAMESPACE or
+    /// `default`: images of other namespaces belong to other clients
     #[arg(short, long)]
     images: bool,
     /// Only of this namespace; may be repeated. [default: all namespaces]
@@ -48,7 +51,7 @@ impl Prune {
         for namespace in chosen(client, &self.namespace).await? {
             let survey = Survey::of(client, &namespace).await?;
             let containers = Containers::of(client, &namespace);
-            plans.push(Plan::of(survey, &containers, self.images).await?);
+            plans.push(Plan::of(survey, &containers, self.takes_images(&namespace)).await?);
         }
         let mut failures = Vec::new();
         let mut table = Vec::new();
@@ -79,6 +82,10 @@ impl Prune {
         output::line(format!("{verb} {} in {count} {noun}", output::bytes(size)))?;
         Failure::all(failures)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn takes_images(&self, namespace: &str) -> bool {
+        self.images && (!self.namespace.is_empty() || namespace == default_namespace())
     }
 }
 
@@ -124,10 +131,18 @@ async fn remove(client: &Client, plan: &Plan, fate: &Fate) -> Result<(), Failure
         }
         Node::Lease(id) => leases::delete(client, namespace, id).await,
         Node::Write(reference) => Blobs::of(client).abort(namespace, reference).await,
-        Node::Image(name) => match survey.images.iter().find(|it| it.name == *name) {
-            Some(image) => Images::of(client, namespace).delete(image).await,
-            None => Ok(()),
-        },
+        Node::Image(name) => {
+            let Some(image) = survey.images.iter().find(|it| it.name == *name) else {
+                return Ok(());
+            };
+            // One that was made since the survey, or that could not be removed.
+            let containers = Containers::of(client, namespace).list().await?;
+            if let Some(user) = user(&containers, name) {
+                let problem = format!("container {} is made of image {name}", user.id);
+                return Err(Failure::new(problem));
+            }
+            Images::of(client, namespace).delete(image).await
+        }
         Node::Content(_) | Node::Snapshot { .. } => Ok(()),
     }
 }
