@@ -197,7 +197,7 @@ fn claim_in(base: &Path, id: &str) -> Result<Bundle, Failure> {
 }
 
 /// The server checks ids as well, but this one becomes a path before that.
-fn check_id(id: &str) -> Result<(), Failure> {
+pub(crate) fn check_id(id: &str) -> Result<(), Failure> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.+-".contains(c);
     if (1..=128).contains(&id.len()) && id.chars().all(good) && id != "." && id != ".." {
         return Ok(());

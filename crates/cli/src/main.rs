@@ -10,6 +10,7 @@ mod containerd;
 mod containers;
 mod copies;
 mod detach;
+mod execs;
 mod failure;
 mod fifos;
 mod held;
