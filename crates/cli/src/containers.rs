@@ -135,7 +135,8 @@ impl Containers {
 
     /// Removes a container that `gantry run` has made, unless it runs or a command works on it. Whether it did.
     pub(crate) async fn remove_if_ended(&self, container: &Container) -> Result<bool, Failure> {
-        if !self.is_own(container) {
+        // What runs is not even locked: somebody may want to attach to it.
+        if !self.is_own(container) || !self.has_ended(&container.id).await? {
             return Ok(false);
         }
         let Some(dir) = TaskDir::claim_unused(&self.namespace, &container.id)? else {

@@ -14,7 +14,7 @@ use gantry_api::containerd::task_types::Status;
 use crate::{
     bundles::{base, check_id, make_private},
     failure::Failure,
-    lock::{Locked, lock},
+    lock::{Locked, lock, lock_patiently},
     place::Found,
 };
 
@@ -50,7 +50,7 @@ fn make_in(dir: &Path, process: &str) -> Result<Note, Failure> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             file => file.map_err(failed)?,
         };
-        match lock(&path).map_err(failed)? {
+        match lock_patiently(&path).map_err(failed)? {
             Locked::Yes(lock) => return Ok(Note { path, _lock: lock }),
             Locked::Gone => {}
             Locked::Busy => {

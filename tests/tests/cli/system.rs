@@ -1,6 +1,6 @@
 //! `gantry system df` and `gantry system prune`.
 
-use std::{fs, process::Stdio};
+use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use gantry_api::containerd::{
     content::{WriteAction, WriteContentRequest, content_client::ContentClient},
@@ -179,6 +179,13 @@ async fn what_nobody_needs_is_removed() {
     assert!(pruned.lines().last().unwrap().starts_with("freed "), "{pruned}");
     assert!(!has_container(&bed, "ended").await && !has_container(&bed, "left").await);
     assert_eq!((snapshots(&bed).await, leases(&bed).await), (2, 1));
+    // What cannot be removed is told at the end.
+    let strange = format!("{directory}/a b");
+    symlink("/no/such/directory", &strange).unwrap();
+    let failed = output(&gantry_system(&bed, &[]));
+    fs::remove_file(&strange).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(stderr(&failed).contains("a b"), "{failed:?}");
     let pruned = succeeds(&gantry_system(&bed, &["--images", "--namespace", &ns]));
     // Index, manifest, configuration and layer of the one image.
     assert!(pruned.ends_with(" in 4 objects\n"), "{pruned}");

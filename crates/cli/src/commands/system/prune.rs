@@ -73,7 +73,7 @@ impl Prune {
             }
         }
         if !self.dry_run {
-            failures.extend(finish(client, server, &plans).await.err());
+            failures.extend(finish(client, server, &plans).await);
         }
         output::table(&table)?;
         let (count, size) = freed(&plans);
@@ -147,23 +147,32 @@ async fn remove(client: &Client, plan: &Plan, fate: &Fate) -> Result<(), Failure
     }
 }
 
-/// Has the server collect what nothing holds, and removes what is left in this user's directories.
-async fn finish(client: &Client, server: &Path, plans: &[Plan]) -> Result<(), Failure> {
+/// Removes what is left in this user's directories, and has the server collect what nothing holds; all that failed.
+async fn finish(client: &Client, server: &Path, plans: &[Plan]) -> Vec<Failure> {
     pipe_dirs::sweep();
     bundles::sweep(client, server).await;
+    let mut failures = Vec::new();
     for plan in plans {
         let namespace = &plan.survey.namespace;
         let containers = Containers::of(client, namespace);
         for id in TaskDir::all(namespace) {
-            if let Some(dir) = TaskDir::claim_unused(namespace, &id)?
-                && containers.find(&id).await?.is_none()
-            {
-                dir.remove()?;
-            }
+            failures.extend(remove_dir(&containers, &id).await.err());
         }
     }
-    match plans.first() {
-        Some(plan) => leases::collect(client, &plan.survey.namespace).await,
-        None => Ok(()),
+    if let Some(plan) = plans.first() {
+        failures.extend(leases::collect(client, &plan.survey.namespace).await.err());
+    }
+    failures
+}
+
+/// Removes the directory of a container that is gone.
+async fn remove_dir(containers: &Containers, id: &str) -> Result<(), Failure> {
+    // That of a container which is there is not even locked: somebody may want to attach to it.
+    if containers.find(id).await?.is_some() {
+        return Ok(());
+    }
+    match TaskDir::claim_unused(containers.namespace(), id)? {
+        Some(dir) if containers.find(id).await?.is_none() => dir.remove(),
+        _ => Ok(()),
     }
 }
