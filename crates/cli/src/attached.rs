@@ -11,7 +11,7 @@ use gantry_client::Process;
 use crate::{
     bundles,
     failure::Failure,
-    lock::{Locked, lock},
+    lock::{Locked, lock_patiently},
     pipe_dirs,
 };
 
@@ -38,7 +38,7 @@ impl Streams {
                  its output, of which attach would take a part away"
             )));
         }
-        match lock(&dir).map_err(|e| Failure::io(dir.display(), &e))? {
+        match lock_patiently(&dir).map_err(|e| Failure::io(dir.display(), &e))? {
             Locked::Yes(lock) => Ok(Streams { dir, _lock: lock }),
             Locked::Busy => Err(Failure::new(format!(
                 "another gantry command is attached to {name}, and only one can be"

@@ -17,7 +17,7 @@ use gantry_client::Client;
 
 use crate::{
     failure::Failure,
-    lock::{Locked, lock},
+    lock::{Locked, is_locked, lock, lock_patiently},
 };
 
 /// Marks a bundle that is to be removed when its container has ended. Its content is the socket of the container's server.
@@ -98,10 +98,8 @@ impl TaskDir {
     /// Whether no command has it locked; it need not be there.
     pub(crate) fn is_unused(namespace: &str, id: &str) -> Result<bool, Failure> {
         let path = TaskDir::of(namespace, id);
-        match lock(&path).map_err(|e| Failure::io(path.display(), &e))? {
-            Locked::Busy => Ok(false),
-            Locked::Yes(_) | Locked::Gone => Ok(true),
-        }
+        let is_locked = is_locked(&path).map_err(|e| Failure::io(path.display(), &e))?;
+        Ok(!is_locked)
     }
 
     /// Ids of a namespace that have one.
@@ -180,7 +178,7 @@ fn claim_in(base: &Path, id: &str) -> Result<Bundle, Failure> {
     let failed = |e: io::Error| Failure::io(path.display(), &e);
     loop {
         make_private(&path).map_err(failed)?;
-        match lock(&path).map_err(failed)? {
+        match lock_patiently(&path).map_err(failed)? {
             Locked::Yes(lock) => {
                 // An earlier container's mark must not cost the next one its bundle.
                 let _ = fs::remove_file(path.join(REMOVE_MARK));
@@ -197,7 +195,7 @@ fn claim_in(base: &Path, id: &str) -> Result<Bundle, Failure> {
 }
 
 /// The server checks ids as well, but this one becomes a path before that.
-fn check_id(id: &str) -> Result<(), Failure> {
+pub(crate) fn check_id(id: &str) -> Result<(), Failure> {
     let good = |c: char| c.is_ascii_alphanumeric() || "_.+-".contains(c);
     if (1..=128).contains(&id.len()) && id.chars().all(good) && id != "." && id != ".." {
         return Ok(());

@@ -43,7 +43,7 @@ pub(crate) fn leased<T>(namespace: &str, lease: &str, message: T) -> Result<Requ
 pub(crate) fn failed(what: &str, status: &Status) -> Failure {
     match status.code() {
         // Of a server without these services: its words say no more than that.
-        Code::Unimplemented => Failure::new(format!("{what}: the server cannot do this")),
+        Code::Unimplemented => Failure::unimplemented(format!("{what}: the server cannot do this")),
         _ => Failure::new(format!("{what}: {}", status.message())),
     }
 }
@@ -54,4 +54,18 @@ pub(crate) async fn namespaces(channel: &Channel) -> Result<Vec<String>, Failure
     let listed = client.list(ListNamespacesRequest::default()).await;
     let listed = listed.map_err(|status| failed("list the namespaces", &status))?;
     Ok(listed.into_inner().namespaces.into_iter().map(|namespace| namespace.name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_without_a_service_is_known_as_one() {
+        assert!(failed("list", &Status::unimplemented("")).is_unimplemented());
+        for status in [Status::unavailable("away"), Status::internal("disk"), Status::not_found("")]
+        {
+            assert!(!failed("list", &status).is_unimplemented());
+        }
+    }
 }

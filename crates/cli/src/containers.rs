@@ -16,6 +16,7 @@ use tonic::{Code, transport::Channel};
 use crate::{
     bundles::TaskDir,
     containerd::{LARGEST_MESSAGE, about, failed},
+    execs,
     failure::Failure,
     snapshots::Snapshots,
     tasks::Task,
@@ -103,7 +104,7 @@ impl Containers {
             Err(status) if status.code() != Code::NotFound => {
                 return Err(failed(&format!("remove container {id}"), &status));
             }
-            _ => {}
+            _ => execs::forget_all(&self.namespace, id),
         }
         if container.snapshot_key.is_empty() {
             return Ok(());
@@ -117,6 +118,7 @@ impl Containers {
         if container.labels.contains_key(REMOVE) {
             self.remove(container).await?;
         }
+        execs::forget_all(&self.namespace, &container.id);
         let dir = TaskDir::of(&self.namespace, &container.id);
         fs::remove_dir_all(&dir).map_err(|e| Failure::io(dir.display(), &e))
     }
@@ -133,7 +135,8 @@ impl Containers {
 
     /// Removes a container that `gantry run` has made, unless it runs or a command works on it. Whether it did.
     pub(crate) async fn remove_if_ended(&self, container: &Container) -> Result<bool, Failure> {
-        if !self.is_own(container) {
+        // What runs is not even locked: somebody may want to attach to it.
+        if !self.is_own(container) || !self.has_ended(&container.id).await? {
             return Ok(false);
         }
         let Some(dir) = TaskDir::claim_unused(&self.namespace, &container.id)? else {

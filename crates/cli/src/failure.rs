@@ -21,11 +21,23 @@ pub(crate) struct Failure {
     code: u8,
     /// Nobody reads standard output any more, so no message is printed.
     silent: bool,
+    /// The server does not have what was asked.
+    unimplemented: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1, silent: false }
+        Failure { message: message.into(), code: 1, silent: false, unimplemented: false }
+    }
+
+    /// Of a call that the server does not have.
+    pub(crate) fn unimplemented(message: impl Into<String>) -> Failure {
+        Failure { unimplemented: true, ..Failure::new(message) }
+    }
+
+    /// Whether the server does not have what was asked, as one without containerd's API.
+    pub(crate) fn is_unimplemented(&self) -> bool {
+        self.unimplemented
     }
 
     /// Of a local file or device.

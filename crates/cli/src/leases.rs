@@ -20,15 +20,13 @@ use crate::{
     containerd::{LARGEST_MESSAGE, about, failed},
     containers::DIRECTORY,
     failure::Failure,
+    holders::EXPIRES,
     ids,
 };
 
 /// How long what a command has made is kept after it was killed. Longer than anything takes; `gantry system prune` does not
 /// wait for that.
 const AT_MOST: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The label of a lease that says when it ends.
-const EXPIRES: &str = "containerd.io/gc.expire";
 
 /// A lease of this command.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use rustix::fs::{Mode, OFlags, open};
 use crate::{
     bundles::{base, make_private},
     failure::Failure,
-    lock::{Locked, lock},
+    lock::{Locked, lock, lock_patiently},
 };
 
 /// A private directory for the pipes of one process, removed when dropped.
@@ -29,11 +29,18 @@ impl PipeDir {
     pub(crate) fn make(name: &str) -> Result<PipeDir, Failure> {
         let path = base().join("exec").join(name);
         let failed = |e: io::Error| Failure::io(path.display(), &e);
-        make_private(&path).map_err(failed)?;
-        let Locked::Yes(lock) = lock(&path).map_err(failed)? else {
-            return Err(Failure::new(format!("{}: used by another command", path.display())));
-        };
-        Ok(PipeDir { path, _lock: lock })
+        loop {
+            make_private(&path).map_err(failed)?;
+            match lock_patiently(&path).map_err(failed)? {
+                Locked::Yes(lock) => return Ok(PipeDir { path, _lock: lock }),
+                // Another command's sweep was faster.
+                Locked::Gone => {}
+                Locked::Busy => {
+                    let problem = format!("{}: used by another command", path.display());
+                    return Err(Failure::new(problem));
+                }
+            }
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {

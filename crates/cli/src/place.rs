@@ -45,8 +45,11 @@ impl PlaceOption {
             return Ok(None);
         }
         let containers = Containers::of(client, &default_namespace());
-        // A server without namespaces has no such container.
-        let record = containers.find(id).await.unwrap_or_default();
+        let record = match containers.find(id).await {
+            // A server without namespaces has no such container.
+            Err(failure) if failure.is_unimplemented() => None,
+            record => record?,
+        };
         Ok(record.map(|record| Found { containers, record }))
     }
 }

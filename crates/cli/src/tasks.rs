@@ -179,6 +179,15 @@ impl Task {
         self.end().await.map(drop)
     }
 
+    /// Deletes it, whether it was started or not; kills it if need be.
+    pub(crate) async fn discard(&self) -> Result<(), Failure> {
+        match self.delete().await {
+            Ok(()) => Ok(()),
+            // It runs: the start was called off, but the server had begun with it.
+            Err(_) => self.destroy().await,
+        }
+    }
+
     /// Sends it a signal; one that has ended is no error.
     pub(crate) async fn signal(&self, signal: Signal) -> Result<(), Failure> {
         match self.kill(signal).await? {

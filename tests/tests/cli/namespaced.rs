@@ -2,9 +2,11 @@
 
 use std::{
     io::Write,
+    path::Path,
     process::{Command, Stdio},
 };
 
+use gantry_api::containerd::tasks::{GetRequest, tasks_client::TasksClient};
 use gantry_tests::{Runtime::Runc, processes, reading::Reading, terminal::Terminal};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -13,7 +15,7 @@ use crate::{
     Bed,
     image::NewImage,
     json_lines, output,
-    run_image::{finish, gantry, has_container, namespace, run, snapshots},
+    run_image::{finish, gantry, has_container, namespace, of, run, snapshots},
     stderr, stdout, succeeds, with_input,
 };
 
@@ -79,6 +81,19 @@ async fn containers_of_a_namespace_are_worked_with_as_all_are() {
     of("exec", &["-d", "--pid", "side", "web", "sleep", "1000000"]);
     of("kill", &["-9", "--pid", "side", "web"]);
     assert_eq!(of("wait", &["--pid", "side", "web"]), "137\n");
+    // The next one deletes it, and may have its name.
+    assert!(has_process(&bed, "web", "side").await);
+    of("exec", &["web", "true"]);
+    assert!(!has_process(&bed, "web", "side").await);
+    of("exec", &["-d", "--pid", "side", "web", "sleep", "1000000"]);
+    let taken = exec(&["--pid", "side", "web", "true"]);
+    assert_eq!(taken.status.code(), Some(125), "{taken:?}");
+    assert!(has_process(&bed, "web", "side").await);
+    let missing = exec(&["--pid", "bad", "web", "no-such-program"]);
+    assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+    assert!(!has_process(&bed, "web", "bad").await);
+    let notes = Path::new("/run/gantry-cli/left").join(namespace(&bed));
+    assert!(notes.exists());
 
     of("pause", &["web"]);
     assert_eq!(of("ps", &["-q", "--filter", "status=paused"]), "web\n");
@@ -90,12 +105,28 @@ async fn containers_of_a_namespace_are_worked_with_as_all_are() {
     assert_eq!(gone.status.code(), Some(1), "{gone:?}");
     let gone = output(&gantry(&bed, "wait", &["done"]));
     assert!(stderr(&gone).contains("nothing runs in container done"), "{gone:?}");
+    for words in [&["ps"][..], &["kill", "nobody"]] {
+        let words = bed.gantry(words);
+        let mut command = Command::new("env");
+        command.arg("CONTAINERD_NAMESPACE=a b").arg(words.get_program()).args(words.get_args());
+        let bad = output(&command);
+        assert_eq!(bad.status.code(), Some(1), "{bad:?}");
+        assert!(stderr(&bad).contains("\"a b\""), "{bad:?}");
+    }
     let gone = output(&gantry(&bed, "kill", &["nobody"]));
     assert!(stderr(&gone).contains("has no container nobody"), "{gone:?}");
     of("rm", &["web", "done"]);
+    assert!(!notes.exists());
     succeeds(&bed.gantry(&["kill", "-KILL", "@own"]));
     assert_eq!(succeeds(&bed.gantry(&["wait", "@own"])), "137\n");
     finish(bed).await;
+}
+
+/// Whether the server knows a further process of a container, which may have ended.
+async fn has_process(bed: &Bed, container: &str, process: &str) -> bool {
+    let (container_id, exec_id) = (container.to_owned(), process.to_owned());
+    let request = of(bed, GetRequest { container_id, exec_id });
+    TasksClient::new(bed.server.service.channel()).get(request).await.is_ok()
 }
 
 /// Starts a command whose input stays open as long as the second is kept.

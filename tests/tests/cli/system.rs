@@ -1,10 +1,11 @@
 //! `gantry system df` and `gantry system prune`.
 
-use std::{fs, process::Stdio};
+use std::{fs, os::unix::fs::symlink, process::Stdio};
 
 use gantry_api::containerd::{
     content::{WriteAction, WriteContentRequest, content_client::ContentClient},
-    leases::{CreateRequest, leases_client::LeasesClient},
+    images::{CreateImageRequest, GetImageRequest, Image, images_client::ImagesClient},
+    leases::{AddResourceRequest, CreateRequest, Resource, leases_client::LeasesClient},
 };
 use gantry_tests::{Runtime::Runc, processes, reading::Reading};
 use rustix::process::Signal;
@@ -33,6 +34,26 @@ async fn lease(bed: &Bed, id: &str, directory: &str) {
     let label = ("gantry.run/directory".to_owned(), directory.to_owned());
     let request = CreateRequest { id: id.to_owned(), labels: [label].into() };
     LeasesClient::new(bed.server.service.channel()).create(of(bed, request)).await.unwrap();
+}
+
+/// Has a lease keep something.
+async fn hold(bed: &Bed, lease: &str, kind: &str, id: &str) {
+    let resource = Some(Resource { id: id.to_owned(), r#type: kind.to_owned() });
+    let request = AddResourceRequest { id: lease.to_owned(), resource };
+    LeasesClient::new(bed.server.service.channel()).add_resource(of(bed, request)).await.unwrap();
+}
+
+/// A further name of the image `box`.
+async fn name(bed: &Bed, name: &str, label: Option<(&str, &str)>) {
+    let mut images = ImagesClient::new(bed.server.service.channel());
+    let request = of(bed, GetImageRequest { name: "box".to_owned() });
+    let image = images.get(request).await.unwrap().into_inner().image.unwrap();
+    let label = label.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let labels = label.into_iter().collect();
+    let image =
+        Some(Image { name: name.to_owned(), labels, target: image.target, ..Image::default() });
+    let request = of(bed, CreateImageRequest { image, source_date_epoch: None });
+    images.create(request).await.unwrap();
 }
 
 /// Leaves a write of content in the middle.
@@ -115,8 +136,14 @@ async fn what_nobody_needs_is_removed() {
     lease(&bed, "killed", &format!("{directory}/gone")).await;
     lease(&bed, "others", "/elsewhere/gone").await;
     write(&bed, "part", b"abc").await;
+    name(&bed, "pinned", Some(("io.cri-containerd.pinned", "pinned"))).await;
+    name(&bed, "leased", None).await;
+    hold(&bed, "others", "images", "leased").await;
 
-    let dry = succeeds(&gantry_system(&bed, &["--dry-run", "--images"]));
+    let ns = namespace(&bed);
+    let elsewhere = succeeds(&gantry_system(&bed, &["--dry-run", "--images"]));
+    assert!(!rows(&elsewhere).iter().any(|row| row.contains(&"image")), "{elsewhere}");
+    let dry = succeeds(&gantry_system(&bed, &["--dry-run", "--images", "--namespace", &ns]));
     let fates = |table: &str| -> Vec<String> {
         let rows = rows(table);
         let mut fates: Vec<_> = rows
@@ -136,8 +163,10 @@ async fn what_nobody_needs_is_removed() {
         "goes left",
         "goes unused",
         "stays box",
+        "stays leased",
         "stays others",
         "stays part",
+        "stays pinned",
         "stays running",
     ];
     assert_eq!(fates(&dry), expected, "{dry}");
@@ -150,10 +179,17 @@ async fn what_nobody_needs_is_removed() {
     assert!(pruned.lines().last().unwrap().starts_with("freed "), "{pruned}");
     assert!(!has_container(&bed, "ended").await && !has_container(&bed, "left").await);
     assert_eq!((snapshots(&bed).await, leases(&bed).await), (2, 1));
-    let pruned = succeeds(&gantry_system(&bed, &["--images"]));
+    // What cannot be removed is told at the end.
+    let strange = format!("{directory}/a b");
+    symlink("/no/such/directory", &strange).unwrap();
+    let failed = output(&gantry_system(&bed, &[]));
+    fs::remove_file(&strange).unwrap();
+    assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+    assert!(stderr(&failed).contains("a b"), "{failed:?}");
+    let pruned = succeeds(&gantry_system(&bed, &["--images", "--namespace", &ns]));
     // Index, manifest, configuration and layer of the one image.
     assert!(pruned.ends_with(" in 4 objects\n"), "{pruned}");
-    assert_eq!(succeeds(&gantry(&bed, "images", &["-q"])), "box\n");
+    assert_eq!(succeeds(&gantry(&bed, "images", &["-q"])), "box\nleased\npinned\n");
     let nothing = succeeds(&gantry_system(&bed, &["--dry-run"]));
     assert!(nothing.ends_with("would free 0B in 0 objects\n"), "{nothing}");
     succeeds(&gantry(&bed, "rm", &["-f", "running"]));

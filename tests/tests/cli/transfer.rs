@@ -1,8 +1,9 @@
 //! `gantry import` and `gantry export`.
 
-use std::fs;
+use std::{fs, os::unix::process::ExitStatusExt, process::Command};
 
 use gantry_tests::Runtime::Runc;
+use rustix::process::Signal;
 
 use crate::{
     Bed,
@@ -56,6 +57,14 @@ async fn what_is_exported_is_imported_as_it_was() {
     let other =
         output(&gantry(&bed, "export", &["-o", &archive, "--platform", "linux/s390x", "box"]));
     assert_eq!(other.status.code(), Some(1), "{other:?}");
+    // As does one that is killed: here by the kernel, for a file that gets too large.
+    let export = gantry(&bed, "export", &["-o", &archive, "box"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -c 0; ulimit -f 8; exec \"$0\" \"$@\""]);
+    limited.arg(export.get_program()).args(export.get_args());
+    let killed = output(&limited);
+    let signal = killed.status.signal().or(killed.status.code().map(|code| code - 128));
+    assert_eq!(signal, Some(Signal::XFSZ.as_raw()), "{killed:?}");
     assert_eq!(fs::read_to_string(&archive).unwrap(), "precious");
     let beside = fs::read_dir(bed.server.work()).unwrap().flatten();
     let beside = beside.filter(|it| it.file_name().to_string_lossy().starts_with("archive"));

@@ -1,6 +1,6 @@
 //! `gantry exec` in a container of a namespace.
 
-use std::{path::Path, process::ExitCode};
+use std::{cell::Cell, path::Path, process::ExitCode};
 
 use gantry_api::containerd::type_url;
 use gantry_client::{INIT, Stdio, types::User};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::exec::Exec;
 use crate::{
+    execs::{self, Note},
     failure::{Failure, Outcome},
     fifos::{self, Ends, Wanted},
     held::{Held, HeldStreams},
@@ -24,8 +25,31 @@ impl Exec {
         let user = self.user_in(found).await.map_err(Failure::own)?;
         let spec = self.spec(found, user).map_err(Failure::own)?;
         let kind = Kind { terminal: self.streams.tty, visit: false };
+        execs::sweep(found).await;
+        let note = Note::make(found, process).map_err(Failure::own)?;
+        let task = found.process(process);
+        if task.get().await.map_err(Failure::own)?.is_some() {
+            let problem = format!("{} has a process {process} already", found.record.id);
+            return Err(Failure::new(problem).own());
+        }
         let mut session = Session::prepare(&self.streams.session, kind)?;
-        let streams = session.start(self.start_in(found, process, spec, &pipes)).await?;
+        let refused = Cell::new(false);
+        let start = self.start_in(found, process, spec, &pipes, &refused);
+        let streams = match session.start(start).await {
+            Ok(streams) => streams,
+            Err(failure) => {
+                // What could not be started is still there. But what has the same name may be another command's.
+                let discarded = match refused.get() {
+                    true => Ok(()),
+                    false => task.discard().await,
+                };
+                match discarded {
+                    Ok(()) => note.remove(),
+                    Err(failure) => failure.warn(),
+                }
+                return Err(failure);
+            }
+        };
         if self.streams.detach {
             if self.streams.interactive {
                 pipes.keep();
@@ -33,20 +57,22 @@ impl Exec {
             output::line(process)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let task = found.process(process);
         let ended = session.hold(&Held::Task(&task), streams).await.map_err(Failure::own)?;
-        if let Ended::Left(_) = ended {
-            pipes.keep();
+        match ended {
+            Ended::Left(_) => pipes.keep(),
+            Ended::Exited(_) => note.remove(),
         }
         Ok(ended.code())
     }
 
+    /// Makes and starts the process; `refused` hears whether the server would not make it.
     async fn start_in(
         &self,
         found: &Found,
         process: &str,
         spec: Any,
         pipes: &PipeDir,
+        refused: &Cell<bool>,
     ) -> Result<HeldStreams, Failure> {
         let output = self.streams.output() == Stdio::Pipe;
         let stdin = self.streams.interactive;
@@ -60,12 +86,10 @@ impl Exec {
         let what = format!("start {process} in {}", found.record.id);
         let program = self.command.first().map_or("", String::as_str);
         let failed = |status| Failure::of_task_start(&what, &status, program);
-        task.exec(spec, &paths, self.streams.tty).await.map_err(failed)?;
-        if let Err(status) = task.start().await {
-            // What could not be started is still there.
-            task.delete().await.unwrap_or_else(|failure| failure.warn());
-            return Err(failed(status));
-        }
+        let made = task.exec(spec, &paths, self.streams.tty).await;
+        refused.set(made.is_err());
+        made.map_err(failed)?;
+        task.start().await.map_err(failed)?;
         drop(keepers);
         Ok(HeldStreams::of_task(ends, &task))
     }

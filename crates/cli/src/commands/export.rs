@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -20,8 +20,8 @@ use tokio::{
 use crate::{
     containerd::NamespaceOption,
     failure::{Failure, Outcome},
-    ids,
     images::{Images, manifest::Platform},
+    new_file::NewFile,
     transfers::{self, Stream, bars::Bars},
 };
 
@@ -50,8 +50,8 @@ pub(crate) struct Export {
 /// Where the archive is written to.
 struct Target {
     file: Box<dyn AsyncWrite + Unpin>,
-    /// The name that the file has until it is whole.
-    temporary: Option<PathBuf>,
+    /// The name that the file gets when it is whole.
+    name: Option<NewFile>,
 }
 
 impl Export {
@@ -62,20 +62,10 @@ impl Export {
         for name in &self.names {
             references.push(transfers::name(&images.find(name).await?.name));
         }
-        let Target { file, temporary } = self.target().await?;
-        let exported = self.export(client, references, file).await;
-        let Some(temporary) = temporary else { return exported.map(|()| ExitCode::SUCCESS) };
-        let finished = match exported {
-            Ok(()) => fs::rename(&temporary, &self.output)
-                .await
-                .map_err(|e| Failure::io(self.output.display(), &e)),
-            Err(failure) => Err(failure),
-        };
-        if finished.is_err() {
-            // The error that counts is the first one.
-            let _ = fs::remove_file(&temporary).await;
-        }
-        finished.map(|()| ExitCode::SUCCESS)
+        let Target { file, name } = self.target().await?;
+        self.export(client, references, file).await?;
+        name.map_or(Ok(()), NewFile::finish)?;
+        Ok(ExitCode::SUCCESS)
     }
 
     async fn export(
@@ -122,26 +112,15 @@ impl Export {
                 let problem = "an archive is nothing for a terminal: name a file with -o";
                 return Err(Failure::new(problem));
             }
-            return Ok(Target { file: Box::new(stdout()), temporary: None });
+            return Ok(Target { file: Box::new(stdout()), name: None });
         }
         let failed = |e| Failure::io(path.display(), &e);
         // What is there and is no file, such as a device or a pipe, stays what it is.
         if fs::metadata(path).await.is_ok_and(|meta| !meta.is_file()) {
             let file = File::options().write(true).open(path).await.map_err(failed)?;
-            return Ok(Target { file: Box::new(file), temporary: None });
+            return Ok(Target { file: Box::new(file), name: None });
         }
-        let temporary = beside(path)?;
-        let file = File::create_new(&temporary).await.map_err(failed)?;
-        Ok(Target { file: Box::new(file), temporary: Some(temporary) })
+        let name = NewFile::create(path)?;
+        Ok(Target { file: Box::new(File::from_std(name.writer()?)), name: Some(name) })
     }
-}
-
-/// A new name in the same directory.
-fn beside(path: &Path) -> Result<PathBuf, Failure> {
-    let Some(name) = path.file_name() else {
-        return Err(Failure::new(format!("{} is no name of a file", path.display())));
-    };
-    let mut temporary = name.to_owned();
-    temporary.push(format!(".{}", ids::random()?));
-    Ok(path.with_file_name(temporary))
 }

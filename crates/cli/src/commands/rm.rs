@@ -9,8 +9,10 @@ use crate::{
     bundles::Bundle,
     containerd::NamespaceOption,
     containers::Containers,
+    execs,
     failure::{Failure, Outcome},
     output,
+    place::Found,
 };
 
 /// Remove containers that have ended, with the files that they have written
@@ -43,8 +45,10 @@ impl Rm {
 
     async fn remove(&self, client: &Client, id: &str) -> Result<(), Failure> {
         let containers = Containers::of(client, &self.namespace.namespace);
-        if let Some(container) = containers.find(id).await? {
-            return containers.remove_any(&container, self.force).await;
+        if let Some(record) = containers.find(id).await? {
+            let found = Found { containers, record };
+            execs::sweep(&found).await;
+            return found.containers.remove_any(&found.record, self.force).await;
         }
         if client.find(id).await?.is_some() {
             return Err(Failure::new(format!("container {id} runs: see `gantry kill`")));

@@ -11,7 +11,7 @@ const BACK_REFERENCE: &str = "containerd.io/gc.bref.";
 pub(super) const ROOT: &str = "containerd.io/gc.root";
 
 /// The label with the time at which something ends, and that of a lease which does not follow labels.
-pub(super) const EXPIRES: &str = "containerd.io/gc.expire";
+pub(crate) const EXPIRES: &str = "containerd.io/gc.expire";
 pub(super) const FLAT: &str = "containerd.io/gc.flat";
 
 /// What an object with these labels refers to.

@@ -6,4 +6,5 @@ mod labels;
 mod survey;
 
 pub(crate) use graph::{Graph, Node};
+pub(crate) use labels::EXPIRES;
 pub(crate) use survey::Survey;

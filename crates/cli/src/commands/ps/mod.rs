@@ -69,7 +69,7 @@ impl Ps {
             let records = match containers.list().await {
                 Ok(records) => records,
                 // A server without namespaces has no containers there.
-                Err(_) if self.namespace.is_none() => continue,
+                Err(failure) if self.namespace.is_none() && failure.is_unimplemented() => continue,
                 Err(failure) => return Err(failure),
             };
             for record in records {

@@ -8,7 +8,7 @@ use std::{
 
 use gantry_api::{
     Timestamp,
-    containerd::{containers::Container, leases::Lease},
+    containerd::{containers::Container, images::Image, leases::Lease},
 };
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 
 /// After so long it is clear that nobody goes on with a write of content.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// The label and the value of what clients of CRI keep whether or not there is a container of it.
+const PINNED: (&str, &str) = ("io.cri-containerd.pinned", "pinned");
 
 /// What becomes of an object.
 #[derive(Debug)]
@@ -106,11 +109,7 @@ fn of_writes(survey: &Survey) -> Vec<Fate> {
     let fate = |write: &gantry_api::containerd::content::Status| {
         let node = Node::Write(write.r#ref.clone());
         let age = age(write.updated_at, now);
-        let holder = survey.leases.iter().find(|lease| {
-            let lease = survey.graph.0.get(&Node::Lease(lease.id.clone()));
-            lease.is_some_and(|lease| lease.refers.contains(&node))
-        });
-        let (goes, why) = match holder {
+        let (goes, why) = match leases_of(survey, &node).next() {
             Some(lease) => (false, format!("lease {} holds it", lease.id)),
             None if age >= ABANDONED_AFTER => {
                 (true, "nobody has gone on with it for an hour".to_owned())
@@ -122,22 +121,42 @@ fn of_writes(survey: &Survey) -> Vec<Fate> {
     survey.writes.iter().map(fate).collect()
 }
 
+/// The leases that name an object.
+fn leases_of<'a>(survey: &'a Survey, node: &'a Node) -> impl Iterator<Item = &'a Lease> {
+    survey.leases.iter().filter(move |lease| {
+        let lease = survey.graph.0.get(&Node::Lease(lease.id.clone()));
+        lease.is_some_and(|lease| lease.refers.contains(node))
+    })
+}
+
 fn age(since: Option<Timestamp>, now: SystemTime) -> Duration {
     let since = since.and_then(|since| SystemTime::try_from(since).ok()).unwrap_or(now);
     now.duration_since(since).unwrap_or(Duration::ZERO)
 }
 
 fn of_images(survey: &Survey, fates: &[Fate]) -> Vec<Fate> {
-    let goes = |id: &str| {
-        fates.iter().any(|fate| fate.goes && fate.node == Node::Container(id.to_owned()))
-    };
-    let fate = |name: &String| {
-        let mut users = survey.containers.iter().filter(|it| it.image == *name && !goes(&it.id));
-        let (goes, why) = match users.next() {
-            Some(user) => (false, format!("container {} is made of it", user.id)),
-            None => (true, "no container is made of it".to_owned()),
+    let goes = |node: Node| fates.iter().any(|fate| fate.goes && fate.node == node);
+    let fate = |image: &Image| {
+        let node = Node::Image(image.name.clone());
+        let staying = survey.containers.iter().filter(|it| !goes(Node::Container(it.id.clone())));
+        let lease = leases_of(survey, &node).find(|it| !goes(Node::Lease(it.id.clone())));
+        let (goes, why) = match (user(staying, &image.name), lease) {
+            (Some(user), _) => (false, format!("container {} is made of it", user.id)),
+            (None, Some(lease)) => (false, format!("lease {} holds it", lease.id)),
+            (None, None) if image.labels.get(PINNED.0).is_some_and(|it| it == PINNED.1) => {
+                (false, "it is pinned".to_owned())
+            }
+            (None, None) => (true, "no container is made of it".to_owned()),
         };
-        Fate { node: Node::Image(name.clone()), goes, why }
+        Fate { node, goes, why }
     };
-    survey.images.iter().map(|image| fate(&image.name)).collect()
+    survey.images.iter().map(fate).collect()
+}
+
+/// The first container that is made of an image.
+pub(super) fn user<'a>(
+    containers: impl IntoIterator<Item = &'a Container>,
+    image: &str,
+) -> Option<&'a Container> {
+    containers.into_iter().find(|container| container.image == image)
 }

@@ -11,7 +11,7 @@ use gantry_client::Client;
 
 use super::{
     chosen,
-    plan::{Fate, Plan},
+    plan::{Fate, Plan, user},
 };
 use crate::{
     blobs::Blobs,
@@ -21,20 +21,23 @@ use crate::{
     holders::{Node, Survey},
     images::Images,
     leases, output, pipe_dirs,
+    place::default_namespace,
 };
 
 /// Remove what nobody needs any more
 ///
 /// That is: containers of `gantry run IMAGE` in which nothing runs; leases of `gantry` commands that were killed; writes of
-/// content that no lease holds and nobody has gone on with for an hour; with --images, the images that no container is made of;
-/// and then, by the server's garbage collection, all content and snapshots that nothing holds. Containers, leases and
-/// writes of other clients stay, as do running containers. Each is printed, with the reason.
+/// content, whoever has begun them, that no lease holds and nobody has gone on with for an hour; with --images, the images that no
+/// container is made of, unless they are pinned or a lease holds them; and then, by the server's garbage collection, all content
+/// and snapshots that nothing holds. Containers and leases of other clients stay, as do running containers. Each is
+/// printed, with the reason.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
     /// Only print what would be removed, and what would stay
     #[arg(long)]
     dry_run: bool,
-    /// Remove images, too, unless there is a container of them
+    /// Remove images, too, unless there is a container of them. Without --namespace only those of $CONTAINERD_NAMESPACE or
+    /// `default`: images of other namespaces belong to other clients
     #[arg(short, long)]
     images: bool,
     /// Only of this namespace; may be repeated. [default: all namespaces]
@@ -48,7 +51,7 @@ impl Prune {
         for namespace in chosen(client, &self.namespace).await? {
             let survey = Survey::of(client, &namespace).await?;
             let containers = Containers::of(client, &namespace);
-            plans.push(Plan::of(survey, &containers, self.images).await?);
+            plans.push(Plan::of(survey, &containers, self.takes_images(&namespace)).await?);
         }
         let mut failures = Vec::new();
         let mut table = Vec::new();
@@ -70,7 +73,7 @@ impl Prune {
             }
         }
         if !self.dry_run {
-            failures.extend(finish(client, server, &plans).await.err());
+            failures.extend(finish(client, server, &plans).await);
         }
         output::table(&table)?;
         let (count, size) = freed(&plans);
@@ -79,6 +82,10 @@ impl Prune {
         output::line(format!("{verb} {} in {count} {noun}", output::bytes(size)))?;
         Failure::all(failures)?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn takes_images(&self, namespace: &str) -> bool {
+        self.images && (!self.namespace.is_empty() || namespace == default_namespace())
     }
 }
 
@@ -124,31 +131,48 @@ async fn remove(client: &Client, plan: &Plan, fate: &Fate) -> Result<(), Failure
         }
         Node::Lease(id) => leases::delete(client, namespace, id).await,
         Node::Write(reference) => Blobs::of(client).abort(namespace, reference).await,
-        Node::Image(name) => match survey.images.iter().find(|it| it.name == *name) {
-            Some(image) => Images::of(client, namespace).delete(image).await,
-            None => Ok(()),
-        },
+        Node::Image(name) => {
+            let Some(image) = survey.images.iter().find(|it| it.name == *name) else {
+                return Ok(());
+            };
+            // One that was made since the survey, or that could not be removed.
+            let containers = Containers::of(client, namespace).list().await?;
+            if let Some(user) = user(&containers, name) {
+                let problem = format!("container {} is made of image {name}", user.id);
+                return Err(Failure::new(problem));
+            }
+            Images::of(client, namespace).delete(image).await
+        }
         Node::Content(_) | Node::Snapshot { .. } => Ok(()),
     }
 }
 
-/// Has the server collect what nothing holds, and removes what is left in this user's directories.
-async fn finish(client: &Client, server: &Path, plans: &[Plan]) -> Result<(), Failure> {
+/// Removes what is left in this user's directories, and has the server collect what nothing holds; all that failed.
+async fn finish(client: &Client, server: &Path, plans: &[Plan]) -> Vec<Failure> {
     pipe_dirs::sweep();
     bundles::sweep(client, server).await;
+    let mut failures = Vec::new();
     for plan in plans {
         let namespace = &plan.survey.namespace;
         let containers = Containers::of(client, namespace);
         for id in TaskDir::all(namespace) {
-            if let Some(dir) = TaskDir::claim_unused(namespace, &id)?
-                && containers.find(&id).await?.is_none()
-            {
-                dir.remove()?;
-            }
+            failures.extend(remove_dir(&containers, &id).await.err());
         }
     }
-    match plans.first() {
-        Some(plan) => leases::collect(client, &plan.survey.namespace).await,
-        None => Ok(()),
+    if let Some(plan) = plans.first() {
+        failures.extend(leases::collect(client, &plan.survey.namespace).await.err());
+    }
+    failures
+}
+
+/// Removes the directory of a container that is gone.
+async fn remove_dir(containers: &Containers, id: &str) -> Result<(), Failure> {
+    // That of a container which is there is not even locked: somebody may want to attach to it.
+    if containers.find(id).await?.is_some() {
+        return Ok(());
+    }
+    match TaskDir::claim_unused(containers.namespace(), id)? {
+        Some(dir) if containers.find(id).await?.is_none() => dir.remove(),
+        _ => Ok(()),
     }
 }
