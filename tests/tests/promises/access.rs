@@ -305,6 +305,14 @@ async fn a_socket_that_is_passed_has_its_role() {
     let refused = further.create_container(request).await.unwrap_err();
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     drop(further);
+
+    // Its mode is the service manager's, and what that means may change with the rules.
+    let open = "every user can open this socket, which has no role, and become root";
+    assert!(!server.log().contains(open), "{}", server.log());
+    fs::set_permissions(&passed, Permissions::from_mode(0o666)).unwrap();
+    place.configure(&config.replace("role = \"operator\"\n", ""));
+    processes::signal(server.pid(), Signal::HUP);
+    server.logs(open).await;
     server.finish().await;
 }
 

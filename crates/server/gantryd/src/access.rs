@@ -2,7 +2,8 @@
 //! is in `rpc/permission`.
 
 use std::{
-    fmt,
+    fmt, fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -97,8 +98,20 @@ impl Policy {
         self
     }
 
+    /// Logs those of the sockets at these paths that make every user an admin.
+    pub(crate) fn warn_of_open(&self, sockets: &[PathBuf]) {
+        for path in self.open(sockets) {
+            let path = path.display();
+            tracing::warn!(%path, "every user can open this socket, which has no role, and become root");
+        }
+    }
+
+    fn open<'a>(&self, sockets: &'a [PathBuf]) -> impl Iterator<Item = &'a PathBuf> {
+        sockets.iter().filter(|path| is_everybodys(path) && self.makes_admins_at(path))
+    }
+
     /// Whether whoever opens the socket at this path is an admin.
-    pub(crate) fn makes_admins_at(&self, path: &Path) -> bool {
+    fn makes_admins_at(&self, path: &Path) -> bool {
         self.role(&Identity { listener: path.to_owned(), ..Identity::default() })
             == Some(Role::Admin)
     }
@@ -113,6 +126,12 @@ impl Policy {
         }
         self.rules.iter().filter(|rule| rule.matches(who)).map(|rule| rule.role).max()
     }
+}
+
+/// Whether every user may open the socket at this path, its directories aside. One without a path, which a service
+/// manager may pass, has no permissions either (unix(7), "Abstract sockets").
+fn is_everybodys(path: &Path) -> bool {
+    path.as_os_str().is_empty() || fs::metadata(path).is_ok_and(|file| file.mode() & 0o002 != 0)
 }
 
 /// The policy that is in force. Clones are the same.
@@ -138,6 +157,8 @@ impl Access {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const ROOT: u32 = 0;
@@ -204,6 +225,27 @@ mod tests {
         assert_eq!(policy.role(&at("/main", WEB)), None);
         assert!(!policy.makes_admins_at(Path::new("/observe")));
         assert!(!policy.makes_admins_at(Path::new("/main")));
+    }
+
+    #[test]
+    fn a_socket_is_open_by_its_mode_and_without_a_role() {
+        let dir = tempfile::tempdir().unwrap();
+        let [observe, all, group] =
+            [("observe", 0o666), ("all", 0o662), ("group", 0o660)].map(|(name, mode)| {
+                let path = dir.path().join(name);
+                fs::write(&path, "").unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+                path
+            });
+        let sockets =
+            [observe.clone(), all.clone(), group, PathBuf::new(), dir.path().join("removed")];
+        let listeners = vec![(observe, Role::Observer)];
+        let mut policy = Policy { listeners, ..Policy::default() };
+        assert_eq!(policy.open(&sockets).collect::<Vec<_>>(), [&all, Path::new("")]);
+        policy.rules.push(rule(Some(ROOT), None, Role::Admin));
+        assert_eq!(policy.open(&sockets).count(), 0);
+        policy.rules.push(rule(None, None, Role::Admin));
+        assert_eq!(policy.open(&sockets).count(), 2);
     }
 
     #[test]

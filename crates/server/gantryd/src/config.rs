@@ -92,6 +92,8 @@ pub(crate) struct Config {
     pub(crate) memory: OwnLimits,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
+    /// The file that was read, if any was.
+    pub(crate) file: Option<PathBuf>,
     /// Unknown flags, tolerated only under a name of containerd's.
     pub(crate) ignored: Vec<String>,
     /// Keys of containerd's configuration file that have no meaning here.
@@ -123,6 +125,8 @@ pub(crate) enum ConfigError {
     Read { path: PathBuf, problem: ReadError },
     #[error("{path}: {cause}", path = .path.display())]
     Toml { path: PathBuf, cause: Box<toml::de::Error> },
+    #[error("{0}, which the configuration is from, is not there any more")]
+    Gone(PathBuf),
     #[error("there is no sub-command {0:?}, only `config default` and `config dump`")]
     SubCommand(String),
     #[error("cannot find out {what}: {cause}")]
@@ -159,6 +163,24 @@ impl Command {
     /// Reads the command line, and the file it names.
     pub(crate) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, ConfigError> {
         Self::parse_beside(args, Path::new(drop_in::DEFAULT_FILE))
+    }
+
+    /// The same for a server that has a configuration. If a file was read for that one, it must still be there, although a
+    /// default file may be missing at the start: roles must not become void while the file is being replaced.
+    pub(crate) fn parse_again(
+        args: impl IntoIterator<Item = OsString>,
+        now: &Config,
+    ) -> Result<Self, ConfigError> {
+        Self::parse(args)?.unless_gone(now)
+    }
+
+    fn unless_gone(self, earlier: &Config) -> Result<Self, ConfigError> {
+        match (&self, &earlier.file) {
+            (Self::Serve(new), Some(path)) if new.file.is_none() => {
+                Err(ConfigError::Gone(path.clone()))
+            }
+            _ => Ok(self),
+        }
     }
 
     fn parse_beside(
@@ -209,15 +231,14 @@ impl Command {
             let defaults = drop_in.map(DropIn::defaults).unwrap_or_default();
             return Ok(Self::Print(defaults.config(drop_in)?.as_containerd()));
         }
-        let file = match file {
-            Some(path) => file::read(&path, drop_in.is_some())?,
-            None => drop_in.map(|name| name.file(default_file)).transpose()?.unwrap_or_default(),
-        };
+        let file = file.or_else(|| drop_in?.file(default_file));
+        let given = file.as_deref().map(|path| file::read(path, drop_in.is_some())).transpose()?;
         let defaults = drop_in.map(DropIn::defaults).unwrap_or_default();
-        let mut config = flags.or(file).or(defaults).config(drop_in)?;
+        let mut config = flags.or(given.unwrap_or_default()).or(defaults).config(drop_in)?;
         if asked.is_some() {
             return Ok(Self::Print(config.as_containerd()));
         }
+        config.file = file;
         config.ignored = ignored;
         Ok(Self::Serve(Box::new(config)))
     }
@@ -282,6 +303,7 @@ impl Given {
             },
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
+            file: None,
             ignored: Vec::new(),
             ignored_keys: self.ignored_keys,
         })

@@ -88,10 +88,6 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     let passed: Vec<_> = listeners.iter().map(|listener| &*listener.path).collect();
     let sockets = config.sockets(&passed);
     for socket in &sockets {
-        if socket.mode & 0o002 != 0 && config.access.makes_admins_at(&socket.path) {
-            let path = socket.path.display();
-            tracing::warn!(%path, "every user can open this socket, which has no role, and become root");
-        }
         // First, as the state may be in the socket's directory (as with containerd), which other users pass through.
         listen::make_directory(&socket.path)?;
     }
@@ -99,6 +95,8 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     reach(Point::ServerStateOpened);
     listeners.extend(listen::listen(&sockets)?);
     reach(Point::ServerListening);
+    let sockets: Vec<_> = listeners.iter().map(|listener| listener.path.clone()).collect();
+    config.access.warn_of_open(&sockets);
     let connections = Builder::new_multi_thread()
         .thread_name("connections")
         .worker_threads(CONNECTION_THREADS)
@@ -111,7 +109,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
         .build()?;
     let serving = async {
         let access = Access::new(config.access.clone());
-        reload::on_hangup(config.clone(), log.clone(), access.clone())?;
+        reload::on_hangup(config.clone(), log.clone(), access.clone(), sockets)?;
         serve(config, state, listeners, access, supervisor.handle().clone()).await
     };
     let served = connections.block_on(serving);

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, TryLockError},
     thread,
 };
@@ -20,13 +20,20 @@ struct Reload {
     config: Config,
     log: Log,
     access: Access,
+    /// The paths of those that are open.
+    sockets: Vec<PathBuf>,
 }
 
 /// Reads the configuration again at every SIGHUP. Of several that come while it is being read, all
 /// but the first may be ignored.
-pub(crate) fn on_hangup(config: Config, log: Log, access: Access) -> io::Result<()> {
+pub(crate) fn on_hangup(
+    config: Config,
+    log: Log,
+    access: Access,
+    sockets: Vec<PathBuf>,
+) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
-    let reload = Arc::new(Mutex::new(Reload { config, log, access }));
+    let reload = Arc::new(Mutex::new(Reload { config, log, access, sockets }));
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let reload = Arc::clone(&reload);
@@ -49,7 +56,7 @@ pub(crate) fn on_hangup(config: Config, log: Log, access: Access) -> io::Result<
 impl Reload {
     /// Flags still have precedence over the file.
     fn run(&mut self) {
-        match Command::parse(std::env::args_os()) {
+        match Command::parse_again(std::env::args_os(), &self.config) {
             Ok(Command::Serve(new)) => self.apply(&new),
             Ok(Command::Print(_)) => {}
             Err(error) => tracing::error!(%error, "the configuration stays as it is"),
@@ -73,6 +80,8 @@ impl Reload {
             self.config.access = access;
             reloaded.push("access");
         }
+        self.config.access.warn_of_open(&self.sockets);
+        self.config.file.clone_from(&new.file);
         let waiting = self.config.differing(new);
         tracing::info!(?reloaded, needs_restart = ?waiting, "the configuration was read again");
     }

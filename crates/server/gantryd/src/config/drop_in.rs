@@ -9,7 +9,7 @@ use std::{
 use lexopt::{Arg, ValueExt};
 use toml::Value;
 
-use super::{Config, ConfigError, Given, file};
+use super::{Config, ConfigError, Given};
 use crate::services::containerd::{REVISION, VERSION};
 
 /// The file that containerd reads if none is named.
@@ -48,11 +48,9 @@ impl DropIn {
     }
 
     /// The default configuration file, if it is there.
-    pub(super) fn file(self, path: &Path) -> Result<Given, ConfigError> {
-        match self {
-            Self::Containerd if path.try_exists().unwrap_or(true) => file::read(path, true),
-            _ => Ok(Given::default()),
-        }
+    pub(super) fn file(self, path: &Path) -> Option<PathBuf> {
+        let is_read = self == Self::Containerd && path.try_exists().unwrap_or(true);
+        is_read.then(|| path.to_owned())
     }
 }
 
@@ -284,6 +282,32 @@ mod tests {
         assert_eq!(root("/usr/bin/containerd"), Path::new("/r"));
         assert_eq!(root("docker-containerd"), Path::new("/var/lib/containerd"));
         assert_eq!(root("gantryd"), Path::new("/var/lib/gantry"));
+    }
+
+    /// Else a reload would take all rules away while the file is removed and written anew.
+    #[test]
+    fn a_file_that_was_read_has_to_be_there_at_a_reload() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let read = || super::super::Command::parse_beside(["containerd".into()], &path).unwrap();
+        let config = |command| match command {
+            super::super::Command::Serve(config) => *config,
+            other => panic!("{other:?}"),
+        };
+        let without = config(read());
+        assert_eq!(without.file, None);
+        assert!(read().unless_gone(&without).is_ok(), "it was not there before");
+
+        fs::write(&path, "version = 2\n[[access]]\nuser = 0\nrole = \"admin\"").unwrap();
+        let with = config(read().unless_gone(&without).unwrap());
+        assert_eq!((with.file.as_ref(), with.access.rules.len()), (Some(&path), 1));
+        assert!(read().unless_gone(&with).is_ok());
+
+        fs::remove_file(&path).unwrap();
+        let error = read().unless_gone(&with).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        fs::write(&path, "").unwrap();
+        assert_eq!(config(read().unless_gone(&with).unwrap()).access.rules.len(), 0);
     }
 
     #[test]
