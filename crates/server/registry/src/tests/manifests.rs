@@ -144,7 +144,7 @@ async fn a_registry_that_says_nothing_is_given_up() {
     let registry = Registry::start(|_| say(200).silent()).await;
     let repository = open(IMPATIENT, &format!("{}/a/b:t", registry.host()), plain()).await.unwrap();
     let error = repository.resolve().await.unwrap_err();
-    assert!(error.to_string().contains("no answer for 100ms"), "{error}");
+    assert!(error.to_string().contains("no answer for 500ms"), "{error}");
     assert_eq!(registry.lines().len(), 4);
 }
 

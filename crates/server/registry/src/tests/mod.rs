@@ -36,9 +36,9 @@ const LIMITS: Limits = Limits {
 
 /// Those of a registry that does not answer.
 const IMPATIENT: Limits = Limits {
-    answer: Duration::from_millis(100),
-    stalled: Duration::from_millis(100),
-    credentials: Duration::from_millis(100),
+    answer: Duration::from_millis(500),
+    stalled: Duration::from_millis(500),
+    credentials: Duration::from_millis(500),
     ..LIMITS
 };
 
