@@ -16,6 +16,9 @@ pub(crate) const BUNDLES: &str = "/run/gantry-cli/containers";
 /// Where the pipes of root's containers of images are, by namespace.
 pub(crate) const TASKS: &str = "/run/gantry-cli/tasks";
 
+/// Where processes of root's `gantry exec` are written down that may be left in containers, by namespace.
+pub(crate) const LEFT: &str = "/run/gantry-cli/left";
+
 /// A server and the command to talk to it. The bundles of all `gantry run` on a host are in one
 /// directory: ids are made unique by the test's own name.
 pub(crate) struct Bed {
@@ -71,7 +74,9 @@ impl Drop for Bundles {
         let bundles = fs::read_dir(BUNDLES).into_iter().flatten().flatten();
         let own = bundles.filter(|b| b.file_name().to_string_lossy().starts_with(&self.prefix));
         own.for_each(|bundle| drop(fs::remove_dir_all(bundle.path())));
-        let _ = fs::remove_dir_all(Path::new(TASKS).join(namespace(&self.prefix)));
+        for base in [TASKS, LEFT] {
+            let _ = fs::remove_dir_all(Path::new(base).join(namespace(&self.prefix)));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Bed,
+    bed::LEFT,
     image::NewImage,
     json_lines, output,
     run_image::{finish, gantry, has_container, namespace, of, run, snapshots},
@@ -92,7 +93,7 @@ async fn containers_of_a_namespace_are_worked_with_as_all_are() {
     let missing = exec(&["--pid", "bad", "web", "no-such-program"]);
     assert_eq!(missing.status.code(), Some(127), "{missing:?}");
     assert!(!has_process(&bed, "web", "bad").await);
-    let notes = Path::new("/run/gantry-cli/left").join(namespace(&bed));
+    let notes = Path::new(LEFT).join(namespace(&bed));
     assert!(notes.exists());
 
     of("pause", &["web"]);
