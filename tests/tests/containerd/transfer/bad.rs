@@ -60,6 +60,8 @@ async fn sizes_that_lie_are_refused() {
     }
     let begin = [header("blobs/big", 1 << 40 >> 8), vec![0; 4096]].concat();
     refused(&bed, &begin, &store, "the archive ends before its end").await;
+    let nameless = [header(".", 0), vec![0; 1024]].concat();
+    refused(&bed, &nameless, &store, "has a file or link without a name").await;
     let named = format!("blobs/sha256/{}", "0a".repeat(32));
     let data = [header(&named, 3), b"abc".to_vec(), vec![0; 509 + 1024]].concat();
     refused(&bed, &data, &store, "of another digest").await;

@@ -1,10 +1,12 @@
 //! Images that become archives.
 
 use gantry_api::containerd::{
+    from_any,
+    images::DeleteImageRequest,
     to_any,
     types::{
         Platform,
-        transfer::{ImageExportStream, ImageReference, ImageStore},
+        transfer::{Data, ImageExportStream, ImageReference, ImageStore, WindowUpdate},
     },
 };
 use gantry_tests::patiently;
@@ -14,7 +16,7 @@ use super::{
     any_name, archive, export, import, left, own_platform, request, stream::Stream, target,
     transfer, unpacked,
 };
-use crate::{Bed, assert_refused};
+use crate::{Bed, assert_refused, of};
 
 /// Names of an archive's files, and one of them.
 fn list(archive: &[u8]) -> Vec<String> {
@@ -88,6 +90,53 @@ async fn of_an_index_the_platforms_are_exported_that_are_wanted() {
     assert_refused(none, Code::NotFound, &message);
     let unknown = export(&bed, "ns", &["none"], ImageExportStream::default()).await;
     assert_refused(unknown, Code::NotFound, "image \"none\": not found");
+    assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
+    bed.server.finish().await;
+}
+
+/// An archive of an image with two layers, neither of which fits into a stream's window.
+fn two_large_layers(bed: &Bed) -> Vec<u8> {
+    let layers = ["one", "two"].map(|name| {
+        let files = archive::Files::new(bed.server.work().join(name));
+        let data: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(512 << 10).collect();
+        files.put("data", &data);
+        files.tar()
+    });
+    let files = archive::Files::new(bed.server.work().join("image"));
+    files.put("config.json", &archive::config(&layers));
+    files.put("one.tar", &layers[0]);
+    files.put("two.tar", &layers[1]);
+    let image = serde_json::json!([{ "Config": "config.json", "RepoTags": ["large"], "Layers": ["one.tar", "two.tar"] }]);
+    files.put("manifest.json", image.to_string().as_bytes());
+    files.tar()
+}
+
+#[tokio::test]
+async fn an_image_that_is_deleted_meanwhile_is_exported_to_its_end() {
+    let Some(bed) = Bed::start().await else { return };
+    import(&bed, "ns", &two_large_layers(&bed), &any_name(false)).await.unwrap();
+    let name = "docker.io/library/large:latest";
+    let whole = export(&bed, "ns", &[name], ImageExportStream::default()).await.unwrap();
+    let mut stream = Stream::open(&bed, "ns", "bytes").await.unwrap();
+    let to = ImageExportStream { stream: "bytes".to_owned(), ..ImageExportStream::default() };
+    let from = ImageStore { name: name.to_owned(), ..ImageStore::default() };
+    let mut client = bed.transfer();
+    let exporting = client.transfer(request("ns", to_any(&from), to_any(&to), ""));
+    let receiving = async {
+        let window = to_any(&WindowUpdate { update: 64 << 10 });
+        stream.outgoing.send(window).await.unwrap();
+        let first = stream.incoming.message().await.unwrap().expect("data");
+        let Data { data: mut archive } = from_any(&first).unwrap().expect("data");
+        // At least one of the layers is not opened yet.
+        let delete = DeleteImageRequest { name: name.to_owned(), sync: true, target: None };
+        bed.images().delete(of("ns", delete)).await.unwrap();
+        archive.extend(stream.receive_bytes().await);
+        archive
+    };
+    let both = async { tokio::join!(exporting, receiving) };
+    let (exported, archive) = patiently("the archive", Box::pin(both)).await;
+    exported.unwrap();
+    assert!(archive == whole, "{} bytes of {}", archive.len(), whole.len());
     assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
     bed.server.finish().await;
 }

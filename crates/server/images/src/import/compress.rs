@@ -23,7 +23,7 @@ impl Import {
         let (reference, lease) = (new_reference(), Some(self.lease.clone()));
         let writer =
             self.content.writer(&self.namespace, reference.clone(), 0, None, lease).await?;
-        let written = match copied(reader, writer).await {
+        let written = match self.copied(reader, writer).await {
             Ok(writer) => {
                 let size = writer.offset();
                 let label = (LABEL_UNCOMPRESSED.to_owned(), layer.to_string());
@@ -42,26 +42,31 @@ impl Import {
             }
         }
     }
-}
 
-/// Compresses on a thread of its own, and writes what comes of it.
-async fn copied(reader: BlockingReader, mut writer: Writer) -> Result<Writer, ImageError> {
-    let (pieces, mut incoming) = mpsc::channel(PIECES);
-    let thread = thread::Builder::new().name("compress".to_owned());
-    let started = thread.spawn(move || {
-        if let Err(error) = compress(reader, Pieces(pieces.clone())) {
-            // Nobody may want it any more.
-            let _ = pieces.blocking_send(Err(error));
+    /// Compresses on a thread of its own, and writes what comes of it.
+    async fn copied(
+        &self,
+        reader: BlockingReader,
+        mut writer: Writer,
+    ) -> Result<Writer, ImageError> {
+        let (pieces, mut incoming) = mpsc::channel(PIECES);
+        let thread = thread::Builder::new().name("compress".to_owned());
+        let started = thread.spawn(move || {
+            if let Err(error) = compress(reader, Pieces(pieces.clone())) {
+                // Nobody may want it any more.
+                let _ = pieces.blocking_send(Err(error));
+            }
+        });
+        started.map_err(ImageError::Thread)?;
+        while let Some(piece) = incoming.recv().await {
+            self.unless_stopped()?;
+            let piece = piece.map_err(|error| {
+                ImageError::Archive(format!("has a layer that cannot be compressed: {error}"))
+            })?;
+            writer.write(piece).await?;
         }
-    });
-    started.map_err(ImageError::Thread)?;
-    while let Some(piece) = incoming.recv().await {
-        let piece = piece.map_err(|error| {
-            ImageError::Archive(format!("has a layer that cannot be compressed: {error}"))
-        })?;
-        writer.write(piece).await?;
+        Ok(writer)
     }
-    Ok(writer)
 }
 
 fn compress(mut layer: BlockingReader, output: Pieces) -> io::Result<()> {
@@ -87,5 +92,51 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::Path,
+        sync::{Arc, atomic::AtomicBool},
+    };
+
+    use gantry_content::Content;
+    use gantry_domain::{Kind, Namespace};
+    use gantry_store::{Store, filter::Filters};
+
+    use super::*;
+
+    /// An import without an archive, and the digest of a layer of its namespace.
+    async fn with_layer(directory: &Path, stop: bool) -> (Import, Digest) {
+        let namespace = Namespace::named("ns").unwrap();
+        let store = Store::open(directory).unwrap().0;
+        let lease = store.create_lease(&namespace, "", Labels::new()).await.unwrap().id;
+        let content = Content::open(directory, store, 1).await.unwrap();
+        let stop = Arc::new(AtomicBool::new(stop));
+        let import = Import { content, namespace, lease, force_compress: true, stop };
+        let layer = import.write_document("layer", vec![7; 1 << 20]).await.unwrap();
+        (import, layer.digest)
+    }
+
+    #[tokio::test]
+    async fn a_layer_is_compressed_unless_nobody_wants_it_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let (import, layer) = with_layer(directory.path(), false).await;
+        let compressed = import.compress(&layer).await.unwrap();
+        assert_eq!(compressed.media_type, media_type::DOCKER_LAYER_GZIP);
+        assert!(compressed.size < 64 << 10, "{}", compressed.size);
+
+        let directory = tempfile::tempdir().unwrap();
+        let (import, layer) = with_layer(directory.path(), true).await;
+        let error = import.compress(&layer).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+        // No write is left, and no blob was made.
+        let (store, all) = (import.content.store(), Filters::default());
+        let blobs = store.blob_page(&import.namespace, &all, None).await.unwrap().blobs;
+        assert_eq!(blobs.iter().map(|blob| &blob.digest).collect::<Vec<_>>(), [&layer]);
+        let writes = import.content.statuses(&import.namespace, &all, None).await.unwrap();
+        assert!(writes.statuses.is_empty());
     }
 }

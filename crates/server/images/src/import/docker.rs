@@ -170,6 +170,7 @@ impl Packed {
     ) -> Result<Vec<Descriptor>, ImageError> {
         let mut layers = Vec::new();
         for name in names {
+            import.unless_stopped()?;
             let (digest, size) = blob(blobs, name, "a layer")?;
             let layer = match self.found.get(&digest) {
                 Some(layer) => layer.clone(),

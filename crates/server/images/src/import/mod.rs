@@ -11,7 +11,13 @@ mod docker;
 mod files;
 mod reader;
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use files::Written;
 use gantry_content::Content;
@@ -38,6 +44,8 @@ pub struct Import {
     pub lease: String,
     /// Whether layers of a Docker archive that are not compressed are.
     pub force_compress: bool,
+    /// Set when the archive is wanted no more: compression, which may take minutes, ends soon after.
+    pub stop: Arc<AtomicBool>,
 }
 
 /// Where the bytes of an archive go. The archive has ended when this is dropped.
@@ -64,7 +72,8 @@ impl Import {
     /// under way. Has to be done to its end, as writes of content have to.
     ///
     /// # Errors
-    /// If the archive is none of images, ends too early, or has more or longer files than are read; and those of content.
+    /// If the archive is none of images, ends too early, or has more or longer files than are read; that it was stopped;
+    /// and those of content.
     pub async fn run(
         &self,
         archive: Incoming,
@@ -90,6 +99,14 @@ impl Import {
                 Err(ImageError::Archive(problem))
             }
         }
+    }
+
+    /// An error if the archive is wanted no more.
+    fn unless_stopped(&self) -> Result<(), ImageError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(ImageError::Cancelled("the import was stopped".to_owned()));
+        }
+        Ok(())
     }
 
     async fn images_of(

@@ -116,3 +116,42 @@ async fn what_is_not_there_is_told() {
     assert_eq!(left(&bed, "ns").await, Vec::<String>::new());
     bed.server.finish().await;
 }
+
+/// Each layer is unpacked on those below, also one that is there twice; the content is fetched once.
+#[tokio::test]
+async fn a_layer_that_an_image_has_twice_is_fetched_once() {
+    let work = tempfile::tempdir().unwrap();
+    let Some(registry) = Registry::start(work.path(), Kind::Plain).await else { return };
+    let Some(bed) = Bed::start().await else { return };
+    let [lower, upper] = archive::layers(work.path()).try_into().unwrap();
+    let layers = [lower.clone(), upper, lower];
+    let files = archive::Files::new(work.path().join("twice"));
+    files.put("config.json", &archive::config(&layers));
+    files.put("lower.tar", &layers[0]);
+    files.put("upper.tar", &layers[1]);
+    let names = ["lower.tar", "upper.tar", "lower.tar"];
+    let image =
+        serde_json::json!([{ "Config": "config.json", "RepoTags": ["a"], "Layers": names }]);
+    files.put("manifest.json", image.to_string().as_bytes());
+    import(&bed, "ns", &files.tar(), &any_name(false)).await.unwrap();
+    let to = reference(&registry.host(), "twice:v1");
+    transfer(&bed, "ns", &named("docker.io/library/a:latest"), &to).await.unwrap();
+    bed.server.finish().await;
+
+    let Some(bed) = Bed::start().await else { return };
+    let progress = Stream::open(&bed, "ns", "progress").await.unwrap();
+    let store = super::unpacked(named(&to.reference));
+    let mut client = bed.transfer();
+    let request = request("ns", to_any(&to), to_any(&store), "progress");
+    let (done, told) = tokio::join!(client.transfer(request), progress.progress());
+    done.unwrap();
+    let count = |event: &str| told.iter().filter(|(told, _)| told == event).count();
+    // A manifest, a configuration, and two layers, of which three are made.
+    assert_eq!((count("complete"), count("already exists"), count("extracted")), (4, 0, 3));
+    let asked = registry.answered(&format!("GET /v2/twice/blobs/{}", archive::sha256(&layers[0])));
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    let key = archive::chain_id(&layers);
+    let stat = StatSnapshotRequest { snapshotter: "overlayfs".to_owned(), key };
+    bed.snapshots().stat(of("ns", stat)).await.unwrap();
+    bed.server.finish().await;
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use gantry_content::Content;
 use gantry_domain::Namespace;
-use gantry_store::{LABEL_EXPIRE, Labels, Store};
+use gantry_store::{Digest, LABEL_EXPIRE, Labels, Store};
 use prost_types::Timestamp;
 use tonic::Status;
 
@@ -61,6 +61,12 @@ impl Call {
 
     pub(super) fn store(&self) -> &Store {
         self.content.store()
+    }
+
+    /// Has the transfer's lease keep a blob, and what that refers to; whether the blob is there.
+    pub(super) async fn keep(&self, digest: &Digest) -> Result<bool, Status> {
+        let lease = Some(self.lease.clone());
+        self.store().lease_blob(&self.namespace, digest, lease).await.map_err(of_store)
     }
 
     /// An error if the caller is gone meanwhile; `doing` is dropped then.

@@ -36,12 +36,12 @@ impl Archive {
     }
 }
 
-/// Nothing is changed: it is dropped in the middle if the caller is gone.
+/// Only the lease is changed: it is dropped in the middle if the caller is gone.
 pub(super) async fn run(call: &Call, from: &ImageStore, to: Archive) -> Result<(), Status> {
     call.unless_gone(async {
         call.progress.event("Exporting").await;
         let Archive { mut bytes, export } = to;
-        let images = from.all(call).await?;
+        let images = from.all_kept(call).await?;
         let archive = export.archive(call.content.clone(), call.namespace.clone(), images).await;
         let mut archive = archive.map_err(of_images)?;
         while let Some(piece) = archive.next().await.map_err(of_images)? {

@@ -18,7 +18,7 @@ use gantry_store::{Image, LABEL_EXPIRE, Labels, StoreError};
 use tonic::Status;
 
 use super::{Call, call::rfc3339};
-use crate::services::containerd::status::{invalid, of_store};
+use crate::services::containerd::status::{invalid, of_images, of_store};
 
 /// A label that names another image, which keeps the image with the label although that has expired, and is no longer
 /// there to do so when it is deleted.
@@ -72,19 +72,26 @@ impl ImageStore {
         call.store().image(&call.namespace, &self.name).await.map_err(of_store)
     }
 
-    /// All images that are named.
-    pub(super) async fn all(&self, call: &Call) -> Result<Vec<Image>, Status> {
+    /// The image that is named, which the transfer's lease keeps, whatever happens to the name.
+    ///
+    /// # Errors
+    /// NOT_FOUND if there is no such image, or its content is gone.
+    pub(super) async fn get_kept(&self, call: &Call) -> Result<Image, Status> {
+        kept(call, &self.name).await
+    }
+
+    /// All images that are named, likewise.
+    pub(super) async fn all_kept(&self, call: &Call) -> Result<Vec<Image>, Status> {
         let mut images = Vec::new();
         if !self.name.is_empty() {
-            images.push(self.get(call).await?);
+            images.push(self.get_kept(call).await?);
         }
         for reference in &self.references {
             if reference.is_prefix {
                 let message = "prefix lookup on export not implemented: not implemented";
                 return Err(Status::unimplemented(message));
             }
-            let image = call.store().image(&call.namespace, &reference.name).await;
-            images.push(image.map_err(of_store)?);
+            images.push(kept(call, &reference.name).await?);
         }
         Ok(images)
     }
@@ -158,6 +165,16 @@ impl ImageStore {
         }
         labels
     }
+}
+
+/// An image whose content the transfer's lease keeps.
+async fn kept(call: &Call, name: &str) -> Result<Image, Status> {
+    let image = call.store().image(&call.namespace, name).await.map_err(of_store)?;
+    let root = Descriptor::of_stored(&image.target).map_err(of_images)?.digest;
+    if !call.keep(&root).await? {
+        return Err(Status::not_found(format!("content digest {root}: not found")));
+    }
+    Ok(image)
 }
 
 /// What an archive's image is called by its annotations, if the reference takes that.

@@ -1,6 +1,12 @@
 //! Archive to image store: what a client sends becomes content and images, unpacked if that is asked for.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use gantry_api::containerd::types::transfer::ImageImportStream;
 use gantry_diff::Packing;
@@ -56,11 +62,13 @@ async fn tell_saved(call: &Call, images: &[Image], target: &Descriptor) {
 async fn receive(call: &Call, from: Archive) -> Result<(Descriptor, Vec<Descriptor>), Status> {
     let Archive { mut bytes, packing, force_compress } = from;
     let (pieces, archive) = incoming();
+    let stop = Arc::<AtomicBool>::default();
     let import = Import {
         content: call.content.clone(),
         namespace: call.namespace.clone(),
         lease: call.lease.clone(),
         force_compress,
+        stop: Arc::clone(&stop),
     };
     let mut importing = Box::pin(import.run(archive, packing));
     let passed_on = tokio::select! {
@@ -71,8 +79,14 @@ async fn receive(call: &Call, from: Archive) -> Result<(Descriptor, Vec<Descript
     let imported = match passed_on {
         Err(imported) => imported,
         Ok(end) => {
-            // What was begun has to be done to its end.
-            let imported = importing.await;
+            // What was begun has to be done to its end, which comes soon if the caller is gone.
+            let imported = tokio::select! {
+                imported = &mut importing => imported,
+                () = call.gone.wait() => {
+                    stop.store(true, Ordering::Relaxed);
+                    importing.await
+                }
+            };
             end?;
             imported
         }

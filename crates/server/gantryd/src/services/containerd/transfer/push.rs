@@ -39,7 +39,7 @@ const TELL_EVERY: Duration = Duration::from_millis(300);
 pub(super) async fn run(call: &Call, from: &ImageStore, to: &Registry) -> Result<(), Status> {
     call.unless_gone(async {
         let shown = to.shown();
-        let image = from.get(call).await?;
+        let image = from.get_kept(call).await?;
         let root = Descriptor::of_stored(&image.target).map_err(of_images)?;
         call.progress.event(&format!("Pushing to {shown}")).await;
         call.progress.of("pushing content", &image.name, &root).await;
