@@ -20,8 +20,7 @@ use tonic::Status;
 use super::{Call, call::rfc3339};
 use crate::services::containerd::status::{invalid, of_images, of_store};
 
-/// A label that names another image, which keeps the image with the label although that has expired, and is no longer
-/// there to do so when it is deleted.
+/// A label of an image that names another one: an image that has expired is kept as long as the one that it names is there.
 const LABEL_BACK_REFERENCE: &str = "containerd.io/gc.bref.image";
 
 /// References, platforms or unpacks of one request: each is looked at for each image.
