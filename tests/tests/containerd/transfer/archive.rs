@@ -121,26 +121,49 @@ pub(super) fn docker(work: &Path, tags: &[&str]) -> Vec<u8> {
 pub(super) fn layout(work: &Path, name: &str) -> Vec<u8> {
     let files = Files::new(work.join("layout"));
     let layers = layers(work);
-    let config = config(&layers);
-    let config = files.put_blob("application/vnd.oci.image.config.v1+json", &config);
+    let own = manifest(&files, &config(&layers), &layers, architecture());
+    let other = json!({
+        "mediaType": MANIFEST,
+        "digest": sha256(b"missing"),
+        "size": 7,
+        "platform": { "os": "linux", "architecture": "riscv64" },
+    });
+    of_index(&files, &[other, own], name)
+}
+
+/// A layout with an image for this machine, and one for another.
+pub(super) fn layout_of_two(work: &Path, name: &str) -> Vec<u8> {
+    let files = Files::new(work.join("layout-of-two"));
+    let layers = layers(work);
+    let own = manifest(&files, &config(&layers), &layers, architecture());
+    let layers = [b"another's layer, which nobody unpacks".to_vec()];
+    let mut config: Value = serde_json::from_slice(&config(&layers)).unwrap();
+    config["architecture"] = "riscv64".into();
+    let other = manifest(&files, config.to_string().as_bytes(), &layers, "riscv64");
+    of_index(&files, &[other, own], name)
+}
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Adds an image; its descriptor.
+fn manifest(files: &Files, config: &[u8], layers: &[Vec<u8>], architecture: &str) -> Value {
+    let config = files.put_blob("application/vnd.oci.image.config.v1+json", config);
     let gzip = |layer: &Vec<u8>| {
         let packed = through(&["gzip", "-n"], layer);
         files.put_blob("application/vnd.oci.image.layer.v1.tar+gzip", &packed)
     };
     let layers: Vec<_> = layers.iter().map(gzip).collect();
-    let kind = "application/vnd.oci.image.manifest.v1+json";
     let manifest =
-        json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers });
-    let mut own = files.put_blob(kind, manifest.to_string().as_bytes());
-    own["platform"] = json!({ "os": "linux", "architecture": architecture() });
-    let other = json!({
-        "mediaType": kind,
-        "digest": sha256(b"missing"),
-        "size": 7,
-        "platform": { "os": "linux", "architecture": "riscv64" },
-    });
+        json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+    let mut image = files.put_blob(MANIFEST, manifest.to_string().as_bytes());
+    image["platform"] = json!({ "os": "linux", "architecture": architecture });
+    image
+}
+
+/// The archive, with an index of these images.
+fn of_index(files: &Files, images: &[Value], name: &str) -> Vec<u8> {
     let kind = "application/vnd.oci.image.index.v1+json";
-    let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [other, own] });
+    let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": images });
     let mut index = files.put_blob(kind, index.to_string().as_bytes());
     index["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
     let top = json!({ "schemaVersion": 2, "manifests": [index] });

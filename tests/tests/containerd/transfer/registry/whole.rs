@@ -99,6 +99,31 @@ async fn an_index_is_transferred_for_the_platforms_that_are_wanted() {
     bed.server.finish().await;
 }
 
+/// Of the other platforms only the documents are here. The registry has the rest, also for another repository.
+#[tokio::test]
+async fn what_was_pulled_for_one_platform_is_pushed_as_a_whole() {
+    let work = tempfile::tempdir().unwrap();
+    let Some(registry) = Registry::start(work.path(), Kind::Plain).await else { return };
+    let Some(bed) = Bed::start().await else { return };
+    let layout = archive::layout_of_two(bed.server.work(), "v1");
+    import(&bed, "ns", &layout, &any_name(false)).await.unwrap();
+    let whole = reference(&registry.host(), "whole:v1");
+    transfer(&bed, "ns", &named("import:v1"), &whole).await.unwrap();
+    let mut part = named("part:v1");
+    part.platforms = vec![super::super::own_platform()];
+    part.all_metadata = true;
+    transfer(&bed, "other", &whole, &part).await.unwrap();
+    let sent = registry.answered("PATCH ").len() + registry.answered("PUT /v2/whole/blobs").len();
+    for again in ["whole:v2", "elsewhere:v1"] {
+        let to = reference(&registry.host(), again);
+        transfer(&bed, "other", &named("part:v1"), &to).await.unwrap();
+    }
+    let now = registry.answered("PATCH ").len() + registry.answered("PUT /v2/whole/blobs").len();
+    assert_eq!(now, sent);
+    assert_eq!(registry.answered("PUT /v2/elsewhere/blobs"), Vec::<String>::new());
+    bed.server.finish().await;
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_told() {
     let work = tempfile::tempdir().unwrap();
@@ -107,7 +132,8 @@ async fn what_is_not_there_is_told() {
     let from = reference(&registry.host(), "none:v1");
     let error = pull(&bed, "ns", &from).await.unwrap_err();
     assert_eq!(error.code(), Code::NotFound, "{error}");
-    assert!(error.message().starts_with("failed to resolve image: HEAD http://"), "{error}");
+    let words = format!("failed to resolve image: {}: not found", from.reference);
+    assert_eq!(error.message(), words);
     let host = registry.host();
     drop(registry);
     let error =

@@ -1,6 +1,7 @@
 //! Image store to registry: an image is sent with all that it consists of, what is referred to before what refers to it.
 
 use std::{
+    collections::HashMap,
     pin::Pin,
     sync::{
         Arc,
@@ -17,8 +18,8 @@ use futures_util::{
 use gantry_content::{Content, ContentError};
 use gantry_domain::Namespace;
 use gantry_images::{Descriptor, Walk, children, media_type, read_document};
-use gantry_registry::{Chunks, Pushed, Repository, Source};
-use gantry_store::Digest;
+use gantry_registry::{Chunks, Pushed, RegistryError, Repository, Source};
+use gantry_store::{Digest, StoreError};
 use tokio::time::{MissedTickBehavior, interval};
 use tonic::Status;
 
@@ -56,6 +57,13 @@ pub(super) async fn run(call: &Call, from: &ImageStore, to: &Registry) -> Result
     .await
 }
 
+/// Content that is to be in the registry.
+struct Blob {
+    part: Descriptor,
+    /// The repositories that what refers to it came from, as far as that is known.
+    inherited: Arc<str>,
+}
+
 /// One push.
 struct Push<'a> {
     call: &'a Call,
@@ -68,7 +76,7 @@ struct Push<'a> {
 impl Push<'_> {
     async fn all(&self, from: &ImageStore, root: &Descriptor) -> Result<(), Status> {
         let (blobs, documents) = self.parts(from, root).await?;
-        for part in blobs.iter().chain(&documents) {
+        for part in documents.iter().chain(blobs.iter().map(|blob| &blob.part)) {
             self.tracker.waiting(part).await;
         }
         let (mut blobs, mut running) = (blobs.iter(), FuturesUnordered::new());
@@ -95,19 +103,31 @@ impl Push<'_> {
         &self,
         from: &ImageStore,
         root: &Descriptor,
-    ) -> Result<(Vec<Descriptor>, Vec<Descriptor>), Status> {
+    ) -> Result<(Vec<Blob>, Vec<Descriptor>), Status> {
         let (mut blobs, mut indexes, mut manifests) = (Vec::new(), Vec::new(), Vec::new());
         let (call, mut walk) = (self.call, Walk::from(root.clone()));
+        // What is not here has no labels of its own, and came with what refers to it.
+        let mut sources: HashMap<Digest, Arc<str>> = HashMap::new();
         while let Some(next) = walk.next() {
+            let inherited = sources.get(&next.digest).map(Arc::clone);
             let is_manifest = media_type::is_manifest(&next.media_type);
             if !is_manifest && !media_type::is_index(&next.media_type) {
-                blobs.push(next);
+                blobs.push(Blob { part: next, inherited: inherited.unwrap_or_default() });
                 continue;
             }
+            let stored =
+                call.store().blob(&call.namespace, &next.digest).await.map_err(of_store)?;
+            let noted: Arc<str> = match self.source.noted(&stored.labels) {
+                "" => inherited.unwrap_or_default(),
+                noted => noted.into(),
+            };
             let document = read_document(&call.content, &call.namespace, &next.digest).await;
             let parts = children(&next, &document.map_err(of_images)?).map_err(of_images)?;
             let wanted = from.filter.wanted(&next, parts).map_err(of_images)?;
             self.tracker.note(&next, &wanted);
+            for part in &wanted {
+                sources.entry(part.digest.clone()).or_insert_with(|| Arc::clone(&noted));
+            }
             walk.add(wanted).map_err(of_images)?;
             if is_manifest { manifests.push(next) } else { indexes.push(next) }
         }
@@ -115,10 +135,16 @@ impl Push<'_> {
         Ok((blobs, indexes))
     }
 
-    async fn blob(&self, blob: &Descriptor) -> Result<(), Status> {
+    /// A blob that is not here, as of a platform that was not pulled, may be in the registry.
+    async fn blob(&self, Blob { part: blob, inherited }: &Blob) -> Result<(), Status> {
         let call = self.call;
-        let stored = call.store().blob(&call.namespace, &blob.digest).await.map_err(of_store)?;
-        let mount_from = self.source.nearest(&stored.labels);
+        let stored = match call.store().blob(&call.namespace, &blob.digest).await {
+            Err(StoreError::NotFound(_)) => None,
+            stored => Some(stored.map_err(of_store)?),
+        };
+        let noted = stored.as_ref().map_or("", |stored| self.source.noted(&stored.labels));
+        let noted = if noted.is_empty() { inherited } else { noted };
+        let mount_from = self.source.nearest(noted);
         let source = BlobSource {
             content: call.content.clone(),
             namespace: call.namespace.clone(),
@@ -133,7 +159,12 @@ impl Push<'_> {
         let mut told = 0;
         let pushed = loop {
             tokio::select! {
-                pushed = &mut sending => break pushed.map_err(of_registry)?,
+                pushed = &mut sending => break pushed.map_err(|error| match error {
+                    RegistryError::Answer { .. } if stored.is_none() => {
+                        Status::not_found(format!("content digest {}: not found", blob.digest))
+                    }
+                    error => of_registry(error),
+                })?,
                 _ = ticks.tick() => {
                     let read = source.read.load(Ordering::Relaxed);
                     if read != told {

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use fetch::Fetcher;
 use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
+use gantry_domain::Kind;
 use gantry_images::{
     Descriptor, MAX_DOCUMENT, Walk, children, media_type, read_document, reference_labels,
 };
@@ -38,7 +39,13 @@ pub(super) async fn run(call: &Call, from: &Registry, to: &ImageStore) -> Result
     let shown = from.shown();
     call.progress.event(&format!("Resolving from {shown}")).await;
     let repository = call.unless_gone(from.open(call)).await?;
-    let resolving = async { repository.resolve().await.map_err(of_registry) };
+    let resolving = async {
+        repository.resolve().await.map_err(|error| match error.kind() {
+            // In containerd's words, which scripts look for.
+            Some(Kind::NotFound) => Status::not_found(format!("{}: not found", from.name())),
+            _ => of_registry(error),
+        })
+    };
     let found = call.unless_gone(resolving).await.map_err(|status| {
         Status::new(status.code(), format!("failed to resolve image: {}", status.message()))
     })?;

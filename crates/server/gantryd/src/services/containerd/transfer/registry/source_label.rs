@@ -31,8 +31,12 @@ impl SourceLabel {
         digest: &Digest,
     ) -> Result<(), Status> {
         let store = content.store();
-        let blob = store.blob(namespace, digest).await.map_err(of_store)?;
-        let noted = blob.labels.get(&self.key).map_or("", String::as_str);
+        let blob = match store.blob(namespace, digest).await {
+            // The registry has what is not here.
+            Err(StoreError::NotFound(_)) => return Ok(()),
+            blob => blob.map_err(of_store)?,
+        };
+        let noted = self.noted(&blob.labels);
         let with = with(noted, &self.repository);
         let labels = Labels::from([(self.key.clone(), with.clone())]);
         if with == noted || check_blob_labels(&labels).is_err() {
@@ -46,9 +50,13 @@ impl SourceLabel {
         }
     }
 
+    /// The repositories that have a blob with these labels; none if they are not known.
+    pub(in super::super) fn noted<'a>(&self, labels: &'a Labels) -> &'a str {
+        labels.get(&self.key).map_or("", String::as_str)
+    }
+
     /// The repository, of those that have a blob, whose name begins most like this one's.
-    pub(in super::super) fn nearest(&self, labels: &Labels) -> Option<String> {
-        let noted = labels.get(&self.key)?;
+    pub(in super::super) fn nearest(&self, noted: &str) -> Option<String> {
         let others =
             noted.split(',').filter(|other| !other.is_empty() && *other != self.repository);
         let alike = |other: &&str| {
@@ -82,14 +90,11 @@ mod tests {
     #[test]
     fn the_nearest_repository_is_the_one_whose_name_begins_most_alike() {
         let label = SourceLabel::of(&Reference::parse("h.example:5000/a/b/c:t").unwrap());
-        let labels = |text: &str| {
-            Labels::from([(
-                "containerd.io/distribution.source.h.example".to_owned(),
-                text.to_owned(),
-            )])
-        };
-        assert_eq!(label.nearest(&labels("x/y,a/b/d,a/c")).as_deref(), Some("a/b/d"));
-        assert_eq!(label.nearest(&labels("a/b/c")), None);
-        assert_eq!(label.nearest(&Labels::new()), None);
+        let key = "containerd.io/distribution.source.h.example".to_owned();
+        assert_eq!(label.noted(&Labels::from([(key, "x".to_owned())])), "x");
+        assert_eq!(label.noted(&Labels::new()), "");
+        assert_eq!(label.nearest("x/y,a/b/d,a/c").as_deref(), Some("a/b/d"));
+        assert_eq!(label.nearest("a/b/c"), None);
+        assert_eq!(label.nearest(""), None);
     }
 }
