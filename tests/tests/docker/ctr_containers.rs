@@ -119,7 +119,7 @@ async fn the_server_reports_its_version_and_identity() {
         version.split("Server:\n").nth(1).expect("what the server says").to_owned()
     };
     let before = server(&host);
-    for field in ["Version:  1.", "Revision:", "UUID:"] {
+    for field in ["Version:  2.", "Revision:", "UUID:"] {
         assert!(before.contains(field), "{before}");
     }
     host.end_server(rustix::process::Signal::TERM).await;

@@ -124,5 +124,5 @@ async fn a_host_is_waited_for_as_long_as_its_dial_timeout_says() {
     let limits = Limits { retries: 0, ..IMPATIENT };
     let repository = open(limits, "registry.example/a/b:t", settings).await.unwrap();
     let error = repository.resolve().await.unwrap_err().to_string();
-    assert!(error.contains("no answer for 250ms"), "{error}");
+    assert!(error.contains("no answer for 650ms"), "{error}");
 }
