@@ -17,6 +17,7 @@ pub mod cgroup;
 pub mod container;
 pub mod dead_mount;
 pub mod disk;
+pub mod docker_registry;
 pub mod events;
 pub mod leftovers;
 pub mod pipes;

@@ -51,6 +51,7 @@ mod removal;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unique;
 mod write;
 
 use std::{path::Path, sync::Arc};
@@ -66,6 +67,7 @@ use locks::{References, Shards};
 pub use read::Reader;
 pub use status::{Status, StatusPage};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+pub use unique::unique;
 pub use write::Writer;
 
 /// How many writes may be open at a time, each with a file.

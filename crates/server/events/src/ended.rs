@@ -22,9 +22,9 @@ impl EventLog {
         let mut newest_first = ring.all().filter(|event| event.container == *container);
         let exit = newest_first.find(|event| is_turn(&event.kind, process))?;
         let EventKind::Exited { exit: how, .. } = exit.kind else { return None };
-        let its = newest_first
-            .take_while(|event| event.generation == exit.generation && !begins(event, process));
-        let out_of_memory = its.into_iter().any(|event| event.kind == EventKind::OutOfMemory);
+        let out_of_memory = newest_first
+            .take_while(|event| event.generation == exit.generation && !begins(event, process))
+            .any(|event| event.kind == EventKind::OutOfMemory);
         Some(Ended { exit: how, out_of_memory })
     }
 }

@@ -8,7 +8,7 @@ use gantry_store::{Digest, Image};
 use serde::Serialize;
 
 use crate::{
-    Descriptor, ImageError, Index, Manifest, Platform, Platforms, Walk, media_type,
+    Descriptor, ImageError, Index, Manifest, Platform, Platforms, Walk, label, media_type,
     name::{ANNOTATION, LAYOUT_ANNOTATION, Reference, layout_name},
     read_document,
 };
@@ -16,9 +16,6 @@ use crate::{
 mod archive;
 
 pub use archive::ArchiveReader;
-
-/// Labels of content that begin so say where it came from; they go with it.
-const LABEL_SOURCE: &str = "containerd.io/distribution.source";
 
 /// Things of one archive, which is more than any images have.
 const MOST: usize = 100_000;
@@ -110,7 +107,9 @@ impl Plan<'_> {
     async fn target(&self, image: &Image) -> Result<Descriptor, ImageError> {
         let mut target = Descriptor::of_stored(&image.target)?;
         let blob = self.content.store().blob(self.namespace, &target.digest).await?;
-        let sources = blob.labels.into_iter().filter(|(key, _)| key.starts_with(LABEL_SOURCE));
+        // Where content came from goes with it.
+        let is_source = |key: &str| key.starts_with(label::DISTRIBUTION_SOURCE);
+        let sources = blob.labels.into_iter().filter(|(key, _)| is_source(key));
         target.annotations.extend(sources);
         let layout_name = layout_name(&image.name);
         let names = [(ANNOTATION, image.name.clone()), (LAYOUT_ANNOTATION, layout_name)];

@@ -15,6 +15,7 @@ mod error;
 mod export;
 mod filter;
 mod import;
+pub mod label;
 pub mod media_type;
 pub mod name;
 mod platform;

@@ -10,8 +10,8 @@ use gantry_content::{BlockingReader, ContentError, Writer};
 use gantry_store::{Digest, Labels};
 use tokio::sync::mpsc;
 
-use super::{Import, PIECES, docker::LABEL_UNCOMPRESSED, files::new_reference};
-use crate::{Descriptor, ImageError, media_type};
+use super::{Import, PIECES, files::new_reference};
+use crate::{Descriptor, ImageError, label, media_type};
 
 /// Bytes that are read, and written, at a time.
 const PIECE: usize = 256 << 10;
@@ -26,7 +26,7 @@ impl Import {
         let written = match self.copied(reader, writer).await {
             Ok(writer) => {
                 let size = writer.offset();
-                let label = (LABEL_UNCOMPRESSED.to_owned(), layer.to_string());
+                let label = (label::UNCOMPRESSED.to_owned(), layer.to_string());
                 match writer.commit(size, None, Labels::from([label])).await {
                     Ok(digest) | Err(ContentError::Exists(digest)) => Ok((digest, size)),
                     Err(error) => Err(error.into()),

@@ -9,13 +9,10 @@ use super::{Import, files::Written};
 use crate::{
     Config, Descriptor, ImageError,
     document::or_default,
-    media_type,
+    label, media_type,
     name::{ANNOTATION, LAYOUT_ANNOTATION, Reference, layout_name},
     read_document,
 };
-
-/// The digest of a layer without compression, of the blob that has it with compression.
-pub(super) const LABEL_UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// Names in one archive, an image without one counted as one.
 const MOST_NAMES: usize = 4096;
@@ -136,13 +133,13 @@ impl Packed {
             .map(|(digest, _)| (digest.as_str(), digest))
             .collect();
         let mut found = HashMap::new();
-        let filters = Filters::parse(&[format!("labels.{LABEL_UNCOMPRESSED:?}")])
+        let filters = Filters::parse(&[format!("labels.{:?}", label::UNCOMPRESSED)])
             .map_err(StoreError::from)?;
         let (store, mut after) = (import.content.store(), None);
         loop {
             let page = store.blob_page(&import.namespace, &filters, after).await?;
             for blob in page.blobs {
-                let digest = blob.labels.get(LABEL_UNCOMPRESSED);
+                let digest = blob.labels.get(label::UNCOMPRESSED);
                 let Some(digest) = digest.and_then(|digest| wanted.get(&**digest)) else {
                     continue;
                 };

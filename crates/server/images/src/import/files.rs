@@ -1,11 +1,8 @@
 //! The files of an archive are written to content.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::collections::{BTreeMap, HashMap};
 
-use gantry_content::ContentError;
+use gantry_content::{ContentError, unique};
 use gantry_diff::Found;
 use gantry_store::{Digest, Labels};
 use tokio::sync::mpsc;
@@ -245,10 +242,8 @@ fn failure(next: Part) -> ImageError {
 
 /// Of a write that no other transfer has.
 pub(super) fn new_reference() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    format!("import-{}-{number}", now.unwrap_or_default().as_nanos())
+    let (now, number) = unique();
+    format!("import-{now}-{number}")
 }
 
 fn text(name: Vec<u8>) -> Result<String, std::string::FromUtf8Error> {

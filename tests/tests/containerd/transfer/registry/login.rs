@@ -6,12 +6,13 @@ use gantry_api::containerd::{
     from_any, to_any,
     types::transfer::{AuthRequest, AuthResponse, AuthType, OciRegistry},
 };
+use gantry_tests::docker_registry::USER;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tonic::Status;
 
 use super::{
-    super::stream::Stream, Kind, Registry, any_name, archive, debian::USER, import, named, pull,
-    reference, transfer,
+    super::stream::Stream, Kind, Registry, any_name, archive, import, named, pull, reference,
+    transfer,
 };
 use crate::Bed;
 

@@ -1,14 +1,15 @@
 //! Images that are pushed to Debian's registry, and pulled from it.
 
-mod debian;
 mod interrupted;
 mod login;
+mod proxy;
 mod whole;
 
 use std::path::Path;
 
-use debian::{Kind, Proxy, Registry};
 use gantry_api::containerd::types::transfer::{ImageStore, OciRegistry, RegistryResolver};
+use gantry_tests::docker_registry::{Kind, Registry};
+use proxy::Proxy;
 use tonic::Status;
 
 use super::{any_name, archive, import, transfer, unpacked};

@@ -61,6 +61,11 @@ pub(super) fn of_registry(error: RegistryError) -> Status {
     Status::new(code, error)
 }
 
+/// In the words of containerd, which reports what it has tried.
+pub(super) fn reported(what: &str, status: &Status) -> Status {
+    Status::new(status.code(), format!("{what}: {}", status.message()))
+}
+
 fn answer(kind: Kind, message: String, field: Option<&str>) -> Status {
     let code = code(kind);
     tracing::info!(?code, field, error = message, "request failed");

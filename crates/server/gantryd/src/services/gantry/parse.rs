@@ -6,10 +6,7 @@ use gantry_api::v1::{self, watch_request::Begin};
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessId, Timestamp};
 use gantry_events::From;
 
-use crate::{
-    rpc::BadField,
-    services::time::{YEAR_9999, YEAR_ONE},
-};
+use crate::{rpc::BadField, services::time::moment};
 
 /// How often a heartbeat is sent if the caller does not say.
 const HEARTBEAT: Duration = Duration::from_secs(30);
@@ -89,7 +86,7 @@ pub(super) fn begin(begin: Option<Begin>) -> Result<From, BadField> {
     match begin {
         None => Ok(From::Now),
         Some(Begin::AfterCursor(cursor)) => Ok(From::After(position(&cursor)?)),
-        Some(Begin::AfterTime(time)) => Ok(From::After(moment(time)?)),
+        Some(Begin::AfterTime(time)) => Ok(From::After(moment("after_time", &time)?)),
     }
 }
 
@@ -103,19 +100,6 @@ fn position(cursor: &str) -> Result<Timestamp, BadField> {
     let position = digits.then(|| u64::from_str_radix(cursor, 16).ok()).flatten();
     let problem = || BadField::new("after_cursor", "is not one that this server has given");
     position.map(Timestamp).ok_or_else(problem)
-}
-
-fn moment(time: gantry_api::Timestamp) -> Result<Timestamp, BadField> {
-    let bad = |problem| Err(BadField::new("after_time", problem));
-    if !(0..1_000_000_000).contains(&time.nanos) {
-        return bad("nanos must be 0 to 999999999");
-    }
-    if !(YEAR_ONE..=YEAR_9999).contains(&time.seconds) {
-        return bad("must be of the years 1 to 9999");
-    }
-    let Ok(seconds) = u64::try_from(time.seconds) else { return Ok(Timestamp(0)) };
-    let nanos = u64::from(time.nanos.cast_unsigned());
-    Ok(Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanos)))
 }
 
 pub(super) fn heartbeat(interval: Option<prost_types::Duration>) -> Result<Duration, BadField> {
@@ -135,8 +119,6 @@ pub(super) fn types(types: &[i32]) -> Result<Vec<v1::EventType>, BadField> {
 
 #[cfg(test)]
 mod tests {
-    use gantry_api::Timestamp as Time;
-
     use super::*;
 
     #[test]
@@ -146,18 +128,6 @@ mod tests {
         }
         for bad in ["", "7", "+000000000000001", "0000000000000000g", "000000000000000g"] {
             assert_eq!(position(bad).unwrap_err().field, "after_cursor", "{bad}");
-        }
-    }
-
-    #[test]
-    fn moments_are_those_of_the_log() {
-        let time = |seconds, nanos| moment(Time { seconds, nanos });
-        assert_eq!(time(1, 5).unwrap(), Timestamp(1_000_000_005));
-        assert_eq!(time(-1, 5).unwrap(), Timestamp(0));
-        assert_eq!(time(YEAR_9999, 0).unwrap(), Timestamp(u64::MAX));
-        for (seconds, nanos) in [(0, -1), (0, 1_000_000_000), (YEAR_9999 + 1, 0), (YEAR_ONE - 1, 0)]
-        {
-            assert_eq!(time(seconds, nanos).unwrap_err().field, "after_time");
         }
     }
 

@@ -10,7 +10,7 @@ use super::{capabilities, parse};
 use crate::rpc::BadField;
 use crate::services::exit::status as exit_status;
 pub(super) use crate::services::time::timestamp;
-use crate::services::time::{YEAR_9999, YEAR_ONE};
+use crate::services::time::{YEAR_ONE, moment};
 
 pub(super) fn server_version() -> types::GetServerVersionResponse {
     let number = |text: &str| text.parse().unwrap_or_default();
@@ -163,21 +163,10 @@ pub(super) fn event(event: &Event) -> Option<types::Event> {
     })
 }
 
-/// Clamps to the epoch, since no stored event is earlier. Go's zero time (year 1), which old clients send,
-/// means no timestamp.
+/// Go's zero time (year 1), which old clients send, means no timestamp.
 pub(super) fn from_timestamp(at: Timestamp) -> Result<Option<gantry_domain::Timestamp>, BadField> {
-    if !(0..1_000_000_000).contains(&at.nanos) {
-        return Err(BadField::new("timestamp", "nanos must be 0 to 999999999"));
-    }
-    if !(YEAR_ONE..=YEAR_9999).contains(&at.seconds) {
-        return Err(BadField::new("timestamp", "must be of the years 1 to 9999"));
-    }
-    if at == (Timestamp { seconds: YEAR_ONE, nanos: 0 }) {
-        return Ok(None);
-    }
-    let seconds = u64::try_from(at.seconds).unwrap_or(0);
-    let nanos = if at.seconds < 0 { 0 } else { u64::from(at.nanos.cast_unsigned()) };
-    Ok(Some(gantry_domain::Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanos))))
+    let is_none = at == (Timestamp { seconds: YEAR_ONE, nanos: 0 });
+    moment("timestamp", &at).map(|at| Some(at).filter(|_| !is_none))
 }
 
 #[cfg(test)]
@@ -187,6 +176,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::services::time::YEAR_9999;
 
     #[test]
     fn times_survive_the_round_trip() {

@@ -3,23 +3,19 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use gantry_api::containerd::types::Descriptor;
-use gantry_content::{Content, ContentError, Writer};
+use gantry_content::{Content, ContentError, Writer, unique};
 use gantry_diff::{Compression, DiffError, DiffOptions, Unpacked, diff_mounts};
 use gantry_domain::{Mount, Namespace};
+use gantry_images::label::UNCOMPRESSED;
 use gantry_store::{Algorithm, Blob, Digest, Labels};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tonic::Status;
 
 use super::{messages, worker};
-use crate::services::containerd::status::{of_content, of_store};
-
-/// The digest of a layer without compression, which is its diff id.
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+use crate::services::containerd::status::{of_content, of_store, reported};
 
 /// Bytes that are written to a file at a time, and how many such pieces wait.
 const PIECE: usize = 256 << 10;
@@ -51,7 +47,7 @@ impl Layer {
         let reference = if is_new { new_reference() } else { self.reference.clone() };
         let opened = content.writer(namespace, reference.clone(), 0, None, lease.clone()).await;
         let mut writer =
-            opened.map_err(|error| reported("failed to open writer", of_content(error)))?;
+            opened.map_err(|error| reported("failed to open writer", &of_content(error)))?;
         let written = self.write(&mut writer, turn).await;
         let made = match written {
             Ok(made) => made,
@@ -75,7 +71,7 @@ impl Layer {
                 if is_new {
                     let _ = content.abort(namespace, &reference).await;
                 }
-                return Err(reported("failed to commit", of_content(error)));
+                return Err(reported("failed to commit", &of_content(error)));
             }
         };
         let blob = self.labelled(&digest, labels).await?;
@@ -115,10 +111,10 @@ impl Layer {
             Compression::None => "failed to write diff",
             _ => "failed to write compressed diff",
         };
-        received.map_err(|error| reported(what, of_content(error)))?;
+        received.map_err(|error| reported(what, &of_content(error)))?;
         made.map_err(|error| match error {
             DiffError::Cancelled => messages::of_diff(&error),
-            error => reported(what, messages::of_diff(&error)),
+            error => reported(what, &messages::of_diff(&error)),
         })
     }
 
@@ -127,28 +123,21 @@ impl Layer {
         let (store, namespace) = (self.content.store(), &self.namespace);
         let blob = store.blob(namespace, digest).await;
         let blob = blob
-            .map_err(|error| reported("failed to get info from content store", of_store(error)))?;
+            .map_err(|error| reported("failed to get info from content store", &of_store(error)))?;
         if blob.labels.contains_key(UNCOMPRESSED) || !labels.contains_key(UNCOMPRESSED) {
             return Ok(blob);
         }
         labels.retain(|label, _| label == UNCOMPRESSED);
         let mask = vec![format!("labels.{UNCOMPRESSED}")];
         let updated = store.update_blob(namespace, digest, labels, mask).await;
-        updated.map_err(|error| reported("error setting uncompressed label", of_store(error)))
+        updated.map_err(|error| reported("error setting uncompressed label", &of_store(error)))
     }
-}
-
-/// In the words of containerd, which reports what it has tried.
-#[allow(clippy::needless_pass_by_value, reason = "what is made for it")]
-fn reported(what: &str, status: Status) -> Status {
-    Status::new(status.code(), format!("{what}: {}", status.message()))
 }
 
 /// Of a write that nobody has named.
 fn new_reference() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}-layer-{}", now.as_nanos(), NUMBER.fetch_add(1, Ordering::Relaxed))
+    let (now, number) = unique();
+    format!("{now}-layer-{number}")
 }
 
 /// What is written by a thread, and received by a task.

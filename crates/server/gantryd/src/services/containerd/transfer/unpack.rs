@@ -10,20 +10,17 @@
 //! chain.finish().await?;
 //! ```
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
 use gantry_api::containerd::{
     event_types::{SnapshotCommit, SnapshotPrepare, SnapshotRemove},
     to_any, topic,
     types::transfer::UnpackConfiguration,
 };
+use gantry_content::unique;
 use gantry_diff::Cancel;
 use gantry_domain::{Kind, Mount};
-use gantry_images::{Config, Descriptor, Platform, chain_ids, read_document};
+use gantry_images::{Config, Descriptor, Platform, chain_ids, label, read_document};
 use gantry_snapshots::Snapshotter;
 use gantry_store::{Algorithm, Digest, LABEL_TARGET, Labels, NewSnapshot};
 use tonic::Status;
@@ -31,16 +28,13 @@ use tonic::Status;
 use super::{Call, image_store::platform};
 use crate::services::containerd::{
     diff,
-    status::{invalid, of_images, of_snapshots, of_store},
+    status::{invalid, of_images, of_snapshots, of_store, reported},
 };
 
 /// What is used if the request names none.
 const DEFAULT_SNAPSHOTTER: &str = "overlayfs";
 
-/// The digest of a layer without compression.
-const LABEL_UNCOMPRESSED: &str = "containerd.io/uncompressed";
-
-/// The same, of the snapshot.
+/// The digest of a layer without compression, of its snapshot.
 const LABEL_DIFF_ID: &str = "containerd.io/snapshot/diff-id";
 
 /// The chain id of the layer below.
@@ -180,7 +174,7 @@ impl Chain<'_> {
             }
         }
         // Only now is it known to be true.
-        let label = (LABEL_UNCOMPRESSED.to_owned(), layer.diff_id.to_string());
+        let label = (label::UNCOMPRESSED.to_owned(), layer.diff_id.to_string());
         self.label(&layer.descriptor.digest, label).await
     }
 
@@ -201,7 +195,8 @@ impl Chain<'_> {
         let (call, snapshotter) = (self.call, self.snapshotter.name().to_owned());
         let parent = parent.map(Digest::to_string).unwrap_or_default();
         for attempt in 1.. {
-            let key = format!("extract-{} {}", unique(), layer.chain_id);
+            let (now, number) = unique();
+            let key = format!("extract-{now}-{number} {}", layer.chain_id);
             let new = NewSnapshot {
                 snapshotter: snapshotter.clone(),
                 key: key.clone(),
@@ -343,16 +338,4 @@ fn snapshot_labels(layer: &Layer, parent: Option<&Digest>) -> Labels {
     labels.insert(LABEL_DIFF_ID.to_owned(), layer.diff_id.to_string());
     labels.extend(parent.map(|parent| (LABEL_PARENT.to_owned(), parent.to_string())));
     labels
-}
-
-/// A part of a snapshot's key that no other one has.
-fn unique() -> String {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}-{}", now.as_nanos(), NUMBER.fetch_add(1, Ordering::Relaxed))
-}
-
-/// In the words of containerd, which reports what it has tried.
-fn reported(what: &str, status: &Status) -> Status {
-    Status::new(status.code(), format!("{what}: {}", status.message()))
 }

@@ -24,7 +24,7 @@ use super::{
     tracker::Tracker,
     unpack::{Chain, Unpacker},
 };
-use crate::services::containerd::status::{invalid, of_images, of_registry, of_store};
+use crate::services::containerd::status::{invalid, of_images, of_registry, of_store, reported};
 
 /// How many layers of an image are fetched at a time.
 const AT_A_TIME: usize = 3;
@@ -46,9 +46,8 @@ pub(super) async fn run(call: &Call, from: &Registry, to: &ImageStore) -> Result
             _ => of_registry(error),
         })
     };
-    let found = call.unless_gone(resolving).await.map_err(|status| {
-        Status::new(status.code(), format!("failed to resolve image: {}", status.message()))
-    })?;
+    let found = call.unless_gone(resolving).await;
+    let found = found.map_err(|status| reported("failed to resolve image", &status))?;
     if VERSION_1.contains(&&*found.media_type) {
         return Err(invalid("source", "schema 1 image manifests are no longer supported"));
     }

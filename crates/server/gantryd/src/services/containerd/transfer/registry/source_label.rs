@@ -2,14 +2,12 @@
 
 use gantry_content::Content;
 use gantry_domain::Namespace;
+use gantry_images::label::DISTRIBUTION_SOURCE;
 use gantry_registry::Reference;
 use gantry_store::{Digest, Labels, StoreError, check_blob_labels};
 use tonic::Status;
 
 use crate::services::containerd::status::of_store;
-
-/// Followed by the name of the registry, without a port.
-const LABEL: &str = "containerd.io/distribution.source";
 
 /// The label for one repository.
 pub(in super::super) struct SourceLabel {
@@ -19,7 +17,7 @@ pub(in super::super) struct SourceLabel {
 
 impl SourceLabel {
     pub(in super::super) fn of(reference: &Reference) -> Self {
-        let key = format!("{LABEL}.{}", reference.host_name());
+        let key = format!("{DISTRIBUTION_SOURCE}.{}", reference.host_name());
         Self { key, repository: reference.repository().to_owned() }
     }
 

@@ -1,28 +1,21 @@
-//! Debian's registry, run by a test on a port of this machine with its files in the test's directory; and a proxy in front of
-//! it, which stops in the middle.
+//! Debian's registry, run by a test on a port of this machine with its files in the test's directory.
 
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
 };
 
-use gantry_tests::{eventually, skip};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinHandle,
-};
+use crate::{eventually, skip};
 
 /// As which it lets somebody in: `htpasswd -nbB ann secret`.
-pub(super) const USER: (&str, &str) = ("ann", "secret");
+pub const USER: (&str, &str) = ("ann", "secret");
 const HTPASSWD: &str = "ann:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 /// What a registry wants.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing.
     Plain,
     /// A name and a password.
     Login,
@@ -31,7 +24,8 @@ pub(super) enum Kind {
 }
 
 /// A registry, until it is dropped.
-pub(super) struct Registry {
+#[derive(Debug)]
+pub struct Registry {
     child: Child,
     log: PathBuf,
     port: u16,
@@ -46,7 +40,10 @@ impl Drop for Registry {
 
 impl Registry {
     /// Starts one in this directory. `None`, after saying so, where there is none.
-    pub(super) async fn start(directory: &Path, kind: Kind) -> Option<Self> {
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn start(directory: &Path, kind: Kind) -> Option<Self> {
         fs::create_dir_all(directory).unwrap();
         let path = |name: &str| directory.join(name).display().to_string();
         let mut config = format!(
@@ -96,11 +93,15 @@ impl Registry {
         Some(registry)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    /// On 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn host(&self) -> String {
+    /// As references begin with it.
+    #[must_use]
+    pub fn host(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
@@ -109,7 +110,11 @@ impl Registry {
     }
 
     /// What it was asked and how it answered, of requests that have this in them: `GET /v2/… 200`.
-    pub(super) fn answered(&self, part: &str) -> Vec<String> {
+    ///
+    /// # Panics
+    /// When its log cannot be read.
+    #[must_use]
+    pub fn answered(&self, part: &str) -> Vec<String> {
         // In the form of Apache, beside the registry's own lines.
         let line = |line: &str| {
             let (_, rest) = line.strip_prefix("127.0.0.1 - ")?.split_once('"')?;
@@ -118,73 +123,5 @@ impl Registry {
             Some(format!("{request} {status}"))
         };
         self.log().lines().filter_map(line).filter(|line| line.contains(part)).collect()
-    }
-}
-
-/// Passes on what is said to a registry, and so many bytes of all that it says.
-pub(super) struct Proxy {
-    port: u16,
-    limit: watch::Sender<u64>,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
-}
-
-impl Proxy {
-    pub(super) async fn start(registry: &Registry, limit: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (port, to) = (listener.local_addr().unwrap().port(), registry.host());
-        let (limit, limits) = watch::channel(limit);
-        let said = Arc::new(std::sync::atomic::AtomicU64::new(0));
-        let server = tokio::spawn(async move {
-            loop {
-                let (client, _) = listener.accept().await.unwrap();
-                let registry = TcpStream::connect(&to).await.unwrap();
-                tokio::spawn(pass_on(client, registry, limits.clone(), Arc::clone(&said)));
-            }
-        });
-        Self { port, limit, server }
-    }
-
-    pub(super) fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
-    }
-
-    /// Passes on all that comes.
-    pub(super) fn open(&self) {
-        self.limit.send_replace(u64::MAX);
-    }
-}
-
-async fn pass_on(
-    client: TcpStream,
-    registry: TcpStream,
-    mut limits: watch::Receiver<u64>,
-    said: Arc<std::sync::atomic::AtomicU64>,
-) {
-    use std::sync::atomic::Ordering;
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_registry, mut to_registry) = registry.into_split();
-    let asking = tokio::io::copy(&mut from_client, &mut to_registry);
-    let answering = async {
-        let mut data = vec![0; 16 << 10];
-        while let Ok(count @ 1..) = from_registry.read(&mut data).await {
-            let so_far = said.fetch_add(count as u64, Ordering::Relaxed);
-            if limits.wait_for(|limit| so_far < *limit).await.is_err() {
-                return;
-            }
-            if to_client.write_all(&data[..count]).await.is_err() {
-                return;
-            }
-        }
-    };
-    // Either end ends both.
-    tokio::select! {
-        _ = asking => {}
-        () = answering => {}
     }
 }
