@@ -26,6 +26,9 @@ const UUID_FILE: &str = "uuid";
 /// Directories that layers' trees are mounted on. They are always empty.
 const MOUNT_PLACES: &str = "mounts";
 
+/// Directories of CRIU's images that callers have as content.
+const CHECKPOINTS: &str = "checkpoints";
+
 /// A new UUID at each read, see random(4).
 const RANDOM_UUID: &str = "/proc/sys/kernel/random/uuid";
 
@@ -72,6 +75,11 @@ impl Metadata {
         }
         self.store.close().await;
     }
+}
+
+/// Where images of checkpoints are on their way into the content and out of it.
+pub(crate) fn checkpoints(root: &Path) -> PathBuf {
+    root.join(CHECKPOINTS)
 }
 
 /// Which server this is.

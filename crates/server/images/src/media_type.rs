@@ -33,11 +33,12 @@ const DOCKER_LAYERS: [&str; 5] = [
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 
-/// A checkpoint of a container, as containerd makes it, and that checkpoint's configuration.
-const CHECKPOINTS: [&str; 2] = [
-    "application/vnd.containerd.container.criu.checkpoint.criu.tar",
-    "application/vnd.containerd.container.checkpoint.config.v1+proto",
-];
+/// A checkpoint of a task, as containerd makes it: CRIU's images in a tar archive.
+pub const CHECKPOINT: &str = "application/vnd.containerd.container.criu.checkpoint.criu.tar";
+
+/// The container's specification, beside its checkpoint: a `google.protobuf.Any`.
+pub const CHECKPOINT_CONFIG: &str =
+    "application/vnd.containerd.container.checkpoint.config.v1+proto";
 
 /// Whether it is a manifest.
 #[must_use]
@@ -75,7 +76,7 @@ pub fn is_non_distributable(media_type: &str) -> bool {
 
 /// The label by which the blob of a parent refers to that of a child, without the number at its end: containerd's.
 pub(crate) fn reference_label(media_type: &str) -> &'static str {
-    if is_config(media_type) || CHECKPOINTS.contains(&media_type) {
+    if is_config(media_type) || [CHECKPOINT, CHECKPOINT_CONFIG].contains(&media_type) {
         "containerd.io/gc.ref.content.config"
     } else if is_manifest(media_type) {
         "containerd.io/gc.ref.content.m."

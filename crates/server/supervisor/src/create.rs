@@ -76,7 +76,7 @@ impl Supervisor {
         let (handle, messages) = ContainerHandle::new(key.clone());
         services.registry.take(&handle).await?;
         let retention = prepared.retention();
-        let bundle = services.own_bundle(&key, retention);
+        let bundle = services.own_bundle(&key, retention, prepared.restore());
         let generation = services.generations.next();
         let seen = Seen::default();
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
@@ -147,7 +147,7 @@ fn new_record(
     record.runtime_args.clone_from(&prepared.new.runtime_args);
     record.made_with = Some(identity.runtime.to_record());
     record.retention = prepared.retention();
-    record.restore = prepared.task.as_ref().and_then(|task| task.restore.clone());
+    record.restore = prepared.restore().cloned();
     record.labels.clone_from(&prepared.new.labels);
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
@@ -183,6 +183,9 @@ async fn start(
 ) -> Result<(Option<RunningProcess>, Option<ArmedOomWatch>), SupervisorError> {
     let new = record.clone();
     identity.dir.run(move |dir, wait| dir.create(&new, wait)).await?;
+    if let Some(image) = prepared.task.as_ref().and_then(|task| task.image.as_ref()) {
+        image.take();
+    }
     reach(Point::ServerContainerRecorded);
     if let (Some(bundle), Some(task)) = (&identity.bundle, &prepared.task) {
         services.make_bundle(bundle, task).await?;

@@ -8,7 +8,7 @@ use gantry_runtime::{
     checkpoint::{self, CheckpointImage},
 };
 
-use crate::{Caller, PipeOwner, Supervisor, SupervisorError, state_dir::RestoreRecord};
+use crate::{Caller, OwnImage, PipeOwner, Supervisor, SupervisorError, state_dir::RestoreRecord};
 
 /// A container that is to be created, as its caller describes it.
 #[derive(Debug)]
@@ -66,6 +66,8 @@ pub(crate) struct TaskContent {
     pub(crate) pipe_owner: PipeOwner,
     /// What it is restored from when it is started.
     pub(crate) restore: Option<RestoreRecord>,
+    /// The image of that, if it is to go with the task.
+    pub(crate) image: Option<OwnImage>,
 }
 
 impl PreparedContainer {
@@ -74,6 +76,11 @@ impl PreparedContainer {
             Some(_) => Retention::UntilDeleted,
             None => Retention::UntilExit,
         }
+    }
+
+    /// What it is restored from when it is started, if it is.
+    pub(crate) fn restore(&self) -> Option<&RestoreRecord> {
+        self.task.as_ref()?.restore.as_ref()
     }
 
     /// How many bytes of the bundle's config.json are held.

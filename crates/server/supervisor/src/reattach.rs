@@ -6,7 +6,7 @@
 //! descriptor, for example) are retried: no container counts as gone because of an error; State meanwhile
 //! shows its last known state.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use gantry_disk::MayWait;
 use gantry_domain::{ContainerKey, EventKind, Phase, ProcessPhase, ProcessSpec, Retention};
@@ -24,7 +24,7 @@ use crate::{
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
     removed::EndJournalled,
-    state_dir::{ContainerDir, StateDir},
+    state_dir::{ContainerDir, RestoreRecord, StateDir},
 };
 
 /// What waits until the server has reattached to a container.
@@ -63,15 +63,27 @@ impl Supervisor {
             };
             containers.into_iter().map(read).collect::<Vec<_>>()
         };
+        // Unknown if a record cannot be read now.
+        let mut images = Some(BTreeSet::new());
         for (key, dir, left) in state.run(read).await {
             match left {
-                Ok(Some(left)) => self.reattach_to(key, dir, left),
+                Ok(Some(left)) => {
+                    let image = left.record.restore.as_ref().and_then(RestoreRecord::own_image);
+                    if let (Some(images), Some(image)) = (&mut images, image) {
+                        images.insert(image.to_owned());
+                    }
+                    self.reattach_to(key, dir, left);
+                }
                 Ok(None) => dir.discard().await,
                 Err(error) => {
                     tracing::warn!(container = %key, %error, "its state cannot be read now; it is tried again");
+                    images = None;
                     self.reattach_later(key, dir);
                 }
             }
+        }
+        if let Some(images) = images {
+            services.sweep_images(images);
         }
         // Last, when it is known which ids are in use.
         for over in over {
@@ -128,7 +140,7 @@ impl Actor {
         messages: mpsc::Receiver<Message>,
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
-        let bundle = services.own_bundle(&key, record.retention);
+        let bundle = services.own_bundle(&key, record.retention, record.restore.as_ref());
         let (generation, seen) = (record.generation, Seen::default());
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
         Self::new(

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -46,6 +47,8 @@ pub(crate) enum Remaining {
     Disk(DiskError),
     #[error("its root file system cannot be unmounted: {0}")]
     Mounts(UnmountError),
+    #[error("its image cannot be removed: {0}")]
+    Image(io::Error),
     #[error("its bundle cannot be removed: {0}")]
     Bundle(StateError),
     #[error("its id is in use again")]
@@ -60,7 +63,7 @@ impl Remaining {
 
     /// Only the bundle is left, which the server has made.
     pub(crate) fn is_of_bundle(&self) -> bool {
-        matches!(self, Self::Disk(_) | Self::Mounts(_) | Self::Bundle(_))
+        matches!(self, Self::Disk(_) | Self::Mounts(_) | Self::Image(_) | Self::Bundle(_))
     }
 }
 

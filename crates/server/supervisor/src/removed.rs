@@ -65,7 +65,7 @@ impl Services {
             _ => true,
         };
         let runtime = self.runtime_or_missing(&key, &record);
-        let bundle = self.own_bundle(&key, record.retention);
+        let bundle = self.own_bundle(&key, record.retention, record.restore.as_ref());
         let identity = Identity { key, generation, dir, runtime, seen: Seen::default(), bundle };
         let init = identity.dir.process(&ProcessId::init());
         // Unless it is known that its start was not published, it has ended.

@@ -8,7 +8,7 @@ use gantry_kernel::{cgroup::Cgroup, ticks_since_boot};
 use gantry_runtime::{Start, bundle::Bundle, checkpoint::Image};
 
 use crate::{
-    Caller, Services, Supervisor, SupervisorError, TaskRuntime,
+    Caller, OwnImage, Services, Supervisor, SupervisorError, TaskRuntime,
     actor::{Actor, Message, Process},
     create::{FirstProcess, Identity, is_taken, launch_first, note_failure},
     find::Found,
@@ -36,13 +36,16 @@ impl Supervisor {
     pub(crate) async fn restore_of(
         &self,
         runtime: &TaskRuntime,
+        own: Option<&OwnImage>,
         bundle: &Bundle,
     ) -> Result<Option<RestoreRecord>, SupervisorError> {
-        let Some(image) = runtime.criu_image.clone() else { return Ok(None) };
+        let own = own.map(|own| own.path().to_owned());
+        let owned = own.is_some();
+        let Some(image) = own.or_else(|| runtime.criu_image.clone()) else { return Ok(None) };
         let work = runtime.criu_work.clone().unwrap_or_else(|| bundle.path().join(WORK_DIR));
         Image::find(&self.0.services.disks, &image, &work).await?;
         let (no_pivot_root, init) = (runtime.no_pivot_root, bundle.init().clone());
-        Ok(Some(RestoreRecord { image, work, no_pivot_root, init, published: false }))
+        Ok(Some(RestoreRecord { image, owned, work, no_pivot_root, init, published: false }))
     }
 }
 
@@ -116,6 +119,9 @@ impl Actor {
         self.record = Some(record);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.publish_start(pid).await;
+        if let Some(record) = &self.record {
+            self.services.remove_used_image(record);
+        }
         self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(pid));
         self.go_on_with_pending().await;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -58,6 +59,8 @@ pub struct Settings {
     pub shim: ShimProgram,
     /// How many events are kept for replay.
     pub retain_count: usize,
+    /// Where images are kept that callers have as content; made when there is one.
+    pub images: PathBuf,
     /// Of the server's own memory.
     pub memory: OwnLimits,
 }

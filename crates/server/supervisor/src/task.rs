@@ -13,8 +13,11 @@ use gantry_runtime::bundle::{Bundle, Dialect};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Caller, ContainerHandle, NewContainer, PreparedContainer, ProcessView, Services, Supervisor,
-    SupervisorError, prepare::TaskContent, remains::Remaining, state_dir::TaskBundle,
+    Caller, ContainerHandle, NewContainer, OwnImage, PreparedContainer, ProcessView, Services,
+    Supervisor, SupervisorError, own_images,
+    prepare::TaskContent,
+    remains::Remaining,
+    state_dir::{RestoreRecord, TaskBundle},
 };
 
 /// A task that is to be created. The server makes its bundle.
@@ -34,6 +37,8 @@ pub struct NewTask {
     pub terminal: bool,
     /// The runtime.
     pub runtime: TaskRuntime,
+    /// What it is restored from, in place of the image of the runtime's options; removed with the task.
+    pub image: Option<OwnImage>,
 }
 
 /// The runtime of a task, and its options.
@@ -98,12 +103,12 @@ impl Supervisor {
         let services = &self.0.services;
         let runtime_args = new.runtime.args(services.state.runtime_root(), &namespace);
         let key = ContainerKey { namespace: namespace.clone(), id: new.id.clone() };
-        let path = services.state.bundle(&key).path().to_owned();
+        let path = services.state.bundle(&key, None).path().to_owned();
         let program = &new.runtime.program;
         let named = if program.is_empty() { &services.settings.default_runtime } else { program };
         let (stdio, dialect) = (new.stdio.clone(), Dialect::of_runtime(named));
         let bundle = Bundle::to_be(path.clone(), &new.spec, stdio, new.terminal, dialect);
-        let restore = self.restore_of(&new.runtime, &bundle).await?;
+        let restore = self.restore_of(&new.runtime, new.image.as_ref(), &bundle).await?;
         let prepared = PreparedContainer {
             new: NewContainer {
                 caller: new.caller,
@@ -124,6 +129,7 @@ impl Supervisor {
                 no_new_keyring: new.runtime.no_new_keyring,
                 pipe_owner: new.runtime.pipe_owner,
                 restore,
+                image: new.image,
             }),
         };
         let view = self.create(namespace, prepared).await?;
@@ -151,8 +157,10 @@ impl Services {
         &self,
         key: &ContainerKey,
         retention: Retention,
+        restore: Option<&RestoreRecord>,
     ) -> Option<TaskBundle> {
-        (retention == Retention::UntilDeleted).then(|| self.state.bundle(key))
+        let image = restore.and_then(RestoreRecord::own_image).map(Path::to_owned);
+        (retention == Retention::UntilDeleted).then(|| self.state.bundle(key, image))
     }
 
     /// Makes a task's bundle, and mounts its root file system.
@@ -184,13 +192,17 @@ impl Services {
         Ok(())
     }
 
-    /// Unmounts a task's root file system, and removes its bundle. Both may be gone.
+    /// Unmounts a task's root file system, and removes its image and its bundle. All may be gone.
     pub(crate) async fn remove_bundle(&self, bundle: &TaskBundle) -> Result<(), Remaining> {
         self.unmount_all_in(bundle.path())
             .await
             .map_err(Remaining::Disk)?
             .map_err(Remaining::Mounts)?;
         reach(Point::ServerUnmounted);
+        if let Some(image) = bundle.image() {
+            let removed = self.disks.run("remove", image, own_images::remove).await;
+            removed.map_err(Remaining::Disk)?.map_err(Remaining::Image)?;
+        }
         let bundle = bundle.clone();
         self.state.run(move |_, wait| bundle.remove(wait)).await.map_err(Remaining::Bundle)
     }

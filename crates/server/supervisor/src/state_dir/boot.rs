@@ -99,7 +99,7 @@ mod tests {
                 }
             }
         }
-        let bundle = state.bundle(&key(named(), "runs"));
+        let bundle = state.bundle(&key(named(), "runs"), None);
         bundle.create(b"{}", wait).unwrap();
         fs::create_dir_all(state.runtime_root().join("moby/runs")).unwrap();
         assert_eq!(state.boot(wait).unwrap(), None);

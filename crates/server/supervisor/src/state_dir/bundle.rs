@@ -21,6 +21,8 @@ const ROOTFS: &str = "rootfs";
 #[derive(Debug, Clone)]
 pub(crate) struct TaskBundle {
     pub(super) path: PathBuf,
+    /// An image that the server has made for the task.
+    pub(super) image: Option<PathBuf>,
     pub(super) trash: Trash,
 }
 
@@ -28,6 +30,11 @@ impl TaskBundle {
     /// The directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The image that goes with it.
+    pub(crate) fn image(&self) -> Option<&Path> {
+        self.image.as_deref()
     }
 
     /// What the task's mounts are mounted on.

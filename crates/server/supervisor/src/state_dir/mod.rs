@@ -154,11 +154,11 @@ impl StateDir {
         self.container_dir(path)
     }
 
-    /// The bundle of a task: nobody else's, as the namespace of `types.API` has none.
-    pub(crate) fn bundle(&self, key: &ContainerKey) -> TaskBundle {
+    /// The bundle of a task: nobody else's, as the namespace of `types.API` has none. An image goes with it.
+    pub(crate) fn bundle(&self, key: &ContainerKey, image: Option<PathBuf>) -> TaskBundle {
         let namespaces = self.root.join(bundle::BUNDLES);
         let path = namespaces.join(key.namespace.name()).join(key.id.as_str());
-        TaskBundle { path, trash: self.access.trash.clone() }
+        TaskBundle { path, image, trash: self.access.trash.clone() }
     }
 
     /// Where the runtime keeps the tasks of a namespace, if their caller does not say.

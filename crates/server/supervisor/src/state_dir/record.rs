@@ -1,6 +1,9 @@
 //! The records of containers and processes.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use gantry_domain::{
     ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessSpec, Retention,
@@ -76,6 +79,9 @@ pub struct ContainerRecord {
 pub struct RestoreRecord {
     /// The directory of the image.
     pub image: PathBuf,
+    /// The server has made it for the task, and removes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub owned: bool,
     /// For CRIU's logs.
     pub work: PathBuf,
     pub no_pivot_root: bool,
@@ -84,6 +90,13 @@ pub struct RestoreRecord {
     /// The creation was published.
     #[serde(rename = "told")]
     pub published: bool,
+}
+
+impl RestoreRecord {
+    /// The image, if it goes with the task.
+    pub(crate) fn own_image(&self) -> Option<&Path> {
+        self.owned.then_some(&*self.image)
+    }
 }
 
 /// The record of a process.

@@ -8,10 +8,12 @@ use std::{num::NonZero, sync::Arc, thread};
 
 use gantry_api::containerd::{
     diff::{ApplyRequest, ApplyResponse, DiffRequest, DiffResponse, diff_server},
-    types,
+    types::Descriptor,
 };
 use gantry_content::{BlockingReader, Content};
-use gantry_diff::{ApplyOptions, Cancel, DiffError, Packing, Unpacked, apply_to_mounts};
+use gantry_diff::{
+    ApplyOptions, Cancel, Compression, DiffError, DiffOptions, Packing, Unpacked, apply_to_mounts,
+};
 use gantry_domain::{Mount, Namespace};
 use gantry_store::{Algorithm, Digest};
 use tokio::sync::Semaphore;
@@ -56,8 +58,7 @@ pub(super) async fn apply(
     cancel: Cancel,
 ) -> Result<Unpacked, Status> {
     let Layer { digest, media_type } = layer;
-    let content = surface.content().await?;
-    let found = content.store().blob(namespace, &digest).await;
+    let found = surface.content().await?.store().blob(namespace, &digest).await;
     found.map_err(|error| no_reader(of_store(error)))?;
     let packing = Packing::of_media_type(&media_type).ok_or_else(|| {
         let problem = "no processor for media-type";
@@ -67,16 +68,67 @@ pub(super) async fn apply(
     if mounts.is_empty() {
         return Err(invalid("mounts", "mounts: at least one is required"));
     }
+    unpack(surface, namespace, digest, mounts, ApplyOptions { packing, limit: None, sync, cancel })
+        .await
+}
+
+/// Unpacks an archive of the namespace's content, as [`apply`] does.
+pub(super) async fn unpack(
+    surface: &Surface,
+    namespace: &Namespace,
+    digest: Digest,
+    mounts: Vec<Mount>,
+    options: ApplyOptions,
+) -> Result<Unpacked, Status> {
+    let content = surface.content().await?;
     let places = surface.mount_places().await;
     let turn = worker::turn(&surface.0.layer_turns.0).await;
     // Only now: a call that waits for its turn holds no file.
     let reader = open(content.clone(), namespace.clone(), digest.clone()).await?;
-    let options = ApplyOptions { packing, limit: None, sync, cancel };
     let work = move || apply_to_mounts(reader, &mounts, &places, &options);
     match worker::run(turn, work).await {
         Ok(applied) => Ok(applied),
         Err(error) => Err(failed(content, namespace.clone(), digest, error).await),
     }
+}
+
+/// A directory of which a tar archive without compression is to be made.
+pub(super) struct Archive {
+    pub(super) directory: String,
+    pub(super) media_type: String,
+    pub(super) namespace: Namespace,
+    pub(super) lease: Option<String>,
+    pub(super) cancel: Cancel,
+}
+
+/// Makes content of a directory. Has to be done to its end, as writes of content have to.
+pub(super) async fn pack(surface: &Surface, archive: Archive) -> Result<Descriptor, Status> {
+    let Archive { directory, media_type, namespace, lease, cancel } = archive;
+    let content = surface.content().await?;
+    let places = surface.mount_places().await;
+    let turn = worker::turn(&surface.0.layer_turns.0).await;
+    let options = DiffOptions { compression: Compression::None, epoch: None, cancel };
+    let (left, right) = (Vec::new(), vec![bind(directory, "ro")]);
+    let (reference, labels) = Default::default();
+    let layer = make::Layer {
+        content,
+        namespace,
+        lease,
+        media_type,
+        reference,
+        labels,
+        left,
+        right,
+        places,
+        options,
+    };
+    layer.make(turn).await
+}
+
+/// A tree that is one directory.
+pub(super) fn bind(directory: String, access: &str) -> Mount {
+    let options = vec!["rbind".to_owned(), access.to_owned()];
+    Mount { kind: "bind".to_owned(), source: directory, target: String::new(), options }
 }
 
 #[tonic::async_trait]
@@ -97,11 +149,11 @@ impl diff_server::Diff for Service {
         let layer = Layer { digest, media_type: diff.media_type };
         let mounts = || messages::mounts("mounts", mounts);
         let applied = apply(&self.0, &namespace, layer, mounts, sync_fs, cancel).await?;
-        let descriptor = types::Descriptor {
+        let descriptor = Descriptor {
             media_type: LAYER.to_owned(),
             digest: Digest::new(Algorithm::Sha256, &applied.sha256).to_string(),
             size: messages::signed(applied.size),
-            ..types::Descriptor::default()
+            ..Descriptor::default()
         };
         Ok(Response::new(ApplyResponse { applied: Some(descriptor) }))
     }
@@ -132,7 +184,7 @@ impl diff_server::Diff for Service {
             left,
             right,
             places,
-            options: gantry_diff::DiffOptions { compression, epoch, cancel },
+            options: DiffOptions { compression, epoch, cancel },
         };
         let diff = to_the_end(layer.make(turn)).await?;
         Ok(Response::new(DiffResponse { diff: Some(diff) }))

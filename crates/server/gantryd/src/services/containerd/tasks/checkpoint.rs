@@ -1,4 +1,4 @@
-//! Checkpoints by path: the caller chooses the directory of the image.
+//! Checkpoints: what a caller wants of one, and where a task is restored from.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,8 @@ const CGROUP_MODES: [&str; 4] = ["soft", "full", "strict", "ignore"];
 /// An image that is to be made.
 #[derive(Debug)]
 pub(super) struct Wanted {
-    pub(super) path: PathBuf,
+    /// `None` of one that is to be content.
+    pub(super) path: Option<PathBuf>,
     /// For CRIU's logs.
     pub(super) work: Option<PathBuf>,
     pub(super) options: ImageOptions,
@@ -36,11 +37,7 @@ pub(super) fn wanted(options: Option<&Any>, runtime: &str) -> Result<Wanted, Sta
         }
     };
     let work = path::optional("options.work_path", &options.work_path)?;
-    let Some(path) = path::optional("options.image_path", &options.image_path)? else {
-        let problem = "options.image_path: must be given: checkpoints cannot be kept as content yet: not \
-                       implemented";
-        return Err(Status::unimplemented(problem));
-    };
+    let path = path::optional("options.image_path", &options.image_path)?;
     if let Some(bad) = options.empty_namespaces.iter().find(|name| !is_word(name)) {
         let problem = format!("must be names of namespaces, as \"network\", is {bad:?}");
         return Err(BadField::new("options.empty_namespaces", problem).into());
@@ -67,16 +64,11 @@ fn is_word(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase())
 }
 
-/// The directory of the image that a task is to be restored from.
-pub(super) fn image(checkpoint: &Descriptor) -> Result<PathBuf, Status> {
+/// The directory of the image that a task is to be restored from, if the image is not content.
+pub(super) fn image(checkpoint: &Descriptor) -> Result<Option<PathBuf>, BadField> {
     const FIELD: &str = "checkpoint.annotations.RestoreFromPath";
-    match checkpoint.annotations.get(RESTORE_FROM_PATH) {
-        Some(path) => Ok(path::absolute(FIELD, path)?),
-        None => Err(Status::unimplemented(
-            "checkpoint: tasks cannot be restored from content yet, only from a path, which is given by \
-             criu_image_path in the options: not implemented",
-        )),
-    }
+    let path = checkpoint.annotations.get(RESTORE_FROM_PATH);
+    path.map(|path| path::absolute(FIELD, path)).transpose()
 }
 
 #[cfg(test)]
@@ -110,7 +102,10 @@ mod tests {
             ..at("/i")
         };
         let Wanted { path, work, options } = of(&all).unwrap();
-        assert_eq!((path.as_path(), work.as_deref()), (Path::new("/i"), Some(Path::new("/w"))));
+        assert_eq!(
+            (path.as_deref(), work.as_deref()),
+            (Some(Path::new("/i")), Some(Path::new("/w")))
+        );
         let expected = ImageOptions {
             exit: true,
             tcp: true,
@@ -126,12 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn an_image_has_a_path() {
+    fn an_image_has_a_path_or_is_content() {
         for none in [None, Some(&Any::default())] {
-            assert_eq!(wanted(none, "r").unwrap_err().code(), Code::Unimplemented);
+            assert_eq!(wanted(none, "r").unwrap().path, None);
         }
-        let error = of(&at("")).unwrap_err();
-        assert!(error.code() == Code::Unimplemented && error.message().contains("content"));
+        let exit = CheckpointOptions { exit: true, ..at("") };
+        let wanted_with_exit = of(&exit).unwrap();
+        assert!(wanted_with_exit.path.is_none() && wanted_with_exit.options.exit);
         for (bad, field) in [
             (at("i"), "options.image_path"),
             (at("/a/../i"), "options.image_path"),

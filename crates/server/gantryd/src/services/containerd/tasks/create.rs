@@ -22,7 +22,7 @@ pub(super) fn new_task(
     }
     let mut runtime = options::runtime(&container.runtime, &request)?;
     if let (None, Some(checkpoint)) = (&runtime.criu_image, &request.checkpoint) {
-        runtime.criu_image = Some(checkpoint::image(checkpoint)?);
+        runtime.criu_image = checkpoint::image(checkpoint)?;
     }
     Ok(NewTask {
         caller,
@@ -32,6 +32,7 @@ pub(super) fn new_task(
         stdio: stdio::parse(&request.stdin, &request.stdout, &request.stderr)?,
         terminal: request.terminal,
         runtime,
+        image: None,
     })
 }
 
@@ -77,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_unimplemented() {
+    fn a_checkpoint_may_be_a_path() {
         let checkpoint = Some(types::Descriptor::default());
-        let restored = CreateTaskRequest { checkpoint, ..CreateTaskRequest::default() };
-        assert_eq!(made(restored).unwrap_err().code(), Code::Unimplemented);
+        let content = CreateTaskRequest { checkpoint, ..CreateTaskRequest::default() };
+        assert_eq!(made(content).unwrap().runtime.criu_image, None);
         let path = |path: &str| {
             Some(types::Descriptor {
                 annotations: [("RestoreFromPath".to_owned(), path.to_owned())].into(),
@@ -92,6 +93,10 @@ mod tests {
         assert_eq!(new.runtime.criu_image.as_deref(), Some(std::path::Path::new("/i")));
         let request = CreateTaskRequest { checkpoint: path("i"), ..CreateTaskRequest::default() };
         assert_eq!(made(request).unwrap_err().code(), Code::InvalidArgument);
+    }
+
+    #[test]
+    fn tasks_of_other_shims_are_unimplemented() {
         let task_api_address = "unix:///s".to_owned();
         let shim = CreateTaskRequest { task_api_address, ..CreateTaskRequest::default() };
         assert_eq!(made(shim).unwrap_err().code(), Code::Unimplemented);

@@ -4,6 +4,7 @@
 //! there is not found. Errors are [`texts`].
 
 mod checkpoint;
+mod checkpoint_content;
 mod create;
 mod json;
 mod options;

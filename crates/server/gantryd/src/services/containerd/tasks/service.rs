@@ -10,7 +10,7 @@ use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, Supervis
 use tonic::{Request, Response, Status};
 
 use super::{
-    checkpoint, create, json, stdio,
+    checkpoint, checkpoint_content, create, json, stdio,
     texts::{Call, Subject},
     usage, view,
 };
@@ -108,7 +108,11 @@ impl tasks_server::Tasks for Tasks {
         // Whoever deletes the container meanwhile waits, and finds the task.
         let _held = self.0.lock(&namespace, &id).await;
         let container = self.0.container(&namespace, &container_id).await?;
-        let new = create::new_task(request, container, id, caller)?;
+        let checkpoint = request.checkpoint.clone();
+        let mut new = create::new_task(request, container, id, caller)?;
+        if let (None, Some(checkpoint)) = (&new.runtime.criu_image, &checkpoint) {
+            new.image = Some(checkpoint_content::extract(&self.0, &namespace, checkpoint).await?);
+        }
         if let Some(charge) = charge {
             charge.add(COPIES_OF_A_SPEC * new.spec.len())?;
         }
@@ -268,9 +272,25 @@ impl tasks_server::Tasks for Tasks {
         &self,
         request: Request<api::CheckpointTaskRequest>,
     ) -> Result<Response<api::CheckpointTaskResponse>, Status> {
-        let target = self.target(&request, &request.get_ref().container_id, "").await?;
+        let container_id = &request.get_ref().container_id;
+        let target = self.target(&request, container_id, "").await?;
         let wanted = checkpoint::wanted(request.get_ref().options.as_ref(), &target.runtime)?;
-        let made = target.task.image(wanted.path, wanted.work, wanted.options).await;
+        let checkpoint::Wanted { path, work, options } = wanted;
+        let Some(path) = path else {
+            let namespace = request::namespace(&request)?;
+            let new = checkpoint_content::New {
+                spec: self.0.container(&namespace, container_id).await?.spec,
+                namespace,
+                lease: request::lease(&request)?,
+                task: target.task,
+                subject: target.subject,
+                work,
+                options,
+            };
+            let descriptors = checkpoint_content::make(&self.0, new).await?;
+            return Ok(Response::new(api::CheckpointTaskResponse { descriptors }));
+        };
+        let made = target.task.image(path, work, options).await;
         made.map_err(target.failed(Call::Checkpoint))?;
         Ok(Response::new(api::CheckpointTaskResponse { descriptors: Vec::new() }))
     }

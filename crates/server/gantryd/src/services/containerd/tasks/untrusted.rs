@@ -32,6 +32,6 @@ pub(crate) fn check(any: &Any) {
         let options = &wanted.options;
         let words = options.empty_namespaces.iter().chain([&options.cgroups_mode]);
         assert!(words.into_iter().all(|word| !word.starts_with('-')), "{wanted:?}");
-        assert!(wanted.path.is_absolute(), "{wanted:?}");
+        assert!(wanted.path.iter().all(|path| path.is_absolute()), "{wanted:?}");
     }
 }

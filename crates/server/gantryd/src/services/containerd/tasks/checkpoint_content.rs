@@ -1,0 +1,139 @@
+//! Checkpoints that are content: CRIU's images in a tar archive, and the container's specification beside it.
+//!
+//! ```text
+//! make:    specification written, not committed -> runtime checkpoint into a directory of the server's own
+//!          -> archive of that committed -> directory removed -> specification committed -> descriptors
+//! extract: blob -> such a directory -> the task that is created has it, and it goes with the task
+//! ```
+//! The first write finds a lease that is not there before a checkpoint can end the task.
+
+use std::path::PathBuf;
+
+use gantry_api::containerd::types::Descriptor;
+use gantry_content::{ContentError, Writer, unique};
+use gantry_diff::{ApplyOptions, Cancel, Packing};
+use gantry_domain::Namespace;
+use gantry_images::media_type::{CHECKPOINT, CHECKPOINT_CONFIG};
+use gantry_store::{AnyValue, Digest, Labels};
+use gantry_supervisor::{ContainerHandle, ImageOptions, OwnImage};
+use prost::Message;
+use prost_types::Any;
+use tonic::Status;
+
+use super::texts::{Call, Subject};
+use crate::services::containerd::{
+    Surface, diff,
+    status::{of_content, of_store},
+    to_the_end,
+};
+
+/// A checkpoint that is to be made.
+pub(super) struct New {
+    pub(super) namespace: Namespace,
+    pub(super) lease: Option<String>,
+    pub(super) task: ContainerHandle,
+    pub(super) subject: Subject,
+    pub(super) spec: Option<AnyValue>,
+    /// For CRIU's logs.
+    pub(super) work: Option<PathBuf>,
+    pub(super) options: ImageOptions,
+}
+
+/// Makes it, and content of it. If the caller goes away meanwhile, or something fails, nothing of it is left.
+pub(super) async fn make(surface: &Surface, new: New) -> Result<Vec<Descriptor>, Status> {
+    let (surface, cancel) = (surface.clone(), Cancel::default());
+    let _stops = cancel.on_drop();
+    to_the_end(async move {
+        let content = surface.content().await?;
+        let (namespace, lease) = (new.namespace.clone(), new.lease.clone());
+        let (now, number) = unique();
+        let reference = format!("{now}-checkpoint-{number}");
+        let begun = content.writer(&namespace, reference.clone(), 0, None, lease).await;
+        let made = make_both(&surface, new, begun.map_err(of_content)?, cancel).await;
+        if made.is_err()
+            && let Err(error) = content.abort(&namespace, &reference).await
+        {
+            tracing::warn!(reference, %error, "a write of a failed checkpoint is left until it is stale");
+        }
+        made
+    })
+    .await
+}
+
+/// Makes both blobs; the specification is written first, and committed last.
+async fn make_both(
+    surface: &Surface,
+    new: New,
+    mut writer: Writer,
+    cancel: Cancel,
+) -> Result<Vec<Descriptor>, Status> {
+    let AnyValue { type_url, value } = new.spec.clone().unwrap_or_default();
+    let spec = Any { type_url, value }.encode_to_vec();
+    let size = i64::try_from(spec.len()).unwrap_or(i64::MAX);
+    writer.write(spec).await.map_err(of_content)?;
+    let archive = make_archive(surface, new, cancel).await?;
+    let digest = match writer.commit(0, None, Labels::new()).await {
+        Ok(digest) | Err(ContentError::Exists(digest)) => digest.to_string(),
+        Err(error) => return Err(of_content(error)),
+    };
+    let media_type = CHECKPOINT_CONFIG.to_owned();
+    Ok(vec![archive, Descriptor { media_type, digest, size, ..Descriptor::default() }])
+}
+
+/// Has the runtime make the image, and makes content of it.
+async fn make_archive(surface: &Surface, new: New, cancel: Cancel) -> Result<Descriptor, Status> {
+    let New { namespace, lease, task, subject, work, options, .. } = new;
+    let failed = |error| subject.status(Call::Checkpoint, &error);
+    let image = surface.supervisor().await.new_image().await.map_err(failed)?;
+    let made = task.image(image.path().to_owned(), work, options).await;
+    let packed = match made {
+        Ok(()) => {
+            let directory = text(&image);
+            let media_type = CHECKPOINT.to_owned();
+            let archive = diff::Archive { directory, media_type, namespace, lease, cancel };
+            diff::pack(surface, archive).await
+        }
+        Err(error) => Err(failed(error)),
+    };
+    image.remove().await;
+    packed
+}
+
+/// Unpacks the image that a descriptor names. What is damaged, or leads out of the image, is refused.
+pub(super) async fn extract(
+    surface: &Surface,
+    namespace: &Namespace,
+    checkpoint: &Descriptor,
+) -> Result<OwnImage, Status> {
+    let Descriptor { media_type, digest, .. } = checkpoint;
+    if media_type != CHECKPOINT {
+        return Err(Status::unknown(format!("unsupported checkpoint type {media_type:?}")));
+    }
+    let digest = Digest::parse(digest)
+        .map_err(|_| Status::not_found(format!("content digest {digest}: not found")))?;
+    let found = surface.content().await?.store().blob(namespace, &digest).await;
+    found.map_err(of_store)?;
+    let cancel = Cancel::default();
+    let _stops = cancel.on_drop();
+    let (surface, namespace) = (surface.clone(), namespace.clone());
+    // The directory must not be removed before the work on it has ended, also if the caller goes away.
+    to_the_end(async move {
+        let made = surface.supervisor().await.new_image().await;
+        let image = made.map_err(|error| Status::internal(error.to_string()))?;
+        let mounts = vec![diff::bind(text(&image), "rw")];
+        let options = ApplyOptions { packing: Packing::Plain, limit: None, sync: false, cancel };
+        match diff::unpack(&surface, &namespace, digest, mounts, options).await {
+            Ok(_) => Ok(image),
+            Err(status) => {
+                image.remove().await;
+                Err(status)
+            }
+        }
+    })
+    .await
+}
+
+/// The path of an image, below the server's root directory.
+fn text(image: &OwnImage) -> String {
+    image.path().to_string_lossy().into_owned()
+}
