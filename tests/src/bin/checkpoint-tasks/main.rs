@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 
 use gantry_api::containerd::{
-    NAMESPACE_METADATA,
+    LEASE_METADATA, NAMESPACE_METADATA,
     containers::{
         Container, CreateContainerRequest, container::Runtime, containers_client::ContainersClient,
     },
+    leases::{CreateRequest, leases_client::LeasesClient},
     runc::{CheckpointOptions, Options},
     tasks::{
         CheckpointTaskRequest, CreateTaskRequest, DeleteTaskRequest, ExecProcessRequest,
@@ -16,6 +17,7 @@ use gantry_api::containerd::{
         tasks_client::TasksClient,
     },
     to_any, type_url,
+    types::Descriptor,
 };
 use gantry_tests::{
     bundle::Bundle,
@@ -30,6 +32,16 @@ const ID: &str = "counter";
 
 /// What the container's shell runs.
 const COUNT: &str = "i=0; while busybox sleep 0.1; do i=$((i + 1)); echo $i; done";
+
+/// The lease that keeps content.
+const LEASE: &str = "checkpoints";
+
+/// What a task is restored from.
+enum Image {
+    None,
+    At(String),
+    Content(Descriptor),
+}
 
 struct Story {
     channel: Channel,
@@ -46,8 +58,18 @@ async fn main() {
     let service = Service::new(socket, &work, gantry_tests::Runtime::Runc, now);
     let story = Story { channel: service.channel(), work };
     story.create_container().await;
-    let last = story.checkpoint().await;
-    story.restore(last).await;
+    let paths = ["first", "second"].map(|name| story.image(name));
+    let (last, answered) = story.checkpoint(paths).await;
+    assert_eq!(answered, [None, None]);
+    let images = ["second", "first"].map(|name| Image::At(story.image(name)));
+    story.restore(last, images).await;
+    story.keep().await;
+    let (last, images) = story.checkpoint_to_content().await;
+    story.restore(last, images).await;
+    assert_eq!(
+        std::fs::read_dir(story.work.join("root/checkpoints")).map_or(0, Iterator::count),
+        0
+    );
     println!("checkpoint of tasks: ok");
 }
 
@@ -91,14 +113,20 @@ impl Story {
     }
 
     /// The task with its pipes; its pid.
-    async fn create(&self, image: String) -> (Pipes, u32) {
+    async fn create(&self, image: Image) -> (Pipes, u32) {
+        let (criu_image_path, checkpoint) = match image {
+            Image::None => (String::new(), None),
+            Image::At(path) => (path, None),
+            Image::Content(descriptor) => (String::new(), Some(descriptor)),
+        };
         let pipes = PipePaths::make(&self.work.join("pipes"), ID);
         let request = CreateTaskRequest {
             container_id: ID.to_owned(),
             stdin: text(&pipes.stdin),
             stdout: text(&pipes.stdout),
             stderr: text(&pipes.stderr),
-            options: Some(to_any(&Options { criu_image_path: image, ..Options::default() })),
+            checkpoint,
+            options: Some(to_any(&Options { criu_image_path, ..Options::default() })),
             ..CreateTaskRequest::default()
         };
         let pipes = pipes.open();
@@ -122,39 +150,57 @@ impl Story {
         assert_eq!(deleted.exit_status, 137);
     }
 
-    async fn write_image(&self, name: &str, exit: bool) {
-        let options = CheckpointOptions { exit, image_path: self.image(name), ..<_>::default() };
+    /// At this path, or as content.
+    async fn write_image(&self, image_path: String, exit: bool) -> Option<Descriptor> {
+        let options = CheckpointOptions { exit, image_path, ..<_>::default() };
         let request = CheckpointTaskRequest {
             container_id: ID.to_owned(),
             options: Some(to_any(&options)),
             ..CheckpointTaskRequest::default()
         };
-        self.tasks().checkpoint(of(request)).await.expect("Checkpoint");
+        let mut request = of(request);
+        request.metadata_mut().insert(LEASE_METADATA, LEASE.parse().expect("ASCII"));
+        let made = self.tasks().checkpoint(request).await.expect("Checkpoint").into_inner();
+        made.descriptors.into_iter().next()
     }
 
-    /// The last number that was counted before the checkpoint that was the end.
-    async fn checkpoint(&self) -> u32 {
-        let (mut pipes, _) = self.create(String::new()).await;
+    /// Makes the lease that keeps content.
+    async fn keep(&self) {
+        let request = CreateRequest { id: LEASE.to_owned(), ..CreateRequest::default() };
+        LeasesClient::new(self.channel.clone()).create(of(request)).await.expect("a lease");
+    }
+
+    async fn checkpoint_to_content(&self) -> (u32, [Image; 2]) {
+        let (last, made) = self.checkpoint([String::new(), String::new()]).await;
+        let [first, second] = made.map(|made| Image::Content(made.expect("a descriptor")));
+        (last, [second, first])
+    }
+
+    /// The last number that was counted before the checkpoint that was the end, and what was answered.
+    async fn checkpoint(&self, [first, second]: [String; 2]) -> (u32, [Option<Descriptor>; 2]) {
+        let (mut pipes, _) = self.create(Image::None).await;
         self.start("").await;
         pipes.stdout_until("3\n").await;
         // As clients do it.
         let container_id = ID.to_owned();
         self.tasks().pause(of(PauseTaskRequest { container_id })).await.expect("Pause");
-        self.write_image("first", false).await;
+        let first = self.write_image(first, false).await;
         let container_id = ID.to_owned();
         self.tasks().resume(of(ResumeTaskRequest { container_id })).await.expect("Resume");
         let mut counted = pipes.stdout_until("\n").await;
         counted += &pipes.stdout_until("\n").await;
-        self.write_image("second", true).await;
+        let second = self.write_image(second, true).await;
         assert_eq!(self.wait("").await, 137);
         self.delete().await;
         counted += &pipes.stdout_text().await;
-        counted.lines().last().and_then(|line| line.parse().ok()).expect("a number")
+        let last = counted.lines().last().and_then(|line| line.parse().ok()).expect("a number");
+        (last, [first, second])
     }
 
-    async fn restore(&self, last: u32) {
-        for (name, first) in [("second", Some(last + 1)), ("first", None)] {
-            let (mut pipes, pid) = self.create(self.image(name)).await;
+    /// Restores from the last image, and from the first.
+    async fn restore(&self, last: u32, images: [Image; 2]) {
+        for (image, first) in images.into_iter().zip([Some(last + 1), None]) {
+            let (mut pipes, pid) = self.create(image).await;
             assert_eq!(pid, 0, "it does not run before it is started");
             assert!(self.start("").await > 0);
             let counted = pipes.stdout_until("\n").await;

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Of `checkpoint`: leaves an image, and its arguments beside it.
-const MAKE: &str = r#"
+pub(super) const MAKE: &str = r#"
 for word; do
     case $word in --image-path=*) image=${word#*=};; --work-path=*) work=${word#*=};; esac
 done
@@ -44,7 +44,7 @@ for word; do
     esac
 done"#;
 
-fn stand_in(bed: &Bed, checkpoint: &str, restore: &str) -> PathBuf {
+pub(super) fn stand_in(bed: &Bed, checkpoint: &str, restore: &str) -> PathBuf {
     let script =
         format!("case $command in\ncheckpoint) {checkpoint};;\nrestore) {restore};;\nesac");
     wrapper(bed.server.work(), Runtime::Runc, &script)

@@ -2,6 +2,7 @@
 
 mod boot;
 mod checkpoint;
+mod checkpoint_content;
 mod control;
 mod early;
 mod errors;
