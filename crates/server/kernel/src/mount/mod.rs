@@ -4,6 +4,7 @@
 //! them belongs on a thread that others need.
 
 mod error;
+mod id_map;
 mod options;
 mod overlay;
 mod place;
@@ -17,6 +18,7 @@ use std::path::Path;
 
 pub use error::{MountError, MountName, MountProblem, UnmountError};
 use gantry_domain::Mount;
+pub use id_map::check_id_maps;
 use nix::{
     mount::{MsFlags, mount},
     unistd::{SysconfVar, sysconf},
@@ -30,8 +32,9 @@ pub use unmount::unmount_all;
 /// Mounts one after the other on a directory, or below it where a mount has a target. The directory may
 /// not be a symbolic link, and a target has to be there; links in it lead to nowhere outside.
 ///
-/// Options are those of mount(8) that a kernel understands. `X-containerd.` ones are ignored; `loop`,
-/// `uidmap=`, `gidmap=` and types with a program of their own, as `fuse.`, are refused. A bind with
+/// Options are those of mount(8) that a kernel understands. `X-containerd.` ones are ignored; `loop`
+/// and types with a program of their own, as `fuse.`, are refused. `uidmap=` and `gidmap=`, which a bind or an overlay can have
+/// together, give files other owners than on the disk; of an overlay those of its lower layers. A bind with
 /// `ro`, `nosuid` and the like gets them, and not what is mounted below its source. The options of an
 /// overlay may exceed a page: the names of its layers are shortened by the directory that they have in
 /// common, or given to the kernel one by one (Linux 6.5).
@@ -65,7 +68,10 @@ fn mount_one(mount: &Mount, rootfs: &Path) -> Result<Option<Place>, MountProblem
         propagate(&options, &place)?;
         return Ok(None);
     }
-    attach(mount, &options, &place)?;
+    match options.id_maps()? {
+        None => attach(mount, &options, &place)?,
+        Some(maps) => id_map::attach_mapped(mount, &options, &maps, rootfs, &place)?,
+    }
     let refined = refine(&options, &place);
     if let Err(problem) = refined {
         return Err(match place.uncover() {

@@ -3,7 +3,7 @@
 use gantry_domain::Mount;
 use nix::{mount::MsFlags, sys::statvfs::FsFlags};
 
-use super::MountProblem;
+use super::{MountProblem, id_map::IdMaps};
 
 /// Options, sorted by who understands them.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) struct Options {
     pub(super) propagation: Vec<MsFlags>,
     /// What the file system understands.
     pub(super) data: Vec<String>,
+    /// The values of `uidmap` and `gidmap`.
+    maps: [Option<String>; 2],
 }
 
 /// What an option does to a flag.
@@ -53,6 +55,7 @@ impl Options {
             cleared: MsFlags::empty(),
             propagation: Vec::new(),
             data: Vec::new(),
+            maps: [None, None],
         };
         for option in &mount.options {
             options.add(option)?;
@@ -74,16 +77,30 @@ impl Options {
             None if option == "loop" => {
                 return Err(MountProblem::Unsupported("the option \"loop\"".to_owned()));
             }
-            None if option.starts_with("uidmap=") || option.starts_with("gidmap=") => {
-                let what = format!("an id-mapped mount, the option {option:?},");
-                return Err(MountProblem::Unsupported(what));
-            }
+            None if option.starts_with("uidmap=") => self.maps[0] = value(option),
+            None if option.starts_with("gidmap=") => self.maps[1] = value(option),
             // Meant for containerd's own code.
             None if option.starts_with("X-containerd.") => {}
             None if option.is_empty() || option == "defaults" => {}
             None => self.data.push(option.to_owned()),
         }
         Ok(())
+    }
+
+    /// How ids of files are mapped, if they are.
+    pub(super) fn id_maps(&self) -> Result<Option<IdMaps>, MountProblem> {
+        match &self.maps {
+            [None, None] => Ok(None),
+            [Some(uids), Some(gids)] => IdMaps::parse(uids, gids).map(Some),
+            _ => {
+                let what = "an id-mapped mount with only one of uidmap and gidmap";
+                Err(MountProblem::Unsupported(what.to_owned()))
+            }
+        }
+    }
+
+    pub(super) fn is_recursive(&self) -> bool {
+        self.flags.contains(MsFlags::MS_REC)
     }
 
     pub(super) fn is_bind(&self) -> bool {
@@ -108,6 +125,10 @@ impl Options {
         }
         Some(named | kept)
     }
+}
+
+fn value(option: &str) -> Option<String> {
+    option.split_once('=').map(|(_, value)| value.to_owned())
 }
 
 /// The program of a type as "fuse3.fuse-overlayfs".

@@ -41,12 +41,9 @@ fn only_what_was_mounted_is_unmounted() {
 
 #[test]
 fn what_is_not_supported_says_so() {
-    for (kind, option, word) in [
-        ("ext4", "loop", "\"loop\""),
-        ("overlay", "uidmap=0:1000:1", "id-mapped"),
-        ("bind", "gidmap=0:1000:1", "id-mapped"),
-        ("fuse3.fuse-overlayfs", "rw", "mount.fuse3"),
-    ] {
+    for (kind, option, word) in
+        [("ext4", "loop", "\"loop\""), ("fuse3.fuse-overlayfs", "rw", "mount.fuse3")]
+    {
         let error = mount_all(&[a(kind, "/x", &[option])], Path::new("/nowhere")).unwrap_err();
         assert!(matches!(error.problem, MountProblem::Unsupported(_)), "{error}");
         let text = error.to_string();

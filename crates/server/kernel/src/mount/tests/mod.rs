@@ -1,6 +1,7 @@
 //! Real mounts, in a mount namespace of the test's thread.
 
 mod failures;
+mod ids;
 mod kinds;
 mod layers;
 mod unmounting;
