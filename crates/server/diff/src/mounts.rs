@@ -122,6 +122,13 @@ fn overlay(mount: &Mount) -> Option<Layers> {
 /// What the right tree has beside the left one, if both are made of the same layers.
 fn upper_of_same(left: &[Mount], right: &[Mount]) -> Option<Upper> {
     let [right] = right else { return None };
+    // Of the layers of an overlay only the lower ones can have mapped ids: the upper directory is seen as it is.
+    let is_map = |option: &String| option.starts_with("uidmap=") || option.starts_with("gidmap=");
+    let mut right = right.clone();
+    if right.kind == "overlay" {
+        right.options.retain(|option| !is_map(option));
+    }
+    let right = &right;
     let lower = match left {
         [] => {
             let root = bound(right, &["rw", "ro"])?;
@@ -273,6 +280,9 @@ mod tests {
             upper_of_same(left, right).map(|upper| (upper.root, upper.notes.is_some()))
         };
         assert_eq!(upper(&one, &right("/a")), Some(("/u".into(), true)));
+        let mut mapped = right("/a");
+        mapped[0].options.extend(["uidmap=0:1:2".to_owned(), "gidmap=0:1:2".to_owned()]);
+        assert_eq!(upper(&one, &mapped), Some(("/u".into(), true)));
         assert_eq!(upper(&two, &right("/a:/b")), Some(("/u".into(), true)));
         assert_eq!(upper(&[], &[mount("bind", "/a", &["rbind"])]), Some(("/a".into(), false)));
         assert_eq!(upper(&one, &right("/a:/b")), None);

@@ -15,7 +15,7 @@ use std::{
 
 use gantry_content::{Content, ContentError};
 use gantry_disk::{ReadError, read_regular};
-use gantry_kernel::{BOOT_ID, boot_id};
+use gantry_kernel::{BOOT_ID, boot_id, if_there, mount::check_id_maps};
 use gantry_snapshots::{SnapshotError, Snapshots};
 use gantry_store::{Store, StoreError};
 use tokio::sync::{OnceCell, oneshot};
@@ -25,6 +25,9 @@ const UUID_FILE: &str = "uuid";
 
 /// Directories that layers' trees are mounted on. They are always empty.
 const MOUNT_PLACES: &str = "mounts";
+
+/// Where it is tried whether mounts can have mapped ids.
+const ID_MAPS_PROBE: &str = "id-maps-probe";
 
 /// Directories of CRIU's images that callers have as content.
 const CHECKPOINTS: &str = "checkpoints";
@@ -59,7 +62,10 @@ impl Metadata {
     }
 
     pub(crate) async fn snapshots(&self) -> Result<Snapshots, SnapshotError> {
-        let open = || Snapshots::open(&self.root, self.store.clone());
+        let open = async || {
+            let maps_ids = maps_ids(self.root.join(ID_MAPS_PROBE)).await;
+            Snapshots::open(&self.root, self.store.clone(), maps_ids).await
+        };
         self.snapshots.get_or_try_init(open).await.cloned()
     }
 
@@ -138,6 +144,37 @@ fn open_here(root: &Path) -> Result<Metadata, MetadataError> {
     let (root, boot) = (root.to_owned(), boot()?);
     let (content, snapshots) = (OnceCell::new(), OnceCell::new());
     Ok(Metadata { store, identity, root, boot, content, snapshots })
+}
+
+/// Whether overlays in this file system can have files of other owners than on the disk. The log says why not.
+async fn maps_ids(probe: PathBuf) -> bool {
+    let (done, tried) = oneshot::channel();
+    let path = probe.clone();
+    let started = thread::Builder::new().name("id-maps".to_owned()).spawn(move || {
+        // A server that stops does not wait for this.
+        let _ = done.send(try_id_maps(&path));
+    });
+    let problem = match started {
+        Ok(_) => match tried.await {
+            Ok(Ok(())) => return true,
+            Ok(Err(problem)) => problem,
+            Err(_) => "the thread that tries it has ended without an answer".to_owned(),
+        },
+        Err(error) => error.to_string(),
+    };
+    tracing::info!(problem, "snapshots are not mounted with mapped ids: no remap-ids");
+    false
+}
+
+/// In a directory that is made for it.
+fn try_id_maps(probe: &Path) -> Result<(), String> {
+    let clear = || if_there(fs::remove_dir_all(probe)).map(drop).map_err(|error| error.to_string());
+    // Of a server that was killed.
+    clear()?;
+    let made = DirBuilder::new().mode(0o700).create(probe);
+    made.map_err(|error| error.to_string())?;
+    let tried = check_id_maps(probe).map_err(|problem| problem.to_string());
+    tried.and(clear())
 }
 
 /// Moves a directory of blobs or snapshots beside the metadata that named them: without that, they would count as left

@@ -26,6 +26,10 @@ pub enum SnapshotError {
         "failed to get {what}: requested snapshot {shown} not active or view: failed precondition"
     )]
     NotMountable { what: &'static str, shown: String },
+    #[error(
+        "failed to unmarshal snapshot ID mapped labels: {label} is {map:?}, must be ID:HOST-ID:COUNT with commas, and map the ID 0: invalid argument"
+    )]
+    IdMap { label: &'static str, map: String },
     #[error("a commit cannot give a snapshot another parent: not implemented")]
     OtherParent,
     #[error("the files of the snapshot lie deeper than {0} directories: failed precondition")]
@@ -44,9 +48,10 @@ impl SnapshotError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Store(error) => error.kind(),
-            Self::NoSnapshotter | Self::UnknownSnapshotter(_) | Self::Unusable { .. } => {
-                Kind::InvalidArgument
-            }
+            Self::NoSnapshotter
+            | Self::UnknownSnapshotter(_)
+            | Self::Unusable { .. }
+            | Self::IdMap { .. } => Kind::InvalidArgument,
             Self::NotMountable { .. } | Self::TooDeep(_) => Kind::FailedPrecondition,
             Self::OtherParent => Kind::Unimplemented,
             Self::NoRoom { .. } | Self::NoThread(_) => Kind::ResourceExhausted,
@@ -63,6 +68,7 @@ impl SnapshotError {
                 Some("snapshotter")
             }
             Self::OtherParent => Some("parent"),
+            Self::IdMap { .. } => Some("labels"),
             _ => None,
         }
     }

@@ -69,12 +69,14 @@ impl Layout {
         self.root.ancestors().take(3).try_for_each(sync)
     }
 
-    /// Makes the directory of a snapshot, on top of the nearest of its parents. It is on the disk then.
+    /// Makes the directory of a snapshot, on top of the nearest of its parents. `root` is the owner in an overlay, if
+    /// that is not the parent's. It is on the disk then.
     pub(crate) fn make(
         &self,
         directory: u64,
         is_view: bool,
         below: Option<u64>,
+        root: Option<(u32, u32)>,
     ) -> Result<(), SnapshotError> {
         let (outer, files) = (self.of(directory), self.files(directory));
         match self.flavour {
@@ -86,6 +88,10 @@ impl Layout {
                 }
                 if let Some(below) = below {
                     look_like(&files, &self.files(below))?;
+                }
+                if let Some((uid, gid)) = root {
+                    let owned = chown(&files, Some(uid), Some(gid));
+                    owned.map_err(SnapshotError::io("set the owner of", &files))?;
                 }
                 sync(&files)?;
                 sync(&outer)?;

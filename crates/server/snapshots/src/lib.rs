@@ -27,6 +27,7 @@
 mod collection;
 mod copy;
 mod error;
+mod id_labels;
 mod layout;
 mod making;
 mod mounts;
@@ -66,12 +67,13 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// Opens what is in the directory `root`, or makes it.
+    /// Opens what is in the directory `root`, or makes it. `maps_ids`: whether mounts of overlayfs there can have mapped
+    /// ids.
     ///
     /// # Errors
     /// If a file or the store fails, or there is no thread. It is no error if the host cannot have a snapshotter, see
     /// [`Snapshotter::problem`].
-    pub async fn open(root: &Path, store: Store) -> Result<Self, SnapshotError> {
+    pub async fn open(root: &Path, store: Store, maps_ids: bool) -> Result<Self, SnapshotError> {
         let threads = || OwnFiles::new().map_err(|error| SnapshotError::NoThread(Arc::new(error)));
         let (short, long) = (threads()?, threads()?);
         let last = Arc::new(AtomicU64::new(store.last_snapshot_directory().await?));
@@ -93,6 +95,7 @@ impl Snapshots {
                 flavour,
                 layout,
                 options,
+                maps_ids: maps_ids && flavour == Flavour::Overlayfs,
                 store,
                 short,
                 long,

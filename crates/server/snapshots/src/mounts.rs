@@ -7,19 +7,29 @@ use gantry_store::{Snapshot, SnapshotChain, SnapshotKind};
 
 use crate::layout::Layout;
 
-/// With overlayfs; none of a committed one.
-pub(crate) fn overlay(layout: &Layout, options: &[String], chain: &SnapshotChain) -> Option<Mount> {
+/// With overlayfs; none of a committed one. `maps` are options of any mount, `own` those of an overlay.
+pub(crate) fn overlay(
+    layout: &Layout,
+    maps: Vec<String>,
+    own: &[String],
+    chain: &SnapshotChain,
+) -> Option<Mount> {
     let SnapshotChain { snapshot, below } = chain;
     let Snapshot { kind, directory, .. } = snapshot;
     let lower: Vec<_> = below.iter().map(|below| text(&layout.files(*below))).collect();
-    let mut options = options.to_vec();
+    let bound = |source, further: [&str; 2]| {
+        let Mount { options, .. } = bind(String::new(), &further);
+        let options = [maps.clone(), options].concat();
+        Some(Mount { options, ..bind(source, &[]) })
+    };
+    let mut options = [&maps, own].concat();
     match (kind, lower.as_slice()) {
         (SnapshotKind::Committed, _) => return None,
         (_, []) => {
             let mode = if *kind == SnapshotKind::View { "ro" } else { "rw" };
-            return Some(bind(text(&layout.files(*directory)), &[mode, "rbind"]));
+            return bound(text(&layout.files(*directory)), [mode, "rbind"]);
         }
-        (SnapshotKind::View, [one]) => return Some(bind(one.clone(), &["ro", "rbind"])),
+        (SnapshotKind::View, [one]) => return bound(one.clone(), ["ro", "rbind"]),
         (SnapshotKind::View, _) => {}
         (SnapshotKind::Active, _) => {
             options.push(format!("workdir={}", text(&layout.work(*directory))));

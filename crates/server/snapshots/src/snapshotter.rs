@@ -18,7 +18,7 @@ use gantry_store::{
 use tokio::sync::Mutex;
 
 use crate::{
-    SnapshotError,
+    SnapshotError, id_labels,
     layout::{self, Layout},
     making::Making,
     mounts, recovery, support, trash, usage,
@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     pub(crate) flavour: Flavour,
     pub(crate) layout: Layout,
     pub(crate) options: Options,
+    pub(crate) maps_ids: bool,
     pub(crate) store: Store,
     /// For what takes a moment.
     pub(crate) short: OwnFiles,
@@ -82,6 +83,12 @@ impl Snapshotter {
     #[must_use]
     pub fn root(&self) -> String {
         self.0.layout.root().display().to_string()
+    }
+
+    /// Whether its mounts have files of other owners than on the disk, if labels of a snapshot say so.
+    #[must_use]
+    pub fn maps_ids(&self) -> bool {
+        self.0.maps_ids && self.problem().is_none()
     }
 
     /// Why the host cannot have it.
@@ -124,12 +131,16 @@ impl Snapshotter {
     ) -> Result<SnapshotChain, SnapshotError> {
         let below = self.0.store.snapshot_foundation(namespace, &new).await?;
         let (nearest, is_view) = (below.first().copied(), new.is_view);
+        let root = match self.0.flavour {
+            Flavour::Overlayfs => id_labels::root(&new.labels)?,
+            Flavour::Native => None,
+        };
         let directory = self.0.last.fetch_add(1, Ordering::SeqCst) + 1;
         let making = self.0.making.begin(directory);
         let layout = self.0.layout.clone();
         let copies = self.0.flavour == Flavour::Native && nearest.is_some() && !is_view;
         let files = if copies { &self.0.long } else { &self.0.short };
-        let made = files.run(move |_| layout.make(directory, is_view, nearest)).await;
+        let made = files.run(move |_| layout.make(directory, is_view, nearest, root)).await;
         if let Err(error) = made {
             self.discard(directory).await;
             // The parent may have gone meanwhile.
@@ -169,9 +180,13 @@ impl Snapshotter {
         namespace: &Namespace,
         chain: &SnapshotChain,
     ) -> Result<Vec<Mount>, SnapshotError> {
-        let options = self.0.options.as_deref().unwrap_or_default();
+        let mut options = Vec::new();
+        if self.maps_ids() {
+            options = id_labels::options(&chain.snapshot.labels);
+        }
+        let own = self.0.options.as_deref().unwrap_or_default();
         let mount = match self.0.flavour {
-            Flavour::Overlayfs => mounts::overlay(&self.0.layout, options, chain),
+            Flavour::Overlayfs => mounts::overlay(&self.0.layout, options, own, chain),
             Flavour::Native => mounts::native(&self.0.layout, chain),
         };
         match mount {

@@ -44,7 +44,7 @@ fn on_a_full_disk_snapshots_can_be_removed() {
             }
             let mut fillers = (0..).map(|number| dir.join(format!("filler-{number}")));
             while File::create(fillers.next().unwrap()).is_ok() {}
-            let again = Snapshots::open(dir, store.clone()).await.unwrap();
+            let again = Snapshots::open(dir, store.clone(), false).await.unwrap();
             for (before, after) in snapshots.all().into_iter().zip(again.all()) {
                 assert_eq!(before.problem(), after.problem());
                 after.remove(&namespace(), "a", None).await.unwrap();

@@ -164,3 +164,51 @@ async fn calls_at_the_same_time_do_not_meet() {
         assert_eq!(snapshot.kind, SnapshotKind::Committed);
     }
 }
+
+#[tokio::test]
+async fn mounts_have_the_ids_of_the_labels() {
+    use std::os::unix::fs::MetadataExt;
+
+    let mut bed = Bed::new().await;
+    let maps = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
+    let labels = || -> Labels {
+        let [uids, gids] = ["0:100000:65536", "0:200000:65536"].map(str::to_owned);
+        let name = |kind| format!("containerd.io/snapshot/{kind}mapping");
+        [(name("uid"), uids), (name("gid"), gids)].into()
+    };
+    let overlayfs = bed.of("overlayfs");
+    let make = async |snapshotter: &crate::Snapshotter, key: &str, parent: &str, labels: Labels| {
+        let new = NewSnapshot { labels, ..new(snapshotter, key, parent) };
+        snapshotter.prepare(&namespace(), new).await
+    };
+    let owner = |bed: &Bed, number: &str| {
+        let found = bed.path("overlayfs", &format!("snapshots/{number}/fs")).metadata().unwrap();
+        (found.uid(), found.gid())
+    };
+    let mounts = make(&overlayfs, "base", "", labels()).await.unwrap();
+    assert_eq!(mounts[0].options, [maps[0], maps[1], "rw", "rbind"]);
+    assert_eq!(owner(&bed, "1"), (100_000, 200_000));
+    let plain = make(&overlayfs, "plain", "", Labels::new()).await.unwrap();
+    assert_eq!(
+        (&plain[0].options[..], owner(&bed, "2")),
+        (&["rw".into(), "rbind".into()][..], (0, 0))
+    );
+    overlayfs.commit(&namespace(), "plain", "layer", Labels::new(), None).await.unwrap();
+    let upper = make(&overlayfs, "upper", "layer", labels()).await.unwrap();
+    assert_eq!(
+        (upper[0].kind.as_str(), &upper[0].options[..2]),
+        ("overlay", &maps.map(str::to_owned)[..])
+    );
+    assert_eq!(owner(&bed, "3"), (100_000, 200_000));
+    let bad = [("containerd.io/snapshot/uidmapping".to_owned(), "1:1:1".to_owned())].into();
+    let error = make(&overlayfs, "bad", "", bad).await.unwrap_err();
+    assert_eq!(error.field(), Some("labels"));
+    // Whose files are copies has no such mounts.
+    let native = bed.of("native");
+    assert!(!native.maps_ids());
+    let copied = make(&native, "copied", "", labels()).await.unwrap();
+    assert_eq!(copied[0].options, ["rbind", "rw"]);
+    bed.restart().await;
+    let again = bed.of("overlayfs").mounts(&namespace(), "upper").await.unwrap();
+    assert_eq!(again, upper);
+}

@@ -55,7 +55,7 @@ impl Bed {
 async fn open(dir: &Path) -> (Store, Snapshots) {
     let (store, recovery) = Store::open(dir).unwrap();
     assert!(recovery.is_clean(), "{recovery}");
-    let snapshots = Snapshots::open(dir, store.clone()).await.unwrap();
+    let snapshots = Snapshots::open(dir, store.clone(), true).await.unwrap();
     (store, snapshots)
 }
 

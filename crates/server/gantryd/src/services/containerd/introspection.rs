@@ -64,6 +64,9 @@ const PLUGINS: &[(&str, &str, &[&str])] = &[
     (GRPC, "version", &[]),
 ];
 
+/// The capability of a snapshotter whose mounts map ids, by which clients do not change owners themselves.
+const REMAP_IDS: &str = "remap-ids";
+
 /// The service.
 pub(super) struct Introspection(pub(super) Surface);
 
@@ -131,6 +134,9 @@ impl Introspection {
                     let found = all.into_iter().find(|found| found.name() == plugin.id);
                     let root = found.map(Snapshotter::root).unwrap_or_default();
                     plugin.exports.insert("root".to_owned(), root);
+                    if found.is_some_and(Snapshotter::maps_ids) {
+                        plugin.capabilities.push(REMAP_IDS.to_owned());
+                    }
                     found.and_then(Snapshotter::problem)
                 }
                 Err(error) => Some(error.message()),
