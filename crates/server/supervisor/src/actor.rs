@@ -276,7 +276,8 @@ impl Actor {
         change: impl FnOnce(&dyn Fn()) + Send + 'static,
     ) -> bool {
         let Identity { key, generation, .. } = &self.identity;
-        let new = NewEvent { container: key.clone(), generation: *generation, kind: event };
+        let labels = self.record.as_ref().map(ContainerRecord::event_labels).unwrap_or_default();
+        let new = NewEvent { container: key.clone(), generation: *generation, labels, kind: event };
         let appended = self.services.events.append_within(new, change).await;
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable

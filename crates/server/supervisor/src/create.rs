@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use gantry_domain::{
-    ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec, Retention,
+    ContainerKey, Generation, Labels, Mount, Namespace, ProcessId, ProcessSpec, Retention,
 };
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init, ticks_since_boot};
@@ -148,7 +148,12 @@ fn new_record(
     record.made_with = Some(identity.runtime.to_record());
     record.retention = prepared.retention();
     record.restore = prepared.task.as_ref().and_then(|task| task.restore.clone());
-    record.labels.clone_from(&prepared.new.labels);
+    // Callers of `types.API` read their labels again; those of a task are for monitors alone.
+    record.labels_left_out =
+        prepared.task.is_some() && Labels::of(&prepared.new.labels) == Labels::TooLong;
+    if !record.labels_left_out {
+        record.labels.clone_from(&prepared.new.labels);
+    }
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
     record.pipe_owner = prepared.task.as_ref().map(|task| task.pipe_owner).unwrap_or_default();

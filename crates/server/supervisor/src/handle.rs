@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gantry_domain::{
-    ConsoleSize, ContainerId, ContainerKey, Exit, Phase, ProcessId, ProcessPhase, ProcessSpec,
+    ConsoleSize, ContainerId, ContainerKey, Exit, Labels, Phase, ProcessId, ProcessPhase,
+    ProcessSpec,
 };
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
 use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
@@ -103,6 +104,8 @@ pub struct ContainerView {
     pub runtime: String,
     /// Shared, as there can be a quarter of a megabyte of them.
     pub labels: Arc<[String]>,
+    /// As its events have them.
+    pub event_labels: Labels,
     /// Where it is in its life.
     pub phase: Phase,
     /// The first one first.

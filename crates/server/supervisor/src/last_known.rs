@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::actor::Message;
-    use gantry_domain::{ContainerId, ContainerKey, Namespace, Phase};
+    use gantry_domain::{ContainerId, ContainerKey, Labels, Namespace, Phase};
     use tokio::sync::mpsc;
 
     fn view(id: &str, phase: Phase) -> ContainerView {
@@ -79,6 +79,7 @@ mod tests {
             bundle: "/b".into(),
             runtime: String::new(),
             labels: Arc::default(),
+            event_labels: Labels::default(),
             phase,
             processes: Vec::new(),
             cgroup: None,

@@ -131,6 +131,9 @@ impl Actor {
             bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
             runtime: self.identity.runtime.name().to_owned(),
             labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+            event_labels: record
+                .map(crate::state_dir::ContainerRecord::event_labels)
+                .unwrap_or_default(),
             phase: self.lifecycle.phase(),
             processes,
             cgroup: self.cgroup.clone(),

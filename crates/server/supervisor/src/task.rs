@@ -28,6 +28,8 @@ pub struct NewTask {
     pub spec: Vec<u8>,
     /// What is mounted on the bundle's `rootfs`, in this order.
     pub rootfs: Vec<Mount>,
+    /// Of its container, each as `key=value`.
+    pub labels: Arc<[String]>,
     /// Of its first process.
     pub stdio: Stdio,
     /// Whether its first process has a terminal.
@@ -112,7 +114,7 @@ impl Supervisor {
                 stdio: new.stdio,
                 runtime: new.runtime.program,
                 runtime_args,
-                labels: Arc::default(),
+                labels: new.labels,
                 no_pivot_root: new.runtime.no_pivot_root,
                 checkpoint: None,
             },

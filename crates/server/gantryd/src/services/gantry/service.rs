@@ -106,7 +106,9 @@ async fn list(
     let mut handles = supervisor.containers(namespace);
     handles.retain(|handle| wanted.has_id(handle.id()));
     let listed = supervisor.list(&handles).await;
-    listed.iter().map(|listed| messages::container(namespace, &listed.view)).collect()
+    let views = listed.iter().map(|listed| &listed.view);
+    let wanted = views.filter(|view| wanted.has_labels(&view.event_labels));
+    wanted.map(|view| messages::container(namespace, view)).collect()
 }
 
 impl Containers {
