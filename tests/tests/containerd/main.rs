@@ -13,6 +13,7 @@ mod leases;
 mod listing;
 mod monitors;
 mod namespaces;
+mod repeated;
 mod restart;
 mod restart_monitor;
 mod rootfs;

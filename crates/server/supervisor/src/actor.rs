@@ -156,6 +156,8 @@ pub(crate) struct Actor {
     pub(crate) waiters: Waiters,
     /// Who waits for the first process, if the runtime is making it.
     pub(crate) early: Option<Vec<Reply<()>>>,
+    /// Who repeats the request that has made the container, which is under way. Dropped replies say that it has failed.
+    pub(crate) repeated: Vec<Reply<ContainerView>>,
     /// What waits for the end of an operation.
     pub(crate) pending: Queue,
     /// Callers who wait for the container's deletion; the first one is answered.
@@ -190,6 +192,7 @@ impl Actor {
             early_exit: None,
             waiters: Waiters::default(),
             early: None,
+            repeated: Vec::new(),
             pending: Queue::default(),
             deleters: Vec::new(),
             last_known: handle.last_known,
@@ -330,6 +333,11 @@ impl Actor {
             None => self.wait_for_restore().await,
         }
         let _ = reply.send(Ok(self.view()));
+        if self.lifecycle.is_reported() {
+            for repeated in std::mem::take(&mut self.repeated) {
+                let _ = repeated.send(Ok(self.view()));
+            }
+        }
         for early in self.early.take().unwrap_or_default() {
             let _ = early.send(Ok(()));
         }

@@ -20,6 +20,9 @@ pub enum SupervisorError {
     ContainerNotFound(ContainerId),
     #[error("container {0} exists already")]
     ContainerTaken(ContainerId),
+    /// The idempotency key of a request was given with another one before.
+    #[error("was given with another request, which has made the container {0}")]
+    KeyTaken(ContainerId),
     /// The container that the runtime has by this id is, or may be, not this server's.
     #[error(transparent)]
     NotOurs(#[from] NotOurs),

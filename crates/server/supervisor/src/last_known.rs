@@ -93,7 +93,9 @@ mod tests {
             ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() };
         let last_known = LastKnown::default();
         last_known.set(Some(view(id, Phase::Paused)));
-        (ContainerHandle { key, mailbox, half_made: false, last_known }, messages)
+        let handle =
+            ContainerHandle { key, mailbox, half_made: false, idempotency: None, last_known };
+        (handle, messages)
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,6 +82,7 @@ impl Supervisor {
     fn reattach_to(&self, key: ContainerKey, dir: ContainerDir, left: Recovered) {
         let (mut handle, messages) = ContainerHandle::new(key.clone());
         handle.half_made = !left.reported;
+        handle.idempotency.clone_from(&left.record.idempotency);
         if let Err(error) = self.0.services.registry.reserve(&handle) {
             tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;

@@ -22,6 +22,11 @@ impl Actor {
             Request::View(reply) => {
                 let _ = reply.send(self.alive_view());
             }
+            Request::Made(reply) if self.lifecycle.is_reported() => {
+                drop(reply.send(Ok(self.view())))
+            }
+            Request::Made(reply) if self.repeated.len() < MAILBOX => self.repeated.push(reply),
+            Request::Made(reply) => drop(reply.send(Err(SupervisorError::Overloaded))),
             Request::Created(reply) => self.wait_until_created(reply),
             Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply).await,
             Request::Signal { process, signal, reply } => {

@@ -13,8 +13,9 @@ use gantry_runtime::bundle::{Bundle, Dialect};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Caller, ContainerHandle, NewContainer, PreparedContainer, ProcessView, Services, Supervisor,
-    SupervisorError, prepare::TaskContent, remains::Remaining, state_dir::TaskBundle,
+    Caller, ContainerHandle, IdempotencyKey, NewContainer, PreparedContainer, ProcessView,
+    Services, Supervisor, SupervisorError, prepare::TaskContent, remains::Remaining,
+    state_dir::TaskBundle,
 };
 
 /// A task that is to be created. The server makes its bundle.
@@ -28,6 +29,8 @@ pub struct NewTask {
     pub spec: Vec<u8>,
     /// What is mounted on the bundle's `rootfs`, in this order.
     pub rootfs: Vec<Mount>,
+    /// With what its caller can repeat the request.
+    pub idempotency: Option<Arc<IdempotencyKey>>,
     /// Of its container, each as `key=value`.
     pub labels: Arc<[String]>,
     /// Of its first process.
@@ -115,6 +118,7 @@ impl Supervisor {
                 runtime: new.runtime.program,
                 runtime_args,
                 labels: new.labels,
+                idempotency: new.idempotency,
                 no_pivot_root: new.runtime.no_pivot_root,
                 checkpoint: None,
             },

@@ -9,7 +9,7 @@ use gantry_kernel::{Program, cgroup::Cgroup};
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::PipeOwner;
+use crate::{IdempotencyKey, PipeOwner};
 
 const VERSION: u32 = 1;
 
@@ -35,6 +35,9 @@ pub struct ContainerRecord {
     /// They are too long for a record that is written often, and left out.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub labels_left_out: bool,
+    /// What its caller can repeat the request with that has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Arc<IdempotencyKey>>,
     /// Unknown until the runtime has made it, where the spec does not determine it.
     pub cgroup: Option<Cgroup>,
     /// It has a pid namespace of its own, with whose first process the kernel ends all others.
@@ -139,6 +142,7 @@ impl ContainerRecord {
             made_with: None,
             labels: Arc::default(),
             labels_left_out: false,
+            idempotency: None,
             cgroup: None,
             pid_namespace: false,
             capability_list: false,

@@ -29,6 +29,7 @@ pub(super) fn new_task(
         caller,
         id,
         labels: labels.collect(),
+        idempotency: None,
         spec: json::spec(container.spec)?,
         rootfs: request.rootfs.into_iter().map(mount).collect::<Result<_, _>>()?,
         stdio: stdio::parse(&request.stdin, &request.stdout, &request.stderr)?,
