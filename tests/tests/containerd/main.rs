@@ -1,5 +1,6 @@
 //! The services of containerd, called as its clients call them.
 
+mod attach;
 mod bed;
 mod collection;
 mod containers;

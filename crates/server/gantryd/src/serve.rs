@@ -214,6 +214,7 @@ fn settings(config: &Config) -> Settings {
         on_shim_death: config.on_shim_death,
         shim: ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() },
         retain_count: config.retain_count,
+        attach_buffer: config.attach_buffer,
         memory: config.memory,
     }
 }

@@ -36,6 +36,11 @@ pub enum SupervisorError {
     /// An exec whose exit was published: only its id is remembered.
     #[error("process not found: {0} (no such process: it has already exited)")]
     ProcessForgotten(ProcessId),
+    /// Their caller has pipes of its own, or too many others have ended since.
+    #[error(
+        "the server does not hold the streams of process {0}, or does not keep its output any more"
+    )]
+    NotHeld(ProcessId),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("another {0} of the container is still at work")]

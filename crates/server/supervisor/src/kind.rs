@@ -22,6 +22,7 @@ impl SupervisorError {
             | Self::Refused(Refusal::ProcessTaken(_))
             | Self::Checkpoint(CheckpointError::Taken(_)) => Kind::AlreadyExists,
             Self::ProcessExited(_)
+            | Self::NotHeld(_)
             | Self::CgroupGone(_)
             | Self::StillFrozen { .. }
             | Self::Replaced(_)

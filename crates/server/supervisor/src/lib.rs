@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod actor;
+mod attach;
 mod boot;
 mod calls;
 mod checkpoints;
@@ -57,6 +58,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+pub use attach::{Attachment, OutputStream, Piece, Stdin};
 pub use error::SupervisorError;
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;

@@ -267,6 +267,7 @@ impl Actor {
 
     /// A process that ended without a server is known until its exit is published.
     async fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
+        self.hold(&spec, true).await;
         match found {
             Found::Running(process) => self.watch(spec, process),
             Found::Ended { pid, exit } => {

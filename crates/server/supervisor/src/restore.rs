@@ -116,6 +116,7 @@ impl Actor {
         self.record = Some(record);
         self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         self.publish_start(pid).await;
+        self.hold(&self.init, false).await;
         self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(pid));
         self.go_on_with_pending().await;

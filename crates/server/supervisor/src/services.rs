@@ -19,6 +19,7 @@ use gantry_kernel::{
 use gantry_runtime::{Environment, InMemory, OciError, OciRuntime, Runtimes};
 
 use crate::{
+    attach::Attachments,
     left_cgroups::LeftCgroups,
     registry::Registry,
     remains::Remains,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub shim: ShimProgram,
     /// How many events are kept for replay.
     pub retain_count: usize,
+    /// Bytes of output that are kept of each process whose streams the server holds.
+    pub attach_buffer: usize,
     /// Of the server's own memory.
     pub memory: OwnLimits,
 }
@@ -88,6 +91,7 @@ pub(crate) struct Services {
     pub(crate) registry: Registry,
     pub(crate) remains: Remains,
     pub(crate) left_cgroups: LeftCgroups,
+    pub(crate) attachments: Attachments,
     /// Of launches.
     pub(crate) turns: Turns,
     /// Of all other calls of runtimes.
@@ -126,6 +130,7 @@ impl Services {
             hierarchies,
             generations: Generations::default(),
             left_cgroups: LeftCgroups::default(),
+            attachments: Attachments::default(),
             turns: Turns::default(),
             calls: Turns::default(),
             registry: Registry::default(),
