@@ -1,12 +1,18 @@
 //! Creates a container: its bundle and pipes first, then the call, and all or nothing.
 
 use std::{
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
     io,
     path::{Path, PathBuf},
 };
 
 use gantry_api::{INIT, types::CreateContainerRequest};
 use oci_spec::runtime::Spec;
+use tonic::{
+    Request,
+    metadata::{Ascii, MetadataValue},
+};
 
 use crate::{
     bundle::{self, Bundle},
@@ -15,6 +21,7 @@ use crate::{
     connection::Api,
     container::Container,
     error::{Error, ErrorKind, Result},
+    event,
     exits::Key,
     signal::Signal,
     start::Start,
@@ -23,6 +30,9 @@ use crate::{
     stdio::{ProcessStdio, Stdio, Streams},
     wire,
 };
+
+/// Metadata by which the server recognises a request that is repeated.
+const IDEMPOTENCY_METADATA: &str = "gantry-idempotency-key";
 
 /// Describes a container to create, see [`Client::create`].
 #[derive(Debug)]
@@ -152,8 +162,10 @@ impl ContainerBuilder {
         self.request.stdout.clone_from(&start.paths.stdout);
         self.request.stderr.clone_from(&start.paths.stderr);
         let (client, at_most_once) = (&self.client, self.at_most_once);
-        let call = || create(client, &self.request, command.as_deref());
-        let pid = match (StartCall { client, key: &key, at_most_once }).run(call).await {
+        let idempotency = idempotency_key();
+        let call = || create(client, &self.request, idempotency.as_ref(), command.as_deref());
+        let start_call = StartCall { client, key: &key, at_most_once, has_key: true };
+        let pid = match start_call.run(call).await {
             Ok(pid) => pid,
             Err(error) => {
                 if error.is_ambiguous() {
@@ -207,13 +219,30 @@ async fn refuse_living(client: &Client, id: &str) -> Result<()> {
 async fn create(
     client: &Client,
     request: &CreateContainerRequest,
+    idempotency: Option<&MetadataValue<Ascii>>,
     command: Option<&str>,
 ) -> Result<Option<u32>> {
     let operation = Operation::once(format!("create container {}", request.id)).starts(command);
-    let create = |mut api: Api, request| async move { api.create_container(request).await };
+    let create = |mut api: Api, request| {
+        let mut request = Request::new(request);
+        if let Some(key) = idempotency {
+            request.metadata_mut().insert(IDEMPOTENCY_METADATA, key.clone());
+        }
+        async move { api.create_container(request).await }
+    };
     let created = client.connection.call(operation, request.clone(), create).await?;
     let init = created.container.and_then(|c| c.processes.into_iter().next());
     Ok(init.map(|process| process.system_pid))
+}
+
+/// A key for one start: servers that know it answer a repeated call with the container that the first one has made.
+fn idempotency_key() -> Option<MetadataValue<Ascii>> {
+    // Two numbers from the system's random ones, as the standard library has no other way to them.
+    let random = || RandomState::new().build_hasher().finish();
+    let moment = event::now();
+    let numbers = [random(), random(), moment.seconds.unsigned_abs()];
+    let key = format!("{:016x}{:016x}{:x}", numbers[0], numbers[1], numbers[2]);
+    MetadataValue::try_from(key).ok()
 }
 
 /// Ends a container that the server may have started although the answer was an error.

@@ -135,7 +135,7 @@ impl ExecBuilder {
         self.request.stderr.clone_from(&start.paths.stderr);
         let (client, at_most_once) = (&self.client, self.at_most_once);
         let call = || add(client, &self.request, self.console_size);
-        let pid = StartCall { client, key: &key, at_most_once }.run(call).await?;
+        let pid = StartCall { client, key: &key, at_most_once, has_key: false }.run(call).await?;
         Ok(start.succeeded(pid))
     }
 

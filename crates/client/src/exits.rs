@@ -17,9 +17,10 @@ use tokio::{sync::watch, task::AbortHandle, time};
 use crate::{
     backoff::Backoff,
     connection::Connection,
+    ended::ended,
     error::{Error, ErrorKind, Result},
     event::{self, Event, EventFilter, EventKind},
-    event_stream::{self, EventStream},
+    event_stream::EventStream,
     state::{find_container, has_process, living},
 };
 
@@ -120,7 +121,7 @@ impl Exits {
             self.confirm(key);
             return Ok(slot);
         }
-        if let Some(exit) = stored_exit(connection, key).await? {
+        if let Some(exit) = ended(connection, key).await? {
             return Ok(watch::channel(Some(exit)).1);
         }
         let in_grace = time::timeout(EXIT_GRACE, slot.wait_for(Option::is_some));
@@ -181,7 +182,7 @@ impl Exits {
         }
         let living = living(connection).await?;
         for key in keys.iter().filter(|key| !living.contains(*key)) {
-            let exit = stored_exit(connection, key).await?;
+            let exit = ended(connection, key).await?;
             self.resolve(key, exit.unwrap_or_else(Exit::unknown), |slot| slot.confirmed);
         }
         Ok(())
@@ -214,18 +215,6 @@ async fn follow(exits: std::sync::Weak<Exits>, connection: Connection, mut strea
             }
         }
     }
-}
-
-/// The last exit of the process that the server has stored.
-pub(crate) async fn stored_exit(connection: &Connection, key: &Key) -> Result<Option<Exit>> {
-    let events = event_stream::stored(connection, Some(&key.container)).await?;
-    let exit = |event: &Event| match &event.kind {
-        EventKind::Exited { process, status } if *process == key.process => {
-            Some(Exit { status: *status, time: event.time })
-        }
-        _ => None,
-    };
-    Ok(events.iter().rev().find_map(exit))
 }
 
 #[cfg(test)]

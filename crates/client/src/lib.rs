@@ -70,6 +70,7 @@ mod connect;
 mod connection;
 mod container;
 mod create;
+mod ended;
 mod environment;
 mod error;
 mod event;
@@ -89,6 +90,7 @@ mod stats;
 mod status;
 mod stdio;
 pub mod supervise;
+mod watch;
 mod wire;
 
 pub use client::{Client, ServerVersion};
@@ -110,6 +112,7 @@ pub use stats::StatsStream;
 pub use status::start_exit_code;
 pub use stdio::{Output, ProcessStdio, Stdin, Stdio};
 pub use tonic::transport::Channel;
+pub use watch::{Watch, Watched};
 
 #[cfg(test)]
 mod tests {

@@ -12,8 +12,9 @@ use tokio::{sync::watch, task::JoinSet, time};
 use crate::{
     client::Client,
     container::Container,
+    ended::ended,
     error::{Error, ErrorKind, Result},
-    exits::{Exit, ExitSlot, Key, stored_exit},
+    exits::{Exit, ExitSlot, Key},
     process::Process,
     signal::Signal,
     state::find_container,
@@ -96,7 +97,7 @@ impl Client {
 
     async fn exited(&self, id: &str, bundle: &Path) -> Result<Restored> {
         let key = Key { container: id.to_owned(), process: INIT.to_owned() };
-        let exit = stored_exit(&self.connection, &key).await?.unwrap_or_else(Exit::unknown);
+        let exit = ended(&self.connection, &key).await?.unwrap_or_else(Exit::unknown);
         let owner = self.running_owner(key, watch::channel(Some(exit)).1);
         Ok(Restored::Exited { exit, stdio: ProcessStdio::reopen_output(bundle, &owner)? })
     }

@@ -26,6 +26,8 @@ pub(crate) struct StartCall<'a> {
     pub(crate) key: &'a Key,
     /// Not made again, even if nothing is left of the first attempt.
     pub(crate) at_most_once: bool,
+    /// The call has a key by which a server that knows it answers a repetition with what the first call has made.
+    pub(crate) has_key: bool,
 }
 
 /// What became of a start without an answer.
@@ -54,12 +56,13 @@ impl StartCall<'_> {
             match self.fate(since).await {
                 Ok(Fate::Happened(pid)) => return Ok(pid),
                 Ok(Fate::Never) if self.at_most_once => return Err(lost),
-                Ok(Fate::Never) => match call().await {
+                Ok(Fate::Undecided) if self.at_most_once || !self.has_key => {}
+                // Where it is undecided, and the server knows the key, it says whose the container is.
+                Ok(Fate::Never | Fate::Undecided) => match call().await {
                     // Taken: by the first attempt, which is at work or being removed.
                     Err(error) if is_lost(&error) || is_taken(&error) => {}
                     answered => return answered,
                 },
-                Ok(Fate::Undecided) => {}
                 // The client's patience is used up already.
                 Err(_) => return Err(lost),
             }

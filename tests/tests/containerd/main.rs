@@ -1,5 +1,6 @@
 //! The services of containerd, called as its clients call them.
 
+mod attach;
 mod bed;
 mod collection;
 mod containers;
@@ -13,6 +14,7 @@ mod leases;
 mod listing;
 mod monitors;
 mod namespaces;
+mod repeated;
 mod restart;
 mod restart_monitor;
 mod rootfs;

@@ -1,7 +1,7 @@
 //! `gantry.v1`: what monitors see of containers of every API, and how somebody waits for an end.
 
 use gantry_api::v1::{
-    Event, EventType, Filter, GetRequest, ListRequest, State, WaitRequest, WaitResponse,
+    Event, EventType, Filter, GetRequest, Label, ListRequest, State, WaitRequest, WaitResponse,
     WatchRequest, WatchResponse, container_service_client::ContainerServiceClient,
     watch_request::Begin, watch_response::Message,
 };
@@ -142,7 +142,11 @@ async fn a_monitor_gets_what_it_asks_for() {
     let Some(bed) = Bed::start().await else { return };
     let filter = |namespaces: &[&str], ids: &[&str]| {
         let strings = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect();
-        Some(Filter { namespaces: strings(namespaces), container_ids: strings(ids) })
+        Some(Filter {
+            namespaces: strings(namespaces),
+            container_ids: strings(ids),
+            labels: Vec::new(),
+        })
     };
     let request = |filter| WatchRequest { filter, ..Default::default() };
     let mut of_types = Monitor::begin(&bed, request(filter(&[""], &[]))).await;
@@ -262,7 +266,7 @@ async fn containers_of_all_namespaces_are_listed() {
     let a = (String::new(), "a".to_owned(), State::Running, vec![container.init.system_pid]);
     let b = ("ns".to_owned(), "b".to_owned(), State::Created, vec![task.pid]);
     assert_eq!(list(None).await, [a.clone(), b.clone()]);
-    let of_ns = Filter { namespaces: vec!["ns".to_owned()], container_ids: Vec::new() };
+    let of_ns = Filter { namespaces: vec!["ns".to_owned()], ..Filter::default() };
     assert_eq!(list(Some(of_ns)).await, [b]);
     let get = async |namespace: &str, id: &str| {
         let request = GetRequest { namespace: namespace.to_owned(), container_id: id.to_owned() };
@@ -274,6 +278,64 @@ async fn containers_of_all_namespaces_are_listed() {
     task.kill("", 9).await.unwrap();
     end(task, 137).await;
     assert_eq!(container.init.kill().await, 137);
+    finish(bed).await;
+}
+
+/// Events of a container have the labels with which it was created, also once it is gone, and after a restart.
+#[tokio::test]
+async fn events_are_found_by_labels() {
+    let Some(mut bed) = Bed::start().await else { return };
+    let wanted = |key: &str, value: Option<&str>| {
+        let label = Label { key: key.to_owned(), value: value.map(str::to_owned) };
+        Some(Filter { labels: vec![label], ..Filter::default() })
+    };
+    let all = Monitor::begin(&bed, WatchRequest::default()).await;
+    let filter = wanted("app", Some("web"));
+    let mut live_monitor =
+        Monitor::begin(&bed, WatchRequest { filter, ..Default::default() }).await;
+    let label = async |id: &str, labels: &[&str]| {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let new = bed.server.container(id).request(|request| request.labels = labels);
+        let container = new.sh("exit 3").create().await.unwrap();
+        assert_eq!(container.init.exit().await, 3);
+    };
+    label("other", &["app=db"]).await;
+    label("long", &["x".repeat(4096).as_str(), "y"]).await;
+    label("web", &["tier", "app=web"]).await;
+    let mut task = NewTask::new(&bed, "ns", "task").sh("exit 4");
+    task.container.labels = [("app".to_owned(), "web".to_owned())].into();
+    let task = task.create().await.unwrap();
+    let list = async |filter| {
+        let mut stream = client(&bed).list(ListRequest { filter }).await.unwrap().into_inner();
+        let mut ids = Vec::new();
+        while let Some(part) = stream.message().await.unwrap() {
+            ids.extend(part.containers.into_iter().map(|container| container.id));
+        }
+        ids
+    };
+    assert_eq!(list(wanted("app", None)).await, ["task"]);
+    assert!(list(wanted("app", Some("db"))).await.is_empty());
+    task.start("").await.unwrap();
+    end(task, 4).await;
+
+    let ids = |events: &[(String, Event)]| {
+        let mut ids: Vec<_> = events.iter().map(|(_, event)| event.container_id.clone()).collect();
+        ids.dedup();
+        ids
+    };
+    // Nobody can say that those of `long` do not match.
+    let events = live_monitor.until(EventType::Deleted).await;
+    assert_eq!(ids(&events), ["long", "web", "task"]);
+    drop((live_monitor, all));
+    bed.server.kill().await;
+    bed.server.start_again().await;
+    let begin = || Some(Begin::AfterTime(prost_types::Timestamp::default()));
+    let replay = async |filter| {
+        let request = WatchRequest { begin: begin(), filter, ..Default::default() };
+        ids(&Monitor::begin(&bed, request).await.until(EventType::Deleted).await)
+    };
+    assert_eq!(replay(wanted("app", Some("web"))).await, ["long", "web", "task"]);
+    assert_eq!(replay(wanted("app", None)).await, ["other", "long", "web", "task"]);
     finish(bed).await;
 }
 
@@ -289,6 +351,11 @@ async fn wrong_fields_are_named() {
     let types = vec![77];
     let message = refused(WatchRequest { types, ..Default::default() }).await;
     assert_eq!(message, "types[0]: 77 is no type of event");
+    let labels = vec![Label { key: "a=b".to_owned(), value: None }];
+    let filter = Some(Filter { labels, ..Filter::default() });
+    let message = refused(WatchRequest { filter, ..Default::default() }).await;
+    let problem = "filter.labels[0].key: must not be empty, and must not contain '='";
+    assert_eq!(message, problem);
     let heartbeat_interval = Some(prost_types::Duration { seconds: 0, nanos: 1 });
     let message = refused(WatchRequest { heartbeat_interval, ..Default::default() }).await;
     assert_eq!(message, "heartbeat_interval: must be a second to an hour");

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use gantry_api::v1::container_service_server::ContainerServiceServer;
 use gantry_client::{Client, Timestamp, types};
 use tokio::{
     net::UnixListener,
@@ -21,6 +22,8 @@ use tokio_stream::{
 };
 use tonic::{Request, Response, Status, transport::Server};
 use types::api_server::{Api, ApiServer};
+
+use crate::monitors::Monitors;
 
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -46,11 +49,15 @@ pub(crate) enum Creation {
 pub(crate) struct Inner {
     pub(crate) containers: Mutex<HashMap<String, types::Container>>,
     pub(crate) journal: Mutex<Vec<types::Event>>,
+    /// Exits that are known by `gantry.v1` only, as `web/init`.
+    pub(crate) remembered: Mutex<HashMap<String, u32>>,
     pub(crate) creation: Mutex<Creation>,
     /// What a signal does to a container: its status, or nothing.
     pub(crate) deadly: Mutex<HashMap<u32, u32>>,
     /// Somebody has to cut the connections now.
     pub(crate) broken: Notify,
+    /// The idempotency keys of creations.
+    pub(crate) keys: Mutex<Vec<String>>,
     /// What was done, in order.
     log: Mutex<Vec<String>>,
     live: broadcast::Sender<types::Event>,
@@ -62,21 +69,34 @@ pub(crate) struct Fake {
     pub(crate) dir: tempfile::TempDir,
     /// Its own, so that its end is the end of every connection.
     runtime: Option<Runtime>,
+    /// It has `gantry.v1`.
+    has_monitors: bool,
 }
 
 impl Fake {
+    /// One without `gantry.v1`.
     pub(crate) async fn start() -> Fake {
+        Fake::start_as(false)
+    }
+
+    pub(crate) async fn start_with_monitors() -> Fake {
+        Fake::start_as(true)
+    }
+
+    fn start_as(has_monitors: bool) -> Fake {
         let inner = Arc::new(Inner {
             containers: Mutex::default(),
             journal: Mutex::default(),
+            remembered: Mutex::default(),
             creation: Mutex::new(Creation::Succeeds),
             deadly: Mutex::default(),
             broken: Notify::new(),
+            keys: Mutex::default(),
             log: Mutex::default(),
             live: broadcast::channel(64).0,
         });
         let dir = tempfile::tempdir().unwrap();
-        let mut fake = Fake { inner, dir, runtime: None };
+        let mut fake = Fake { inner, dir, runtime: None, has_monitors };
         fake.serve();
         fake
     }
@@ -103,10 +123,14 @@ impl Fake {
             std::os::unix::net::UnixListener::bind(self.dir.path().join("sock")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let api = ApiServer::new(Service(Arc::clone(&self.inner)));
+        let monitors = self
+            .has_monitors
+            .then(|| ContainerServiceServer::new(Monitors(Arc::clone(&self.inner))));
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         runtime.spawn(async move {
             let incoming = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
-            Server::builder().add_service(api).serve_with_incoming(incoming).await.unwrap();
+            let server = Server::builder().add_service(api).add_optional_service(monitors);
+            server.serve_with_incoming(incoming).await.unwrap();
         });
         self.runtime = Some(runtime);
     }
@@ -201,6 +225,8 @@ impl Api for Service {
         &self,
         request: Request<types::CreateContainerRequest>,
     ) -> Answer<types::CreateContainerResponse> {
+        let key = request.metadata().get("gantry-idempotency-key").unwrap();
+        self.0.keys.lock().unwrap().push(key.to_str().unwrap().to_owned());
         let request = request.into_inner();
         self.0.note(format!("create {}", request.id));
         let creation = self.0.creation.lock().unwrap().clone();

@@ -7,6 +7,7 @@ mod create;
 mod errors;
 mod events;
 mod fake;
+mod monitors;
 mod restart;
 mod restore;
 mod streams;

@@ -126,6 +126,11 @@ async fn a_container_that_never_was_is_created_again() {
     let (created, ()) = tokio::join!(creating, restart_when_broken(&mut fake));
     created.unwrap();
     assert_eq!(fake.log(), ["create web", "create web", "created"]);
+    // A server that knows the key has one container of both; the next one has a key of its own.
+    client.create("db", &fake.dir.path().join("db")).spec(Spec::default()).start().await.unwrap();
+    let keys = fake.inner.keys.lock().unwrap().clone();
+    assert_eq!(keys[0], keys[1]);
+    assert_ne!(keys[0], keys[2]);
 }
 
 #[tokio::test]

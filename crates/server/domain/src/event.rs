@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ContainerKey, Exit, ProcessId, Stdio};
+use crate::{ContainerKey, Exit, Labels, ProcessId, Stdio};
 
 /// Nanoseconds since the epoch.
 #[derive(
@@ -37,6 +37,8 @@ pub struct Event {
     pub container: ContainerKey,
     /// Distinguishes containers that have used this id.
     pub generation: Generation,
+    /// Of the container, as they were when it was created.
+    pub labels: Labels,
     /// What has happened.
     pub kind: EventKind,
 }

@@ -11,6 +11,7 @@ mod id;
 #[cfg(test)]
 mod kept_properties;
 mod kind;
+mod labels;
 mod lifecycle;
 #[cfg(test)]
 mod lifecycle_properties;
@@ -22,6 +23,7 @@ pub use event::{Created, Event, EventKind, Generation, Mount, Timestamp};
 pub use exit_status::{Exit, ExitStatus};
 pub use id::{ContainerId, ContainerKey, InvalidId, ProcessId};
 pub use kind::Kind;
+pub use labels::{Labels, WantedLabel};
 pub use lifecycle::Lifecycle;
 pub use namespace::{InvalidNamespace, Namespace};
 pub use phase::{Phase, ProcessPhase, Refusal, Retention};

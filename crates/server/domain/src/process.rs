@@ -76,8 +76,8 @@ impl ProcessSpec {
 /// What a text in a list costs beside its bytes: its place, and what the allocator adds.
 const ITEM: usize = 64;
 
-/// Where a process's streams go; `None` is /dev/null. Each is the absolute path of a FIFO or a file, or, for
-/// output, a URI: `file:///path`, or `binary:///path?key=value` for a program that reads it.
+/// Where a process's streams go; `None` is /dev/null. Each is the absolute path of a FIFO or a file, or [`Self::HELD`], or,
+/// for output, a URI: `file:///path`, or `binary:///path?key=value` for a program that reads it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stdio {
     /// What it reads.
@@ -89,6 +89,21 @@ pub struct Stdio {
 }
 
 impl Stdio {
+    /// In place of a path: the server makes a pipe, and holds its end of that for those who attach to the process.
+    pub const HELD: &str = "gantry://";
+
+    /// Whether the server holds a stream with this path.
+    #[must_use]
+    pub fn is_held(stream: Option<&Path>) -> bool {
+        stream.is_some_and(|path| path.as_os_str() == Self::HELD)
+    }
+
+    /// Whether the server holds any of them.
+    #[must_use]
+    pub fn has_held(&self) -> bool {
+        [&self.stdin, &self.stdout, &self.stderr].iter().any(|of| Self::is_held(of.as_deref()))
+    }
+
     /// The name of the stream with this path: stdin, stdout or stderr.
     pub fn name_of(&self, path: &Path) -> &'static str {
         let named = [("stdin", &self.stdin), ("stdout", &self.stdout), ("stderr", &self.stderr)];

@@ -3,8 +3,8 @@
 use std::{borrow::Cow, path::Path};
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Created, Event, EventKind, Exit, ExitStatus, Generation, Namespace,
-    ProcessId, Timestamp,
+    ContainerId, ContainerKey, Created, Event, EventKind, Exit, ExitStatus, Generation, Labels,
+    Namespace, ProcessId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,12 @@ pub(crate) struct Record<'a> {
     generation: u64,
     #[serde(rename = "type")]
     kind: Type,
+    /// Missing if there are none. In lines of servers that did not record them, too.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    labels: Option<Vec<Cow<'a, str>>>,
+    /// They are longer than events can have, and left out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    labels_left_out: bool,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +165,13 @@ impl<'a> Record<'a> {
             id: event.container.id.as_str(),
             generation: event.generation.0,
             kind: Type::StartContainer,
+            labels: match &event.labels {
+                Labels::Known(labels) if !labels.is_empty() => {
+                    Some(labels.iter().map(|label| Cow::Borrowed(&**label)).collect())
+                }
+                _ => None,
+            },
+            labels_left_out: event.labels == Labels::TooLong,
             pid: None,
             process_generation: None,
             host: None,
@@ -232,8 +245,17 @@ impl<'a> Record<'a> {
             at,
             container,
             generation: Generation(self.generation),
+            labels: self.labels(),
             kind,
         })
+    }
+
+    fn labels(&self) -> Labels {
+        if self.labels_left_out {
+            return Labels::TooLong;
+        }
+        let labels = self.labels.iter().flatten();
+        Labels::Known(labels.map(|label| label.clone().into_owned()).collect())
     }
 
     fn process(&self) -> Option<(ProcessId, Generation)> {

@@ -42,7 +42,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use gantry_domain::{ContainerKey, Event, EventKind, Generation, Namespace, ProcessId, Timestamp};
+use gantry_domain::{
+    ContainerKey, Event, EventKind, Generation, Labels, Namespace, ProcessId, Timestamp,
+};
 use tokio::sync::{Notify, Semaphore};
 
 use self::channel::Channel;
@@ -116,6 +118,8 @@ pub struct NewEvent {
     pub container: ContainerKey,
     /// Distinguishes containers that have used this id.
     pub generation: Generation,
+    /// Of the container, as they were when it was created.
+    pub labels: Labels,
     /// What has happened.
     pub kind: EventKind,
 }
@@ -165,10 +169,10 @@ impl EventLog {
     /// `change` runs on the thread that writes the journal, and must not wait for anything.
     pub async fn append_within(
         &self,
-        NewEvent { container, generation, kind }: NewEvent,
+        new: NewEvent,
         change: impl FnOnce(&dyn Fn()) + Send + 'static,
     ) -> Appended {
-        self.writer.append(container, generation, kind, Box::new(change)).await
+        self.writer.append(new, Box::new(change)).await
     }
 
     /// Publishes an event to those who follow, in the order of all events.

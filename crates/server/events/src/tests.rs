@@ -53,7 +53,12 @@ impl EventLog {
         generation: Generation,
         kind: EventKind,
     ) -> Appended {
-        wait(self.append(NewEvent { container: container.clone(), generation, kind }))
+        wait(self.append(NewEvent {
+            container: container.clone(),
+            generation,
+            labels: Labels::default(),
+            kind,
+        }))
     }
 
     pub(crate) fn publish_now(&self, publication: Publication) -> Result<(), TooLong> {
@@ -104,6 +109,7 @@ pub(crate) fn append(log: &EventLog, count: usize) -> Vec<Event> {
     let new = |_| NewEvent {
         container: container("a"),
         generation: Generation(1),
+        labels: gantry_domain::Labels::default(),
         kind: EventKind::Paused,
     };
     append_all(log, (0..count).map(new))
@@ -302,7 +308,12 @@ fn a_change_runs_when_its_event_is_in_the_journal() {
     let log = open(dir.path(), 500);
     let steps = Arc::new(Mutex::new(Vec::new()));
     let (reader, path, noted) = (log.clone(), dir.path().join(journal::FILE), Arc::clone(&steps));
-    let new = NewEvent { container: container("a"), generation: Generation(1), kind: exited(3) };
+    let new = NewEvent {
+        container: container("a"),
+        generation: Generation(1),
+        labels: Labels::default(),
+        kind: exited(3),
+    };
     wait(log.append_within(new, move |show| {
         let is_there =
             || reader.recorded(&container("a"), Generation(1), |kind| *kind == exited(3));

@@ -19,8 +19,13 @@ fn journal(count: u8) -> (Vec<Event>, Vec<u8>, Vec<usize>) {
     let (mut events, mut bytes, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..count {
         let at = Timestamp(1_000 + u64::from(n) * 37);
-        let event =
-            Event { at, container: container("a"), generation: Generation(1), kind: exited(n) };
+        let event = Event {
+            at,
+            container: container("a"),
+            generation: Generation(1),
+            labels: Labels::default(),
+            kind: exited(n),
+        };
         bytes.extend(record::encode(&event, Marks::default()).unwrap());
         events.push(event);
         ends.push(bytes.len());

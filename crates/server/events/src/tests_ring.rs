@@ -20,6 +20,7 @@ fn event(at: u64) -> Arc<Event> {
         at: Timestamp(at),
         container,
         generation: Generation(1),
+        labels: gantry_domain::Labels::default(),
         kind: EventKind::Paused,
     })
 }

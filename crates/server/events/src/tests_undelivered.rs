@@ -18,6 +18,7 @@ fn exits(log: &EventLog, count: usize) -> Vec<Event> {
         [EventKind::ContainerStarted { pid: 0 }, exited(0)].map(|kind| NewEvent {
             container: container.clone(),
             generation: Generation(1),
+            labels: gantry_domain::Labels::default(),
             kind,
         })
     };
@@ -193,6 +194,7 @@ fn exits_beyond_the_bound_are_dropped_and_reported_missing() {
             at: Timestamp(at),
             container: container("a"),
             generation: Generation(1),
+            labels: gantry_domain::Labels::default(),
             kind: exited(0),
         })
     };

@@ -10,10 +10,12 @@ use std::{
     thread,
 };
 
-use gantry_domain::{ContainerKey, Event, EventKind, Generation, Timestamp};
+use gantry_domain::{Event, Timestamp};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use crate::{Appended, JournalError, Published, Shared, journal::Journal, published::Publication};
+use crate::{
+    Appended, JournalError, NewEvent, Published, Shared, journal::Journal, published::Publication,
+};
 
 /// What is called with the function that shows an event to its subscribers. It waits for no disk.
 pub(crate) type Change = Box<dyn FnOnce(&dyn Fn()) + Send>;
@@ -21,9 +23,7 @@ pub(crate) type Change = Box<dyn FnOnce(&dyn Fn()) + Send>;
 /// What is to be written, in this order.
 enum Job {
     Append {
-        container: ContainerKey,
-        generation: Generation,
-        kind: EventKind,
+        new: NewEvent,
         change: Change,
         done: oneshot::Sender<Appended>,
     },
@@ -72,14 +72,8 @@ impl Writer {
         Ok(Self(jobs))
     }
 
-    pub(crate) async fn append(
-        &self,
-        container: ContainerKey,
-        generation: Generation,
-        kind: EventKind,
-        change: Change,
-    ) -> Appended {
-        self.ask(|done| Job::Append { container, generation, kind, change, done }).await
+    pub(crate) async fn append(&self, new: NewEvent, change: Change) -> Appended {
+        self.ask(|done| Job::Append { new, change, done }).await
     }
 
     pub(crate) async fn publish(&self, publication: Publication, room: OwnedSemaphorePermit) {
@@ -111,8 +105,9 @@ impl State {
         while let Ok(job) = queue.recv() {
             // Whoever has asked may have stopped waiting.
             match job {
-                Job::Append { container, generation, kind, change, done } => {
-                    let event = Event { at: self.stamp(), container, generation, kind };
+                Job::Append { new, change, done } => {
+                    let NewEvent { container, generation, labels, kind } = new;
+                    let event = Event { at: self.stamp(), container, generation, labels, kind };
                     let _ = done.send(self.append(Arc::new(event), change));
                 }
                 Job::Publish { publication, done, .. } => {

@@ -34,6 +34,7 @@ const DEFAULT_SOCKET: &str = "/run/gantry/gantryd.sock";
 const DEFAULT_STATE_DIR: &str = "/run/gantry/state";
 const DEFAULT_ROOT: &str = "/var/lib/gantry";
 const DEFAULT_RUNTIME: &str = "runc";
+const ATTACH_BUFFER: std::ops::RangeInclusive<usize> = 64 << 10..=64 << 20;
 const SHIM: &str = "gantry-shim";
 
 pub(crate) const HELP: &str = "\
@@ -52,6 +53,7 @@ gantryd: a gRPC-only container runtime service
       --linger TIME         how long unread output outlives its process [10s]
       --on-shim-death adopt|kill  what to do with a process without a shim [adopt]
       --retain-count N      events kept for replay [500]
+      --attach-buffer SIZE  output that is kept of each process whose streams the server holds [256K]
       --memory-max SIZE     of the server alone; more kills it [none]
       --memory-high SIZE    of the server alone; more slows it down [none]
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
@@ -89,6 +91,7 @@ pub(crate) struct Config {
     pub(crate) linger: Duration,
     pub(crate) on_shim_death: OnShimDeath,
     pub(crate) retain_count: usize,
+    pub(crate) attach_buffer: usize,
     pub(crate) memory: OwnLimits,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -151,6 +154,7 @@ impl Config {
             ("linger", self.linger == other.linger),
             ("on_shim_death", self.on_shim_death == other.on_shim_death),
             ("retain_count", self.retain_count == other.retain_count),
+            ("attach_buffer", self.attach_buffer == other.attach_buffer),
             ("memory_max", self.memory.max == other.memory.max),
             ("memory_high", self.memory.high == other.memory.high),
             ("log_format", self.log_format == other.log_format),
@@ -297,6 +301,7 @@ impl Given {
                 }
             },
             retain_count: self.retain_count.unwrap_or(500),
+            attach_buffer: attach_buffer(self.attach_buffer)?,
             memory: OwnLimits {
                 max: size("memory_max", self.memory_max)?,
                 high: size("memory_high", self.memory_high)?,
@@ -308,6 +313,13 @@ impl Given {
             ignored_keys: self.ignored_keys,
         })
     }
+}
+
+/// Less than a process can write at once would be no use, and every process can fill its own.
+fn attach_buffer(given: Option<String>) -> Result<usize, ConfigError> {
+    let bytes = size("attach_buffer", given)?.unwrap_or(256 << 10);
+    let bytes = usize::try_from(bytes).ok().filter(|bytes| ATTACH_BUFFER.contains(bytes));
+    bytes.ok_or_else(|| value("attach_buffer", "must be 64K to 64M".to_owned()))
 }
 
 /// Where to listen, each place once.

@@ -215,6 +215,7 @@ fn settings(config: &Config) -> Settings {
         shim: ShimProgram { path: config.shim_binary.clone(), name: config.shim_name.clone() },
         retain_count: config.retain_count,
         images: metadata::checkpoints(&config.root),
+        attach_buffer: config.attach_buffer,
         memory: config.memory,
     }
 }

@@ -156,6 +156,8 @@ pub(crate) struct Actor {
     pub(crate) waiters: Waiters,
     /// Who waits for the first process, if the runtime is making it.
     pub(crate) early: Option<Vec<Reply<()>>>,
+    /// Who repeats the request that has made the container, which is under way. Dropped replies say that it has failed.
+    pub(crate) repeated: Vec<Reply<ContainerView>>,
     /// What waits for the end of an operation.
     pub(crate) pending: Queue,
     /// Callers who wait for the container's deletion; the first one is answered.
@@ -190,6 +192,7 @@ impl Actor {
             early_exit: None,
             waiters: Waiters::default(),
             early: None,
+            repeated: Vec::new(),
             pending: Queue::default(),
             deleters: Vec::new(),
             last_known: handle.last_known,
@@ -276,7 +279,8 @@ impl Actor {
         change: impl FnOnce(&dyn Fn()) + Send + 'static,
     ) -> bool {
         let Identity { key, generation, .. } = &self.identity;
-        let new = NewEvent { container: key.clone(), generation: *generation, kind: event };
+        let labels = self.record.as_ref().map(ContainerRecord::event_labels).unwrap_or_default();
+        let new = NewEvent { container: key.clone(), generation: *generation, labels, kind: event };
         let appended = self.services.events.append_within(new, change).await;
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
@@ -325,10 +329,18 @@ impl Actor {
             self.oom = oom.map(|oom| oom.run(self.mailbox.clone()));
         }
         match process {
-            Some(process) => self.watch(Arc::clone(&self.init), process),
+            Some(process) => {
+                self.hold(&self.init, false).await;
+                self.watch(Arc::clone(&self.init), process);
+            }
             None => self.wait_for_restore().await,
         }
         let _ = reply.send(Ok(self.view()));
+        if self.lifecycle.is_reported() {
+            for repeated in std::mem::take(&mut self.repeated) {
+                let _ = repeated.send(Ok(self.view()));
+            }
+        }
         for early in self.early.take().unwrap_or_default() {
             let _ = early.send(Ok(()));
         }
@@ -339,6 +351,13 @@ impl Actor {
         if let Err(error) = dir.run(ProcessDir::set_journalled).await {
             tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
+    }
+
+    /// Begins to read the output of a process, if the server holds that. An earlier server may have read some.
+    pub(crate) async fn hold(&self, spec: &ProcessSpec, earlier: bool) {
+        let Identity { key, dir, .. } = &self.identity;
+        let (services, dir) = (&self.services, dir.process(&spec.id));
+        services.attachments.hold(key, &dir, spec, services.settings.attach_buffer, earlier).await;
     }
 
     /// Adds a running process and waits for its exit.

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use gantry_domain::{
-    ContainerKey, Generation, Mount, Namespace, ProcessId, ProcessSpec, Retention,
+    ContainerKey, Generation, Labels, Mount, Namespace, ProcessId, ProcessSpec, Retention,
 };
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{cgroup::Cgroup, is_namespace_init, ticks_since_boot};
@@ -73,8 +73,17 @@ impl Supervisor {
         let key = ContainerKey { namespace, id: prepared.new.id.clone() };
         let dir = services.state.container(&key);
         services.remains.hurry(&key).await;
-        let (handle, messages) = ContainerHandle::new(key.clone());
-        services.registry.take(&handle).await?;
+        let (mut handle, messages) = ContainerHandle::new(key.clone());
+        handle.idempotency.clone_from(&prepared.new.idempotency);
+        while let Err(error) = services.registry.take(&handle).await {
+            // The same request came again meanwhile, and is ahead of this one.
+            let idempotency = prepared.new.idempotency.as_ref();
+            match self.made_before(&handle.key.namespace, &handle.key.id, idempotency).await? {
+                Some(view) => return Ok(view),
+                None if services.registry.is_taken(&handle.key) => return Err(error),
+                None => {}
+            }
+        }
         let retention = prepared.retention();
         let bundle = services.own_bundle(&key, retention, prepared.restore());
         let generation = services.generations.next();
@@ -148,7 +157,13 @@ fn new_record(
     record.made_with = Some(identity.runtime.to_record());
     record.retention = prepared.retention();
     record.restore = prepared.restore().cloned();
-    record.labels.clone_from(&prepared.new.labels);
+    // Callers of `types.API` read their labels again; those of a task are for monitors alone.
+    record.labels_left_out =
+        prepared.task.is_some() && Labels::of(&prepared.new.labels) == Labels::TooLong;
+    if !record.labels_left_out {
+        record.labels.clone_from(&prepared.new.labels);
+    }
+    record.idempotency.clone_from(&prepared.new.idempotency);
     record.capability_list = prepared.bundle.has_capability_list();
     record.oom_score_adj = prepared.bundle.oom_score_adj();
     record.pipe_owner = prepared.task.as_ref().map(|task| task.pipe_owner).unwrap_or_default();

@@ -20,6 +20,9 @@ pub enum SupervisorError {
     ContainerNotFound(ContainerId),
     #[error("container {0} exists already")]
     ContainerTaken(ContainerId),
+    /// The idempotency key of a request was given with another one before.
+    #[error("was given with another request, which has made the container {0}")]
+    KeyTaken(ContainerId),
     /// The container that the runtime has by this id is, or may be, not this server's.
     #[error(transparent)]
     NotOurs(#[from] NotOurs),
@@ -33,6 +36,11 @@ pub enum SupervisorError {
     /// An exec whose exit was published: only its id is remembered.
     #[error("process not found: {0} (no such process: it has already exited)")]
     ProcessForgotten(ProcessId),
+    /// Their caller has pipes of its own, or too many others have ended since.
+    #[error(
+        "the server does not hold the streams of process {0}, or does not keep its output any more"
+    )]
+    NotHeld(ProcessId),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error("another {0} of the container is still at work")]

@@ -239,6 +239,7 @@ impl Actor {
             self.note_start(&spec.id).await;
             reach(Point::ServerExecNoted);
         }
+        self.hold(&spec, false).await;
         self.watch(spec, process);
         let _ = reply.send(Ok(pid));
     }

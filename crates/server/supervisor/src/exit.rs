@@ -30,6 +30,7 @@ const EXECS_DEADLINE: Duration = Duration::from_secs(10);
 impl Actor {
     /// A process has ended.
     pub(crate) async fn exited(&mut self, process: &ProcessId, exit: Exit) {
+        self.services.attachments.ended(&self.identity.key, process);
         if process.is_init() {
             return self.init_exited(exit).await;
         }

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use gantry_domain::{
-    ConsoleSize, ContainerId, ContainerKey, Exit, Phase, ProcessId, ProcessPhase, ProcessSpec,
+    ConsoleSize, ContainerId, ContainerKey, Exit, Labels, Phase, ProcessId, ProcessPhase,
+    ProcessSpec,
 };
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
 use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
@@ -12,7 +13,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use crate::{Caller, SupervisorError, last_known::LastKnown};
+use crate::{Caller, IdempotencyKey, SupervisorError, last_known::LastKnown};
 
 /// Requests that may wait for one container; the next one is refused.
 pub(crate) const MAILBOX: usize = 1024;
@@ -24,6 +25,8 @@ pub(crate) type Answer<T> = oneshot::Receiver<Result<T, SupervisorError>>;
 /// A request to a container's task.
 pub(crate) enum Request {
     View(Reply<ContainerView>),
+    /// Waits until the container is made.
+    Made(Reply<ContainerView>),
     /// Waits for the end of a create whose runtime is at work.
     Created(Reply<()>),
     Exec(Box<ProcessSpec>, Caller, Reply<u32>),
@@ -64,7 +67,7 @@ impl Request {
     /// Answers with an error. The caller may have gone.
     pub(crate) fn refuse(self, error: SupervisorError) {
         let _ = match self {
-            Self::View(reply) => reply.send(Err(error)).is_ok(),
+            Self::View(reply) | Self::Made(reply) => reply.send(Err(error)).is_ok(),
             Self::Exec(_, _, reply) | Self::Start(_, _, reply) => reply.send(Err(error)).is_ok(),
             Self::Wait(_, reply) => reply.send(Err(error)).is_ok(),
             Self::Delete(_, reply) => reply.send(Err(error)).is_ok(),
@@ -103,6 +106,8 @@ pub struct ContainerView {
     pub runtime: String,
     /// Shared, as there can be a quarter of a megabyte of them.
     pub labels: Arc<[String]>,
+    /// As its events have them.
+    pub event_labels: Labels,
     /// Where it is in its life.
     pub phase: Phase,
     /// The first one first.
@@ -148,6 +153,8 @@ pub struct ContainerHandle {
     pub(crate) mailbox: mpsc::Sender<crate::actor::Message>,
     /// Its start was not published, and it is being removed.
     pub(crate) half_made: bool,
+    /// What its caller can repeat the request with that has made it.
+    pub(crate) idempotency: Option<Arc<IdempotencyKey>>,
     pub(crate) last_known: LastKnown,
 }
 
@@ -155,7 +162,13 @@ impl ContainerHandle {
     /// Of a task that is to read the messages.
     pub(crate) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<crate::actor::Message>) {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
-        (Self { key, mailbox, half_made: false, last_known: LastKnown::default() }, messages)
+        let (half_made, idempotency, last_known) = (false, None, LastKnown::default());
+        (Self { key, mailbox, half_made, idempotency, last_known }, messages)
+    }
+
+    /// The container, once it is made.
+    pub(crate) async fn ask_for_made(&self) -> Result<ContainerView, SupervisorError> {
+        self.ask(Request::Made).await
     }
 
     /// If the runtime is making its first process, waits for the end of that. The process's streams are open then,

@@ -22,6 +22,7 @@ impl SupervisorError {
             | Self::Refused(Refusal::ProcessTaken(_))
             | Self::Checkpoint(CheckpointError::Taken(_)) => Kind::AlreadyExists,
             Self::ProcessExited(_)
+            | Self::NotHeld(_)
             | Self::CgroupGone(_)
             | Self::StillFrozen { .. }
             | Self::Replaced(_)
@@ -34,7 +35,7 @@ impl SupervisorError {
             | Self::Refused(Refusal::Phase(_) | Refusal::ProcessPhase { .. }) => {
                 Kind::FailedPrecondition
             }
-            Self::Limit(LimitError::Refused { .. }) => Kind::InvalidArgument,
+            Self::KeyTaken(_) | Self::Limit(LimitError::Refused { .. }) => Kind::InvalidArgument,
             Self::Busy(_) => Kind::Aborted,
             Self::Overloaded => Kind::ResourceExhausted,
             Self::State(error) if error.is_out_of_space() => Kind::ResourceExhausted,

@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
     use crate::actor::Message;
-    use gantry_domain::{ContainerId, ContainerKey, Namespace, Phase};
+    use gantry_domain::{ContainerId, ContainerKey, Labels, Namespace, Phase};
     use tokio::sync::mpsc;
 
     fn view(id: &str, phase: Phase) -> ContainerView {
@@ -79,6 +79,7 @@ mod tests {
             bundle: "/b".into(),
             runtime: String::new(),
             labels: Arc::default(),
+            event_labels: Labels::default(),
             phase,
             processes: Vec::new(),
             cgroup: None,
@@ -92,7 +93,9 @@ mod tests {
             ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() };
         let last_known = LastKnown::default();
         last_known.set(Some(view(id, Phase::Paused)));
-        (ContainerHandle { key, mailbox, half_made: false, last_known }, messages)
+        let handle =
+            ContainerHandle { key, mailbox, half_made: false, idempotency: None, last_known };
+        (handle, messages)
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,12 @@
 //! ([`crate::turns`]), and whoever waits behind many others has no runtime yet that could hang. A caller that goes away
 //! gives the launch up in every state, and what was started is killed before the launch returns.
 
-use std::{os::fd::AsFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
@@ -24,6 +29,7 @@ use crate::{
     running_process::RunningProcess,
     shim_link::{Report, StartedShim},
     shim_pool::PlacedShim,
+    state_dir::pipes,
     turns::{Lane, Turn},
 };
 
@@ -120,9 +126,13 @@ impl Services {
         call: &RuntimeCall,
         given_up: impl Future<Output = ()>,
     ) -> Result<Launched, SupervisorError> {
+        if spec.stdio.has_held() {
+            let stdio = spec.stdio.clone();
+            placed.dir.run(move |dir, wait| dir.make_pipes(&stdio, wait)).await?;
+        }
         let copy = self.runtimes.in_memory.copy_of(call.runtime.program()).await;
         let copy = copy.as_deref().map(AsFd::as_fd);
-        let sent = placed.shim.link.launch(self.launch_record(spec, call), copy);
+        let sent = placed.shim.link.launch(self.launch_record(spec, call, &as_text(placed)), copy);
         sent.map_err(|cause| system("speak to the shim", cause))?;
         reach(Point::ServerLaunchSent);
         // While the runtime works, there is time to start the next shim.
@@ -130,19 +140,22 @@ impl Services {
         self.await_launch(turn, placed, call, given_up).await
     }
 
-    fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall) -> Launch {
+    /// `dir` is the process's directory.
+    fn launch_record(&self, spec: &ProcessSpec, call: &RuntimeCall, dir: &Path) -> Launch {
         let score = gantry_kernel::oom_score_adj(call.oom_score_adj);
         let env = self.runtimes.environment.lines(call.runtime.variables());
         let Stdio { stdin, stdout, stderr } = &spec.stdio;
-        let path = |stream: &Option<PathBuf>| {
-            stream.as_deref().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        let path = |stream: &Option<PathBuf>, name| match stream.as_deref() {
+            None => String::new(),
+            held if Stdio::is_held(held) => dir.join(name).to_string_lossy().into_owned(),
+            Some(path) => path.to_string_lossy().into_owned(),
         };
         Launch {
             argv: call.argv.clone(),
             terminal: spec.terminal,
-            stdin: path(stdin),
-            stdout: path(stdout),
-            stderr: path(stderr),
+            stdin: path(stdin, pipes::STDIN),
+            stdout: path(stdout, pipes::STDOUT),
+            stderr: path(stderr, pipes::STDERR),
             width: spec.console_size.map_or(0, |size| size.width),
             height: spec.console_size.map_or(0, |size| size.height),
             linger_ms: u32::try_from(self.settings.linger.as_millis()).unwrap_or(u32::MAX),

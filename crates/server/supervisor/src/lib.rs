@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod actor;
+mod attach;
 mod boot;
 mod calls;
 mod checkpoints;
@@ -19,6 +20,7 @@ mod features;
 mod find;
 mod half_made;
 mod handle;
+mod idempotency;
 mod inspect;
 mod kill;
 mod kind;
@@ -57,11 +59,13 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+pub use attach::{Attachment, OutputStream, Piece, Stdin};
 pub use error::SupervisorError;
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;
 pub use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
 pub use handle::{ContainerHandle, ContainerView, DeletedProcess, NewLimits, ProcessView};
+pub use idempotency::IdempotencyKey;
 pub use listing::Listed;
 pub use own_images::OwnImage;
 pub use ownership::NotOurs;

@@ -8,7 +8,10 @@ use gantry_runtime::{
     checkpoint::{self, CheckpointImage},
 };
 
-use crate::{Caller, OwnImage, PipeOwner, Supervisor, SupervisorError, state_dir::RestoreRecord};
+use crate::{
+    Caller, IdempotencyKey, OwnImage, PipeOwner, Supervisor, SupervisorError,
+    state_dir::RestoreRecord,
+};
 
 /// A container that is to be created, as its caller describes it.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub struct NewContainer {
     pub runtime_args: Vec<String>,
     /// Kept as they are.
     pub labels: Arc<[String]>,
+    /// With what its caller can repeat the request.
+    pub idempotency: Option<Arc<IdempotencyKey>>,
     /// MS_MOVE instead of pivot_root(2), for a root file system in memory.
     pub no_pivot_root: bool,
     /// What to restore it from.

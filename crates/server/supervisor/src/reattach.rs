@@ -94,6 +94,7 @@ impl Supervisor {
     fn reattach_to(&self, key: ContainerKey, dir: ContainerDir, left: Recovered) {
         let (mut handle, messages) = ContainerHandle::new(key.clone());
         handle.half_made = !left.reported;
+        handle.idempotency.clone_from(&left.record.idempotency);
         if let Err(error) = self.0.services.registry.reserve(&handle) {
             tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;
@@ -278,6 +279,7 @@ impl Actor {
 
     /// A process that ended without a server is known until its exit is published.
     async fn process_found(&mut self, spec: Arc<ProcessSpec>, found: Found) {
+        self.hold(&spec, true).await;
         match found {
             Found::Running(process) => self.watch(spec, process),
             Found::Ended { pid, exit } => {

@@ -7,7 +7,11 @@ use std::{
 
 use gantry_domain::ContainerKey;
 
-use crate::{SupervisorError, handle::ContainerHandle};
+use crate::{
+    SupervisorError,
+    handle::ContainerHandle,
+    idempotency::{IdempotencyKey, Repeated},
+};
 
 /// Which task a container has.
 #[derive(Default)]
@@ -19,14 +23,24 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an id, or returns the container that has it.
+    /// Takes an id, or returns the container that has it, or its idempotency key.
     pub(crate) fn hold(&self, handle: &ContainerHandle) -> Result<(), ContainerHandle> {
         let mut containers = self.lock();
         if let Some(holder) = containers.get(&handle.key) {
             return Err(holder.clone());
         }
+        if let Some(key) = &handle.idempotency
+            && let Some(holder) = with_key(&containers, &handle.key, key)
+        {
+            return Err(holder.clone());
+        }
         containers.insert(handle.key.clone(), handle.clone());
         Ok(())
+    }
+
+    /// Whether there is such a container.
+    pub(crate) fn is_taken(&self, key: &ContainerKey) -> bool {
+        self.lock().contains_key(key)
     }
 
     /// Takes an id, unless it is taken.
@@ -40,8 +54,26 @@ impl Registry {
             match self.hold(handle) {
                 Ok(()) => return Ok(()),
                 Err(holder) if holder.half_made => holder.mailbox.closed().await,
+                Err(holder) if holder.key != handle.key => {
+                    return Err(SupervisorError::KeyTaken(holder.key.id.clone()));
+                }
                 Err(_) => return Err(SupervisorError::ContainerTaken(handle.key.id.clone())),
             }
+        }
+    }
+
+    /// What was made of a request with this key for this container.
+    pub(crate) fn repeated(
+        &self,
+        key: &ContainerKey,
+        idempotency: &IdempotencyKey,
+    ) -> Result<Repeated, SupervisorError> {
+        let containers = self.lock();
+        let Some(holder) = with_key(&containers, key, idempotency) else { return Ok(Repeated::No) };
+        let is_same = holder.idempotency.as_deref() == Some(idempotency);
+        match holder.key == *key && is_same {
+            true => Ok(Repeated::Of(holder.clone())),
+            false => Err(SupervisorError::KeyTaken(holder.key.id.clone())),
         }
     }
 
@@ -59,4 +91,14 @@ impl Registry {
         drop(containers);
         gantry_kernel::load_has_fallen();
     }
+}
+
+/// The container of a namespace that has a key: the one that is meant, or another one.
+fn with_key<'a>(
+    containers: &'a HashMap<ContainerKey, ContainerHandle>,
+    key: &ContainerKey,
+    idempotency: &IdempotencyKey,
+) -> Option<&'a ContainerHandle> {
+    let has_key = |holder: &&ContainerHandle| holder.has_key(&key.namespace, idempotency);
+    containers.get(key).filter(has_key).or_else(|| containers.values().find(has_key))
 }

@@ -57,7 +57,8 @@ impl Services {
         let generation = record.generation;
         let journalled = match unpublished {
             Some(event) if journalled == EndJournalled::Unknown => {
-                let new = NewEvent { container: key.clone(), generation, kind: event };
+                let labels = record.event_labels();
+                let new = NewEvent { container: key.clone(), generation, labels, kind: event };
                 let durable = self.events.append(new).await.durable;
                 reach(Point::ServerMissedExitJournalled);
                 durable

@@ -22,6 +22,11 @@ impl Actor {
             Request::View(reply) => {
                 let _ = reply.send(self.alive_view());
             }
+            Request::Made(reply) if self.lifecycle.is_reported() => {
+                drop(reply.send(Ok(self.view())))
+            }
+            Request::Made(reply) if self.repeated.len() < MAILBOX => self.repeated.push(reply),
+            Request::Made(reply) => drop(reply.send(Err(SupervisorError::Overloaded))),
             Request::Created(reply) => self.wait_until_created(reply),
             Request::Exec(spec, caller, reply) => self.start_exec(spec, caller, reply).await,
             Request::Signal { process, signal, reply } => {
@@ -131,6 +136,9 @@ impl Actor {
             bundle: record.map(|record| record.bundle.clone()).unwrap_or_default(),
             runtime: self.identity.runtime.name().to_owned(),
             labels: record.map(|record| record.labels.clone()).unwrap_or_default(),
+            event_labels: record
+                .map(crate::state_dir::ContainerRecord::event_labels)
+                .unwrap_or_default(),
             phase: self.lifecycle.phase(),
             processes,
             cgroup: self.cgroup.clone(),

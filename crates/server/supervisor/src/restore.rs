@@ -122,6 +122,7 @@ impl Actor {
         if let Some(record) = &self.record {
             self.services.remove_used_image(record);
         }
+        self.hold(&self.init, false).await;
         self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(pid));
         self.go_on_with_pending().await;

@@ -20,6 +20,7 @@ use gantry_kernel::{
 use gantry_runtime::{Environment, InMemory, OciError, OciRuntime, Runtimes};
 
 use crate::{
+    attach::Attachments,
     left_cgroups::LeftCgroups,
     registry::Registry,
     remains::Remains,
@@ -61,6 +62,8 @@ pub struct Settings {
     pub retain_count: usize,
     /// Where images are kept that callers have as content; made when there is one.
     pub images: PathBuf,
+    /// Bytes of output that are kept of each process whose streams the server holds.
+    pub attach_buffer: usize,
     /// Of the server's own memory.
     pub memory: OwnLimits,
 }
@@ -91,6 +94,7 @@ pub(crate) struct Services {
     pub(crate) registry: Registry,
     pub(crate) remains: Remains,
     pub(crate) left_cgroups: LeftCgroups,
+    pub(crate) attachments: Attachments,
     /// Of launches.
     pub(crate) turns: Turns,
     /// Of all other calls of runtimes.
@@ -129,6 +133,7 @@ impl Services {
             hierarchies,
             generations: Generations::default(),
             left_cgroups: LeftCgroups::default(),
+            attachments: Attachments::default(),
             turns: Turns::default(),
             calls: Turns::default(),
             registry: Registry::default(),

@@ -13,8 +13,8 @@ use gantry_runtime::bundle::{Bundle, Dialect};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Caller, ContainerHandle, NewContainer, OwnImage, PreparedContainer, ProcessView, Services,
-    Supervisor, SupervisorError, own_images,
+    Caller, ContainerHandle, IdempotencyKey, NewContainer, OwnImage, PreparedContainer,
+    ProcessView, Services, Supervisor, SupervisorError, own_images,
     prepare::TaskContent,
     remains::Remaining,
     state_dir::{RestoreRecord, TaskBundle},
@@ -31,6 +31,10 @@ pub struct NewTask {
     pub spec: Vec<u8>,
     /// What is mounted on the bundle's `rootfs`, in this order.
     pub rootfs: Vec<Mount>,
+    /// With what its caller can repeat the request.
+    pub idempotency: Option<Arc<IdempotencyKey>>,
+    /// Of its container, each as `key=value`.
+    pub labels: Arc<[String]>,
     /// Of its first process.
     pub stdio: Stdio,
     /// Whether its first process has a terminal.
@@ -117,7 +121,8 @@ impl Supervisor {
                 stdio: new.stdio,
                 runtime: new.runtime.program,
                 runtime_args,
-                labels: Arc::default(),
+                labels: new.labels,
+                idempotency: new.idempotency,
                 no_pivot_root: new.runtime.no_pivot_root,
                 checkpoint: None,
             },

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Created, EventKind, Exit, ExitStatus, Generation, Mount, Namespace,
-    ProcessId, Stdio,
+    ContainerId, ContainerKey, Created, EventKind, Exit, ExitStatus, Generation, Labels, Mount,
+    Namespace, ProcessId, Stdio,
 };
 
 use super::*;
@@ -13,7 +13,13 @@ use crate::published::Publication;
 fn event(kind: EventKind) -> Event {
     let id = ContainerId::parse("web-1").unwrap();
     let container = ContainerKey { namespace: Namespace::TYPES_API, id };
-    Event { at: Timestamp(1_500_000_000_000_000_001), container, generation: Generation(7), kind }
+    Event {
+        at: Timestamp(1_500_000_000_000_000_001),
+        container,
+        generation: Generation(7),
+        labels: Labels::default(),
+        kind,
+    }
 }
 
 fn exited(status: ExitStatus) -> EventKind {
@@ -131,6 +137,16 @@ fn records_of_tasks_are_written_and_read() {
         let head = r#"{"at":1500000000000000001,"ns":"@moby","id":"web-1","life":7,"#;
         check_golden(event, &line(&format!("{head}{text}}}")));
     }
+}
+
+#[test]
+fn records_have_the_labels_of_their_container() {
+    let with = |labels| Event { labels, ..event(EventKind::Paused) };
+    let known: std::sync::Arc<[String]> = ["app=\"web\"".to_owned(), "é".to_owned()].into();
+    let head = r#"{"at":1500000000000000001,"ns":"types","id":"web-1","life":7,"type":"pause","#;
+    let text = r#""labels":["app=\"web\"","é"]}"#;
+    check_golden(with(Labels::Known(known)), &line(&format!("{head}{text}")));
+    check_golden(with(Labels::TooLong), &line(&format!(r#"{head}"labels_left_out":true}}"#)));
 }
 
 /// A bundle can have a name that is no UTF-8: such an event is not journalled, and does not panic.

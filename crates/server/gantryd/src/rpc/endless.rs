@@ -14,14 +14,15 @@ use tower::{Layer, Service};
 use crate::connection::{Connections, Follower};
 
 /// A write of content ends when its client has no more data, a watch of health with its client, reflection when its
-/// client asks no more, a wait when its process ends, a stream with the call that uses it, and that, a transfer, when the
+/// client asks no more, a wait and an attachment when the process ends, a stream with the call that uses it, and that, a transfer, when the
 /// other end of it has no more data or takes no more.
-const ENDLESS: [&str; 10] = [
+const ENDLESS: [&str; 11] = [
     "/containerd.services.content.v1.Content/Write",
     "/containerd.services.events.v1.Events/Subscribe",
     "/containerd.services.streaming.v1.Streaming/Stream",
     "/containerd.services.tasks.v1.Tasks/Wait",
     "/containerd.services.transfer.v1.Transfer/Transfer",
+    "/gantry.v1.ContainerService/Attach",
     "/gantry.v1.ContainerService/Wait",
     "/gantry.v1.ContainerService/Watch",
     "/grpc.health.v1.Health/Watch",

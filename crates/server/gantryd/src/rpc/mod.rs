@@ -9,6 +9,7 @@ mod caller;
 mod code;
 mod endless;
 mod health;
+mod idempotency;
 mod permission;
 
 pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
@@ -18,4 +19,5 @@ pub(crate) use caller::{caller, caller_began, follower, listing, receives};
 pub(crate) use code::code;
 pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;
+pub(crate) use idempotency::{IDEMPOTENCY_METADATA, idempotency};
 pub(crate) use permission::{PermissionLayer, Subject};

@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use gantry_domain::Stdio;
+
 use crate::rpc::BadField;
 
 /// PATH_MAX of limits.h, with its final NUL.
@@ -9,6 +11,11 @@ const MAX_PATH: usize = 4096;
 
 pub(super) fn optional(field: &'static str, path: &str) -> Result<Option<PathBuf>, BadField> {
     if path.is_empty() { Ok(None) } else { absolute(field, path).map(Some) }
+}
+
+/// A path, or what stands for a pipe of the server's.
+pub(super) fn stream(field: &'static str, path: &str) -> Result<Option<PathBuf>, BadField> {
+    if path == Stdio::HELD { Ok(Some(path.into())) } else { optional(field, path) }
 }
 
 pub(super) fn absolute(field: &'static str, path: &str) -> Result<PathBuf, BadField> {
@@ -40,5 +47,9 @@ mod tests {
             assert!(absolute("f", bad).is_err(), "{bad:?}");
         }
         assert_eq!(optional("f", "").unwrap(), None);
+        assert_eq!(stream("f", "gantry://").unwrap(), Some("gantry://".into()));
+        for bad in ["gantry:///a", "gantry:", "Gantry://"] {
+            assert!(stream("f", bad).is_err(), "{bad:?}");
+        }
     }
 }

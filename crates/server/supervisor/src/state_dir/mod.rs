@@ -31,6 +31,7 @@ mod error;
 mod file;
 mod left_cgroups;
 mod lock;
+pub(crate) mod pipes;
 mod record;
 mod trash;
 

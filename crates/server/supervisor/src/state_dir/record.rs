@@ -6,13 +6,13 @@ use std::{
 };
 
 use gantry_domain::{
-    ContainerId, ContainerKey, Exit, Generation, Namespace, ProcessSpec, Retention,
+    ContainerId, ContainerKey, Exit, Generation, Labels, Namespace, ProcessSpec, Retention,
 };
 use gantry_kernel::{Program, cgroup::Cgroup};
 use gantry_runtime::RuntimeRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::PipeOwner;
+use crate::{IdempotencyKey, PipeOwner};
 
 const VERSION: u32 = 1;
 
@@ -35,6 +35,12 @@ pub struct ContainerRecord {
     #[serde(default)]
     pub made_with: Option<RuntimeRecord>,
     pub labels: Arc<[String]>,
+    /// They are too long for a record that is written often, and left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_left_out: bool,
+    /// What its caller can repeat the request with that has made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency: Option<Arc<IdempotencyKey>>,
     /// Unknown until the runtime has made it, where the spec does not determine it.
     pub cgroup: Option<Cgroup>,
     /// It has a pid namespace of its own, with whose first process the kernel ends all others.
@@ -127,6 +133,11 @@ impl ContainerRecord {
         Some(ProcessRecord::new(self.generation, restore.init.clone()))
     }
 
+    /// What events have of the labels.
+    pub(crate) fn event_labels(&self) -> Labels {
+        if self.labels_left_out { Labels::TooLong } else { Labels::of(&self.labels) }
+    }
+
     /// Whose record it is.
     pub(crate) fn key(&self) -> ContainerKey {
         ContainerKey { namespace: self.namespace.clone(), id: self.id.clone() }
@@ -143,6 +154,8 @@ impl ContainerRecord {
             runtime_args: Vec::new(),
             made_with: None,
             labels: Arc::default(),
+            labels_left_out: false,
+            idempotency: None,
             cgroup: None,
             pid_namespace: false,
             capability_list: false,

@@ -37,6 +37,8 @@ pub(super) fn of(path: &str) -> Bounds {
         "user.additionalGids" => Bounds { items: 64 << 10, ..DEFAULT },
         // Every second processor of 8192, which is all the kernel knows.
         "resources.cpusetCpus" | "resources.cpusetMems" => Bounds { each: 64 << 10, ..DEFAULT },
+        // A piece of a process's input, in a message of its own.
+        "stdin_data" => Bounds { each: 64 << 10, all: 64 << 10, ..DEFAULT },
         _ => DEFAULT,
     }
 }

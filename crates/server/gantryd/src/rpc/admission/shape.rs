@@ -15,10 +15,11 @@ const DEEPEST: usize = 16;
 const UNKNOWN: usize = 0;
 
 /// The fields that name what a request is about, the likeliest first.
-const SUBJECTS: [&str; 12] = [
+const SUBJECTS: [&str; 13] = [
     "container_id",
     "id",
     "container.id",
+    "begin.container_id",
     "key",
     "name",
     "image.name",

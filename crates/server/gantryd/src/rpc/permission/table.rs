@@ -120,7 +120,14 @@ pub(super) const TABLE: &[(&str, &[(&str, Role)])] = &[
     ("containerd.services.version.v1.Version", &[("Version", Observer)]),
     (
         "gantry.v1.ContainerService",
-        &[("Watch", Observer), ("Wait", Observer), ("List", Observer), ("Get", Observer)],
+        &[
+            ("Watch", Observer),
+            ("Wait", Observer),
+            ("List", Observer),
+            ("Get", Observer),
+            // What is typed into a container is done there as whoever reads it, root perhaps.
+            ("Attach", Admin),
+        ],
     ),
     ("grpc.health.v1.Health", &[("Check", Observer), ("Watch", Observer)]),
     ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Observer)]),

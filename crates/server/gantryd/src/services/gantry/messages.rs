@@ -48,7 +48,7 @@ pub(super) fn type_of(event: &Event) -> EventType {
     facts(&event.kind).0
 }
 
-fn exit(exit: Exit) -> v1::Exit {
+pub(super) fn exit(exit: Exit) -> v1::Exit {
     let known = exit.status != ExitStatus::Unknown;
     v1::Exit { status: known.then(|| status(exit.status)), exited_at: Some(timestamp(exit.at)) }
 }

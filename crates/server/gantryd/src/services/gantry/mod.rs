@@ -1,5 +1,6 @@
 //! `gantry.v1`, the contract of proto/gantry/v1: containers of all namespaces, for monitors and for those who wait.
 
+mod attach;
 mod messages;
 mod parse;
 mod service;

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use gantry_api::v1::{self, watch_request::Begin};
-use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessId, Timestamp};
+use gantry_domain::{
+    ContainerId, ContainerKey, Labels, Namespace, ProcessId, Timestamp, WantedLabel,
+};
 use gantry_events::From;
 
 use crate::{rpc::BadField, services::time::moment};
@@ -20,14 +22,16 @@ const HEARTBEATS: std::ops::RangeInclusive<Duration> =
 pub(super) struct Wanted {
     namespaces: BTreeSet<Namespace>,
     ids: BTreeSet<ContainerId>,
+    labels: Vec<WantedLabel>,
 }
 
 impl Wanted {
     pub(super) fn parse(filter: Option<v1::Filter>) -> Result<Self, BadField> {
-        let v1::Filter { namespaces, container_ids } = filter.unwrap_or_default();
+        let v1::Filter { namespaces, container_ids, labels } = filter.unwrap_or_default();
         let field = |name: &str, index: usize| format!("filter.{name}[{index}]");
         let namespaces = namespaces.iter().enumerate();
         let ids = container_ids.iter().enumerate();
+        let labels = labels.into_iter().enumerate();
         Ok(Self {
             namespaces: namespaces
                 .map(|(index, name)| {
@@ -43,6 +47,9 @@ impl Wanted {
                     })
                 })
                 .collect::<Result<_, _>>()?,
+            labels: labels
+                .map(|(index, wanted)| label(wanted, || format!("filter.labels[{index}].key")))
+                .collect::<Result<_, _>>()?,
         })
     }
 
@@ -54,9 +61,23 @@ impl Wanted {
         self.ids.is_empty() || self.ids.contains(id)
     }
 
-    pub(super) fn includes(&self, container: &ContainerKey) -> bool {
-        self.has_namespace(&container.namespace) && self.has_id(&container.id)
+    pub(super) fn has_labels(&self, labels: &Labels) -> bool {
+        self.labels.iter().all(|wanted| labels.may_have(wanted))
     }
+
+    pub(super) fn includes(&self, container: &ContainerKey, labels: &Labels) -> bool {
+        self.has_namespace(&container.namespace)
+            && self.has_id(&container.id)
+            && self.has_labels(labels)
+    }
+}
+
+fn label(wanted: v1::Label, field: impl FnOnce() -> String) -> Result<WantedLabel, BadField> {
+    let v1::Label { key, value } = wanted;
+    if key.is_empty() || key.contains('=') {
+        return Err(BadField::new(field(), "must not be empty, and must not contain '='"));
+    }
+    Ok(WantedLabel { key, value })
 }
 
 /// That of `types.API` has no name.
@@ -142,23 +163,43 @@ mod tests {
     }
 
     #[test]
+    fn a_container_has_each_label_that_is_asked_for() {
+        let parse = |labels: &[(&str, Option<&str>)]| {
+            let label = |(key, value): &(&str, Option<&str>)| v1::Label {
+                key: (*key).to_owned(),
+                value: value.map(str::to_owned),
+            };
+            let labels = labels.iter().map(label).collect();
+            Wanted::parse(Some(v1::Filter { labels, ..v1::Filter::default() }))
+        };
+        let labels = Labels::of(&["a=1".to_owned(), "b=2".to_owned()].into());
+        assert!(parse(&[("a", None), ("b", Some("2"))]).unwrap().has_labels(&labels));
+        assert!(!parse(&[("a", None), ("b", Some("3"))]).unwrap().has_labels(&labels));
+        for bad in ["", "a=1"] {
+            let refused = parse(&[("a", None), (bad, None)]).unwrap_err();
+            assert_eq!(refused.field, "filter.labels[1].key");
+        }
+    }
+
+    #[test]
     fn a_filter_names_what_is_wrong() {
         let parse = |namespaces: &[&str], ids: &[&str]| {
             let strings = |of: &[&str]| of.iter().map(|name| (*name).to_owned()).collect();
             Wanted::parse(Some(v1::Filter {
                 namespaces: strings(namespaces),
                 container_ids: strings(ids),
+                labels: Vec::new(),
             }))
         };
         assert_eq!(parse(&["moby", "/"], &[]).unwrap_err().field, "filter.namespaces[1]");
         assert_eq!(parse(&[], &["a", "b", ""]).unwrap_err().field, "filter.container_ids[2]");
         let wanted = parse(&["", "moby"], &["a"]).unwrap();
-        assert!(
-            wanted.includes(&key("", "a").unwrap()) && wanted.includes(&key("moby", "a").unwrap())
-        );
-        assert!(!wanted.includes(&key("other", "a").unwrap()));
-        assert!(!wanted.includes(&key("", "b").unwrap()));
-        assert!(parse(&[], &[]).unwrap().includes(&key("any", "any").unwrap()));
+        let includes = |wanted: &Wanted, namespace: &str, id: &str| {
+            wanted.includes(&key(namespace, id).unwrap(), &Labels::default())
+        };
+        assert!(includes(&wanted, "", "a") && includes(&wanted, "moby", "a"));
+        assert!(!includes(&wanted, "other", "a") && !includes(&wanted, "", "b"));
+        assert!(includes(&parse(&[], &[]).unwrap(), "any", "any"));
         assert_eq!(types(&[3, 0]).unwrap_err().field, "types[1]");
         assert_eq!(types(&[99]).unwrap_err().field, "types[0]");
     }

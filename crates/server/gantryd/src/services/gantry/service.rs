@@ -7,15 +7,16 @@ use gantry_domain::{ContainerKey, Namespace, ProcessId};
 use gantry_events::Ended;
 use gantry_supervisor::{ContainerHandle, Supervisor, SupervisorError};
 use tokio_stream::Stream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    attach::{self, AttachStream, Input},
     messages,
     parse::{self, Wanted},
     watch::{self, Watch, WatchStream},
 };
 use crate::{
-    rpc::{self, follower, listing},
+    rpc::{self, BadField, follower, listing},
     services::PendingSupervisor,
 };
 
@@ -23,9 +24,10 @@ use crate::{
 const IN_A_MESSAGE: usize = 100;
 
 /// Containers of all namespaces.
+#[derive(Clone)]
 pub(crate) struct Containers(pub(crate) PendingSupervisor);
 
-fn status(error: &SupervisorError) -> Status {
+pub(super) fn status(error: &SupervisorError) -> Status {
     Status::new(rpc::code(error.kind()), error.to_string())
 }
 
@@ -56,6 +58,34 @@ impl ContainerService for Containers {
         let process = parse::process_id(&process_id)?;
         let ended = self.ended(&container, &process).await.map_err(|error| status(&error))?;
         Ok(Response::new(messages::ended(&ended)))
+    }
+
+    type AttachStream = AttachStream;
+
+    async fn attach(
+        &self,
+        request: Request<Streaming<v1::AttachRequest>>,
+    ) -> Result<Response<AttachStream>, Status> {
+        let counted = follower(&request)?;
+        let mut incoming = request.into_inner();
+        let begin = attach::begin(&mut incoming).await?;
+        let v1::AttachBegin { namespace, container_id, process_id } = begin;
+        let within =
+            |bad: BadField| BadField { field: format!("begin.{}", bad.field).into(), ..bad };
+        let key = parse::key(&namespace, &container_id).map_err(within)?;
+        let process = parse::process_id(&process_id).map_err(within)?;
+        let supervisor = self.supervisor().await;
+        let attached = supervisor.attach(&key, &process).await;
+        let attachment = attached.map_err(|error| status(&error))?;
+        let container = supervisor.container(key.namespace.clone(), key.id.clone()).ok();
+        let stdin = attachment.stdin();
+        let input = Input { incoming, container, process: process.clone(), stdin };
+        let this = self.clone();
+        let ending = Box::pin(async move {
+            let ended = this.ended(&key, &process).await;
+            ended.map(|ended| messages::exit(ended.exit)).map_err(|error| status(&error))
+        });
+        Ok(Response::new(attach::stream(attachment, ending, input, counted)))
     }
 
     type ListStream = Pin<Box<dyn Stream<Item = Result<v1::ListResponse, Status>> + Send>>;
@@ -106,7 +136,9 @@ async fn list(
     let mut handles = supervisor.containers(namespace);
     handles.retain(|handle| wanted.has_id(handle.id()));
     let listed = supervisor.list(&handles).await;
-    listed.iter().map(|listed| messages::container(namespace, &listed.view)).collect()
+    let views = listed.iter().map(|listed| &listed.view);
+    let wanted = views.filter(|view| wanted.has_labels(&view.event_labels));
+    wanted.map(|view| messages::container(namespace, view)).collect()
 }
 
 impl Containers {

@@ -79,7 +79,7 @@ impl Reader {
 
     fn is_wanted(&self, event: &Event) -> bool {
         let types = &self.watch.types;
-        self.watch.wanted.includes(&event.container)
+        self.watch.wanted.includes(&event.container, &event.labels)
             && (types.is_empty() || types.contains(&messages::type_of(event)))
     }
 }

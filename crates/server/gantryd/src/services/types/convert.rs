@@ -208,7 +208,15 @@ mod tests {
         let pid = |kind| {
             let id = ContainerId::parse("c").unwrap();
             let container = ContainerKey { namespace: Namespace::TYPES_API, id };
-            event(&Event { at, container, generation: Generation(1), kind }).unwrap().pid
+            event(&Event {
+                at,
+                container,
+                generation: Generation(1),
+                labels: gantry_domain::Labels::default(),
+                kind,
+            })
+            .unwrap()
+            .pid
         };
         let (process, generation) = (ProcessId::init(), Generation(1));
         let exit = Exit { status: ExitStatus::Code(0), at };

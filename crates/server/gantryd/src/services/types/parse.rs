@@ -5,7 +5,7 @@ use gantry_domain::{ContainerId, ProcessId, Stdio};
 use crate::rpc::BadField;
 pub(super) use crate::services::{
     numbers::signal,
-    path::{absolute as absolute_path, optional as optional_path},
+    path::{absolute as absolute_path, optional as optional_path, stream},
 };
 
 pub(super) fn container_id(id: &str) -> Result<ContainerId, BadField> {
@@ -26,9 +26,9 @@ pub(super) fn name(field: &'static str, name: &str) -> Result<String, BadField> 
 
 pub(super) fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, BadField> {
     Ok(Stdio {
-        stdin: optional_path("stdin", stdin)?,
-        stdout: optional_path("stdout", stdout)?,
-        stderr: optional_path("stderr", stderr)?,
+        stdin: stream("stdin", stdin)?,
+        stdout: stream("stdout", stdout)?,
+        stderr: stream("stderr", stderr)?,
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
     status::status,
 };
 use crate::connection::Connections;
-use crate::rpc::{BadField, Charge, caller, follower, listing, receives};
+use crate::rpc::{BadField, Charge, caller, follower, idempotency, listing, receives};
 use crate::services::{PendingSupervisor, numbers::cells};
 
 /// What is read of config.json is held by the call that makes the container and by the container's task.
@@ -72,6 +72,7 @@ fn new_container(
         runtime: request.runtime,
         runtime_args: parse::strings("runtimeArgs", request.runtime_args)?,
         labels: parse::strings("labels", request.labels)?.into(),
+        idempotency: None,
         no_pivot_root: request.no_pivot_root,
         checkpoint,
     })
@@ -97,8 +98,14 @@ impl api_server::Api for Api {
     ) -> Result<Response<types::CreateContainerResponse>, Status> {
         let caller = caller(&request);
         let charge = request.extensions().get().map(Arc::<Charge>::clone);
+        let idempotency = idempotency(&request)?;
         let supervisor = self.supervisor().await;
-        let new = new_container(request.into_inner(), caller)?;
+        let new = NewContainer { idempotency, ..new_container(request.into_inner(), caller)? };
+        let before = supervisor.made_before(&NAMESPACE, &new.id, new.idempotency.as_ref()).await;
+        if let Some(view) = before.map_err(status)? {
+            let container = Some(state::container(supervisor.list_one(view).await));
+            return Ok(Response::new(types::CreateContainerResponse { container }));
+        }
         let prepared = supervisor.prepare(new).await.map_err(status)?;
         if let Some(charge) = charge {
             charge.add(COPIES_OF_A_BUNDLE * prepared.memory())?;

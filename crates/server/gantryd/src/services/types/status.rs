@@ -6,7 +6,7 @@ use gantry_supervisor::SupervisorError;
 use tonic::Status;
 use tonic_types::{ErrorDetails, StatusExt};
 
-use crate::rpc::{self, BadField};
+use crate::rpc::{self, BadField, IDEMPOTENCY_METADATA};
 
 /// After which time a call that was refused as too many waited may be repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -19,6 +19,9 @@ pub(super) fn status(error: SupervisorError) -> Status {
     tracing::info!(?code, error = message, "request failed");
     if matches!(error, SupervisorError::Bundle(_)) {
         return BadField::new("bundlePath", message).into();
+    }
+    if matches!(error, SupervisorError::KeyTaken(_)) {
+        return BadField::new(IDEMPOTENCY_METADATA, message).into();
     }
     let details = match error.stream() {
         Some(stream) => ErrorDetails::with_bad_request_violation(stream, message.clone()),

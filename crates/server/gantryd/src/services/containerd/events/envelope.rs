@@ -156,7 +156,13 @@ mod tests {
     fn of(kind: EventKind) -> Envelope {
         let namespace = Namespace::named("moby").unwrap();
         let container = ContainerKey { namespace, id: ContainerId::parse("c").unwrap() };
-        of_container(&Event { at: AT, container, generation: Generation(1), kind })
+        of_container(&Event {
+            at: AT,
+            container,
+            generation: Generation(1),
+            labels: gantry_domain::Labels::default(),
+            kind,
+        })
     }
 
     fn check<M: Name + Default + PartialEq + std::fmt::Debug>(

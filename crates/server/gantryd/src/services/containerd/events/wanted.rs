@@ -86,7 +86,13 @@ mod tests {
         };
         let namespace = Namespace::named("ns").unwrap();
         let container = ContainerKey { namespace, id: ContainerId::parse("a").unwrap() };
-        Event { at: moment(at), container, generation, kind }
+        Event {
+            at: moment(at),
+            container,
+            generation,
+            labels: gantry_domain::Labels::default(),
+            kind,
+        }
     }
 
     #[test]

@@ -24,9 +24,12 @@ pub(super) fn new_task(
     if let (None, Some(checkpoint)) = (&runtime.criu_image, &request.checkpoint) {
         runtime.criu_image = checkpoint::image(checkpoint)?;
     }
+    let labels = container.labels.iter().map(|(key, value)| format!("{key}={value}"));
     Ok(NewTask {
         caller,
         id,
+        labels: labels.collect(),
+        idempotency: None,
         spec: json::spec(container.spec)?,
         rootfs: request.rootfs.into_iter().map(mount).collect::<Result<_, _>>()?,
         stdio: stdio::parse(&request.stdin, &request.stdout, &request.stderr)?,

@@ -6,7 +6,7 @@ use gantry_api::containerd::tasks::{self as api, tasks_server};
 use gantry_domain::{ConsoleSize, ContainerId, ProcessId, ProcessPhase, ProcessSpec, Refusal};
 use gantry_store::filter::{FilterError, Filters};
 use gantry_supervisor::resources::DirectLimits;
-use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
+use gantry_supervisor::{ContainerHandle, Listed, NewLimits, NewTask, Supervisor, SupervisorError};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
     texts::{Call, Subject},
     usage, view,
 };
-use crate::rpc::{BadField, Charge, caller, listing};
+use crate::rpc::{BadField, Charge, caller, idempotency, listing};
 use crate::services::{
     containerd::{Surface, request},
     numbers::{cells, signal},
@@ -100,6 +100,7 @@ impl tasks_server::Tasks for Tasks {
         let namespace = request::namespace(&request)?;
         let caller = caller(&request);
         let charge = request.extensions().get().map(Arc::<Charge>::clone);
+        let idempotency = idempotency(&request)?;
         let request = request.into_inner();
         let container_id = request.container_id.clone();
         let subject = Subject { task: container_id.clone(), exec: String::new() };
@@ -109,15 +110,23 @@ impl tasks_server::Tasks for Tasks {
         let _held = self.0.lock(&namespace, &id).await;
         let container = self.0.container(&namespace, &container_id).await?;
         let checkpoint = request.checkpoint.clone();
-        let mut new = create::new_task(request, container, id, caller)?;
-        if let (None, Some(checkpoint)) = (&new.runtime.criu_image, &checkpoint) {
-            new.image = Some(checkpoint_content::extract(&self.0, &namespace, checkpoint).await?);
+        let failed = |error| subject.status(Call::Create, &error);
+        let before = supervisor.made_before(&namespace, &id, idempotency.as_ref()).await;
+        if let Some(init) =
+            before.map_err(failed)?.and_then(|view| view.processes.into_iter().next())
+        {
+            return Ok(Response::new(api::CreateTaskResponse { container_id, pid: init.pid }));
         }
+        let mut new = create::new_task(request, container, id, caller)?;
+        new.idempotency = idempotency;
         if let Some(charge) = charge {
             charge.add(COPIES_OF_A_SPEC * new.spec.len())?;
         }
+        if let (None, Some(checkpoint)) = (&new.runtime.criu_image, &checkpoint) {
+            new.image = Some(checkpoint_content::extract(&self.0, &namespace, checkpoint).await?);
+        }
         let created = supervisor.create_task(namespace, new).await;
-        let pid = created.map_err(|error| subject.status(Call::Create, &error))?.pid;
+        let pid = created.map_err(failed)?.pid;
         Ok(Response::new(api::CreateTaskResponse { container_id, pid }))
     }
 

@@ -14,7 +14,7 @@ pub(in crate::services::containerd) const SCHEMES: [&str; 4] =
 /// what the client gave.
 pub(super) fn parse(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, BadField> {
     Ok(Stdio {
-        stdin: path::optional("stdin", stdin)?,
+        stdin: path::stream("stdin", stdin)?,
         stdout: output("stdout", stdout)?,
         stderr: output("stderr", stderr)?,
     })
@@ -22,6 +22,9 @@ pub(super) fn parse(stdin: &str, stdout: &str, stderr: &str) -> Result<Stdio, Ba
 
 /// An absolute path, or a URI as `file:///path` and `binary:///path?key=value`.
 fn output(field: &'static str, target: &str) -> Result<Option<PathBuf>, BadField> {
+    if target == Stdio::HELD {
+        return path::stream(field, target);
+    }
     let Some((scheme, rest)) = target.split_once("://").filter(|_| !target.starts_with('/')) else {
         return path::optional(field, target);
     };

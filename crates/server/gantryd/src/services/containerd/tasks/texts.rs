@@ -7,7 +7,10 @@ use gantry_domain::{Kind, Phase, ProcessPhase, Refusal};
 use gantry_supervisor::SupervisorError;
 use tonic::{Code, Status};
 
-use crate::{rpc, services::containerd::status};
+use crate::{
+    rpc::{self, IDEMPOTENCY_METADATA},
+    services::containerd::status,
+};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,9 @@ impl Subject {
             E::ContainerNotFound(_) => (Code::NotFound, format!("task {} not found", self.task)),
             E::ContainerTaken(_) => {
                 (Code::AlreadyExists, format!("task {}: already exists", self.task))
+            }
+            E::KeyTaken(_) => {
+                named(Code::InvalidArgument, &format!("{IDEMPOTENCY_METADATA}: {error}"))
             }
             E::ProcessNotFound(_) | E::ProcessForgotten(_) | E::Refused(Refusal::NoProcess(_)) => {
                 (Code::NotFound, format!("process does not exist {}: not found", self.exec))

@@ -105,6 +105,7 @@ mod tests {
             id: ContainerId::parse("t").unwrap(),
             bundle: PathBuf::new(),
             runtime: String::new(),
+            event_labels: gantry_domain::Labels::default(),
             labels: Arc::default(),
             phase,
             processes,
