@@ -9,9 +9,10 @@ use gantry_client::oci_spec::runtime::Spec;
 
 use crate::failure::Failure;
 
-/// Options that change a configuration, which is used as it is here.
-pub(super) const OF_CONFIGURATIONS: [&str; 23] = [
+/// Options that are about an image or a directory, or change a configuration, which is used as it is here.
+pub(super) const OF_CONFIGURATIONS: [&str; 24] = [
     "rootfs",
+    "name",
     "env",
     "env_file",
     "cwd",
