@@ -27,7 +27,7 @@ check() {
 }
 
 scripts() {
-  shellcheck ./*.sh crates/shim/build.sh tests/*.sh .ci/{contract,dependencies,docs,install,layers,package,readme,run} deploy/*.sh tests/guest/{*.sh,init,in-server-group}
+  shellcheck ./*.sh crates/shim/build.sh tests/*.sh .ci/{contract,dependencies,docs,install,layers,package,readme,run} deploy/*.sh deploy/debian/{postinst,prerm,postrm} tests/guest/{*.sh,init,in-server-group}
 }
 
 # What demo.sh has not built: the reference daemon, and what only tests want, variants and an earlier version.
@@ -60,6 +60,7 @@ check lints cargo clippy --locked --workspace --all-targets -- -D warnings
 check demo ./demo.sh
 check readme .ci/readme
 check units deploy/verify.sh "$target/release"
+check debian deploy/verify-package.sh "$target/release"
 check build build
 check rustdoc rustdoc
 check tests tests

@@ -69,7 +69,7 @@ fi
 # One that is there, or systemd enables what it finds.
 echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
 echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
-printf 'root:x:0:\ndocker:x:1:\n' >"$root/etc/group"
+printf 'root:x:0:\ndocker:x:1:\ngantry:x:2:\n' >"$root/etc/group"
 # xtables finds its matches by name.
 xtables=/usr/lib/x86_64-linux-gnu/xtables
 install -D -m 644 -t "$root$xtables" "$xtables"/*.so

@@ -9,7 +9,10 @@ use std::{
     env,
     fs::{self, DirBuilder, File},
     io,
-    os::unix::{ffi::OsStringExt, fs::DirBuilderExt},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{DirBuilderExt, symlink},
+    },
     path::{Path, PathBuf},
 };
 
@@ -22,6 +25,9 @@ use crate::{
 
 /// Marks a bundle that is to be removed when its container has ended. Its content is the socket of the container's server.
 const REMOVE_MARK: &str = ".remove-when-ended";
+
+/// A link in a bundle to the file that the container's output goes to.
+pub(crate) const LOG: &str = ".log";
 
 /// A bundle directory that is locked by this command.
 #[derive(Debug)]
@@ -58,8 +64,19 @@ impl Bundle {
         fs::remove_dir_all(&self.path).map_err(|e| Failure::io(self.path.display(), &e))
     }
 
+    /// Says where the output of its container goes, if it goes to a file.
+    pub(crate) fn set_log(&self, log: Option<&Path>) -> Result<(), Failure> {
+        let link = self.path.join(LOG);
+        let made = match fs::remove_file(&link) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => log.map_or(Ok(()), |log| symlink(log, &link)),
+        };
+        made.map_err(|e| Failure::io(link.display(), &e))
+    }
+
     /// Nothing was started from it: removes it, unless it was there before and holds something.
     pub(crate) fn abandon(self) {
+        let _ = fs::remove_file(self.path.join(LOG));
         let _ = fs::remove_dir(&self.path);
     }
 

@@ -44,7 +44,10 @@ pub(crate) fn failed(what: &str, status: &Status) -> Failure {
     match status.code() {
         // Of a server without these services: its words say no more than that.
         Code::Unimplemented => Failure::unimplemented(format!("{what}: the server cannot do this")),
-        _ => Failure::new(format!("{what}: {}", status.message())),
+        code => {
+            let failure = Failure::new(format!("{what}: {}", status.message()));
+            failure.away_if(code == Code::Unavailable)
+        }
     }
 }
 

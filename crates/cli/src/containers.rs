@@ -28,6 +28,9 @@ pub(crate) const DIRECTORY: &str = "gantry.run/directory";
 /// The label of a container that is to be removed when its program has ended.
 pub(crate) const REMOVE: &str = "gantry.run/remove";
 
+/// The label of a container with the file that its output goes to.
+pub(crate) const LOG: &str = "gantry.run/log";
+
 /// What clients of containerd call the label of the signal that an image wants to be stopped with.
 pub(crate) const STOP_SIGNAL: &str = "io.containerd.image.config.stop-signal";
 

@@ -23,11 +23,14 @@ pub(crate) struct Failure {
     silent: bool,
     /// The server does not have what was asked.
     unimplemented: bool,
+    /// The server was not reached.
+    away: bool,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1, silent: false, unimplemented: false }
+        let (silent, unimplemented, away) = (false, false, false);
+        Failure { message: message.into(), code: 1, silent, unimplemented, away }
     }
 
     /// Of a call that the server does not have.
@@ -38,6 +41,16 @@ impl Failure {
     /// Whether the server does not have what was asked, as one without containerd's API.
     pub(crate) fn is_unimplemented(&self) -> bool {
         self.unimplemented
+    }
+
+    /// Of a call that has not reached a server, if that is so.
+    pub(crate) fn away_if(self, away: bool) -> Failure {
+        Failure { away, ..self }
+    }
+
+    /// Whether the server was not reached, as one that is being restarted.
+    pub(crate) fn is_away(&self) -> bool {
+        self.away
     }
 
     /// Of a local file or device.
@@ -104,7 +117,8 @@ impl fmt::Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
-        Failure::new(with_hint(&error))
+        let away = matches!(error.kind(), ErrorKind::Unavailable(_));
+        Failure::new(with_hint(&error)).away_if(away)
     }
 }
 

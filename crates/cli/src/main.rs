@@ -20,6 +20,7 @@ mod images;
 mod layers;
 mod leases;
 mod lock;
+mod logs;
 mod new_file;
 mod output;
 mod parse;
@@ -37,7 +38,7 @@ mod users;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use gantry_client::Client;
 
 use crate::failure::{Failure, Outcome, exit_code};
@@ -66,6 +67,8 @@ enum Command {
     Wait(commands::wait::Wait),
     Inspect(commands::inspect::Inspect),
     Ps(commands::ps::Ps),
+    Top(commands::top::Top),
+    Logs(commands::logs::Logs),
     Events(commands::events::Events),
     Stats(commands::stats::Stats),
     Pause(commands::control::Pause),
@@ -85,6 +88,8 @@ enum Command {
     #[command(subcommand)]
     Content(commands::content::Content),
     Version(commands::version::Version),
+    Completion(commands::completion::Completion),
+    Man(commands::completion::Man),
 }
 
 fn main() -> ExitCode {
@@ -120,8 +125,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 }
 
 async fn run(Arguments { address, command }: Arguments) -> Outcome {
-    if let Command::Version(version) = command {
-        return version.run(&address).await;
+    match command {
+        Command::Version(version) => return version.run(&address).await,
+        Command::Completion(completion) => return completion.run(&mut Arguments::command()),
+        Command::Man(man) => return man.run(Arguments::command()),
+        _ => {}
     }
     let client = Client::connect(&address, PATIENCE).await.map_err(|error| match &command {
         Command::Run(_) | Command::Exec(_) | Command::Restore(_) => Failure::of_start(&error),
@@ -136,6 +144,8 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::Inspect(inspect) => inspect.run(&client).await,
         Command::Wait(wait) => wait.run(&client).await,
         Command::Ps(ps) => ps.run(&client).await,
+        Command::Top(top) => top.run(&client).await,
+        Command::Logs(logs) => logs.run(&client).await,
         Command::Events(events) => events.run(&client).await,
         Command::Stats(stats) => stats.run(&client).await,
         Command::Pause(pause) => pause.run(&client).await,
@@ -152,5 +162,7 @@ async fn run(Arguments { address, command }: Arguments) -> Outcome {
         Command::System(system) => Box::pin(system.run(&client, &address)).await,
         Command::Content(content) => content.run(&client).await,
         Command::Version(version) => version.run(&address).await,
+        Command::Completion(completion) => completion.run(&mut Arguments::command()),
+        Command::Man(man) => man.run(Arguments::command()),
     }
 }

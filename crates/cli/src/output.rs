@@ -15,6 +15,13 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     writeln!(stdout, "{}", text.as_ref()).map_err(|e| Failure::output(&e))
 }
 
+/// Prints data as it is, at once.
+pub(crate) fn raw(data: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(data).and_then(|()| stdout.flush());
+    written.map_err(|e| Failure::output(&e))
+}
+
 /// Prints one line of JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string(value);

@@ -4,7 +4,7 @@ use clap::Args;
 use gantry_api::containerd::containers::Container;
 use gantry_client::{Client, INIT};
 
-use crate::{containers::Containers, failure::Failure, tasks::Task};
+use crate::{containerd, containers::Containers, failure::Failure, tasks::Task};
 
 /// The variable that other clients of containerd take the namespace from.
 const VARIABLE: &str = "CONTAINERD_NAMESPACE";
@@ -18,6 +18,17 @@ pub(crate) struct PlaceOption {
     pub(crate) namespace: Option<String>,
 }
 
+/// Which containers are all.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Everywhere {
+    /// Only containers of this namespace of containerd's API; Docker's is `moby`
+    #[arg(long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Containers of all namespaces
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(crate) all_namespaces: bool,
+}
+
 /// A container of a namespace.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -29,6 +40,26 @@ pub(crate) struct Found {
 pub(crate) fn default_namespace() -> String {
     let set = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
     set.unwrap_or_else(|| "default".to_owned())
+}
+
+impl Everywhere {
+    /// Whether containers without namespace are meant, too.
+    pub(crate) fn has_plain(&self) -> bool {
+        self.namespace.is_none()
+    }
+
+    /// The namespaces that are meant; none of a server that has none.
+    pub(crate) async fn namespaces(&self, client: &Client) -> Result<Vec<String>, Failure> {
+        if let Some(namespace) = &self.namespace {
+            return Ok(vec![namespace.clone()]);
+        }
+        match containerd::namespaces(&client.channel()).await {
+            Ok(all) if self.all_namespaces => Ok(all),
+            Ok(_) => Ok(vec![default_namespace()]),
+            Err(failure) if failure.is_unimplemented() => Ok(Vec::new()),
+            Err(failure) => Err(failure),
+        }
+    }
 }
 
 impl PlaceOption {

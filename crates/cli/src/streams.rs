@@ -1,5 +1,7 @@
 //! Options that `run`, `exec` and their like share: how the user and the process are connected.
 
+use std::{fs, path::Path};
+
 use clap::{ArgAction, Args};
 use gantry_client::Stdio;
 
@@ -68,6 +70,22 @@ pub(crate) fn environment(variables: &[String]) -> Vec<String> {
     variables.iter().filter_map(resolve).collect()
 }
 
+/// The variables in a file: one a line, without quotes, as docker reads it.
+pub(crate) fn environment_file(path: &Path) -> Result<Vec<String>, Failure> {
+    let text = fs::read_to_string(path)
+        .map_err(|e| Failure::io(format!("--env-file: {}", path.display()), &e))?;
+    let lines = text.lines().map(str::trim_start);
+    let variables: Vec<_> = lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect();
+    if let Some(bad) = variables.iter().find(|it| it.starts_with('=')) {
+        let problem = format!("--env-file: {}: {bad:?} has no name", path.display());
+        return Err(Failure::new(problem));
+    }
+    Ok(environment(&variables))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +95,16 @@ mod tests {
         let given = vec!["A=1".to_owned(), "PATH".to_owned(), "NO_SUCH_VARIABLE".to_owned()];
         let path = format!("PATH={}", std::env::var("PATH").unwrap());
         assert_eq!(environment(&given), ["A=1".to_owned(), path]);
+    }
+
+    #[test]
+    fn a_file_has_a_variable_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("env");
+        fs::write(&file, "# comment\n\n  A=b c\nB=\"x\"\nNO_SUCH_VARIABLE\n").unwrap();
+        assert_eq!(environment_file(&file).unwrap(), ["A=b c", "B=\"x\""]);
+        fs::write(&file, "=b\n").unwrap();
+        environment_file(&file).unwrap_err();
+        environment_file(&dir.path().join("other")).unwrap_err();
     }
 }

@@ -33,6 +33,10 @@ pub(crate) fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
+pub(crate) fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
 /// The size of the terminal that output goes to, if it is one.
 pub(crate) fn size() -> Option<ConsoleSize> {
     let size =

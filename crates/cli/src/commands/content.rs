@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::{Args, Subcommand};
 use gantry_client::Client;
+use serde_json::json;
 
 use crate::{
     blobs::{Blobs, Verdict},
@@ -31,6 +32,9 @@ pub(crate) struct Verify {
     /// would be given again as long as another one has it. A blob that cannot be read stays.
     #[arg(long)]
     remove: bool,
+    /// Print JSON, a blob that is damaged or cannot be read a line
+    #[arg(long)]
+    json: bool,
 }
 
 impl Content {
@@ -47,7 +51,7 @@ impl Verify {
         let all = blobs.namespaces().await?;
         let namespaces = match self.namespace.is_empty() {
             true => all.clone(),
-            false => self.namespace,
+            false => self.namespace.clone(),
         };
         // What namespaces share is one file.
         let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -64,7 +68,8 @@ impl Verify {
                 Verdict::Damaged(problem)
                 | Verdict::Dropped(problem)
                 | Verdict::Unreadable(problem) => {
-                    output::line(format!("{digest}  {}  {problem}", owners.join(",")))?;
+                    let is_damaged = !matches!(verdict, Verdict::Unreadable(_));
+                    self.print(digest, owners, problem, is_damaged)?;
                 }
                 Verdict::Gone => {}
             }
@@ -92,7 +97,24 @@ impl Verify {
                 return Err(Failure::new(problem));
             }
         }
-        output::line(format!("{count} blobs, {}: all are whole", output::bytes(bytes)))?;
+        if !self.json {
+            output::line(format!("{count} blobs, {}: all are whole", output::bytes(bytes)))?;
+        }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(
+        &self,
+        digest: &str,
+        namespaces: &[String],
+        problem: &str,
+        is_damaged: bool,
+    ) -> Result<(), Failure> {
+        if !self.json {
+            return output::line(format!("{digest}  {}  {problem}", namespaces.join(",")));
+        }
+        output::json(&json!({
+            "digest": digest, "namespaces": namespaces, "problem": problem, "damaged": is_damaged,
+        }))
     }
 }

@@ -1,6 +1,9 @@
 //! `gantry exec`
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use gantry_client::{Client, ConsoleSize, INIT, types::User};
@@ -12,7 +15,7 @@ use crate::{
     pipe_dirs::{self, PipeDir},
     place::PlaceOption,
     session::{Ended, Kind, Session},
-    streams::{StreamOptions, environment},
+    streams::{self, StreamOptions, environment},
     terminal, users,
 };
 
@@ -28,8 +31,11 @@ pub(crate) struct Exec {
     /// Set a variable; without a value, pass this command's own on
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// Read variables from a file: NAME=VALUE or NAME a line, # begins a comment; --env counts more
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// Working directory in the container
-    #[arg(long, value_name = "DIR")]
+    #[arg(short = 'w', long, visible_alias = "workdir", value_name = "DIR")]
     pub(super) cwd: Option<String>,
     /// User and group, names or numbers
     #[arg(short, long, value_name = "USER[:GROUP]")]
@@ -65,7 +71,7 @@ impl Exec {
         let exec = container.exec_like_init(&process, self.command.clone()).await;
         let mut exec = exec
             .map_err(|e| Failure::of_start(&e))?
-            .env(self.environment())
+            .env(self.environment().map_err(Failure::own)?)
             .terminal(self.streams.tty)
             .pipe_dir(pipes.path())
             .stdin(self.streams.stdin())
@@ -101,12 +107,16 @@ impl Exec {
         Ok(ended.code())
     }
 
-    pub(super) fn environment(&self) -> Vec<String> {
-        let mut env = environment(&self.env);
+    pub(super) fn environment(&self) -> Result<Vec<String>, Failure> {
+        let mut env = Vec::new();
+        for file in &self.env_file {
+            env.extend(streams::environment_file(file)?);
+        }
+        env.extend(environment(&self.env));
         if self.streams.tty {
             env.insert(0, "TERM=xterm".to_owned());
         }
-        env
+        Ok(env)
     }
 
     pub(super) fn console_size(&self) -> Option<ConsoleSize> {

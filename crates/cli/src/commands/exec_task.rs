@@ -109,7 +109,7 @@ impl Exec {
         };
         let inherited = process["env"].as_array().into_iter().flatten();
         let inherited = inherited.filter_map(|it| it.as_str().map(str::to_owned)).collect();
-        process["env"] = json!(merged(inherited, self.environment()));
+        process["env"] = json!(merged(inherited, self.environment()?));
         if let Some(cwd) = &self.cwd {
             process["cwd"] = json!(cwd);
         }

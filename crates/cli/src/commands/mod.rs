@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod checkpoint;
+pub(crate) mod completion;
 pub(crate) mod content;
 pub(crate) mod control;
 pub(crate) mod events;
@@ -12,6 +13,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod kill;
+pub(crate) mod logs;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod restore;
@@ -19,6 +21,7 @@ pub(crate) mod rm;
 pub(crate) mod run;
 pub(crate) mod stats;
 pub(crate) mod system;
+pub(crate) mod top;
 pub(crate) mod update;
 pub(crate) mod version;
 pub(crate) mod wait;

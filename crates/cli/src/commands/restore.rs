@@ -56,7 +56,7 @@ impl Restore {
         let tty = bundle.wants_terminal();
         let Restore { interactive, detach, session, rm, .. } = self;
         let streams = StreamOptions { interactive, tty, detach, session };
-        Started { streams, rm, bundle }.run(builder, server).await
+        Started { streams, log: None, rm, bundle }.run(builder, server).await
     }
 
     fn describe(&self, client: &Client, bundle: &Bundle) -> Result<ContainerBuilder, Failure> {

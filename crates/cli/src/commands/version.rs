@@ -4,19 +4,33 @@ use std::{path::Path, process::ExitCode};
 
 use clap::Args;
 use gantry_client::{Client, ServerVersion};
+use serde_json::json;
 
 use crate::{PATIENCE, failure::Outcome, output};
 
 /// Print the versions of this command and of the server
 #[derive(Debug, Args)]
-pub(crate) struct Version {}
+pub(crate) struct Version {
+    /// Print JSON: `gantry`, and what the server says of itself
+    #[arg(long)]
+    json: bool,
+}
 
 impl Version {
     pub(crate) async fn run(self, address: &Path) -> Outcome {
-        output::line(format!("gantry  {}", env!("CARGO_PKG_VERSION")))?;
+        let own = env!("CARGO_PKG_VERSION");
+        if !self.json {
+            output::line(format!("gantry  {own}"))?;
+        }
         let client = Client::connect(address, PATIENCE).await?;
         let ServerVersion { major, minor, patch, revision, .. } = client.server_version().await?;
-        output::line(format!("server  {major}.{minor}.{patch} {revision}").trim_end())?;
+        let server = format!("{major}.{minor}.{patch}");
+        if self.json {
+            let server = json!({ "version": server, "revision": revision });
+            output::json(&json!({ "gantry": own, "server": server }))?;
+        } else {
+            output::line(format!("server  {server} {revision}").trim_end())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use gantry_client::{Client, INIT};
+use serde_json::json;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -21,6 +22,9 @@ pub(crate) struct Wait {
     /// Id of the process in the containers
     #[arg(long, value_name = "PROCESS", default_value = INIT)]
     pid: String,
+    /// Print JSON, one container a line: `id` and `status`
+    #[arg(long)]
+    json: bool,
     /// Ids of containers
     #[arg(required = true)]
     ids: Vec<String>,
@@ -36,7 +40,10 @@ impl Wait {
                 }
                 None => client.container(id).process(&self.pid).wait().await?.status,
             };
-            output::line(status.to_string())?;
+            match self.json {
+                true => output::json(&json!({ "id": id, "status": status }))?,
+                false => output::line(status.to_string())?,
+            }
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -10,11 +10,10 @@ use gantry_client::Client;
 
 use self::row::{Filter, ProcessRow, Row};
 use crate::{
-    containerd,
     containers::Containers,
     failure::{Failure, Outcome},
     output,
-    place::{PlaceOption, default_namespace},
+    place::{Everywhere, PlaceOption},
 };
 
 /// List containers, or the processes of one
@@ -29,12 +28,8 @@ pub(crate) struct Ps {
     /// Print JSON, one container or process a line
     #[arg(long, conflicts_with = "quiet")]
     json: bool,
-    /// Only containers of this namespace of containerd's API; Docker's is `moby`
-    #[arg(long, value_name = "NAMESPACE")]
-    namespace: Option<String>,
-    /// Containers of all namespaces
-    #[arg(short = 'A', long, conflicts_with = "namespace")]
-    all_namespaces: bool,
+    #[command(flatten)]
+    place: Everywhere,
     /// Only containers that have this: id=PART, image=PART, status=STATUS, label=NAME or label=NAME=VALUE; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
@@ -46,7 +41,7 @@ impl Ps {
     pub(crate) async fn run(self, client: &Client) -> Outcome {
         match &self.id {
             Some(id) => {
-                let place = PlaceOption { namespace: self.namespace.clone() };
+                let place = PlaceOption { namespace: self.place.namespace.clone() };
                 self.processes(&one(&place, client, id).await?.processes)?;
             }
             None => self.containers(&self.all(client).await?)?,
@@ -56,22 +51,12 @@ impl Ps {
 
     async fn all(&self, client: &Client) -> Result<Vec<Row>, Failure> {
         let mut rows = Vec::new();
-        if self.namespace.is_none() {
+        if self.place.has_plain() {
             rows.extend(client.state().await?.containers.into_iter().map(Row::from));
         }
-        let namespaces = match &self.namespace {
-            Some(namespace) => vec![namespace.clone()],
-            None if self.all_namespaces => containerd::namespaces(&client.channel()).await?,
-            None => vec![default_namespace()],
-        };
-        for namespace in namespaces {
+        for namespace in self.place.namespaces(client).await? {
             let containers = Containers::of(client, &namespace);
-            let records = match containers.list().await {
-                Ok(records) => records,
-                // A server without namespaces has no containers there.
-                Err(failure) if self.namespace.is_none() && failure.is_unimplemented() => continue,
-                Err(failure) => return Err(failure),
-            };
+            let records = containers.list().await?;
             for record in records {
                 rows.push(namespaced::row(&containers, record).await?);
             }

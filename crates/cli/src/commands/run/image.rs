@@ -21,7 +21,7 @@ use super::Run;
 use crate::{
     blobs::Blobs,
     bundles::TaskDir,
-    containers::{Containers, DIRECTORY, REMOVE, STOP_SIGNAL},
+    containers::{Containers, DIRECTORY, LOG, REMOVE, STOP_SIGNAL},
     failure::{Failure, Outcome},
     fifos::{self, Ends, Wanted},
     held::{Held, HeldStreams},
@@ -163,7 +163,7 @@ impl Run {
         let settings = &chosen.config.config;
         let user = self.user(settings, &rootfs)?;
         let program = args.first().cloned().unwrap_or_default();
-        let spec = spec::build(self.image_wishes(id, settings, args, user))?;
+        let spec = spec::build(self.image_wishes(id, settings, args, user)?)?;
         let value = serde_json::to_vec(&spec)
             .map_err(|error| Failure::new(format!("write the configuration: {error}")))?;
         let mut labels = self.labels(settings);
@@ -185,7 +185,8 @@ impl Run {
         let signal = settings.stop_signal.as_deref().filter(|it| it.parse::<Signal>().is_ok());
         let signal = signal.map(|signal| (STOP_SIGNAL.to_owned(), signal.to_owned()));
         let remove = self.rm.then(|| (REMOVE.to_owned(), "true".to_owned()));
-        signal.into_iter().chain(remove).collect()
+        let log = self.log.as_ref().map(|log| (LOG.to_owned(), log.display().to_string()));
+        self.label.iter().cloned().chain(signal).chain(remove).chain(log).collect()
     }
 
     fn image_runtime(&self) -> Runtime {
@@ -207,8 +208,8 @@ impl Run {
         settings: &Settings,
         args: Vec<String>,
         user: Option<User>,
-    ) -> Wishes {
-        let mut wishes = self.wishes(id, user);
+    ) -> Result<Wishes, Failure> {
+        let mut wishes = self.wishes(id, user)?;
         wishes.args = args;
         // Below the task's bundle, where the server mounts the snapshot.
         wishes.rootfs = "rootfs".into();
@@ -222,7 +223,7 @@ impl Run {
         if self.cgroup_path.is_none() {
             wishes.cgroup_path = format!("/gantry-{}/{id}", self.namespace.namespace);
         }
-        wishes
+        Ok(wishes)
     }
 
     /// Starts the program; the streams, if this command stays.
@@ -230,7 +231,11 @@ impl Run {
         let output = self.streams.output() == Stdio::Pipe;
         let stdin = self.streams.interactive;
         let wanted = Wanted { stdin, stdout: output, stderr: output && !self.streams.tty };
-        let (paths, keepers) = fifos::make(dir.path(), wanted).map_err(Failure::own)?;
+        let (mut paths, keepers) = fifos::make(dir.path(), wanted).map_err(Failure::own)?;
+        if let Some(log) = &self.log {
+            paths.stdout = log.display().to_string();
+            paths.stderr.clone_from(&paths.stdout);
+        }
         let ends = match self.streams.detach {
             true => Ends::default(),
             false => fifos::open(&paths).map_err(Failure::own)?,

@@ -1,8 +1,11 @@
 //! A container of `types.API`, from a bundle that this command keeps.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use gantry_client::{Container, ContainerBuilder};
+use gantry_client::{Container, ContainerBuilder, Stdio};
 
 use crate::{
     bundles::Bundle,
@@ -17,6 +20,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) streams: StreamOptions,
+    /// The file that its output goes to.
+    pub(crate) log: Option<PathBuf>,
     pub(crate) rm: bool,
     pub(crate) bundle: Bundle,
 }
@@ -24,10 +29,12 @@ pub(crate) struct Started {
 impl Started {
     /// Starts it, stays with it unless it is to be detached, and cleans up.
     pub(crate) async fn run(self, builder: ContainerBuilder, server: &Path) -> Outcome {
-        let builder = builder
-            .stdin(self.streams.stdin())
-            .stdout(self.streams.output())
-            .stderr(self.streams.output());
+        let builder =
+            builder.stdin(self.streams.stdin()).stdout(self.output()).stderr(self.output());
+        if let Err(failure) = self.bundle.set_log(self.log.as_deref()) {
+            self.bundle.abandon();
+            return Err(failure.own());
+        }
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
         let start = Box::pin(builder.start());
@@ -52,6 +59,10 @@ impl Started {
             Ended::Left(_) => self.leave(server)?,
         }
         Ok(ended.code())
+    }
+
+    fn output(&self) -> Stdio {
+        self.log.clone().map_or_else(|| self.streams.output(), Stdio::Path)
     }
 
     fn leave(&self, server: &Path) -> Result<(), Failure> {

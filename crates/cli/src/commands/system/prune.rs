@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use gantry_client::Client;
+use serde_json::json;
 
 use super::{
     chosen,
@@ -43,6 +44,9 @@ pub(crate) struct Prune {
     /// Only of this namespace; may be repeated. [default: all namespaces]
     #[arg(long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
+    /// Print JSON: an object a line, and then how much was freed, in bytes and objects
+    #[arg(long)]
+    json: bool,
 }
 
 impl Prune {
@@ -75,8 +79,18 @@ impl Prune {
         if !self.dry_run {
             failures.extend(finish(client, server, &plans).await);
         }
-        output::table(&table)?;
         let (count, size) = freed(&plans);
+        if self.json {
+            for [action, namespace, kind, name, reason] in &table {
+                output::json(&json!({
+                    "action": action, "namespace": namespace, "kind": kind, "name": name, "reason": reason,
+                }))?;
+            }
+            output::json(&json!({ "freed": size, "objects": count, "dry_run": self.dry_run }))?;
+            Failure::all(failures)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        output::table(&table)?;
         let verb = if self.dry_run { "would free" } else { "freed" };
         let noun = if count == 1 { "object" } else { "objects" };
         output::line(format!("{verb} {} in {count} {noun}", output::bytes(size)))?;

@@ -1,16 +1,24 @@
 //! `gantry events`
 
+mod watched;
+
 use std::process::ExitCode;
 
 use clap::Args;
 use gantry_client::{Client, ErrorKind, Event, EventFilter, EventKind, Timestamp};
 use serde::Serialize;
 
-use crate::{failure::Outcome, output, parse};
+use self::watched::Wanted;
+use crate::{
+    failure::{Failure, Outcome},
+    output, parse,
+    place::Everywhere,
+};
 
 /// Print what happens to containers
 ///
-/// Goes on until it is interrupted, across restarts of the server.
+/// To those without namespace, or those of the namespaces that options name; -A means both. Goes on until it is
+/// interrupted, across restarts of the server.
 #[derive(Debug, Args)]
 pub(crate) struct Events {
     /// Print the stored events after this time first: RFC 3339, @SECONDS, or how long ago (10m)
@@ -19,6 +27,8 @@ pub(crate) struct Events {
     /// Print the stored events only
     #[arg(long, visible_alias = "until-now")]
     stored: bool,
+    #[command(flatten)]
+    place: Everywhere,
     /// Only of this container
     #[arg(long)]
     id: Option<String>,
@@ -31,6 +41,8 @@ pub(crate) struct Events {
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
     id: &'a str,
     r#type: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,13 +55,20 @@ impl Events {
     pub(crate) async fn run(self, client: &Client) -> Outcome {
         let all = Timestamp::default();
         let since = if self.stored { Some(self.since.unwrap_or(all)) } else { self.since };
+        if self.place.all_namespaces || self.place.namespace.is_some() {
+            let (container, stored_only) = (self.id, self.stored);
+            let namespaces = self.place.namespace.into_iter().collect();
+            let wanted = Wanted { namespaces, container, since, stored_only };
+            watched::follow(client, &wanted, |row| print(row, self.json)).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         let mut filter = EventFilter::default();
         (filter.since, filter.container, filter.stored_only) = (since, self.id, self.stored);
         let mut events = client.events(filter);
         loop {
             match events.next().await {
                 Ok(None) => return Ok(ExitCode::SUCCESS),
-                Ok(Some(event)) => print(&event, self.json)?,
+                Ok(Some(event)) => print(&Row::from(&event), self.json)?,
                 Err(error) => match error.kind() {
                     ErrorKind::Unavailable(_) if !self.stored => {}
                     ErrorKind::EventsLost(_) => eprintln!("gantry: {error:#}"),
@@ -60,14 +79,14 @@ impl Events {
     }
 }
 
-fn print(event: &Event, json: bool) -> Result<(), crate::failure::Failure> {
-    let row = Row::from(event);
+fn print(row: &Row<'_>, json: bool) -> Result<(), Failure> {
     if json {
-        return output::json(&row);
+        return output::json(row);
     }
     let pid = row.pid.map(|pid| format!(" pid={pid}")).unwrap_or_default();
     let status = row.status.map(|status| format!(" status={status}")).unwrap_or_default();
-    output::line(format!("{} {} {}{pid}{status}", row.time, row.id, row.r#type))
+    let namespace = row.namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    output::line(format!("{} {namespace}{} {}{pid}{status}", row.time, row.id, row.r#type))
 }
 
 impl<'a> From<&'a Event> for Row<'a> {
@@ -83,7 +102,8 @@ impl<'a> From<&'a Event> for Row<'a> {
             _ => ("unknown", None, None),
         };
         let pid = pid.map(String::as_str);
-        Row { time: event.time.to_string(), id: &event.container, r#type, pid, status }
+        let (time, id) = (event.time.to_string(), event.container.as_str());
+        Row { time, namespace: None, id, r#type, pid, status }
     }
 }
 

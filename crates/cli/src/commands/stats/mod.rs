@@ -1,0 +1,279 @@
+//! `gantry stats`
+
+mod sample;
+mod screen;
+
+use std::{collections::HashMap, process::ExitCode, time::Duration};
+
+use clap::Args;
+use gantry_api::{
+    Timestamp,
+    containerd::tasks::{MetricsRequest, tasks_client::TasksClient},
+};
+use gantry_client::Client;
+use serde::Serialize;
+use tokio::{
+    task::JoinSet,
+    time::{self, MissedTickBehavior},
+};
+
+use self::{sample::Sample, screen::Screen};
+use crate::{
+    containerd::{LARGEST_MESSAGE, about, failed},
+    failure::{Failure, Outcome},
+    output, parse,
+    place::{Everywhere, PlaceOption},
+};
+
+/// Print the resource usage of containers
+///
+/// Of the given ones until they have ended, or of all, also of those that are started later. On a terminal the table is
+/// drawn in its place once an interval. Which containers are all is as with `gantry ps`.
+#[derive(Debug, Args)]
+pub(crate) struct Stats {
+    /// Time between two readings
+    #[arg(long, default_value = "1s", value_parser = parse::interval)]
+    interval: Duration,
+    /// Print one reading only
+    #[arg(long)]
+    no_stream: bool,
+    /// Print JSON, one reading a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Everywhere,
+    /// Ids of the containers
+    ids: Vec<String>,
+}
+
+const HEAD: [&str; 6] = ["ID", "CPU", "MEMORY / LIMIT", "NET IN / OUT", "DISK IN / OUT", "PIDS"];
+
+/// Which containers are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// One of `types.API`.
+    Plain(String),
+    /// Those of a namespace with these ids, or all.
+    In(String, Vec<String>),
+}
+
+/// The last reading of each container, by namespace and id.
+type Readings = HashMap<(Option<String>, String), Sample>;
+
+/// A reading as it is printed. Bytes, and nanoseconds of CPU time.
+#[derive(Debug, Serialize)]
+struct Row {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<String>,
+    time: String,
+    cpu_percent: f64,
+    cpu_total: u64,
+    memory: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_limit: Option<u64>,
+    net_in: u64,
+    net_out: u64,
+    disk_in: u64,
+    disk_out: u64,
+    pids: u64,
+}
+
+impl Stats {
+    pub(crate) async fn run(self, client: &Client) -> Outcome {
+        let given = self.given(client).await?;
+        let mut screen = Screen::new(!self.no_stream);
+        let mut before = Readings::new();
+        let mut ticks = time::interval(self.interval);
+        // Who reads slowly wants the next reading in time, not the missed ones in a burst.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // The use of CPU needs two readings, so that the first one is not shown.
+        for round in 0_u64.. {
+            ticks.tick().await;
+            let targets = match &given {
+                Some(targets) => Ok(targets.clone()),
+                None => self.all(client).await,
+            };
+            let samples = match targets {
+                Ok(targets) => read(client, targets).await,
+                Err(failure) => Err(failure),
+            };
+            let samples = match samples {
+                Ok(samples) => samples,
+                // A server that is being restarted is waited for, unless it was never there.
+                Err(failure) if failure.is_away() && round > 0 && !self.no_stream => continue,
+                Err(failure) => return Err(failure),
+            };
+            if given.is_some() && samples.is_empty() {
+                break;
+            }
+            if round > 0 {
+                self.show(&mut screen, &before, &samples)?;
+            }
+            if (round > 0 || samples.is_empty()) && self.no_stream {
+                if round == 0 {
+                    self.show(&mut screen, &before, &samples)?;
+                }
+                break;
+            }
+            let named = |sample: Sample| ((sample.namespace.clone(), sample.id.clone()), sample);
+            before = samples.into_iter().map(named).collect();
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The containers that were named; none means all.
+    async fn given(&self, client: &Client) -> Result<Option<Vec<Target>>, Failure> {
+        if self.ids.is_empty() {
+            return Ok(None);
+        }
+        let place = PlaceOption { namespace: self.place.namespace.clone() };
+        let mut targets = Vec::new();
+        for id in &self.ids {
+            match place.find(client, id).await? {
+                Some(found) => {
+                    let namespace = found.containers.namespace().to_owned();
+                    targets.push(Target::In(namespace, vec![id.clone()]));
+                }
+                None => {
+                    client.container(id).state().await?;
+                    targets.push(Target::Plain(id.clone()));
+                }
+            }
+        }
+        Ok(Some(targets))
+    }
+
+    async fn all(&self, client: &Client) -> Result<Vec<Target>, Failure> {
+        let mut targets = Vec::new();
+        if self.place.has_plain() {
+            let containers = client.state().await?.containers.into_iter();
+            targets.extend(containers.map(|container| Target::Plain(container.id)));
+        }
+        let namespaces = self.place.namespaces(client).await?.into_iter();
+        targets.extend(namespaces.map(|namespace| Target::In(namespace, Vec::new())));
+        Ok(targets)
+    }
+
+    fn show(&self, screen: &mut Screen, before: &Readings, now: &[Sample]) -> Result<(), Failure> {
+        let rows = now.iter().filter_map(|now| {
+            let before = before.get(&(now.namespace.clone(), now.id.clone()))?;
+            Some(Row::new(before, now))
+        });
+        if self.json {
+            return rows.into_iter().try_for_each(|row| output::json(&row));
+        }
+        let mut table = vec![HEAD.map(str::to_owned)];
+        table.extend(rows.map(|row| row.cells()));
+        screen.draw(table)
+    }
+}
+
+/// Reads all of them at the same time; those that have ended are left out.
+async fn read(client: &Client, targets: Vec<Target>) -> Result<Vec<Sample>, Failure> {
+    let mut reads = JoinSet::new();
+    for target in targets {
+        let client = client.clone();
+        reads.spawn(async move {
+            match target {
+                Target::Plain(id) => plain(&client, &id).await,
+                Target::In(namespace, ids) => of_namespace(&client, &namespace, &ids).await,
+            }
+        });
+    }
+    let mut samples = Vec::new();
+    while let Some(read) = reads.join_next().await {
+        samples.extend(read.map_err(|e| Failure::new(format!("read a container: {e}")))??);
+    }
+    samples.sort_unstable_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+    Ok(samples)
+}
+
+async fn plain(client: &Client, id: &str) -> Result<Vec<Sample>, Failure> {
+    match client.container(id).stats().await {
+        Ok(response) => Ok(vec![Sample::of_response(id, &response)]),
+        Err(error) if error.is_gone() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn of_namespace(
+    client: &Client,
+    namespace: &str,
+    ids: &[String],
+) -> Result<Vec<Sample>, Failure> {
+    let mut tasks = TasksClient::new(client.channel()).max_decoding_message_size(LARGEST_MESSAGE);
+    let filters = ids.iter().map(|id| format!("id=={id:?}")).collect();
+    let what = format!("read the usage of containers in namespace {namespace}");
+    match tasks.metrics(about(namespace, MetricsRequest { filters })?).await {
+        Ok(answer) => {
+            let metrics = answer.into_inner().metrics;
+            Ok(metrics.iter().filter_map(|it| Sample::of_metric(namespace, it)).collect())
+        }
+        Err(status) => Err(failed(&what, &status)),
+    }
+}
+
+impl Row {
+    fn new(before: &Sample, now: &Sample) -> Row {
+        Row {
+            id: now.id.clone(),
+            namespace: now.namespace.clone(),
+            time: now.time.to_string(),
+            cpu_percent: cpu_percent(before, now),
+            cpu_total: now.cpu_total,
+            memory: now.memory,
+            memory_limit: now.memory_limit,
+            net_in: now.net_in,
+            net_out: now.net_out,
+            disk_in: now.disk_in,
+            disk_out: now.disk_out,
+            pids: now.pids,
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let pair = |a: u64, b: u64| format!("{} / {}", output::bytes(a), output::bytes(b));
+        let limit = self.memory_limit.map_or("none".to_owned(), output::bytes);
+        [
+            self.namespace.iter().map(|it| format!("{it}/")).collect::<String>() + &self.id,
+            format!("{:.1}%", self.cpu_percent),
+            format!("{} / {limit}", output::bytes(self.memory)),
+            pair(self.net_in, self.net_out),
+            pair(self.disk_in, self.disk_out),
+            self.pids.to_string(),
+        ]
+    }
+}
+
+/// In percent of one processor.
+fn cpu_percent(before: &Sample, now: &Sample) -> f64 {
+    let time = |time: Timestamp| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+    let elapsed = time(now.time) - time(before.time);
+    let used = now.cpu_total.saturating_sub(before.cpu_total);
+    // One decimal is shown, so the precision that is lost does not matter.
+    #[allow(clippy::cast_precision_loss)]
+    if elapsed > 0 { used as f64 / elapsed as f64 * 100.0 } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(seconds: i64, cpu_total: u64) -> Sample {
+        let time = Timestamp { seconds, nanos: 0 };
+        Sample { id: "web".into(), time, cpu_total, memory: 70, ..Sample::default() }
+    }
+
+    #[test]
+    fn cpu_is_what_was_used_between_two_readings() {
+        let row = Row::new(&reading(10, 1_000_000_000), &reading(12, 2_000_000_000));
+        assert!((row.cpu_percent - 50.0).abs() < 0.001, "{}", row.cpu_percent);
+        assert_eq!(row.cells()[2], "70B / none");
+    }
+
+    #[test]
+    fn two_readings_at_one_time_are_no_division_by_zero() {
+        assert_eq!(Row::new(&reading(10, 1), &reading(10, 2)).cells()[1], "0.0%");
+    }
+}

@@ -1,0 +1,93 @@
+//! Readings as people see them: a table that is drawn anew in its place, or one after the other.
+
+use crate::{failure::Failure, output, terminal};
+
+/// Cursor to the corner; a line up to its end, and all below, is erased (ECMA-48).
+const HOME: &str = "\x1b[H";
+const ERASE_LINE: &str = "\x1b[K";
+const ERASE_BELOW: &str = "\x1b[J";
+const ERASE_ALL: &str = "\x1b[2J";
+
+/// The narrowest first column that says which container it is.
+const LEAST: usize = 12;
+
+/// Where readings go.
+#[derive(Debug)]
+pub(super) struct Screen {
+    in_place: bool,
+    is_new: bool,
+}
+
+impl Screen {
+    /// In place only if asked for and if standard output is a terminal.
+    pub(super) fn new(in_place: bool) -> Screen {
+        Screen { in_place: in_place && terminal::stdout_is_terminal(), is_new: true }
+    }
+
+    /// Draws a table, the first row of which is its head.
+    pub(super) fn draw<const N: usize>(
+        &mut self,
+        mut rows: Vec<[String; N]>,
+    ) -> Result<(), Failure> {
+        let is_new = std::mem::take(&mut self.is_new);
+        if !self.in_place {
+            // One below the other, with one head.
+            return match is_new {
+                true => output::table(&rows),
+                false => output::table(&rows.split_off(1)),
+            };
+        }
+        let size = terminal::size();
+        let width =
+            size.map_or(usize::MAX, |size| usize::try_from(size.width).unwrap_or(usize::MAX));
+        let height =
+            size.map_or(usize::MAX, |size| usize::try_from(size.height).unwrap_or(usize::MAX));
+        let mut text = String::from(if is_new { ERASE_ALL } else { "" }) + HOME;
+        // The last line stays empty for the cursor, or all would move up.
+        for line in fitted(&rows, width).iter().take(height.saturating_sub(1).max(1)) {
+            text += line;
+            text += ERASE_LINE;
+            text += "\r\n";
+        }
+        output::raw((text + ERASE_BELOW).as_bytes())
+    }
+}
+
+/// Lines of columns, none longer than the width: the first column becomes narrower, and then the end is cut off.
+fn fitted<const N: usize>(rows: &[[String; N]], width: usize) -> Vec<String> {
+    let mut widths: [usize; N] =
+        std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
+    let total = widths.iter().sum::<usize>() + 2 * N.saturating_sub(1);
+    if let Some(first) = widths.first_mut() {
+        *first = first.saturating_sub(total.saturating_sub(width)).max(LEAST.min(*first));
+    }
+    rows.iter()
+        .map(|row| {
+            let cells = row.iter().zip(widths).map(|(cell, width)| {
+                let cell: String = cell.chars().take(width).collect();
+                format!("{cell:<width$}")
+            });
+            let line = cells.collect::<Vec<_>>().join("  ");
+            line.chars().take(width).collect::<String>().trim_end().to_owned()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_as_long_as_the_terminal_at_most() {
+        let id = "a-very-long-id-of-a-container".to_owned();
+        let rows =
+            [["ID", "CPU", "PIDS"].map(str::to_owned), [id.clone(), "1.0%".into(), "3".into()]];
+        assert_eq!(fitted(&rows, 80)[1], format!("{id}  1.0%  3"));
+        assert_eq!(
+            fitted(&rows, 30),
+            ["ID                  CPU   PIDS", "a-very-long-id-of-  1.0%  3"]
+        );
+        assert_eq!(fitted(&rows, 14)[1], "a-very-long-");
+        assert!(fitted(&rows, 14).iter().all(|line| line.chars().count() <= 14));
+    }
+}

@@ -1,0 +1,158 @@
+//! `gantry top`
+
+use std::{fs, process::ExitCode, time::Duration};
+
+use clap::Args;
+use gantry_client::Client;
+use serde::Serialize;
+
+use crate::{
+    failure::{Failure, Outcome},
+    output,
+    place::PlaceOption,
+};
+
+/// Of times in /proc in a second: USER_HZ, which is 100 on all machines that Rust has Linux for.
+const TICKS: u64 = 100;
+
+/// List all processes in a container
+///
+/// Those that the container's own programs have started, too: pids and users are the host's.
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// Print JSON, one process a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: PlaceOption,
+    /// Id of the container
+    id: String,
+}
+
+/// A process as the kernel tells it, see proc(5).
+#[derive(Debug, Serialize, PartialEq, Eq)]
+struct Row {
+    pid: u32,
+    parent: u32,
+    uid: u32,
+    state: String,
+    threads: u64,
+    /// Resident, in bytes.
+    memory: u64,
+    /// In milliseconds.
+    cpu_time: u64,
+    args: Vec<String>,
+}
+
+impl Top {
+    pub(crate) async fn run(self, client: &Client) -> Outcome {
+        let pids = match self.place.find(client, &self.id).await? {
+            Some(found) => {
+                let pids = found.containers.task(&self.id).pids().await?;
+                if pids.is_empty() {
+                    return Err(Failure::new(format!("nothing runs in container {}", self.id)));
+                }
+                pids
+            }
+            None => client.container(&self.id).state().await?.pids,
+        };
+        // One that has just ended is none.
+        let mut rows: Vec<_> = pids.iter().filter_map(|pid| read(*pid)).collect();
+        rows.sort_unstable_by_key(|row| row.pid);
+        if rows.is_empty() && !pids.is_empty() {
+            let problem = "its processes are not in this command's /proc (another pid namespace?)";
+            return Err(Failure::new(format!("{}: {problem}", self.id)));
+        }
+        if self.json {
+            rows.iter().try_for_each(output::json)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let head = ["PID", "PPID", "UID", "STATE", "THREADS", "MEMORY", "TIME", "COMMAND"];
+        let mut table = vec![head.map(str::to_owned)];
+        table.extend(rows.iter().map(Row::cells));
+        output::table(&table)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Row {
+    fn cells(&self) -> [String; 8] {
+        [
+            self.pid.to_string(),
+            self.parent.to_string(),
+            self.uid.to_string(),
+            self.state.clone(),
+            self.threads.to_string(),
+            output::bytes(self.memory),
+            time(Duration::from_millis(self.cpu_time)),
+            self.args.join(" ").escape_debug().to_string(),
+        ]
+    }
+}
+
+fn time(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+fn read(pid: u32) -> Option<Row> {
+    let of = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
+    let text = |name: &str| of(name).map(|data| String::from_utf8_lossy(&data).into_owned());
+    let command_line = of("cmdline")?;
+    parse(pid, &text("stat")?, &text("status")?, &command_line)
+}
+
+fn parse(pid: u32, stat: &str, status: &str, command_line: &[u8]) -> Option<Row> {
+    // The name, in parentheses, may hold anything. After it comes field 3.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).copied();
+    let ticks = |number: usize| field(number).and_then(|text| text.parse::<u64>().ok());
+    let line = |name: &str| {
+        let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+        lines.next().and_then(|rest| rest.strip_prefix(':')?.split_whitespace().next())
+    };
+    let name = line("Name").unwrap_or_default();
+    let args = match command_line.strip_suffix(&[0]).unwrap_or(command_line) {
+        // A zombie, or a thread of the kernel's, as ps(1) shows it.
+        [] => vec![format!("[{name}]")],
+        words => words
+            .split(|byte| *byte == 0)
+            .map(|it| String::from_utf8_lossy(it).into_owned())
+            .collect(),
+    };
+    Some(Row {
+        pid,
+        parent: field(4)?.parse().ok()?,
+        uid: line("Uid")?.parse().ok()?,
+        state: field(3)?.to_owned(),
+        threads: ticks(20)?,
+        memory: line("VmRSS").and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) * 1024,
+        cpu_time: (ticks(14)? + ticks(15)?) * 1000 / TICKS,
+        args,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_a_row() {
+        let row = read(std::process::id()).unwrap();
+        assert_eq!(row.parent, std::os::unix::process::parent_id());
+        assert_eq!(row.uid, rustix::process::getuid().as_raw());
+        assert!(row.threads >= 1 && row.memory > 0 && !row.args[0].is_empty());
+    }
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "7 (a) b (c) Z 1 7 7 0 -1 4 0 0 0 0 30 70 0 0 20 0 1 0 5 0 0";
+        let row = parse(7, stat, "Name:\ta\nUid:\t5\t5\n", b"").unwrap();
+        assert_eq!((row.parent, row.uid, row.state.as_str()), (1, 5, "Z"));
+        assert_eq!((row.threads, row.memory, row.args), (1, 0, vec!["[a]".to_owned()]));
+        let row = parse(7, stat, "Name:\ta\nUid:\t5\t5\n", b"sh\0-c\0a b\0").unwrap();
+        assert_eq!(row.args, ["sh", "-c", "a b"]);
+        assert_eq!(time(Duration::from_secs(3725)), "1:02:05");
+    }
+}
