@@ -24,7 +24,7 @@ use crate::{
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
     removed::EndJournalled,
-    state_dir::{ContainerDir, StateDir},
+    state_dir::{ContainerDir, StateDir, TaskBundle},
 };
 
 /// What waits until the server has reattached to a container.
@@ -129,6 +129,7 @@ impl Actor {
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
         let bundle = services.own_bundle(&key, record.retention);
+        let runtime = runtime.in_bundle(bundle.as_ref().map(TaskBundle::path));
         let (generation, seen) = (record.generation, Seen::default());
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
         Self::new(

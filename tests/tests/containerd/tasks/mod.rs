@@ -3,6 +3,7 @@
 mod boot;
 mod checkpoint;
 mod control;
+mod directory;
 mod early;
 mod errors;
 mod execs;
