@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -114,10 +115,38 @@ fn it_prints_what_containerd_does() {
     let line = "address = \"/run/other.sock\"";
     assert!(dumped.contains(line) && dumped.contains("root = \"/var/lib/containerd\""), "{dumped}");
     // Whoever calls it waits for its end.
-    for arguments in [&["publish"][..], &["config"], &["config", "migrate"], &["oci-hook", "x"]] {
+    for arguments in [&["publish"][..], &["config"], &["config", "migrate"], &["hook", "x"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains("no sub-command"), "{message}");
     }
+}
+
+/// As clients that give containers a GPU have it: `ctr run --gpus` of containerd 1.6.
+#[test]
+fn it_is_a_hook() {
+    if improves("it has none") {
+        return;
+    }
+    let work = tempfile::tempdir().unwrap();
+    let spec = r#"{"ociVersion":"1.0.2","root":{"path":"rootfs"}}"#;
+    fs::write(work.path().join("config.json"), spec).unwrap();
+    let bundle = work.path().to_str().unwrap();
+    let state = format!(r#"{{"id":"c","pid":17,"status":"created","bundle":{bundle:?}}}"#);
+    let program = containerd(work.path());
+    let run = |arguments: &[&str]| -> Output {
+        let mut command = Command::new(&program);
+        command.args(["oci-hook", "--", "/bin/sh", "-c"]).args(arguments).env("E", "{{id}}");
+        let (read, mut write) = std::io::pipe().unwrap();
+        write.write_all(state.as_bytes()).unwrap();
+        drop(write);
+        command.stdin(read).output().unwrap()
+    };
+    let output = run(&["echo $0 $E; exit 3", "{{pid}}:{{rootfs}}"]);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("17:{bundle}/rootfs c\n"));
+    let output = run(&["echo", "{{foo}}"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("\"foo\""));
 }

@@ -61,6 +61,8 @@ pub struct Launch {
     pub io_uid: u32,
     /// See `io_uid`.
     pub io_gid: u32,
+    /// The runtime's working directory; empty leaves the shim's. One that cannot be entered counts for nothing.
+    pub directory: String,
 }
 
 /// Records from a shim to the server.
@@ -170,6 +172,7 @@ impl ToShim {
                 .list(&launch.logger_env)
                 .u32(launch.io_uid)
                 .u32(launch.io_gid)
+                .str(&launch.directory)
                 .finish(),
             Self::Abort => Writer::new(ABORT).finish(),
             Self::CloseStdin => Writer::new(CLOSE_STDIN).finish(),
@@ -201,6 +204,7 @@ impl ToShim {
                 logger_env: fields.list()?,
                 io_uid: fields.u32()?,
                 io_gid: fields.u32()?,
+                directory: fields.str()?,
             }))),
             ABORT => Ok(Self::Abort),
             CLOSE_STDIN => Ok(Self::CloseStdin),

@@ -21,6 +21,7 @@ fn launch() -> Launch {
         logger_env: vec!["C=d".into()],
         io_uid: 0x0001_86a0,
         io_gid: 0x0001_86a1,
+        directory: "/b".into(),
     }
 }
 
@@ -36,7 +37,8 @@ const LAUNCH: &[u8] = b"\x01\x01\
     \x02\0\0\0\x04\0\0\0shim\x02\0\0\0id\
     \x02\0\0\0-7\
     \x01\0\0\0\x03\0\0\0C=d\
-    \xa0\x86\x01\0\xa1\x86\x01\0";
+    \xa0\x86\x01\0\xa1\x86\x01\0\
+    \x02\0\0\0/b";
 
 fn to_shim() -> Vec<(ToShim, &'static [u8])> {
     vec![
@@ -101,8 +103,12 @@ fn a_later_version_may_append_fields() {
 
 #[test]
 fn an_earlier_version_may_leave_fields_out() {
-    let before_owner = Launch { io_uid: 0, io_gid: 0, ..launch() };
-    let without_owner = &LAUNCH[..LAUNCH.len() - 8];
+    let before_directory = Launch { directory: String::new(), ..launch() };
+    let without_directory = &LAUNCH[..LAUNCH.len() - 6];
+    let expected = ToShim::Launch(Box::new(before_directory.clone()));
+    assert_eq!(ToShim::decode(without_directory), Ok(expected));
+    let before_owner = Launch { io_uid: 0, io_gid: 0, ..before_directory };
+    let without_owner = &without_directory[..without_directory.len() - 8];
     assert_eq!(ToShim::decode(without_owner), Ok(ToShim::Launch(Box::new(before_owner.clone()))));
     let before_logger = Launch { logger_env: Vec::new(), ..before_owner };
     let without_logger = &without_owner[..without_owner.len() - 11];

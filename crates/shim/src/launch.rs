@@ -60,7 +60,9 @@ impl Runtime {
         let mut command = Command::new("");
         // A group of its own: what a hook does to its group must not hit the shim.
         command.process_group(0).stdin(stdin).stdout(stdout).stderr(stderr);
-        crate::sys::become_runtime(&mut command, image, launch.oom_score_adj.clone());
+        let directory =
+            CString::new(launch.directory.as_str()).map_err(|error| failed(error.into()))?;
+        crate::sys::become_runtime(&mut command, image, launch.oom_score_adj.clone(), directory);
         let child = command.spawn().map_err(failed)?;
         Ok(Self { child, printed })
     }

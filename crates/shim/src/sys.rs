@@ -66,9 +66,14 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has the command's process execute `image`, see [`execute`], and has the kernel kill it when the shim dies,
-/// since nobody would wait for it any more.
-pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj: String) {
+/// Has the command's process execute `image`, see [`execute`], in `directory` unless that is empty or cannot be entered, and
+/// has the kernel kill it when the shim dies, since nobody would wait for it any more.
+pub(crate) fn become_runtime(
+    command: &mut Command,
+    image: Image,
+    oom_score_adj: String,
+    directory: CString,
+) {
     let execute = execute(image);
     let become_runtime = move || {
         if !oom_score_adj.is_empty() {
@@ -76,6 +81,10 @@ pub(crate) fn become_runtime(command: &mut Command, image: Image, oom_score_adj:
             let _ = set_oom_score(oom_score_adj.as_bytes());
         }
         set_parent_process_death_signal(Some(Signal::KILL))?;
+        if !directory.is_empty() {
+            // The runtime itself says what is wrong with a bundle.
+            let _ = rustix::process::chdir(&directory);
+        }
         execute()
     };
     // SAFETY: the closure makes system calls only, and allocates nothing.

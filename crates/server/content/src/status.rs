@@ -68,7 +68,8 @@ impl Content {
 fn look(ingest: Ingest, path: &Path) -> Result<Status, ContentError> {
     match path.metadata() {
         Ok(file) => {
-            let updated_at = file.modified().map_err(ContentError::io("look at", path))?;
+            let written_at = file.modified().map_err(ContentError::io("look at", path))?;
+            let updated_at = ingest.started_at.max(written_at);
             Ok(Status { ingest, offset: file.len(), updated_at })
         }
         // Nothing is written yet.

@@ -87,7 +87,7 @@ impl Content {
         };
         let algorithm = expected.as_ref().map_or(Algorithm::Sha256, Digest::algorithm);
         let (ingest, file) = self.begin(namespace, new).await?;
-        let (data, updated_at) = match (file, expected) {
+        let (data, written_at) = match (file, expected) {
             (None, Some(digest)) => {
                 (Data::Shared { digest, size: ingest.total }, SystemTime::now())
             }
@@ -104,7 +104,7 @@ impl Content {
             lease,
             data,
             started_at: ingest.started_at,
-            updated_at,
+            updated_at: ingest.started_at.max(written_at),
             _held: held,
             _counted: counted,
         })
@@ -147,17 +147,25 @@ fn open(path: &Path) -> Result<File, ContentError> {
     open_ingest(path).map_err(ContentError::io("open", path))
 }
 
-/// What was written before.
+/// What was written before, and when.
 fn resume(
     file: File,
     path: &Path,
     algorithm: Algorithm,
 ) -> Result<(Data, SystemTime), ContentError> {
     let failed = || ContentError::io("read", path);
-    let updated_at = file.metadata().and_then(|found| found.modified()).map_err(failed())?;
+    let written_at = file.metadata().and_then(|found| found.modified()).map_err(failed())?;
     let (hasher, offset) = Hasher::of_file(algorithm, &file).map_err(failed())?;
     let data = Data::File { file: Arc::new(file), hasher: Box::new(hasher), offset };
-    Ok((data, updated_at))
+    Ok((data, written_at))
+}
+
+/// Gives the file the time of a change. The kernel's own is that of its last tick, some milliseconds ago, which may be
+/// before the request.
+fn note_time(file: &File) -> io::Result<SystemTime> {
+    let now = SystemTime::now();
+    file.set_modified(now)?;
+    Ok(now)
 }
 
 impl Writer {
@@ -202,10 +210,13 @@ impl Writer {
         let path = self.path();
         let Data::File { file, hasher, offset } = &mut self.data else { return Ok(()) };
         let same = Arc::clone(file);
-        let cut = self.content.0.files.run(move |_| same.set_len(0)).await;
-        cut.map_err(ContentError::io("cut", &path))?;
+        let cut = move |_: &MayWait| {
+            same.set_len(0)?;
+            note_time(&same)
+        };
+        let cut = self.content.0.files.run(cut).await;
+        self.updated_at = cut.map_err(ContentError::io("cut", &path))?;
         (**hasher, *offset) = (Hasher::new(hasher.algorithm()), 0);
-        self.updated_at = SystemTime::now();
         Ok(())
     }
 
@@ -226,12 +237,12 @@ impl Writer {
         let (same, at, mut so_far) = (Arc::clone(file), *offset, hasher.clone());
         let write = move |_: &MayWait| {
             same.write_all_at(&data, at)?;
+            let updated_at = note_time(&same)?;
             so_far.update(&data);
-            Ok::<_, io::Error>((so_far, at + data.len() as u64))
+            Ok::<_, io::Error>((so_far, at + data.len() as u64, updated_at))
         };
         let written = self.content.0.files.run(write).await;
-        (*hasher, *offset) = written.map_err(ContentError::io("write", &path))?;
-        self.updated_at = SystemTime::now();
+        (*hasher, *offset, self.updated_at) = written.map_err(ContentError::io("write", &path))?;
         Ok(())
     }
 
@@ -267,7 +278,8 @@ impl Writer {
         };
         drop(nobody_aborts_it);
         change.done();
-        (self.data, self.updated_at) = made?;
+        let (data, written_at) = made?;
+        (self.data, self.updated_at) = (data, self.started_at.max(written_at));
         Ok(())
     }
 }

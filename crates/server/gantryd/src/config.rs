@@ -64,7 +64,8 @@ gantryd: a gRPC-only container runtime service
       --version, --help
 
 Called as containerd it listens on /run/containerd/containerd.sock, and knows containerd's flags
-too: -c FILE, -a PATH (--address), --state DIR, -l PATH or LEVEL; and `config default`, `config dump`.
+too: -c FILE, -a PATH (--address), --state DIR, -l PATH or LEVEL; and `config default`, `config dump`,
+and `oci-hook`.
 
 Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 ";
@@ -115,6 +116,8 @@ pub(crate) enum Command {
     Serve(Box<Config>),
     /// Print something, and exit.
     Print(String),
+    /// Be a hook that is this program with its arguments.
+    OciHook(Vec<OsString>),
 }
 
 /// What is wrong with the configuration.
@@ -191,8 +194,12 @@ impl Command {
         args: impl IntoIterator<Item = OsString>,
         default_file: &Path,
     ) -> Result<Self, ConfigError> {
-        let mut parser = Parser::from_iter(args);
+        let args: Vec<OsString> = args.into_iter().collect();
+        let mut parser = Parser::from_iter(args.clone());
         let drop_in = parser.bin_name().and_then(DropIn::called);
+        if let Some(words) = drop_in.and_then(|_| drop_in::hook(&args)) {
+            return Ok(Self::OciHook(words.to_vec()));
+        }
         let mut flags = Given::default();
         let mut file = None;
         let mut ignored = Vec::new();

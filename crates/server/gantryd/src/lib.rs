@@ -12,6 +12,7 @@ mod connection;
 mod listen;
 mod logging;
 mod metadata;
+mod oci_hook;
 mod readiness;
 mod reload;
 mod rpc;
@@ -45,6 +46,7 @@ pub fn run() -> ExitCode {
     match Command::parse(std::env::args_os()) {
         Ok(Command::Serve(config)) => serve_with(*config),
         Ok(Command::Print(text)) => print(&text),
+        Ok(Command::OciHook(words)) => oci_hook::run(words),
         Err(error) => {
             say(io::stderr(), &format!("gantryd: {error}\n"));
             ExitCode::from(2)

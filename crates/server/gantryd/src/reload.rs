@@ -58,7 +58,7 @@ impl Reload {
     fn run(&mut self) {
         match Command::parse_again(std::env::args_os(), &self.config) {
             Ok(Command::Serve(new)) => self.apply(&new),
-            Ok(Command::Print(_)) => {}
+            Ok(Command::Print(_) | Command::OciHook(_)) => {}
             Err(error) => tracing::error!(%error, "the configuration stays as it is"),
         }
     }

@@ -21,7 +21,7 @@ use nix::{
         prctl::set_pdeathsig,
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
     },
-    unistd::{Pid, getpid, getppid, setpgid},
+    unistd::{Pid, fchdir, getpid, getppid, setpgid},
 };
 
 /// In bytes: far more than the few calls before the exec need.
@@ -40,6 +40,7 @@ pub struct MortalCommand {
     copy: Option<Arc<OwnedFd>>,
     env: Vec<CString>,
     streams: [OwnedFd; 3],
+    directory: Option<OwnedFd>,
     hidden: Vec<CString>,
 }
 
@@ -48,7 +49,14 @@ impl MortalCommand {
     /// until [`Self::env`] is called.
     pub fn new(program: &Path, streams: [OwnedFd; 3]) -> io::Result<Self> {
         let argv = vec![c_string(program.as_os_str().to_owned())?];
-        Ok(Self { argv, copy: None, env: Vec::new(), streams, hidden: Vec::new() })
+        let (env, hidden) = (Vec::new(), Vec::new());
+        Ok(Self { argv, copy: None, env, streams, directory: None, hidden })
+    }
+
+    /// Its working directory, which is the server's otherwise. It is open already, as the server waits for the child on the
+    /// way there.
+    pub fn work_in(&mut self, directory: Option<OwnedFd>) {
+        self.directory = directory;
     }
 
     /// Has a copy of the program executed, which is an open file; the program itself if the kernel refuses that.
@@ -118,6 +126,9 @@ impl MortalCommand {
             return Err(Errno::ESRCH);
         }
         setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+        if let Some(directory) = &self.directory {
+            fchdir(directory)?;
+        }
         self.enter_own_mounts()?;
         for (stream, target) in self.streams.iter().zip(0..) {
             // SAFETY: the descriptor is open, and the child's standard ones are nobody's.
@@ -210,6 +221,20 @@ mod tests {
         assert_eq!(output, format!("argument value\nSigBlk:\t{none}\nSigIgn:\t{none}\n"));
         let pid = Pid::from_raw(pid.cast_signed());
         assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 7)));
+    }
+
+    #[test]
+    fn a_program_works_where_it_is_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut reader, writer) = pipe().unwrap();
+        let mut command = command("/bin/pwd", writer.into());
+        command.work_in(Some(File::open(dir.path()).unwrap().into()));
+        let pid = Pid::from_raw(command.spawn().unwrap().cast_signed());
+        drop(command);
+        let mut output = String::new();
+        reader.read_to_string(&mut output).unwrap();
+        assert_eq!(Path::new(output.trim_end()), dir.path().canonicalize().unwrap());
+        assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 0)));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Supervisor {
         let bundle = services.own_bundle(&key, retention, prepared.restore());
         let generation = services.generations.next();
         let seen = Seen::default();
+        let runtime = runtime.in_bundle(bundle.as_ref().map(TaskBundle::path));
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
         let init = Arc::new(prepared.bundle.init().clone());
         let actor = Actor::new(Arc::clone(services), identity, init, retention, handle, messages);

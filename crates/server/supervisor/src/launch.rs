@@ -165,6 +165,10 @@ impl Services {
             logger_env: logger_env(&call.namespace, &call.owner[0]),
             io_uid: call.pipe_owner.uid,
             io_gid: call.pipe_owner.gid,
+            directory: call
+                .runtime
+                .bundle()
+                .map_or_else(String::new, |bundle| bundle.display().to_string()),
         }
     }
 

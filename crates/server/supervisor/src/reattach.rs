@@ -24,7 +24,7 @@ use crate::{
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
     removed::EndJournalled,
-    state_dir::{ContainerDir, RestoreRecord, StateDir},
+    state_dir::{ContainerDir, RestoreRecord, StateDir, TaskBundle},
 };
 
 /// What waits until the server has reattached to a container.
@@ -142,6 +142,7 @@ impl Actor {
     ) -> Self {
         let runtime = services.runtime_or_missing(&key, record);
         let bundle = services.own_bundle(&key, record.retention, record.restore.as_ref());
+        let runtime = runtime.in_bundle(bundle.as_ref().map(TaskBundle::path));
         let (generation, seen) = (record.generation, Seen::default());
         let identity = Identity { key, generation, dir, runtime, seen, bundle };
         Self::new(

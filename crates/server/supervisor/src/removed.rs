@@ -13,7 +13,7 @@ use crate::{
     create::Identity,
     ownership::Seen,
     remains::Over,
-    state_dir::{ContainerDir, ContainerRecord, ProcessDir},
+    state_dir::{ContainerDir, ContainerRecord, ProcessDir, TaskBundle},
 };
 
 /// Whether the last event of a container that was set aside is in the journal.
@@ -67,6 +67,7 @@ impl Services {
         };
         let runtime = self.runtime_or_missing(&key, &record);
         let bundle = self.own_bundle(&key, record.retention, record.restore.as_ref());
+        let runtime = runtime.in_bundle(bundle.as_ref().map(TaskBundle::path));
         let identity = Identity { key, generation, dir, runtime, seen: Seen::default(), bundle };
         let init = identity.dir.process(&ProcessId::init());
         // Unless it is known that its start was not published, it has ended.

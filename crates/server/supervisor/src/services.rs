@@ -117,15 +117,17 @@ impl Services {
         // The server may have moved by now.
         let hierarchies = Arc::new(Hierarchies::discover()?);
         let disks = Disks::new()?;
+        let runtimes = Runtimes {
+            reaper,
+            deadline: settings.runtime_timeout,
+            environment: settings.environment.clone(),
+            in_memory: InMemory::new(disks.clone()),
+            files: state.files(),
+        };
         Ok(Self {
             state,
             events,
-            runtimes: Runtimes {
-                reaper,
-                deadline: settings.runtime_timeout,
-                environment: settings.environment.clone(),
-                in_memory: InMemory::new(disks.clone()),
-            },
+            runtimes,
             disks,
             settings,
             shims,

@@ -32,6 +32,25 @@ fn pids(shim: &Shim) -> Vec<u32> {
 }
 
 #[test]
+fn the_runtime_works_where_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().to_str().unwrap();
+    // A directory that is not there is the runtime's to complain about.
+    for (directory, is_entered) in [(place, true), ("", false), ("/no/such", false)] {
+        let found = dir.path().join("found");
+        let script = script(&format!("pwd -P >{}; exit 1", found.display()));
+        let mut shim = Shim::launch(Launch { directory: directory.to_owned(), ..script });
+        failure(&shim);
+        shim.ack();
+        let expected = if is_entered { dir.path().to_owned() } else { shim.path("") };
+        let found = std::fs::read_to_string(found).unwrap();
+        let found = std::path::Path::new(found.trim_end());
+        assert_eq!(found, expected.canonicalize().unwrap(), "{directory}");
+        shim.assert_leaves();
+    }
+}
+
+#[test]
 fn a_stdio_path_that_does_not_exist() {
     let mut shim = Shim::launch(Launch { stderr: "/no/such/pipe".into(), ..script("exit 0") });
     let errno = Errno::NOENT.raw_os_error();

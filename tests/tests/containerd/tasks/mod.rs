@@ -4,6 +4,7 @@ mod boot;
 mod checkpoint;
 mod checkpoint_content;
 mod control;
+mod directory;
 mod early;
 mod errors;
 mod execs;

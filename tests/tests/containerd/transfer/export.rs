@@ -174,12 +174,12 @@ async fn an_archive_that_nobody_takes_waits_for_its_caller() {
 async fn what_cannot_be_exported_is_refused() {
     let Some(bed) = Bed::start().await else { return };
     let _from = Stream::open(&bed, "ns", "from").await.unwrap();
-    let _to = Stream::open(&bed, "ns", "to").await.unwrap();
     let from = gantry_api::containerd::types::transfer::ImageImportStream {
         stream: "from".to_owned(),
         ..Default::default()
     };
-    let to = ImageExportStream { stream: "to".to_owned(), ..ImageExportStream::default() };
+    let reference = "localhost:1/image:1".to_owned();
+    let to = gantry_api::containerd::types::transfer::OciRegistry { reference, resolver: None };
     let error = transfer(&bed, "ns", &from, &to).await.unwrap_err();
     assert_eq!(error.code(), Code::Unimplemented);
     let _to = Stream::open(&bed, "ns", "other").await.unwrap();

@@ -1,5 +1,7 @@
 //! Writes, up to the blob.
 
+use std::time::SystemTime;
+
 use gantry_domain::Kind;
 use gantry_store::{Algorithm, Digest, Labels, filter::Filters};
 
@@ -62,6 +64,34 @@ async fn a_write_is_gone_on_with() {
     assert_eq!((bed.get(&made).await.unwrap(), made), (b"abcdef".to_vec(), digest(b"abcdef")));
     let gone = bed.content.status(&namespace("ns"), "w").await.unwrap_err();
     assert_eq!(gone.to_string(), "reference w: not found");
+}
+
+/// A client compares them with its own clock, to the nanosecond; the kernel's times of files are those of its ticks.
+#[tokio::test]
+async fn times_are_not_before_the_request() {
+    let bed = Bed::new().await;
+    for round in 0..20 {
+        let name = format!("w{round}");
+        let begun = SystemTime::now();
+        let mut writer = bed.writer(&name).await.unwrap();
+        let status = async || bed.content.status(&namespace("ns"), &name).await.unwrap();
+        let fresh = status().await;
+        assert!(fresh.updated_at >= begun && fresh.ingest.started_at >= begun, "{round}");
+        assert!(writer.updated_at() >= begun, "{round}");
+        for truncates in [false, true] {
+            let changed = SystemTime::now();
+            match truncates {
+                true => writer.truncate().await.unwrap(),
+                false => writer.write(b"abc".to_vec()).await.unwrap(),
+            }
+            assert!(writer.updated_at() >= changed, "{round}");
+            assert_eq!(status().await.updated_at, writer.updated_at());
+        }
+        let updated_at = writer.updated_at();
+        drop(writer);
+        let again = bed.writer(&name).await.unwrap();
+        assert_eq!(again.updated_at(), updated_at);
+    }
 }
 
 #[tokio::test]

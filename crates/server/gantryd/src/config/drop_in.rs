@@ -120,6 +120,12 @@ impl SubCommand {
     }
 }
 
+/// The words of `oci-hook`, which are another program's: not even `--help` is for the server.
+pub(super) fn hook(args: &[OsString]) -> Option<&[OsString]> {
+    let words = args.get(1..)?.strip_prefix(&[OsString::from("oci-hook")])?;
+    Some(words.strip_prefix(&[OsString::from("--")]).unwrap_or(words))
+}
+
 /// The version, in containerd's form if invoked as containerd.
 pub(super) fn version(drop_in: Option<DropIn>) -> String {
     match drop_in {
@@ -336,9 +342,20 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_hook_are_not_for_the_server() {
+        for line in ["oci-hook -- /p --help -x", "oci-hook /p --help -x"] {
+            let words = line.split(' ').map(OsString::from);
+            let args = std::iter::once("/usr/bin/containerd".into()).chain(words);
+            let command = super::super::Command::parse(args).unwrap();
+            let expected = ["/p", "--help", "-x"].map(OsString::from).to_vec();
+            assert_eq!(command, super::super::Command::OciHook(expected), "{line}");
+        }
+        assert!(parse("gantryd oci-hook -- /p").is_err());
+    }
+
+    #[test]
     fn an_unknown_sub_command_never_serves() {
-        for words in ["publish", "oci-hook", "config", "config migrate", "config default x", "foo"]
-        {
+        for words in ["publish", "hook", "config", "config migrate", "config default x", "foo"] {
             let error = parse(&format!("containerd {words}")).unwrap_err().to_string();
             assert!(error.contains(&format!("{words:?}")), "{words}: {error}");
         }

@@ -68,6 +68,7 @@ impl Runtimes {
         let (mut errors, errors_writer) = Output::pipe().map_err(failed)?;
         let streams = [stdin(call.input).map_err(failed)?, output_writer, errors_writer];
         let mut command = self.command(runtime, call, streams).map_err(failed)?;
+        command.work_in(self.working_directory(runtime).await);
         command.execute_copy(self.in_memory.copy_of(&runtime.program).await);
         let (pid, mut ended) = self
             .reaper
@@ -85,6 +86,12 @@ impl Runtimes {
         // It is reaped in any case; this only keeps the order of events plausible.
         let _ = timeout(KILL_GRACE, ended).await;
         Err(error)
+    }
+
+    /// The runtime's bundle; none if it cannot be opened, as after an end that nobody saw.
+    async fn working_directory(&self, runtime: &OciRuntime) -> Option<OwnedFd> {
+        let bundle = runtime.bundle.clone()?;
+        self.files.run(move |_| File::open(bundle)).await.ok().map(OwnedFd::from)
     }
 
     /// Why a runtime can do nothing at all: its message when it cannot even print its version. Asked

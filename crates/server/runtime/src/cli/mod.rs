@@ -21,6 +21,7 @@ use std::{
 use call::Call;
 pub use environment::{BadVariable, CRIU_CONFIG_VARIABLE, Environment, RootVariables, Variable};
 pub use error::OciError;
+use gantry_disk::OwnFiles;
 use gantry_domain::{ContainerId, ProcessSpec};
 use gantry_kernel::Reaper;
 pub use in_memory::InMemory;
@@ -40,6 +41,8 @@ pub struct Runtimes {
     pub environment: Environment,
     /// What is executed in place of a runtime's file.
     pub in_memory: InMemory,
+    /// Opens the bundles that runtimes work in.
+    pub files: OwnFiles,
 }
 
 /// A runtime that was found, with the arguments that go before every sub-command.
@@ -52,6 +55,8 @@ pub struct OciRuntime {
     variables: RootVariables,
     /// The container's creator has named the runtime, not the server's configuration.
     by_caller: bool,
+    /// The working directory of its calls.
+    bundle: Option<PathBuf>,
 }
 
 /// Where a runtime call leaves and finds its files: the process's directory.
@@ -108,7 +113,8 @@ impl OciRuntime {
     pub fn missing(name: &str, args: &[String]) -> Self {
         let (name, args) = (name.to_owned(), args.to_vec());
         let variables = RootVariables::default();
-        Self { program: PathBuf::from(&name), name, args, variables, by_caller: false }
+        let program = PathBuf::from(&name);
+        Self { program, name, args, variables, by_caller: false, bundle: None }
     }
 
     /// The runtime that a container was made with, whether the program is there at the moment or not.
@@ -119,7 +125,19 @@ impl OciRuntime {
     ) -> Self {
         let RuntimeRecord { name, program, args, variables } = made_with.clone();
         let variables = variables.unwrap_or_else(|| environment.root_variables());
-        Self { name, program, args, variables, by_caller }
+        Self { name, program, args, variables, by_caller, bundle: None }
+    }
+
+    /// For a container whose bundle is the server's own: its runtime works in there, as with containerd. Programs around
+    /// a runtime read config.json from it. A bundle of the caller's may be on a file system that does not answer.
+    #[must_use]
+    pub fn in_bundle(self, bundle: Option<&Path>) -> Self {
+        Self { bundle: bundle.map(Path::to_owned), ..self }
+    }
+
+    /// The working directory of its calls; `None` leaves the caller's.
+    pub fn bundle(&self) -> Option<&Path> {
+        self.bundle.as_deref()
     }
 
     /// What a later server finds the runtime by, whatever its working directory and PATH are.

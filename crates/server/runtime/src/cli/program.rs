@@ -35,7 +35,7 @@ impl Runtimes {
     fn found(&self, program: PathBuf, name: &str, args: &[String], by_caller: bool) -> OciRuntime {
         let (name, args) = (name.to_owned(), args.to_vec());
         let variables = self.environment.root_variables();
-        OciRuntime { name, program, args, variables, by_caller }
+        OciRuntime { name, program, args, variables, by_caller, bundle: None }
     }
 
     /// As [`Self::find`], on threads where nobody else waits for a file system that does not answer. A directory of
@@ -108,6 +108,7 @@ mod tests {
 
     use super::super::InMemory;
     use super::*;
+    use gantry_disk::OwnFiles;
     use gantry_kernel::Reaper;
 
     fn find(path: &str, name: &str) -> Result<PathBuf, String> {
@@ -117,6 +118,7 @@ mod tests {
             deadline: Duration::ZERO,
             environment: Environment::of_server(&[variable]),
             in_memory: InMemory::never(),
+            files: OwnFiles::new().unwrap(),
         };
         match runtimes.find(name, &[], true) {
             Ok(runtime) => Ok(runtime.program),

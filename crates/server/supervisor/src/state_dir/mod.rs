@@ -150,6 +150,11 @@ impl StateDir {
         &self.root
     }
 
+    /// The threads that may wait for it.
+    pub(crate) fn files(&self) -> OwnFiles {
+        self.access.files.clone()
+    }
+
     pub(crate) fn container(&self, key: &ContainerKey) -> ContainerDir {
         let path = self.root.join("containers").join(key.namespace.as_str()).join(key.id.as_str());
         self.container_dir(path)

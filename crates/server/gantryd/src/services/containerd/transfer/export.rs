@@ -34,6 +34,10 @@ impl Archive {
         };
         Self { bytes: ByteWriter::new(stream), export }
     }
+
+    pub(super) fn into_bytes(self) -> ByteWriter {
+        self.bytes
+    }
 }
 
 /// Only the lease is changed: it is dropped in the middle if the caller is gone.

@@ -36,6 +36,10 @@ impl Archive {
         let packing = if media_type.is_empty() { Packing::Detect } else { Packing::Plain };
         Self { bytes: ByteReader::new(stream), packing, force_compress }
     }
+
+    pub(super) fn into_bytes(self) -> ByteReader {
+        self.bytes
+    }
 }
 
 pub(super) async fn run(call: &Call, from: Archive, to: &ImageStore) -> Result<(), Status> {

@@ -10,6 +10,7 @@
 //! ([`Gone`]). A lease keeps what it writes until it has ended, and a day at most if the server dies.
 
 mod call;
+mod echo;
 mod export;
 mod gone;
 mod image_store;
@@ -188,6 +189,7 @@ async fn run(call: &Call, source: Source, destination: Destination) -> Result<()
         (Source::Store(from), Destination::Store(to)) => tag::run(call, &from, &to).await,
         (Source::Archive(from), Destination::Store(to)) => import::run(call, from, &to).await,
         (Source::Store(from), Destination::Archive(to)) => export::run(call, &from, *to).await,
+        (Source::Archive(from), Destination::Archive(to)) => echo::run(call, from, *to).await,
         (Source::Registry(from), Destination::Store(to)) => {
             Box::pin(pull::run(call, &from, &to)).await
         }
