@@ -32,9 +32,10 @@ const OCI: [&str; 2] = [
     "application/vnd.oci.image.layer.nondistributable.v1.tar",
 ];
 
-const DOCKER: [&str; 4] = [
+const DOCKER: [&str; 5] = [
     "application/vnd.docker.image.rootfs.diff.tar",
     "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    "application/vnd.docker.image.rootfs.diff.tar.zstd",
     "application/vnd.docker.image.rootfs.foreign.diff.tar",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
@@ -131,6 +132,7 @@ mod tests {
             ("application/vnd.oci.image.layer.v1.tar+other", Some(Plain)),
             ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip", Some(Detect)),
             ("application/vnd.docker.image.rootfs.diff.tar", Some(Detect)),
+            ("application/vnd.docker.image.rootfs.diff.tar.zstd", Some(Detect)),
             ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", Some(Detect)),
             ("application/vnd.oci.image.layer.v1.tar+gzip+encrypted", None),
             ("application/x", None),

@@ -105,6 +105,10 @@ mod tests {
         for other in ["", CONFIG, DOCKER_MANIFEST, "application/vnd.in-toto+json"] {
             assert!(!is_layer(other), "{other}");
         }
+        for layer in DOCKER_LAYERS {
+            let packing = gantry_diff::Packing::of_media_type(layer);
+            assert!(packing.is_some(), "{layer} can be unpacked");
+        }
         assert!(is_non_distributable("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"));
         assert!(!is_non_distributable(DOCKER_LAYER));
     }
