@@ -18,6 +18,7 @@ use std::{
 };
 
 use drop_in::DropIn;
+use gantry_diff::Bounds;
 use gantry_disk::ReadError;
 use gantry_kernel::cgroup::OwnLimits;
 use gantry_runtime::{BadVariable, Variable};
@@ -54,6 +55,8 @@ gantryd: a gRPC-only container runtime service
       --retain-count N      events kept for replay [500]
       --memory-max SIZE     of the server alone; more kills it [none]
       --memory-high SIZE    of the server alone; more slows it down [none]
+      --layer-max-size SIZE  of one layer of an image, unpacked; more is refused [none]
+      --layer-max-entries N  of one layer of an image; more are refused [none]
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
@@ -90,6 +93,7 @@ pub(crate) struct Config {
     pub(crate) on_shim_death: OnShimDeath,
     pub(crate) retain_count: usize,
     pub(crate) memory: OwnLimits,
+    pub(crate) layers: Bounds,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// The file that was read, if any was.
@@ -153,6 +157,8 @@ impl Config {
             ("retain_count", self.retain_count == other.retain_count),
             ("memory_max", self.memory.max == other.memory.max),
             ("memory_high", self.memory.high == other.memory.high),
+            ("layer_max_size", self.layers.bytes == other.layers.bytes),
+            ("layer_max_entries", self.layers.entries == other.layers.entries),
             ("log_format", self.log_format == other.log_format),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
@@ -300,6 +306,10 @@ impl Given {
             memory: OwnLimits {
                 max: size("memory_max", self.memory_max)?,
                 high: size("memory_high", self.memory_high)?,
+            },
+            layers: Bounds {
+                bytes: size("layer_max_size", self.layer_max_size)?,
+                entries: self.layer_max_entries,
             },
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,

@@ -71,7 +71,8 @@ pub(super) async fn apply(
     let turn = worker::turn(&surface.0.layer_turns.0).await;
     // Only now: a call that waits for its turn holds no file.
     let reader = open(content.clone(), namespace.clone(), digest.clone()).await?;
-    let options = ApplyOptions { packing, limit: None, sync, cancel };
+    let bounds = surface.0.layer_bounds;
+    let options = ApplyOptions { packing, bounds, sync, cancel };
     let work = move || apply_to_mounts(reader, &mounts, &places, &options);
     match worker::run(turn, work).await {
         Ok(applied) => Ok(applied),
