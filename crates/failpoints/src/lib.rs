@@ -161,6 +161,24 @@ points! {
     ServerSnapshotForgotten,
     /// Its directory is in the trash.
     ServerSnapshotSetAside,
+    /// A transfer has its lease.
+    ServerTransferLeased,
+    /// A part of an image is fetched.
+    ServerPartFetched,
+    /// A document refers to its parts.
+    ServerReferencesLabelled,
+    /// An entry of a layer is unpacked.
+    ServerEntryUnpacked,
+    /// All of a layer is unpacked.
+    ServerLayerUnpacked,
+    /// The record of a layer says that it was unpacked.
+    ServerLayerLabelled,
+    /// The configuration of an image refers to the snapshot of its layers.
+    ServerConfigurationLabelled,
+    /// The name of an image that is transferred is there.
+    ServerImageNamed,
+    /// The lease of a transfer is gone.
+    ServerTransferReleased,
     /// The shim can be connected to.
     ShimListening,
     /// The shim has received what to launch.

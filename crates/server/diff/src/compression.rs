@@ -1,11 +1,8 @@
 //! How layers are compressed.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use flate2::{bufread::MultiGzDecoder, write::GzEncoder};
-
-/// How much of the compressed bytes is read at a time.
-const CHUNK: usize = 128 << 10;
 
 /// How a layer is compressed that is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,11 +55,10 @@ impl Packing {
     }
 
     /// The bytes without compression.
-    pub(crate) fn open<'a, R: Read + Send + 'a>(
+    pub(crate) fn open<'a, R: BufRead + Send + 'a>(
         self,
-        layer: R,
+        mut layer: R,
     ) -> io::Result<Box<dyn Read + Send + 'a>> {
-        let mut layer = BufReader::with_capacity(CHUNK, layer);
         if self == Self::Plain {
             return Ok(Box::new(layer));
         }

@@ -24,8 +24,15 @@ pub enum DiffError {
     Archive(&'static str),
     #[error("the layer cannot be read: {0}")]
     Layer(io::Error),
-    #[error("the layer unpacks to more than {0} bytes")]
-    Limit(u64),
+    /// More than [`crate::Bounds`] allow, which are keys of the server's configuration.
+    #[error(
+        "entry {name:?} makes the layer larger than layer_max_size, {most} bytes: resource exhausted"
+    )]
+    TooLarge { name: String, most: u64 },
+    #[error("entry {name:?} is beyond layer_max_entries, {most}: resource exhausted")]
+    TooMany { name: String, most: u64 },
+    #[error("the archive is larger than layer_max_size, {0} bytes: resource exhausted")]
+    ArchiveTooLarge(u64),
     #[error("cancelled")]
     Cancelled,
     #[error("no room: cannot {what} {name:?}: {cause}: resource exhausted")]
@@ -50,7 +57,10 @@ impl DiffError {
     pub fn kind(&self) -> Option<Kind> {
         match self {
             Self::Cancelled => Some(Kind::Cancelled),
-            Self::Limit(_) | Self::NoRoom { .. } | Self::Thread(_) => Some(Kind::ResourceExhausted),
+            Self::TooLarge { .. } | Self::TooMany { .. } | Self::ArchiveTooLarge(_) => {
+                Some(Kind::ResourceExhausted)
+            }
+            Self::NoRoom { .. } | Self::Thread(_) => Some(Kind::ResourceExhausted),
             _ => None,
         }
     }

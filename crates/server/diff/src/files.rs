@@ -36,7 +36,7 @@ impl<'a> Files<'a> {
     /// # Errors
     /// If its first bytes cannot be read.
     pub fn open(archive: impl Read + Send + 'a, packing: Packing) -> io::Result<Self> {
-        let archive = packing.open(archive)?;
+        let archive = packing.open(BufReader::with_capacity(CHUNK, archive))?;
         Ok(Self(Archive::new(BufReader::with_capacity(CHUNK, archive))))
     }
 

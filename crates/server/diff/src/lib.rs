@@ -3,8 +3,8 @@
 //!
 //! # Applying
 //! ```text
-//! layer -> thread: decompress -> caller's thread: read the archive, make files -> thread: SHA-256 -> digest, size
-//!             ^------------------------- buffers go round --------------------------------'
+//! layer -> thread: read -> thread: decompress -> caller's thread: read the archive, make files -> thread: SHA-256
+//!           ^-- buffers go --'     ^------------------------ buffers go round --------------------------'
 //! ```
 //! Nothing that an archive has leads out of the directory: names are opened beneath it (openat2(2)), `..` and
 //! hard links that lead out are refused by the entry's name, and links that are absolute begin at the directory, as they will for
@@ -30,6 +30,7 @@
 
 mod apply;
 mod archive;
+mod bounds;
 mod cancel;
 mod compare;
 mod compression;
@@ -40,6 +41,7 @@ mod pipeline;
 
 pub use apply::{ApplyOptions, Overlay, Target, apply};
 pub use archive::ArchiveError;
+pub use bounds::Bounds;
 pub use cancel::{Cancel, CancelOnDrop};
 pub use compare::{DiffOptions, diff};
 pub use compression::{Compression, Packing};

@@ -1,5 +1,5 @@
-//! The threads that a layer passes while it is unpacked: one reads and decompresses, the caller's unpacks, one
-//! computes the digest. A few buffers go round.
+//! The threads that a layer passes while it is unpacked: one reads, one decompresses, the caller's unpacks, one
+//! computes the digest. A few buffers go round between the first two, and between the others.
 
 use std::{
     io::{self, BufRead, Read},
@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{Cancel, DiffError, compression::Packing};
 
-/// Buffers, and bytes of each.
+/// Buffers with what is compressed and with what is not, and bytes of each.
+const PACKED: usize = 4;
 const BUFFERS: usize = 8;
 const BUFFER: usize = 256 << 10;
 
@@ -32,29 +33,39 @@ pub(crate) fn run<R: Read + Send>(
     cancel: &Cancel,
     unpack: impl FnOnce(&mut Incoming) -> Result<(), DiffError>,
 ) -> Result<Unpacked, DiffError> {
-    let (free, to_fill) = sync_channel(BUFFERS);
+    let (used, to_read) = buffers(PACKED);
+    let (read, to_decompress) = sync_channel(PACKED);
+    let (free, to_fill) = buffers(BUFFERS);
     let (full, to_unpack) = sync_channel(BUFFERS);
     let (unpacked, to_hash) = sync_channel(BUFFERS);
-    for _ in 0..BUFFERS {
-        // There is room for all of them.
-        let _ = free.send(Vec::with_capacity(BUFFER));
-    }
     thread::scope(|scope| {
         let reader = named("layer-read").spawn_scoped(scope, move || {
-            if let Err(error) = fill(layer, packing, limit, cancel, &to_fill, &full) {
-                let _ = full.send(Err(error));
+            if let Err(error) = pass_on(layer, None, cancel, &to_read, &read) {
+                let _ = read.send(Err(error));
             }
         });
         let reader = reader.map_err(DiffError::Thread)?;
+        let decompressor = named("layer-unzip").spawn_scoped(scope, move || {
+            let mut packed = Incoming::new(to_decompress, used);
+            let done = packing
+                .open(&mut packed)
+                .map_err(DiffError::Layer)
+                .and_then(|input| pass_on(input, limit, cancel, &to_fill, &full));
+            // What a decoder says of it is less.
+            if let Some(error) = packed.failure.or(done.err()) {
+                let _ = full.send(Err(error));
+            }
+        });
+        let decompressor = decompressor.map_err(DiffError::Thread)?;
         let hasher = named("layer-hash").spawn_scoped(scope, move || hash(&to_hash, &free));
         let hasher = hasher.map_err(DiffError::Thread)?;
-        let mut incoming =
-            Incoming { to_unpack, unpacked, buffer: Vec::new(), at: 0, failure: None };
+        let mut incoming = Incoming::new(to_unpack, unpacked);
         let result = unpack(&mut incoming);
         let failure = incoming.failure.take();
-        // Ends both threads.
+        // Ends all threads.
         drop(incoming);
         joined(reader);
+        joined(decompressor);
         let digest = joined(hasher);
         match failure {
             // What the reader of the archive says of it is less.
@@ -62,6 +73,15 @@ pub(crate) fn run<R: Read + Send>(
             None => result.map(|()| digest),
         }
     })
+}
+
+/// A channel with so many buffers in it, which has room for all of them.
+fn buffers(count: usize) -> (SyncSender<Vec<u8>>, Receiver<Vec<u8>>) {
+    let (free, to_fill) = sync_channel(count);
+    for _ in 0..count {
+        let _ = free.send(Vec::with_capacity(BUFFER));
+    }
+    (free, to_fill)
 }
 
 fn named(name: &str) -> thread::Builder {
@@ -72,15 +92,14 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn fill<R: Read + Send>(
-    layer: R,
-    packing: Packing,
+/// Reads all there is, at most `limit` bytes, into buffers.
+fn pass_on<R: Read>(
+    mut input: R,
     limit: Option<u64>,
     cancel: &Cancel,
     to_fill: &Receiver<Vec<u8>>,
     full: &SyncSender<Result<Vec<u8>, DiffError>>,
 ) -> Result<(), DiffError> {
-    let mut input = packing.open(layer).map_err(DiffError::Layer)?;
     let mut left = limit.unwrap_or(u64::MAX);
     while let Ok(mut buffer) = to_fill.recv() {
         cancel.check()?;
@@ -100,7 +119,7 @@ fn fill<R: Read + Send>(
         }
         left = left
             .checked_sub(length as u64)
-            .ok_or_else(|| DiffError::Limit(limit.unwrap_or_default()))?;
+            .ok_or_else(|| DiffError::ArchiveTooLarge(limit.unwrap_or_default()))?;
         if full.send(Ok(buffer)).is_err() {
             break;
         }
@@ -119,14 +138,20 @@ fn hash(to_hash: &Receiver<Vec<u8>>, free: &SyncSender<Vec<u8>>) -> Unpacked {
     Unpacked { sha256: hasher.finalize().into(), size }
 }
 
-/// The bytes that the archive consists of.
+/// Bytes that come from another thread in buffers, and buffers that go on when they are read.
 pub(crate) struct Incoming {
-    to_unpack: Receiver<Result<Vec<u8>, DiffError>>,
-    unpacked: SyncSender<Vec<u8>>,
+    coming: Receiver<Result<Vec<u8>, DiffError>>,
+    read: SyncSender<Vec<u8>>,
     buffer: Vec<u8>,
     at: usize,
     /// Why there are no more.
     failure: Option<DiffError>,
+}
+
+impl Incoming {
+    fn new(coming: Receiver<Result<Vec<u8>, DiffError>>, read: SyncSender<Vec<u8>>) -> Self {
+        Self { coming, read, buffer: Vec::new(), at: 0, failure: None }
+    }
 }
 
 impl BufRead for Incoming {
@@ -135,10 +160,10 @@ impl BufRead for Incoming {
             let read = std::mem::take(&mut self.buffer);
             self.at = 0;
             if !read.is_empty() {
-                // Whoever computes the digest ends after this.
-                let _ = self.unpacked.send(read);
+                // Whoever computes the digest ends after this; who has read all may have ended before.
+                let _ = self.read.send(read);
             }
-            match self.to_unpack.recv() {
+            match self.coming.recv() {
                 Ok(Ok(buffer)) => self.buffer = buffer,
                 Ok(Err(error)) => {
                     self.failure = Some(error);

@@ -18,6 +18,7 @@ use std::{
 };
 
 use drop_in::DropIn;
+use gantry_diff::Bounds;
 use gantry_disk::ReadError;
 use gantry_kernel::cgroup::OwnLimits;
 use gantry_runtime::{BadVariable, Variable};
@@ -56,6 +57,8 @@ gantryd: a gRPC-only container runtime service
       --attach-buffer SIZE  output that is kept of each process whose streams the server holds [256K]
       --memory-max SIZE     of the server alone; more kills it [none]
       --memory-high SIZE    of the server alone; more slows it down [none]
+      --layer-max-size SIZE  of one layer of an image, unpacked; more is refused [none]
+      --layer-max-entries N  of one layer of an image; more are refused [none]
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
@@ -94,6 +97,7 @@ pub(crate) struct Config {
     pub(crate) retain_count: usize,
     pub(crate) attach_buffer: usize,
     pub(crate) memory: OwnLimits,
+    pub(crate) layers: Bounds,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// The file that was read, if any was.
@@ -160,6 +164,8 @@ impl Config {
             ("attach_buffer", self.attach_buffer == other.attach_buffer),
             ("memory_max", self.memory.max == other.memory.max),
             ("memory_high", self.memory.high == other.memory.high),
+            ("layer_max_size", self.layers.bytes == other.layers.bytes),
+            ("layer_max_entries", self.layers.entries == other.layers.entries),
             ("log_format", self.log_format == other.log_format),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
@@ -312,6 +318,10 @@ impl Given {
             memory: OwnLimits {
                 max: size("memory_max", self.memory_max)?,
                 high: size("memory_high", self.memory_high)?,
+            },
+            layers: Bounds {
+                bytes: size("layer_max_size", self.layer_max_size)?,
+                entries: self.layer_max_entries,
             },
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,

@@ -108,7 +108,7 @@ pub(crate) async fn serve(
         .add_service(admission.layer(reflection().build_v1alpha()?))
         .add_service(Aside::new(api, supervisors.clone()))
         .add_service(Aside::new(admission.layer(containers), supervisors.clone()));
-    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata));
+    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata), config.layers);
     surface.add_to(&mut routes, &admission, &supervisors);
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)

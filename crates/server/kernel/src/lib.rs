@@ -25,6 +25,7 @@ mod signals;
 pub mod small_disk;
 mod streams;
 mod trouble;
+mod writeback;
 
 pub use allocator::{keep_memory_small, load_has_fallen};
 pub use async_fd::watch;
@@ -44,3 +45,4 @@ pub use seqpacket::SeqPacket;
 pub use signals::reset_signals;
 pub use streams::has_streams;
 pub use trouble::{Backoff, Trouble, if_there, until_answered};
+pub use writeback::begin_writeback;

@@ -1,5 +1,6 @@
 //! Unpacks a layer into a directory.
 
+mod early;
 mod metadata;
 mod name;
 mod remove;
@@ -14,8 +15,11 @@ use std::{
     io::{BufRead, Read},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::PathBuf,
+    thread,
 };
 
+use early::Early;
+use gantry_failpoints::{Point, reach};
 pub(crate) use remove::names;
 use rustix::{
     fs::{
@@ -30,7 +34,7 @@ pub(crate) use tree::{kind, path_in};
 use whiteout::{Meaning, Whiteouts};
 
 use crate::{
-    Cancel, DiffError,
+    Bounds, Cancel, DiffError,
     archive::{Archive, Entry, EntryKind, Sparse},
     compression::Packing,
     error::shown,
@@ -60,9 +64,8 @@ pub struct Overlay {
 pub struct ApplyOptions {
     /// What its media type says.
     pub packing: Packing,
-    /// More bytes than this it must not have without compression. The server sets none: what a layer can take is
-    /// bounded by the disk.
-    pub limit: Option<u64>,
+    /// What it may have at most.
+    pub bounds: Bounds,
     /// All is on the disk at the end.
     pub sync: bool,
     /// Stops it.
@@ -78,10 +81,13 @@ pub fn apply<R: Read + Send>(
     target: &Target,
     options: &ApplyOptions,
 ) -> Result<Unpacked, DiffError> {
-    let ApplyOptions { packing, limit, sync, cancel } = options;
+    let ApplyOptions { packing, bounds, sync, cancel } = options;
     let _only_one = writer::alone(&target.root, cancel)?;
-    let unpacked = pipeline::run(layer, *packing, *limit, cancel, |incoming| {
-        unpack(incoming, target, cancel)
+    let unpacked = thread::scope(|scope| {
+        let early = Early::begin(scope).map_err(DiffError::Thread)?;
+        pipeline::run(layer, *packing, bounds.bytes, cancel, |incoming| {
+            unpack(incoming, target, *bounds, early, cancel)
+        })
     })?;
     if *sync {
         let root = target.root.as_os_str().as_bytes();
@@ -92,9 +98,11 @@ pub fn apply<R: Read + Send>(
 }
 
 /// Unpacks an archive, and reads it to its end.
-pub(crate) fn unpack<R: BufRead>(
+fn unpack<R: BufRead>(
     input: R,
     target: &Target,
+    bounds: Bounds,
+    early: Early,
     cancel: &Cancel,
 ) -> Result<(), DiffError> {
     let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
@@ -110,7 +118,8 @@ pub(crate) fn unpack<R: BufRead>(
     };
     let tree = Tree::open(&bytes(&target.root), &lower)?;
     let mut archive = Archive::new(input);
-    let mut unpacking = Unpacking { tree, whiteouts, times: Times::default(), cancel };
+    let mut unpacking = Unpacking { tree, whiteouts, times: Times::default(), early, cancel };
+    let mut budget = bounds.budget();
     let mut last = String::new();
     // What is damaged has no name: the entry before it is named.
     let in_archive = |error: crate::archive::ArchiveError, last: &str| match error {
@@ -122,11 +131,14 @@ pub(crate) fn unpack<R: BufRead>(
     };
     while let Some(entry) = archive.next().map_err(|error| in_archive(error, &last))? {
         cancel.check()?;
+        budget.take(&entry, archive.left())?;
         unpacking.entry(&entry, &mut archive)?;
+        reach(Point::ServerEntryUnpacked);
         last = shown(&entry.name);
     }
     unpacking.times.set(&unpacking.tree)?;
     archive.finish()?;
+    reach(Point::ServerLayerUnpacked);
     Ok(())
 }
 
@@ -135,6 +147,7 @@ struct Unpacking<'a> {
     whiteouts: Whiteouts,
     /// Of directories, which are set when nothing changes in them any more.
     times: Times,
+    early: Early,
     cancel: &'a Cancel,
 }
 
@@ -195,9 +208,12 @@ impl Unpacking<'_> {
                 let mode = Mode::from_raw_mode(0o600);
                 let file =
                     self.place(entry, directory, base, || openat(&**fd, base, flags, mode))?;
+                let size = archive.left();
                 self.fill(entry, archive, &file)?;
                 let done = metadata::of_file(&file, entry);
-                return done.map_err(self.failed("set owner, mode or attributes of", entry));
+                done.map_err(self.failed("set owner, mode or attributes of", entry))?;
+                self.early.finished(file, size);
+                return Ok(());
             }
             EntryKind::Directory => self.directory(entry, directory, base)?,
             EntryKind::Symlink => {
@@ -305,6 +321,7 @@ impl Unpacking<'_> {
         file: &OwnedFd,
     ) -> Result<(), DiffError> {
         let whole = [[0, u64::MAX]];
+        let mut since = 0;
         let pieces = entry.sparse.as_ref().map_or(&whole[..], |sparse| &sparse.pieces);
         for &[offset, length] in pieces {
             let (mut at, mut left) = (offset, length);
@@ -319,6 +336,7 @@ impl Unpacking<'_> {
                     other => other.map_err(self.failed("write", entry))?,
                 };
                 archive.consume(written);
+                self.early.written(file, written as u64, &mut since);
                 (at, left) = (at + written as u64, left - written as u64);
                 self.cancel.check()?;
             }

@@ -82,6 +82,14 @@ fn paths_need_not_be_utf_8() {
 }
 
 #[test]
+fn layers_have_bounds_if_wanted() {
+    assert_eq!(parse("gantryd").unwrap().layers, gantry_diff::Bounds::default());
+    let config = parse("gantryd --layer-max-size 20G --layer-max-entries 7").unwrap();
+    assert_eq!((config.layers.bytes, config.layers.entries), (Some(20 << 30), Some(7)));
+    assert!(parse("gantryd --layer-max-size 0").is_err());
+}
+
+#[test]
 fn flags_win_over_the_file() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), "runtime = \"crun\"\nretain_count = 7\nlinger = \"0s\"\n").unwrap();

@@ -75,12 +75,53 @@ fn what_is_damaged_is_an_error() {
 
 #[test]
 fn a_bomb_is_bounded() {
+    let bytes = |most| options_of(Bounds { bytes: Some(most), entries: None });
     let bomb = gzip(&Tar::default().file("zeros", &vec![0; 20 << 20]).end());
     assert!(bomb.len() < 200 << 10);
-    let error = into_new(&bomb, &ApplyOptions { limit: Some(1 << 20), ..options() }).unwrap_err();
-    assert!(matches!(error, DiffError::Limit(1_048_576)), "{error:?}");
+    let root = tempfile::tempdir().unwrap();
+    let target = Target { root: root.path().to_owned(), overlay: None };
+    let error = apply(&*bomb, &target, &bytes(1 << 20)).unwrap_err();
+    let message = "entry \"zeros\" makes the layer larger than layer_max_size, 1048576 bytes: resource exhausted";
+    assert_eq!(
+        (error.to_string().as_str(), error.kind()),
+        (message, Some(Kind::ResourceExhausted))
+    );
+    assert!(!root.path().join("zeros").exists());
+    assert!(into_new(&bomb, &bytes(21 << 20)).is_ok());
+    // What comes behind the archive's end.
+    let zeros = gzip(&vec![0; 20 << 20]);
+    let error = into_new(&zeros, &bytes(1 << 20)).unwrap_err();
+    assert!(matches!(error, DiffError::ArchiveTooLarge(1_048_576)), "{error:?}");
     assert_eq!(error.kind(), Some(Kind::ResourceExhausted));
-    assert!(into_new(&bomb, &ApplyOptions { limit: Some(21 << 20), ..options() }).is_ok());
+}
+
+#[test]
+fn a_file_of_holes_counts_as_long_as_it_claims_to_be() {
+    let records: [(&str, &[u8]); 4] = [
+        ("GNU.sparse.major", b"1"),
+        ("GNU.sparse.minor", b"0"),
+        ("GNU.sparse.realsize", b"4000000000000"),
+        ("GNU.sparse.name", b"holes"),
+    ];
+    let mut map = b"0\n".to_vec();
+    map.resize(512, 0);
+    let layer = Tar::default().records(&records).file("x", &map).end();
+    let bounds = Bounds { bytes: Some(1 << 30), entries: None };
+    let error = into_new(&layer, &options_of(bounds)).unwrap_err();
+    assert!(matches!(&error, DiffError::TooLarge { name, .. } if name == "holes"), "{error:?}");
+}
+
+#[test]
+fn entries_are_counted() {
+    let layer = Tar::default().file("a", b"1").directory("b").symlink("c", "a").end();
+    let entries = |most| options_of(Bounds { bytes: None, entries: Some(most) });
+    assert!(into_new(&layer, &entries(3)).is_ok());
+    let error = into_new(&layer, &entries(2)).unwrap_err();
+    let message = "entry \"c\" is beyond layer_max_entries, 2: resource exhausted";
+    assert_eq!(
+        (error.to_string().as_str(), error.kind()),
+        (message, Some(Kind::ResourceExhausted))
+    );
 }
 
 /// Does not end, and is given up by whom it is read by.

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
 use super::{ApplyOptions, Overlay, Target, apply};
-use crate::{Cancel, DiffError, Packing, Unpacked};
+use crate::{Bounds, Cancel, DiffError, Packing, Unpacked};
 
 /// An archive that is written.
 #[derive(Default)]
@@ -82,8 +82,11 @@ impl Tar {
 }
 
 fn options() -> ApplyOptions {
-    let cancel = Cancel::default();
-    ApplyOptions { packing: Packing::Detect, limit: None, sync: false, cancel }
+    options_of(Bounds::default())
+}
+
+fn options_of(bounds: Bounds) -> ApplyOptions {
+    ApplyOptions { packing: Packing::Detect, bounds, sync: false, cancel: Cancel::default() }
 }
 
 /// Unpacks a whole archive.

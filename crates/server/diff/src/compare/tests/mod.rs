@@ -8,7 +8,7 @@ mod round_trip;
 use std::{fs, path::Path};
 
 use super::{DiffOptions, diff};
-use crate::{ApplyOptions, Cancel, Compression, DiffError, Packing, Target, apply};
+use crate::{ApplyOptions, Bounds, Cancel, Compression, DiffError, Packing, Target, apply};
 
 fn options() -> DiffOptions {
     DiffOptions { compression: Compression::None, epoch: None, cancel: Cancel::default() }
@@ -40,7 +40,8 @@ fn listed(archive: &[u8]) -> Vec<String> {
 fn unpack(layer: &[u8], root: &Path) {
     let target = Target { root: root.to_owned(), overlay: None };
     let cancel = Cancel::default();
-    let options = ApplyOptions { packing: Packing::Detect, limit: None, sync: false, cancel };
+    let options =
+        ApplyOptions { packing: Packing::Detect, bounds: Bounds::default(), sync: false, cancel };
     apply(layer, &target, &options).unwrap();
 }
 

@@ -55,7 +55,8 @@ fn an_upper_directory_makes_the_same_layer_as_the_mounted_trees() {
     }
     let layer = layer.into_inner().unwrap();
     let cancel = Cancel::default();
-    let apply = ApplyOptions { packing: Packing::Plain, limit: None, sync: true, cancel };
+    let apply =
+        ApplyOptions { packing: Packing::Plain, bounds: Bounds::default(), sync: true, cancel };
     let places = dir.join("places");
     let [right] = [layered(dir, &[])];
     match apply_to_mounts(&*layer, std::slice::from_ref(&right), &places, &apply) {
@@ -141,7 +142,8 @@ fn what_cannot_be_mounted_is_named_and_nothing_stays() {
     let dir = tempfile::tempdir().unwrap();
     let places = dir.path().join("places");
     let cancel = Cancel::default();
-    let apply = ApplyOptions { packing: Packing::Plain, limit: None, sync: false, cancel };
+    let apply =
+        ApplyOptions { packing: Packing::Plain, bounds: Bounds::default(), sync: false, cancel };
     let missing = [bind(&dir.path().join("missing"), "ro")];
     let error = apply_to_mounts(&[0; 1024][..], &missing, &places, &apply).unwrap_err();
     assert!(error.to_string().contains("mount"), "{error}");

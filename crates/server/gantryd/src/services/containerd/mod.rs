@@ -44,6 +44,7 @@ use gantry_api::containerd::{
     version::version_server::VersionServer,
 };
 use gantry_content::Content;
+use gantry_diff::Bounds;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
 use gantry_registry::{Limits, Registries};
 use gantry_snapshots::Snapshots;
@@ -95,12 +96,18 @@ struct Shared {
     /// What clients have opened for later calls.
     streams: Streams,
     layer_turns: diff::Turns,
+    /// Of each layer that is unpacked.
+    layer_bounds: Bounds,
     /// When the server began, before it served anybody.
     began: SystemTime,
 }
 
 impl Surface {
-    pub(crate) fn new(supervisor: PendingSupervisor, metadata: PendingMetadata) -> Self {
+    pub(crate) fn new(
+        supervisor: PendingSupervisor,
+        metadata: PendingMetadata,
+        layer_bounds: Bounds,
+    ) -> Self {
         Self(Arc::new(Shared {
             supervisor,
             metadata,
@@ -111,6 +118,7 @@ impl Surface {
             registries: OnceCell::new(),
             streams: Streams::default(),
             layer_turns: diff::Turns::default(),
+            layer_bounds,
             began: SystemTime::now(),
         }))
     }

@@ -68,8 +68,8 @@ pub(super) async fn apply(
     if mounts.is_empty() {
         return Err(invalid("mounts", "mounts: at least one is required"));
     }
-    unpack(surface, namespace, digest, mounts, ApplyOptions { packing, limit: None, sync, cancel })
-        .await
+    let bounds = surface.0.layer_bounds;
+    unpack(surface, namespace, digest, mounts, ApplyOptions { packing, bounds, sync, cancel }).await
 }
 
 /// Unpacks an archive of the namespace's content, as [`apply`] does.

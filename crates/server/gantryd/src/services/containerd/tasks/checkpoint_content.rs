@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use gantry_api::containerd::types::Descriptor;
 use gantry_content::{ContentError, Writer, unique};
-use gantry_diff::{ApplyOptions, Cancel, Packing};
+use gantry_diff::{ApplyOptions, Bounds, Cancel, Packing};
 use gantry_domain::Namespace;
 use gantry_images::media_type::{CHECKPOINT, CHECKPOINT_CONFIG};
 use gantry_store::{AnyValue, Digest, Labels};
@@ -121,7 +121,12 @@ pub(super) async fn extract(
         let made = surface.supervisor().await.new_image().await;
         let image = made.map_err(|error| Status::internal(error.to_string()))?;
         let mounts = vec![diff::bind(text(&image), "rw")];
-        let options = ApplyOptions { packing: Packing::Plain, limit: None, sync: false, cancel };
+        let options = ApplyOptions {
+            packing: Packing::Plain,
+            bounds: Bounds::default(),
+            sync: false,
+            cancel,
+        };
         match diff::unpack(&surface, &namespace, digest, mounts, options).await {
             Ok(_) => Ok(image),
             Err(status) => {

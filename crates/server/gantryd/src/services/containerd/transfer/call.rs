@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use gantry_content::Content;
 use gantry_domain::Namespace;
+use gantry_failpoints::{Point, reach};
 use gantry_store::{Digest, LABEL_EXPIRE, Labels, Store};
 use prost_types::Timestamp;
 use tonic::Status;
@@ -44,7 +45,9 @@ impl Call {
                 let labels = [(LABEL_EXPIRE.to_owned(), rfc3339(SystemTime::now() + LEASE))];
                 let made = content.store().create_lease(&namespace, "", Labels::from(labels)).await;
                 surface.0.leases_changed.notify_one();
-                made.map_err(of_store)?.id
+                let made = made.map_err(of_store)?;
+                reach(Point::ServerTransferLeased);
+                made.id
             }
         };
         Ok(Self { surface, namespace, lease, is_own, content, progress, gone })
@@ -52,10 +55,15 @@ impl Call {
 
     /// Ends it: what nothing refers to by now may be collected.
     pub(super) async fn end(self) {
-        if self.is_own
-            && let Err(error) = self.store().delete_lease(&self.namespace, &self.lease).await
-        {
-            tracing::warn!(%error, lease = self.lease, "a transfer's lease stays until it expires");
+        if !self.is_own {
+            return;
+        }
+        match self.store().delete_lease(&self.namespace, &self.lease).await {
+            Ok(_) => reach(Point::ServerTransferReleased),
+            Err(error) => {
+                let lease = self.lease;
+                tracing::warn!(%error, lease, "a transfer's lease stays until it expires");
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use gantry_api::containerd::{
         transfer::{ImageReference, ImageStore as Message, UnpackConfiguration},
     },
 };
+use gantry_failpoints::{Point, reach};
 use gantry_images::{
     Descriptor, Filter, Platform, Platforms,
     name::{ANNOTATION, LAYOUT_ANNOTATION, with_prefix},
@@ -192,6 +193,7 @@ async fn put_all(call: &Call, images: Vec<Image>) -> Result<Vec<Image>, Status> 
     let mut stored = Vec::new();
     for image in images {
         stored.push(put(call, image).await?);
+        reach(Point::ServerImageNamed);
     }
     Ok(stored)
 }

@@ -20,6 +20,7 @@ use gantry_api::containerd::{
 use gantry_content::unique;
 use gantry_diff::Cancel;
 use gantry_domain::{Kind, Mount};
+use gantry_failpoints::{Point, reach};
 use gantry_images::{Config, Descriptor, Platform, chain_ids, label, read_document};
 use gantry_snapshots::Snapshotter;
 use gantry_store::{Algorithm, Digest, LABEL_TARGET, Labels, NewSnapshot};
@@ -175,14 +176,18 @@ impl Chain<'_> {
         }
         // Only now is it known to be true.
         let label = (label::UNCOMPRESSED.to_owned(), layer.diff_id.to_string());
-        self.label(&layer.descriptor.digest, label).await
+        self.label(&layer.descriptor.digest, label).await?;
+        reach(Point::ServerLayerLabelled);
+        Ok(())
     }
 
     /// Has the configuration keep what was unpacked.
     pub(super) async fn finish(&self) -> Result<(), Status> {
         let Some(top) = self.layers.last() else { return Ok(()) };
         let label = format!("{LABEL_SNAPSHOT}{}", self.snapshotter.name());
-        self.label(&self.config, (label, top.chain_id.to_string())).await
+        self.label(&self.config, (label, top.chain_id.to_string())).await?;
+        reach(Point::ServerConfigurationLabelled);
+        Ok(())
     }
 
     /// A new snapshot to unpack a layer to; `None` if the layer is there.

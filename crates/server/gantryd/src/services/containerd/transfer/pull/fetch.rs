@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gantry_content::{ContentError, Writer};
 use gantry_domain::Namespace;
+use gantry_failpoints::{Point, reach};
 use gantry_images::Descriptor;
 use gantry_registry::Repository;
 use gantry_store::{Digest, Labels};
@@ -63,6 +64,7 @@ impl Fetcher<'_> {
         }
         if let Some(fetch) = self.begin(part, stop).await? {
             self.write(part, fetch, stop).await?;
+            reach(Point::ServerPartFetched);
             self.tracker.complete(part).await;
         } else {
             self.tracker.exists(part).await;

@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use fetch::Fetcher;
 use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use gantry_domain::Kind;
+use gantry_failpoints::{Point, reach};
 use gantry_images::{
     Descriptor, MAX_DOCUMENT, Walk, children, media_type, read_document, reference_labels,
 };
@@ -125,6 +126,7 @@ impl Pull<'_> {
         let mask = labels.keys().map(|label| format!("labels.{label}")).collect();
         let labelled = call.store().update_blob(&call.namespace, &of.digest, labels, mask).await;
         labelled.map_err(of_store)?;
+        reach(Point::ServerReferencesLabelled);
         let wanted = self.to.filter.wanted(of, parts).map_err(of_images)?;
         self.tracker.note(of, &wanted);
         Ok(wanted)
