@@ -10,7 +10,7 @@ use crate::layout::Layout;
 /// With overlayfs; none of a committed one. `maps` are options of any mount, `own` those of an overlay.
 pub(crate) fn overlay(
     layout: &Layout,
-    maps: Vec<String>,
+    maps: &[String],
     own: &[String],
     chain: &SnapshotChain,
 ) -> Option<Mount> {
@@ -19,10 +19,10 @@ pub(crate) fn overlay(
     let lower: Vec<_> = below.iter().map(|below| text(&layout.files(*below))).collect();
     let bound = |source, further: [&str; 2]| {
         let Mount { options, .. } = bind(String::new(), &further);
-        let options = [maps.clone(), options].concat();
+        let options = [maps, &options].concat();
         Some(Mount { options, ..bind(source, &[]) })
     };
-    let mut options = [&maps, own].concat();
+    let mut options = [maps, own].concat();
     match (kind, lower.as_slice()) {
         (SnapshotKind::Committed, _) => return None,
         (_, []) => {

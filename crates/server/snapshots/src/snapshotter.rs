@@ -186,7 +186,7 @@ impl Snapshotter {
         }
         let own = self.0.options.as_deref().unwrap_or_default();
         let mount = match self.0.flavour {
-            Flavour::Overlayfs => mounts::overlay(&self.0.layout, options, own, chain),
+            Flavour::Overlayfs => mounts::overlay(&self.0.layout, &options, own, chain),
             Flavour::Native => mounts::native(&self.0.layout, chain),
         };
         match mount {

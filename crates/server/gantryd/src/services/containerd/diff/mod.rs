@@ -126,9 +126,9 @@ pub(super) async fn pack(surface: &Surface, archive: Archive) -> Result<Descript
 }
 
 /// A tree that is one directory.
-pub(super) fn bind(directory: String, access: &str) -> Mount {
+pub(super) fn bind(source: String, access: &str) -> Mount {
     let options = vec!["rbind".to_owned(), access.to_owned()];
-    Mount { kind: "bind".to_owned(), source: directory, target: String::new(), options }
+    Mount { kind: "bind".to_owned(), source, target: String::new(), options }
 }
 
 #[tonic::async_trait]
