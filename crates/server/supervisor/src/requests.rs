@@ -23,7 +23,7 @@ impl Actor {
                 let _ = reply.send(self.alive_view());
             }
             Request::Made(reply) if self.lifecycle.is_reported() => {
-                drop(reply.send(Ok(self.view())))
+                drop(reply.send(Ok(self.view())));
             }
             Request::Made(reply) if self.repeated.len() < MAILBOX => self.repeated.push(reply),
             Request::Made(reply) => drop(reply.send(Err(SupervisorError::Overloaded))),
