@@ -36,10 +36,12 @@ async fn layers_of_each_compression_and_format_make_the_same_tree() {
         let archive = tar(&tree, &["--format", format, "."]);
         let digest = sha256(&bed, &archive).await;
         let (gzip, zstd) = (through("gzip", &archive).await, through("zstd", &archive).await);
-        let docker = "application/vnd.docker.image.rootfs.diff.tar.gzip";
-        let types = [LAYER, &format!("{LAYER}+gzip"), &format!("{LAYER}+zstd"), docker];
+        let docker = ["gzip", "zstd"]
+            .map(|extension| format!("application/vnd.docker.image.rootfs.diff.tar.{extension}"));
+        let oci = ["", "+gzip", "+zstd"].map(|extension| format!("{LAYER}{extension}"));
+        let types = oci.iter().chain(&docker);
         for (number, (layer, media_type)) in
-            [&archive, &gzip, &zstd, &archive].into_iter().zip(types).enumerate()
+            [&archive, &gzip, &zstd, &archive, &zstd].into_iter().zip(types).enumerate()
         {
             let target = directory(&bed, &format!("{format}-{number}"));
             let applied = apply(&bed, layer, media_type, &[bind(&target, "rw")]).await.unwrap();
