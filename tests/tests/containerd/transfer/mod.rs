@@ -2,6 +2,7 @@
 
 mod archive;
 mod bad;
+mod bounds;
 mod export;
 mod import;
 mod interrupted;
