@@ -44,9 +44,17 @@ impl Bed {
             matches!(statfs, Ok(Ok(statfs)) if statfs.f_type == TMPFS)
         };
         let parent = ["/run", "/dev/shm"].map(PathBuf::from).into_iter().find(in_memory);
-        let parent = parent.unwrap_or_else(std::env::temp_dir);
+        Self::below(&parent.unwrap_or_else(std::env::temp_dir))
+    }
+
+    /// On a disk, where images are.
+    pub(crate) fn on_disk() -> Result<Self> {
+        Self::below(Path::new("/var/tmp"))
+    }
+
+    fn below(parent: &Path) -> Result<Self> {
         let name = format!("gantry-bench-{}", std::process::id());
-        let work = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(&parent);
+        let work = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(parent);
         let work = work.with_context(|| format!("make {name} in {}", parent.display()))?;
         let bed = Self { work, cgroup: format!("/{name}") };
         bed.make_rootfs()?;

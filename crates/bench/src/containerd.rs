@@ -22,6 +22,7 @@ pub(crate) struct Containerd {
     pub(crate) client: Tasks,
     child: Child,
     work: PathBuf,
+    may_use_pigz: bool,
 }
 
 impl Containerd {
@@ -30,7 +31,12 @@ impl Containerd {
         if Command::new("containerd").arg("--version").output().is_err() {
             return Ok(None);
         }
-        let work = bed.work().join("containerd");
+        Self::start_on(bed, "containerd", true).await.map(Some)
+    }
+
+    /// Starts another one, which may decompress layers with unpigz(1).
+    pub(crate) async fn start_on(bed: &Bed, name: &str, may_use_pigz: bool) -> Result<Self> {
+        let work = bed.work().join(name);
         fs::create_dir_all(&work).context("make containerd's directory")?;
         let config = format!(
             "version = 2\nroot = '{0}/root'\nstate = '{0}/state'\n\
@@ -38,9 +44,9 @@ impl Containerd {
             work.display()
         );
         fs::write(work.join("config.toml"), config).context("write containerd's config")?;
-        let child = spawn(&work)?;
+        let child = spawn(&work, may_use_pigz)?;
         let client = answering(&work, "runc").await?;
-        Ok(Some(Self { client, child, work }))
+        Ok(Self { client, child, work, may_use_pigz })
     }
 
     /// A client whose tasks run on this runtime.
@@ -53,7 +59,7 @@ impl Containerd {
         self.child.kill().context("kill containerd")?;
         self.child.wait().context("wait for containerd")?;
         let begin = Instant::now();
-        self.child = spawn(&self.work)?;
+        self.child = spawn(&self.work, self.may_use_pigz)?;
         Ok(begin)
     }
 
@@ -93,12 +99,15 @@ impl Containerd {
     }
 }
 
-fn spawn(work: &Path) -> Result<Child> {
+fn spawn(work: &Path, may_use_pigz: bool) -> Result<Child> {
     let log = fs::File::options().create(true).append(true).open(work.join("log"));
     let log = log.context("open containerd's log")?;
     let mut command = Command::new("containerd");
     command.arg("--config").arg(work.join("config.toml"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    if !may_use_pigz {
+        command.env("CONTAINERD_DISABLE_PIGZ", "1");
+    }
     command.spawn().context("start containerd")
 }
 

@@ -7,6 +7,7 @@ mod chart;
 mod containerd;
 mod docker;
 mod gantry;
+mod images;
 mod measure;
 mod proc;
 mod report;
@@ -36,13 +37,13 @@ const HELP: &str = "\
 Usage: gantry-bench [--quick] [--only NAME]... [--address SOCKET] [--out DIR]
 
   --quick           a few samples of each, to see that all works
-  --only NAME       latency, throughput, docker, tasks, streams, events, memory or idle
+  --only NAME       latency, throughput, docker, tasks, images, streams, events, memory or idle
   --address SOCKET  measure the server that listens there instead of starting one
   --out DIR         where to write benchmark.md, benchmark.json and *.svg; default: docs
 ";
 
-const NAMES: [&str; 8] =
-    ["latency", "throughput", "docker", "tasks", "streams", "events", "memory", "idle"];
+const NAMES: [&str; 9] =
+    ["latency", "throughput", "docker", "tasks", "images", "streams", "events", "memory", "idle"];
 
 /// Beside the hierarchies of version 1; crun refuses to run where it sees it.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
@@ -145,6 +146,7 @@ async fn measure(name: &str, bench: &mut Bench) -> Result<Vec<Measure>> {
         "throughput" => measure::throughput::measure(bench).await,
         "docker" => measure::docker::measure(bench).await,
         "tasks" => measure::many_tasks::measure(bench).await,
+        "images" => measure::images::measure(bench).await,
         "streams" => measure::streams::measure(bench).await,
         "events" => measure::events::measure(bench).await,
         "memory" => measure::memory::measure(bench).await,

@@ -3,6 +3,7 @@
 pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod idle;
+pub(crate) mod images;
 pub(crate) mod latency;
 pub(crate) mod many_tasks;
 pub(crate) mod memory;

@@ -2,6 +2,7 @@
 
 mod apply;
 mod beside;
+mod bounds;
 mod interrupted;
 mod make;
 

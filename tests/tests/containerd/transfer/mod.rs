@@ -2,6 +2,7 @@
 
 mod archive;
 mod bad;
+mod bounds;
 mod echo;
 mod export;
 mod import;

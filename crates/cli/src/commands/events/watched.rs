@@ -43,6 +43,7 @@ pub(super) async fn follow(
             filter: Some(Filter {
                 namespaces: wanted.namespaces.clone(),
                 container_ids: wanted.container.iter().cloned().collect(),
+                ..Filter::default()
             }),
             types: Vec::new(),
             heartbeat_interval: Some(HEARTBEAT),

@@ -6,7 +6,7 @@ use gantry_api::containerd::tasks::{self as api, tasks_server};
 use gantry_domain::{ConsoleSize, ContainerId, ProcessId, ProcessPhase, ProcessSpec, Refusal};
 use gantry_store::filter::{FilterError, Filters};
 use gantry_supervisor::resources::DirectLimits;
-use gantry_supervisor::{ContainerHandle, Listed, NewLimits, NewTask, Supervisor, SupervisorError};
+use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
 use tonic::{Request, Response, Status};
 
 use super::{
