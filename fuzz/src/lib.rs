@@ -10,7 +10,7 @@ use std::{
     io::{self, Write},
 };
 
-use gantry_diff::{ApplyOptions, Cancel, Packing, Target, apply};
+use gantry_diff::{ApplyOptions, Bounds, Cancel, Packing, Target, apply};
 use gantry_domain::Stdio;
 use gantry_events::record::{Fault, Lines, recover};
 use gantry_runtime::bundle::{Config, Dialect};
@@ -127,8 +127,8 @@ fn unpacked_beside(data: &[u8]) -> io::Result<usize> {
     let root = outer.path().join("root");
     fs::create_dir(&root)?;
     let cancel = Cancel::default();
-    let limit = Some(4 << 20);
-    let options = ApplyOptions { packing: Packing::Detect, limit, sync: false, cancel };
+    let bounds = Bounds { bytes: Some(4 << 20), entries: None };
+    let options = ApplyOptions { packing: Packing::Detect, bounds, sync: false, cancel };
     let _ = apply(data, &Target { root, overlay: None }, &options);
     Ok(fs::read_dir(outer.path())?.count())
 }
