@@ -79,6 +79,16 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerSnapshotCommitted
         | Point::ServerSnapshotForgotten
         | Point::ServerSnapshotSetAside => &[],
+        // Of pulls, see tests/containerd/transfer/registry/failpoints.rs.
+        Point::ServerTransferLeased
+        | Point::ServerPartFetched
+        | Point::ServerReferencesLabelled
+        | Point::ServerEntryUnpacked
+        | Point::ServerLayerUnpacked
+        | Point::ServerLayerLabelled
+        | Point::ServerConfigurationLabelled
+        | Point::ServerImageNamed
+        | Point::ServerTransferReleased => &[],
         // Of collections, see tests/containerd/collection/failpoints.rs.
         Point::ServerCollectionBegun | Point::ServerPieceForgotten | Point::ServerPieceRemoved => {
             &[]
