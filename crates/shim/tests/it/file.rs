@@ -7,7 +7,7 @@ use gantry_shim_proto::{FromShim, Launch, LaunchError, WaitStatus};
 use rustix::io::Errno;
 
 use crate::bundle::Bundle;
-use crate::harness::{Pipe, Shim, detached, read_all, script};
+use crate::harness::{Pipe, Shim, detached, read_all, script, sized};
 
 /// A process runs to its end.
 fn run(launch: Launch) {
@@ -162,7 +162,8 @@ fn uris_that_are_none_of_the_known() {
 fn a_terminal_s_output() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/log");
-    let bundle = Bundle::new("stty size; echo err >&2; head -c 100000 /dev/zero", true);
+    let command = sized("40 100", "stty size; echo err >&2; head -c 100000 /dev/zero");
+    let bundle = Bundle::new(&command, true);
     let mut shim = Shim::start();
     let stdout = uri(&path);
     shim.order(Launch { stdout, width: 100, height: 40, ..bundle.run(&shim) });

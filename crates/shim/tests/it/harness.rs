@@ -242,6 +242,12 @@ fn open(path: &Path, flags: OFlags) -> Option<File> {
     Some(fd.into())
 }
 
+/// `command`, once the terminal has this size: the runtime starts the process without asking whether the shim has received
+/// the terminal and sized it.
+pub(crate) fn sized(size: &str, command: &str) -> String {
+    format!("until [ \"$(stty size 2> /dev/null)\" = '{size}' ]; do sleep 0.01; done; {command}")
+}
+
 /// Creates a file.
 pub(crate) fn write(path: &Path, text: &str) {
     let mut file =

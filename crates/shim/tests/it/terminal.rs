@@ -1,13 +1,13 @@
 //! Processes on a terminal.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use gantry_shim_proto::{Launch, ToShim, WaitStatus};
 
 use crate::bundle::Bundle;
-use crate::harness::{Pipe, Shim, eventually, is_readable, read_all, read_exact};
+use crate::harness::{PATIENCE, Pipe, Shim, eventually, is_readable, read_all, sized};
 
 const MOMENT: Duration = Duration::from_millis(100);
 
@@ -41,7 +41,9 @@ fn start(command: &str) -> Console {
 fn expect(file: &mut File, text: &str) -> String {
     let mut seen = String::new();
     while !seen.ends_with(text) {
-        let byte = read_exact(file, 1);
+        assert!(is_readable(file, PATIENCE), "only {seen:?}");
+        let mut byte = [0];
+        assert_eq!(file.read(&mut byte).unwrap(), 1, "end of file after {seen:?}");
         seen.push(char::from(byte[0]));
         assert!(seen.len() < 10_000, "{seen}");
     }
@@ -116,22 +118,24 @@ fn more_than_the_pipe_holds_and_a_reader_that_sleeps() {
 
 #[test]
 fn sizes() {
-    let console = start("trap 'stty size' WINCH; stty size; while :; do sleep 0.01; done");
+    let command =
+        sized("40 100", "trap 'stty size' WINCH; echo ready; while :; do sleep 0.01; done");
+    let console = start(&command);
     let mut reader = console.stdout.reader();
     console.shim.server.hear_launched();
-    expect(&mut reader, "40 100\r\n");
+    expect(&mut reader, "ready\r\n");
     console.shim.server.say(&ToShim::Resize { width: 132, height: 25 });
     expect(&mut reader, "25 132\r\n");
 }
 
 #[test]
 fn orders_before_the_terminal_is_there() {
-    let console = start("stty size; cat; echo over");
+    let console = start(&sized("30 90", "cat; echo over"));
     let mut reader = console.stdout.reader();
     console.shim.server.say(&ToShim::Resize { width: 90, height: 30 });
     console.shim.server.say(&ToShim::CloseStdin);
     console.shim.server.hear_launched();
-    expect(&mut reader, "30 90\r\nover\r\n");
+    expect(&mut reader, "over\r\n");
     assert_eq!(console.shim.server.hear_exited(), WaitStatus::Code(0));
 }
 
