@@ -32,6 +32,9 @@ use crate::gantry::connect;
 const NAMESPACE: &str = "default";
 const SNAPSHOTTER: &str = "overlayfs";
 
+/// The lease whose end is waited for until a collection is done.
+const COLLECTS: &str = "collects";
+
 /// How much of a blob goes into a message.
 const PIECE: usize = 1 << 20;
 
@@ -136,8 +139,10 @@ impl Images {
         self.clean_up().await
     }
 
-    /// Waits until no removed files are left.
+    /// Waits until no removed files are left: containerd leaves them to its next collection, which the end of a lease is.
     pub(crate) async fn clean_up(&self) -> Result<()> {
+        self.lease(COLLECTS).await?;
+        self.release(COLLECTS).await?;
         let cleanup = CleanupRequest { snapshotter: SNAPSHOTTER.to_owned() };
         let mut snapshots = SnapshotsClient::new(self.channel.clone());
         snapshots.cleanup(of(cleanup)).await.context("clean up")?;
