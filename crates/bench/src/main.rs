@@ -37,13 +37,24 @@ const HELP: &str = "\
 Usage: gantry-bench [--quick] [--only NAME]... [--address SOCKET] [--out DIR]
 
   --quick           a few samples of each, to see that all works
-  --only NAME       latency, throughput, docker, tasks, images, streams, events, memory or idle
+  --only NAME       latency, throughput, crowd, docker, tasks, images, streams, events,
+                    memory or idle
   --address SOCKET  measure the server that listens there instead of starting one
   --out DIR         where to write benchmark.md, benchmark.json and *.svg; default: docs
 ";
 
-const NAMES: [&str; 9] =
-    ["latency", "throughput", "docker", "tasks", "images", "streams", "events", "memory", "idle"];
+const NAMES: [&str; 10] = [
+    "latency",
+    "throughput",
+    "crowd",
+    "docker",
+    "tasks",
+    "images",
+    "streams",
+    "events",
+    "memory",
+    "idle",
+];
 
 /// Beside the hierarchies of version 1; crun refuses to run where it sees it.
 const UNIFIED: &str = "/sys/fs/cgroup/unified";
@@ -144,6 +155,7 @@ async fn measure(name: &str, bench: &mut Bench) -> Result<Vec<Measure>> {
     match name {
         "latency" => measure::latency::measure(bench).await,
         "throughput" => measure::throughput::measure(bench).await,
+        "crowd" => measure::crowd::measure(bench).await,
         "docker" => measure::docker::measure(bench).await,
         "tasks" => measure::many_tasks::measure(bench).await,
         "images" => measure::images::measure(bench).await,

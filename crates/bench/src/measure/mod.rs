@@ -1,5 +1,6 @@
 //! What is measured, a file each.
 
+pub(crate) mod crowd;
 pub(crate) mod docker;
 pub(crate) mod events;
 pub(crate) mod idle;
