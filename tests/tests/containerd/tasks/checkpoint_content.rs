@@ -266,6 +266,7 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
     let empty = of(&tar(&["--transform=s,inv,other/inv,"])).await;
     let mut damaged = good.clone();
     damaged[150] ^= 1;
+    let damaged = of(&damaged).await;
     let missing = format!("sha256:{:064}", 1);
     let elsewhere = put(&bed, "other", b"abc").await;
     for (checkpoint, code, words) in [
@@ -274,7 +275,7 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
         (descriptor(CHECKPOINT, ""), Code::NotFound, "content digest "),
         (descriptor(CHECKPOINT, &missing), Code::NotFound, "not found"),
         (descriptor(CHECKPOINT, &elsewhere), Code::NotFound, "not found"),
-        (of(&damaged).await, Code::Unknown, ""),
+        (damaged.clone(), Code::Unknown, ""),
         (of(&good[..700]).await, Code::Unknown, ""),
         (outside, Code::Unknown, "../inventory.img"),
         (empty, Code::NotFound, "checkpoint"),
@@ -289,7 +290,7 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
     let good = of(&good).await;
     let task = from(&bed, "c", &runtime, good.clone()).create().await.unwrap();
     // Of the same id, which is found before anything is unpacked: the task keeps its own.
-    for other in [good, of(&damaged).await] {
+    for other in [good, damaged] {
         let taken = from(&bed, "c", &runtime, other).create().await.map(drop).unwrap_err();
         assert_eq!(taken.code(), Code::AlreadyExists, "{taken:?}");
     }
