@@ -44,16 +44,17 @@ impl Bed {
             matches!(statfs, Ok(Ok(statfs)) if statfs.f_type == TMPFS)
         };
         let parent = ["/run", "/dev/shm"].map(PathBuf::from).into_iter().find(in_memory);
-        Self::below(&parent.unwrap_or_else(std::env::temp_dir))
+        Self::below(&parent.unwrap_or_else(std::env::temp_dir), "gantry-bench")
     }
 
     /// On a disk, where images are.
     pub(crate) fn on_disk() -> Result<Self> {
-        Self::below(Path::new("/var/tmp"))
+        Self::below(Path::new("/var/tmp"), "gantry-bench-disk")
     }
 
-    fn below(parent: &Path) -> Result<Self> {
-        let name = format!("gantry-bench-{}", std::process::id());
+    /// `prefix` is no other bed's of this process: whatever is in a bed's cgroup ends with it.
+    fn below(parent: &Path, prefix: &str) -> Result<Self> {
+        let name = format!("{prefix}-{}", std::process::id());
         let work = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(parent);
         let work = work.with_context(|| format!("make {name} in {}", parent.display()))?;
         let bed = Self { work, cgroup: format!("/{name}") };

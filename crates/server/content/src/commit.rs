@@ -60,7 +60,14 @@ impl Writer {
             }
             Data::File { file, .. } => {
                 let (file, path) = (file.clone(), self.path());
-                let synced = content.0.files.run(move |_| file.sync_all()).await;
+                let sync = move |_: &_| {
+                    // A write that failed may have left more than was counted.
+                    if file.metadata()?.len() > actual {
+                        file.set_len(actual)?;
+                    }
+                    file.sync_all()
+                };
+                let synced = content.0.files.run(sync).await;
                 synced.map_err(ContentError::io("sync", &path))?;
                 reach(Point::ServerBlobSynced);
                 blob.checked = Some(content.0.epoch);

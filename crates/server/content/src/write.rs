@@ -212,11 +212,13 @@ impl Writer {
         let same = Arc::clone(file);
         let cut = move |_: &MayWait| {
             same.set_len(0)?;
-            note_time(&same)
+            Ok(note_time(&same))
         };
         let cut = self.content.0.files.run(cut).await;
-        self.updated_at = cut.map_err(ContentError::io("cut", &path))?;
+        let noted = cut.map_err(ContentError::io("cut", &path))?;
+        // It is cut, also if the time cannot be noted.
         (**hasher, *offset) = (Hasher::new(hasher.algorithm()), 0);
+        self.updated_at = noted.map_err(ContentError::io("set the time of", &path))?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ pub(crate) use access::Socket;
 pub(crate) use file::check as check_file;
 use std::{
     ffi::OsString,
+    num::NonZero,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -321,7 +322,7 @@ impl Given {
             },
             layers: Bounds {
                 bytes: size("layer_max_size", self.layer_max_size)?,
-                entries: self.layer_max_entries,
+                entries: self.layer_max_entries.map(NonZero::get),
             },
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,

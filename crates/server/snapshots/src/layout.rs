@@ -3,6 +3,7 @@
 //! ```text
 //! snapshots/overlayfs/snapshots/<n>/fs     what was changed: the upper directory of an overlay
 //! snapshots/overlayfs/snapshots/<n>/work   what the kernel needs beside it, unless it is a view
+//! snapshots/overlayfs/snapshots/<n>/mapped there if its mounts map ids
 //! snapshots/native/snapshots/<n>           all files
 //! snapshots/<snapshotter>/trash/           what is to be removed
 //! ```
@@ -13,6 +14,8 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::{SnapshotError, copy, snapshotter::Flavour};
 
@@ -59,24 +62,37 @@ impl Layout {
         self.of(directory).join("work")
     }
 
+    /// Whether mounts of a snapshot map ids. That is settled when it is made: whoever made it was told whether they do, and has
+    /// given its files other owners if not.
+    pub(crate) fn is_mapped(&self, directory: u64) -> Result<bool, SnapshotError> {
+        let path = self.mapped(directory);
+        path.try_exists().map_err(SnapshotError::io("look at", &path))
+    }
+
+    fn mapped(&self, directory: u64) -> PathBuf {
+        self.of(directory).join("mapped")
+    }
+
     /// Makes the directories of the snapshotter. Nobody else reads what is in them.
     pub(crate) fn make_all(&self) -> Result<(), SnapshotError> {
         for dir in [self.all(), self.trash()] {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
             made.map_err(SnapshotError::io("make", &dir))?;
         }
+        spread(&self.all());
         // Up to the server's own directory.
         self.root.ancestors().take(3).try_for_each(sync)
     }
 
     /// Makes the directory of a snapshot, on top of the nearest of its parents. `root` is the owner in an overlay, if
-    /// that is not the parent's. It is on the disk then.
+    /// that is not the parent's; `is_mapped` of one whose mounts map ids. It is on the disk then.
     pub(crate) fn make(
         &self,
         directory: u64,
         is_view: bool,
         below: Option<u64>,
         root: Option<(u32, u32)>,
+        is_mapped: bool,
     ) -> Result<(), SnapshotError> {
         let (outer, files) = (self.of(directory), self.files(directory));
         match self.flavour {
@@ -92,6 +108,10 @@ impl Layout {
                 if let Some((uid, gid)) = root {
                     let owned = chown(&files, Some(uid), Some(gid));
                     owned.map_err(SnapshotError::io("set the owner of", &files))?;
+                }
+                if is_mapped {
+                    let mapped = self.mapped(directory);
+                    File::create_new(&mapped).map_err(SnapshotError::io("make", &mapped))?;
                 }
                 sync(&files)?;
                 sync(&outer)?;
@@ -119,6 +139,20 @@ impl Layout {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Has the file system spread what is in a directory over the disk, where it knows how to: ext4 (see chattr(1), "T"). Otherwise
+/// it prefers the place with the most room for a new snapshot, which is where one was just removed, and without a journal it
+/// passes over inodes that were freed in the last seconds one by one: many times the time of unpacking a layer. Nothing else
+/// depends on it.
+fn spread(dir: &Path) {
+    let spread = File::open(dir).and_then(|dir| {
+        let flags = ioctl_getflags(&dir)?;
+        Ok(ioctl_setflags(&dir, flags | IFlags::TOPDIR)?)
+    });
+    if let Err(error) = spread {
+        tracing::debug!(path = %dir.display(), %error, "snapshots are not spread over the disk");
     }
 }
 

@@ -109,7 +109,7 @@ impl Snapshotter {
     ) -> Result<Vec<Mount>, SnapshotError> {
         loop {
             let error = match self.make(namespace, new.clone()).await {
-                Ok(chain) => return self.mounts_of(namespace, &chain),
+                Ok(chain) => return self.mounts_of(namespace, &chain).await,
                 Err(error) => error,
             };
             let target = new.labels.get(LABEL_TARGET).filter(|target| !target.is_empty());
@@ -138,9 +138,11 @@ impl Snapshotter {
         let directory = self.0.last.fetch_add(1, Ordering::SeqCst) + 1;
         let making = self.0.making.begin(directory);
         let layout = self.0.layout.clone();
+        let is_mapped = self.maps_ids() && root.is_some();
         let copies = self.0.flavour == Flavour::Native && nearest.is_some() && !is_view;
         let files = if copies { &self.0.long } else { &self.0.short };
-        let made = files.run(move |_| layout.make(directory, is_view, nearest, root)).await;
+        let make = move |_: &_| layout.make(directory, is_view, nearest, root, is_mapped);
+        let made = files.run(make).await;
         if let Err(error) = made {
             self.discard(directory).await;
             // The parent may have gone meanwhile.
@@ -172,17 +174,20 @@ impl Snapshotter {
         key: &str,
     ) -> Result<Vec<Mount>, SnapshotError> {
         let chain = self.0.store.snapshot_chain(namespace, self.name(), key).await?;
-        self.mounts_of(namespace, &chain)
+        self.mounts_of(namespace, &chain).await
     }
 
-    fn mounts_of(
+    async fn mounts_of(
         &self,
         namespace: &Namespace,
         chain: &SnapshotChain,
     ) -> Result<Vec<Mount>, SnapshotError> {
-        let mut options = Vec::new();
-        if self.maps_ids() {
-            options = id_labels::options(&chain.snapshot.labels);
+        let mut options = id_labels::options(&chain.snapshot.labels);
+        if !options.is_empty() {
+            let (layout, directory) = (self.0.layout.clone(), chain.snapshot.directory);
+            if !self.0.short.run(move |_| layout.is_mapped(directory)).await? {
+                options.clear();
+            }
         }
         let own = self.0.options.as_deref().unwrap_or_default();
         let mount = match self.0.flavour {

@@ -22,6 +22,7 @@ use gantry_runtime::{Environment, InMemory, OciError, OciRuntime, Runtimes};
 use crate::{
     attach::Attachments,
     left_cgroups::LeftCgroups,
+    own_images::OwnImages,
     registry::Registry,
     remains::Remains,
     shim_link::ShimProgram,
@@ -85,6 +86,7 @@ pub(crate) struct Services {
     pub(crate) settings: Settings,
     pub(crate) state: StateDir,
     pub(crate) disks: Disks,
+    pub(crate) images: OwnImages,
     pub(crate) events: EventLog,
     pub(crate) runtimes: Runtimes,
     pub(crate) shims: Arc<ShimPool>,
@@ -117,6 +119,7 @@ impl Services {
         // The server may have moved by now.
         let hierarchies = Arc::new(Hierarchies::discover()?);
         let disks = Disks::new()?;
+        let images = OwnImages::new(settings.images.clone())?;
         let runtimes = Runtimes {
             reaper,
             deadline: settings.runtime_timeout,
@@ -129,6 +132,7 @@ impl Services {
             events,
             runtimes,
             disks,
+            images,
             settings,
             shims,
             rcu_warmup: RcuWarmup::new(Arc::clone(&hierarchies)),

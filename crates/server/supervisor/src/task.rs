@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Caller, ContainerHandle, IdempotencyKey, NewContainer, OwnImage, PreparedContainer,
-    ProcessView, Services, Supervisor, SupervisorError, own_images,
+    ProcessView, Services, Supervisor, SupervisorError,
     prepare::TaskContent,
     remains::Remaining,
     state_dir::{RestoreRecord, TaskBundle},
@@ -94,6 +94,22 @@ impl TaskRuntime {
 }
 
 impl Supervisor {
+    /// For who has much to do before a task is created: [`Supervisor::create_task`] asks again.
+    ///
+    /// # Errors
+    /// If the id is taken, unless by what is being removed.
+    pub fn require_free(
+        &self,
+        namespace: &Namespace,
+        id: &ContainerId,
+    ) -> Result<(), SupervisorError> {
+        let key = ContainerKey { namespace: namespace.clone(), id: id.clone() };
+        match self.0.services.registry.lock().get(&key) {
+            Some(holder) if !holder.half_made => Err(SupervisorError::ContainerTaken(key.id)),
+            _ => Ok(()),
+        }
+    }
+
     /// Creates a task, whose first process then waits to be started, or to be restored from an image. After an
     /// error, nothing of it is left.
     ///
@@ -205,8 +221,7 @@ impl Services {
             .map_err(Remaining::Mounts)?;
         reach(Point::ServerUnmounted);
         if let Some(image) = bundle.image() {
-            let removed = self.disks.run("remove", image, own_images::remove).await;
-            removed.map_err(Remaining::Disk)?.map_err(Remaining::Image)?;
+            self.images.remove(image.to_owned()).await.map_err(Remaining::Image)?;
         }
         let bundle = bundle.clone();
         self.state.run(move |_, wait| bundle.remove(wait)).await.map_err(Remaining::Bundle)

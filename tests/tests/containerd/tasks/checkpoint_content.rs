@@ -1,9 +1,14 @@
 //! Checkpoints that are content, and tasks that are created from them, with the stand-in for CRIU of `checkpoint.rs`.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use gantry_api::containerd::{
     content::{ListContentRequest, ListStatusesRequest},
+    leases::DeleteRequest,
     runc::CheckpointOptions,
     task_types::Status as State,
     tasks::CheckpointTaskRequest,
@@ -45,9 +50,11 @@ async fn checkpoint(bed: &Bed, task: &Task<'_>) -> Result<Vec<Descriptor>, Statu
     Ok(made.into_inner().descriptors)
 }
 
-/// Directories of images that the server has.
+/// Images that the server has. Those that are being removed are none.
 fn images(bed: &Bed) -> usize {
-    fs::read_dir(bed.server.root().join("checkpoints")).map_or(0, |images| images.count())
+    let images = fs::read_dir(bed.server.root().join("checkpoints")).into_iter().flatten();
+    let paths = images.map(|image| image.unwrap().path());
+    paths.filter(|path| path.extension().is_none_or(|extension| extension != "removed")).count()
 }
 
 /// Blobs, and writes that are under way.
@@ -144,33 +151,100 @@ async fn a_checkpoint_that_fails_leaves_nothing() {
     finish(bed).await;
 }
 
+/// A runtime that says that it makes an image, waits to go on, and ends as this script says. Its path, and that with what it says
+/// and waits for.
+fn waiting(bed: &Bed, end: &str) -> (PathBuf, [PathBuf; 2]) {
+    let script = format!("{MAKE}; echo >\"$0.runs\"; read _ <\"$0.goes-on\"; {end}");
+    let runtime = stand_in(bed, &script, "exit 1");
+    let files = ["runs", "goes-on"].map(|name| runtime.with_extension(name));
+    let made = Command::new("mkfifo").arg(&files[1]).status().unwrap();
+    assert!(made.success());
+    (runtime, files)
+}
+
+/// What the real one does of a task that is to end.
+fn kill(bed: &Bed) -> String {
+    format!("exec runc --root {}/runc/ns kill c KILL", bed.server.state_dir().display())
+}
+
 #[tokio::test]
 async fn nothing_is_left_of_a_checkpoint_whose_caller_has_gone() {
     let Some(bed) = Bed::start().await else { return };
-    // Says that it runs, and waits to go on.
-    let waiting = format!("{MAKE}; echo >\"$0.runs\"; read _ <\"$0.goes-on\"; exit 0");
-    let runtime = stand_in(&bed, &waiting, "exit 1");
-    let beside = |name: &str| runtime.with_file_name(format!("{}.{name}", "runc-wrapper"));
-    let made = Command::new("mkfifo").arg(beside("goes-on")).status().unwrap();
-    assert!(made.success());
+    let (runtime, [runs, goes_on]) = waiting(&bed, "exit 0");
     keep(&bed, "ns").await;
     let task = new(&bed, "c", &runtime, None).create().await.unwrap();
     task.start("").await.unwrap();
     let (mut client, asked) = (bed.tasks(), asked(&task, KEEPER, false));
     let call = tokio::spawn(async move { client.checkpoint(asked).await.map(drop) });
-    eventually("the runtime is asked", || beside("runs").exists()).await;
+    eventually("the runtime is asked", || runs.exists()).await;
     assert_eq!((content(&bed).await, images(&bed)), ((0, 1), 1));
     call.abort();
     assert!(call.await.unwrap_err().is_cancelled());
     // The server knows it before it answers this on the same connection.
     assert_eq!(task.state("").await, State::Running);
-    fs::write(beside("goes-on"), "\n").unwrap();
+    fs::write(goes_on, "\n").unwrap();
     eventually("the image is removed", || images(&bed) == 0).await;
     // Whoever asks later waits for nothing: the write is given up after the removal.
     while content(&bed).await != (0, 0) {
         tokio::task::yield_now().await;
     }
     task.end().await;
+    finish(bed).await;
+}
+
+/// Nothing else is left of the task.
+#[tokio::test]
+async fn a_checkpoint_that_ends_the_task_becomes_content_also_if_the_caller_has_gone() {
+    let Some(bed) = Bed::start().await else { return };
+    let (runtime, [runs, goes_on]) = waiting(&bed, &kill(&bed));
+    keep(&bed, "ns").await;
+    let task = new(&bed, "c", &runtime, None).create().await.unwrap();
+    task.start("").await.unwrap();
+    let (mut client, asked) = (bed.tasks(), asked(&task, KEEPER, true));
+    let call = tokio::spawn(async move { client.checkpoint(asked).await.map(drop) });
+    eventually("the runtime is asked", || runs.exists()).await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // The server knows it before it answers this on the same connection.
+    assert_eq!(task.state("").await, State::Running);
+    fs::write(goes_on, "\n").unwrap();
+    while content(&bed).await != (2, 0) {
+        tokio::task::yield_now().await;
+    }
+    eventually("the image is removed", || images(&bed) == 0).await;
+    assert_eq!(task.wait("").await.unwrap().exit_status, 137);
+    task.delete().await.unwrap();
+    finish(bed).await;
+}
+
+#[tokio::test]
+async fn an_image_is_kept_if_the_task_has_ended_and_it_cannot_become_content() {
+    let Some(mut bed) = Bed::start().await else { return };
+    let (runtime, [runs, goes_on]) = waiting(&bed, &kill(&bed));
+    keep(&bed, "ns").await;
+    let task = new(&bed, "c", &runtime, None).create().await.unwrap();
+    task.start("").await.unwrap();
+    let (mut client, asked) = (bed.tasks(), asked(&task, KEEPER, true));
+    let call = tokio::spawn(async move { client.checkpoint(asked).await.map(drop) });
+    eventually("the runtime is asked", || runs.exists()).await;
+    let lease = DeleteRequest { id: KEEPER.to_owned(), sync: false };
+    bed.leases().delete(request("ns", lease)).await.unwrap();
+    fs::write(goes_on, "\n").unwrap();
+    let failed = call.await.unwrap().unwrap_err();
+    assert_eq!(failed.code(), Code::NotFound, "{failed:?}");
+    let (_, path) = failed.message().rsplit_once("its image is kept: ").unwrap();
+    let image = Path::new(path.strip_suffix(')').unwrap()).join("inventory.img");
+    assert!(image.exists(), "{failed:?}");
+    assert_eq!(task.wait("").await.unwrap().exit_status, 137);
+    task.delete().await.unwrap();
+    assert_eq!((content(&bed).await, images(&bed)), ((0, 0), 1));
+    // The next server removes what this one might have left, which it has come to when the other one is gone.
+    let left = bed.server.root().join("checkpoints/7");
+    bed.server.end(Signal::TERM).await;
+    fs::create_dir(&left).unwrap();
+    bed.server.start_again().await;
+    eventually("what was left is removed", || !left.exists()).await;
+    assert!(image.exists());
     finish(bed).await;
 }
 
@@ -192,6 +266,7 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
     let empty = of(&tar(&["--transform=s,inv,other/inv,"])).await;
     let mut damaged = good.clone();
     damaged[150] ^= 1;
+    let damaged = of(&damaged).await;
     let missing = format!("sha256:{:064}", 1);
     let elsewhere = put(&bed, "other", b"abc").await;
     for (checkpoint, code, words) in [
@@ -200,7 +275,7 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
         (descriptor(CHECKPOINT, ""), Code::NotFound, "content digest "),
         (descriptor(CHECKPOINT, &missing), Code::NotFound, "not found"),
         (descriptor(CHECKPOINT, &elsewhere), Code::NotFound, "not found"),
-        (of(&damaged).await, Code::Unknown, ""),
+        (damaged.clone(), Code::Unknown, ""),
         (of(&good[..700]).await, Code::Unknown, ""),
         (outside, Code::Unknown, "../inventory.img"),
         (empty, Code::NotFound, "checkpoint"),
@@ -214,9 +289,11 @@ async fn what_is_no_checkpoint_is_refused_and_leaves_nothing() {
     assert!(!bed.server.root().join("checkpoints/inventory.img").exists());
     let good = of(&good).await;
     let task = from(&bed, "c", &runtime, good.clone()).create().await.unwrap();
-    // Of the same id: the task keeps its own.
-    let taken = from(&bed, "c", &runtime, good).create().await.map(drop).unwrap_err();
-    assert_eq!(taken.code(), Code::AlreadyExists);
+    // Of the same id, which is found before anything is unpacked: the task keeps its own.
+    for other in [good, damaged] {
+        let taken = from(&bed, "c", &runtime, other).create().await.map(drop).unwrap_err();
+        assert_eq!(taken.code(), Code::AlreadyExists, "{taken:?}");
+    }
     eventually("the other image is removed", || images(&bed) == 1).await;
     task.start("").await.unwrap();
     task.end().await;

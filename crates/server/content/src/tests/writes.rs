@@ -1,11 +1,14 @@
 //! Writes, up to the blob.
 
-use std::time::SystemTime;
+use std::{fs, time::SystemTime};
 
 use gantry_domain::Kind;
 use gantry_store::{Algorithm, Digest, Labels, filter::Filters};
 
-use super::{Bed, digest, namespace, read};
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use tempfile::TempDir;
+
+use super::{Bed, digest, namespace, open, read};
 use crate::{ContentError, MAX_WRITERS, hash::Hasher};
 
 #[tokio::test]
@@ -64,6 +67,40 @@ async fn a_write_is_gone_on_with() {
     assert_eq!((bed.get(&made).await.unwrap(), made), (b"abcdef".to_vec(), digest(b"abcdef")));
     let gone = bed.content.status(&namespace("ns"), "w").await.unwrap_err();
     assert_eq!(gone.to_string(), "reference w: not found");
+}
+
+/// What is behind it, as after a write that failed, is no part of the blob.
+#[tokio::test]
+async fn a_blob_has_what_was_counted_alone() {
+    let bed = Bed::new().await;
+    let mut writer = bed.writer("w").await.unwrap();
+    writer.write(b"abc".to_vec()).await.unwrap();
+    fs::write(bed.ingest("w"), b"abcdef").unwrap();
+    let made = writer.commit(3, None, Labels::new()).await.unwrap();
+    assert_eq!((bed.get(&made).await.unwrap(), made), (b"abc".to_vec(), digest(b"abc")));
+}
+
+/// Whose time cannot be set, as a tmpfs has them: it can be cut all the same.
+#[tokio::test]
+async fn a_file_that_is_cut_begins_anew_whatever_fails_then() {
+    let dir = TempDir::new_in("/dev/shm").unwrap();
+    let content = open(dir.path(), 1).await;
+    let ns = namespace("ns");
+    let mut writer = content.writer(&ns, "w".to_owned(), 0, None, None).await.unwrap();
+    writer.write(b"abc".to_vec()).await.unwrap();
+    let file = fs::File::open(writer.path()).unwrap();
+    let flags = ioctl_getflags(&file);
+    let set = |flags| ioctl_setflags(&file, flags | IFlags::IMMUTABLE);
+    if let Err(why) = flags.and_then(set) {
+        eprintln!("skipped: no such file here: {why}");
+        return;
+    }
+    let failed = writer.truncate().await;
+    let now = (writer.offset(), writer.digest());
+    ioctl_setflags(&file, flags.unwrap()).unwrap();
+    assert_eq!(fs::metadata(writer.path()).unwrap().len(), 0, "{failed:?}");
+    assert!(failed.unwrap_err().to_string().contains("time"));
+    assert_eq!(now, (0, digest(b"")));
 }
 
 /// A client compares them with its own clock, to the nanosecond; the kernel's times of files are those of its ticks.

@@ -23,11 +23,17 @@ const WAITING: usize = 64;
 pub(super) struct Early(SyncSender<OwnedFd>);
 
 impl Early {
-    /// The thread ends after this was dropped.
-    pub(super) fn begin<'scope>(scope: &'scope Scope<'scope, '_>) -> io::Result<Self> {
+    /// The thread ends after this was dropped, and what waits then is written; or once nobody wants the layer any more.
+    pub(super) fn begin<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        is_wanted: impl Fn() -> bool + Send + 'scope,
+    ) -> io::Result<Self> {
         let (files, to_write) = sync_channel::<OwnedFd>(WAITING);
         let thread = thread::Builder::new().name("layer-write".to_owned());
-        thread.spawn_scoped(scope, move || to_write.iter().for_each(begin_writeback))?;
+        let write = move || {
+            to_write.iter().take_while(|_| is_wanted()).for_each(begin_writeback);
+        };
+        thread.spawn_scoped(scope, write)?;
         Ok(Self(files))
     }
 

@@ -15,6 +15,7 @@ use std::{
     io::{BufRead, Read},
     os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::PathBuf,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
@@ -83,10 +84,13 @@ pub fn apply<R: Read + Send>(
 ) -> Result<Unpacked, DiffError> {
     let ApplyOptions { packing, bounds, sync, cancel } = options;
     let _only_one = writer::alone(&target.root, cancel)?;
+    let has_failed = AtomicBool::new(false);
+    let is_wanted = || !cancel.is_cancelled() && !has_failed.load(Ordering::Relaxed);
     let unpacked = thread::scope(|scope| {
-        let early = Early::begin(scope).map_err(DiffError::Thread)?;
+        let early = Early::begin(scope, is_wanted).map_err(DiffError::Thread)?;
         pipeline::run(layer, *packing, bounds.bytes, cancel, |incoming| {
-            unpack(incoming, target, *bounds, early, cancel)
+            let unpacked = unpack(incoming, target, *bounds, early, cancel);
+            unpacked.inspect_err(|_| has_failed.store(true, Ordering::Relaxed))
         })
     })?;
     if *sync {

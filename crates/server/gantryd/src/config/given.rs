@@ -1,6 +1,6 @@
 //! The keys of the configuration, by whatever way they were given.
 
-use std::path::PathBuf;
+use std::{num::NonZero, path::PathBuf};
 
 use lexopt::{Parser, ValueExt};
 use serde::{Deserialize, Deserializer};
@@ -33,7 +33,7 @@ pub(super) struct Given {
     pub(super) memory_max: Option<String>,
     pub(super) memory_high: Option<String>,
     pub(super) layer_max_size: Option<String>,
-    pub(super) layer_max_entries: Option<u64>,
+    pub(super) layer_max_entries: Option<NonZero<u64>>,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
     #[serde(skip)]

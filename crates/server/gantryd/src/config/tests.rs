@@ -86,7 +86,9 @@ fn layers_have_bounds_if_wanted() {
     assert_eq!(parse("gantryd").unwrap().layers, gantry_diff::Bounds::default());
     let config = parse("gantryd --layer-max-size 20G --layer-max-entries 7").unwrap();
     assert_eq!((config.layers.bytes, config.layers.entries), (Some(20 << 30), Some(7)));
-    assert!(parse("gantryd --layer-max-size 0").is_err());
+    for none in ["--layer-max-size 0", "--layer-max-entries 0"] {
+        assert!(parse(&format!("gantryd {none}")).is_err(), "{none}");
+    }
 }
 
 #[test]

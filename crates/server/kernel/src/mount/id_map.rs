@@ -21,7 +21,7 @@ use nix::{
         stat::Mode,
         wait::{WaitPidFlag, waitpid},
     },
-    unistd::{Pid, close, pipe2},
+    unistd::{Pid, pipe2},
 };
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
@@ -39,7 +39,7 @@ const AT_RECURSIVE: libc::c_int = 0x8000;
 /// The kernel's bound, see user_namespaces(7).
 const MOST_RANGES: usize = 340;
 
-/// The stack of a process that makes three system calls.
+/// The stack of a process that makes a few system calls.
 const STACK: usize = 64 << 10;
 
 /// What ids of files are as which other ids.
@@ -60,15 +60,17 @@ impl IdMaps {
     /// A user namespace with these ids. No process is in it when this returns.
     fn namespace(&self) -> Result<OwnedFd, MountProblem> {
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC).map_err(MountProblem::of("pipe"))?;
-        let other = writing.as_raw_fd();
+        let pipe = reading.as_raw_fd().cast_unsigned();
         let wait = Box::new(|| {
-            // Its own copy, so that the pipe ends with the server.
-            let _ = close(other);
-            let _ = nix::unistd::read(&reading, &mut [0]);
+            // Without an exec it has copies of all that the server has open: of the other end, of other threads' pipes, whose
+            // readers would wait for this process, of locks, and of files that others wait for the end of.
+            if close_all_but(pipe).is_ok() {
+                let _ = nix::unistd::read(&reading, &mut [0]);
+            }
             0
         });
         let mut stack = vec![0; STACK];
-        // SAFETY: the process has a copy of the memory, and does nothing but the two system calls above and _exit(2), whatever other
+        // SAFETY: the process has a copy of the memory, and does nothing but the system calls above and _exit(2), whatever other
         // threads held at that time. Without a signal at its end nobody else waits for it.
         let cloned = unsafe { clone(wait, &mut stack, CloneFlags::CLONE_NEWUSER, None) };
         let pid = cloned.map_err(MountProblem::of("make a user namespace"))?;
@@ -81,6 +83,17 @@ impl IdMaps {
         open(&*namespace, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(MountProblem::of("open a user namespace"))
     }
+}
+
+/// Closes all descriptors of this process but one. It allocates nothing.
+#[expect(unsafe_code, reason = "neither nix nor rustix has close_range(2)")]
+fn close_all_but(kept: u32) -> Result<(), Errno> {
+    let below = kept.checked_sub(1).map(|last| (0, last));
+    for (first, last) in below.into_iter().chain([(kept + 1, u32::MAX)]) {
+        // SAFETY: the process that calls this uses none of them any more, nor drops anything that has one.
+        Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+    }
+    Ok(())
 }
 
 /// A process that ends when the pipe does.
@@ -130,8 +143,7 @@ pub(super) fn attach_mapped(
         mapped(&source, &ids, options.is_recursive())?
     } else if mount.kind == "overlay" {
         in_private(|| {
-            let lower = options.data.iter().find_map(|option| option.strip_prefix("lowerdir="));
-            for layer in lower.map(overlay_layers).unwrap_or_default() {
+            for layer in lower_layers(&options.data)? {
                 map_in_place(&unescaped(layer), &ids)?;
             }
             let place = Place::open(rootfs, &mount.target)?;
@@ -143,6 +155,20 @@ pub(super) fn attach_mapped(
         return Err(MountProblem::Unsupported(what));
     };
     put(&tree, &place.0)
+}
+
+/// The layers of an overlay that has to have all of them in one option: with others the kernel would have some whose ids are not
+/// mapped.
+fn lower_layers(options: &[String]) -> Result<Vec<&str>, MountProblem> {
+    let lower: Vec<_> = options.iter().filter(|option| option.starts_with("lowerdir")).collect();
+    match lower[..] {
+        [] => Ok(Vec::new()),
+        [one] if let Some(layers) = one.strip_prefix("lowerdir=") => Ok(overlay_layers(layers)),
+        _ => {
+            let what = "an id-mapped overlay with other lower layers than those of one lowerdir=";
+            Err(MountProblem::Unsupported(what.to_owned()))
+        }
+    }
 }
 
 /// Has the files of a layer other owners for whoever looks at its path in this mount namespace.

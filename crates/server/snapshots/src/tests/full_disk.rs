@@ -14,7 +14,7 @@ fn a_copy_that_does_not_fit_is_refused() {
     with_small_disk(TempDir::new().unwrap().path(), "16m", |dir| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (_store, snapshots) = open(dir).await;
+            let (_store, snapshots) = open(dir, true).await;
             let native = snapshots.named("native").unwrap();
             prepare(&native, "a", "").await.unwrap();
             fs::write(files(&native, "a").await.join("file"), vec![1; 8 << 20]).unwrap();
@@ -37,7 +37,7 @@ fn on_a_full_disk_snapshots_can_be_removed() {
     with_small_disk(TempDir::new().unwrap().path(), "16m,nr_inodes=100", |dir| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let (store, snapshots) = open(dir).await;
+            let (store, snapshots) = open(dir, true).await;
             for name in BOTH {
                 let found = snapshots.all().into_iter().find(|found| found.name() == name);
                 prepare(found.unwrap(), "a", "").await.unwrap();

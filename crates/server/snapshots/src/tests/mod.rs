@@ -30,14 +30,19 @@ struct Bed {
 impl Bed {
     async fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let (store, snapshots) = open(dir.path()).await;
+        let (store, snapshots) = open(dir.path(), true).await;
         Self { dir, store, snapshots }
     }
 
     /// Ends the server, and starts another one.
     async fn restart(&mut self) {
+        self.restart_where(true).await;
+    }
+
+    /// The other one can, or cannot, have mounts with mapped ids.
+    async fn restart_where(&mut self, maps_ids: bool) {
         self.store.close().await;
-        (self.store, self.snapshots) = open(self.dir.path()).await;
+        (self.store, self.snapshots) = open(self.dir.path(), maps_ids).await;
     }
 
     /// Whatever the host can: nothing is mounted here.
@@ -52,10 +57,10 @@ impl Bed {
     }
 }
 
-async fn open(dir: &Path) -> (Store, Snapshots) {
+async fn open(dir: &Path, maps_ids: bool) -> (Store, Snapshots) {
     let (store, recovery) = Store::open(dir).unwrap();
     assert!(recovery.is_clean(), "{recovery}");
-    let snapshots = Snapshots::open(dir, store.clone(), true).await.unwrap();
+    let snapshots = Snapshots::open(dir, store.clone(), maps_ids).await.unwrap();
     (store, snapshots)
 }
 

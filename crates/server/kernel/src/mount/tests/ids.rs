@@ -1,6 +1,9 @@
 //! Files that have other owners than on the disk.
 
-use std::os::unix::fs::{MetadataExt, chown};
+use std::{
+    os::unix::fs::{MetadataExt, chown},
+    thread,
+};
 
 use super::*;
 use crate::mount::check_id_maps;
@@ -78,6 +81,33 @@ fn maps_that_are_none_are_refused() {
         let twice = ["uidmap=0:1:2,1:9:1", "gidmap=0:1:1"];
         bundle.mount(&[a("bind", &source, &twice)]).unwrap_err();
         bundle.mount(&[a("tmpfs", "tmpfs", &["uidmap=0:1:1", "gidmap=0:1:1"])]).unwrap_err();
+        let [lower, second] = ["lower", "second"].map(|name| format!("={}", bundle.dir(name)));
+        for [one, other] in
+            [["lowerdir", "lowerdir"], ["lowerdir", "lowerdir+"], ["datadir+", "lowerdir+"]]
+        {
+            let [one, other] = [format!("{one}{lower}"), format!("{other}{second}")];
+            let options = ["uidmap=0:1:1", "gidmap=0:1:1", &one, &other];
+            let error = bundle.mount(&[a("overlay", "overlay", &options)]).unwrap_err();
+            assert!(matches!(error.problem, MountProblem::Unsupported(_)), "{error}");
+        }
         assert_eq!(bundle.mounted().len(), 0);
+    });
+}
+
+/// The process that makes the ids must not keep the pipe of another one open.
+#[test]
+fn mounts_with_ids_are_made_at_once() {
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let scratch = tempfile::tempdir().unwrap();
+                    if let Err(why) = check_id_maps(scratch.path()) {
+                        eprintln!("skipped: no id-mapped mounts here: {why}");
+                        return;
+                    }
+                }
+            });
+        }
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! make:    specification written, not committed -> runtime checkpoint into a directory of the server's own
-//!          -> archive of that committed -> directory removed -> specification committed -> descriptors
+//!          -> archive of that committed -> specification committed -> directory removed -> descriptors
 //! extract: blob -> such a directory -> the task that is created has it, and it goes with the task
 //! ```
 //! The first write finds a lease that is not there before a checkpoint can end the task.
@@ -39,7 +39,8 @@ pub(super) struct New {
     pub(super) options: ImageOptions,
 }
 
-/// Makes it, and content of it. If the caller goes away meanwhile, or something fails, nothing of it is left.
+/// Makes it, and content of it. If the caller goes away meanwhile, or something fails, nothing of it is left, unless the task has
+/// ended with it: then it becomes content whether the caller is there or not, or its image is kept, as the error says.
 pub(super) async fn make(surface: &Surface, new: New) -> Result<Vec<Descriptor>, Status> {
     let (surface, cancel) = (surface.clone(), Cancel::default());
     let _stops = cancel.on_drop();
@@ -69,34 +70,58 @@ async fn make_both(
 ) -> Result<Vec<Descriptor>, Status> {
     let AnyValue { type_url, value } = new.spec.clone().unwrap_or_default();
     let spec = Any { type_url, value }.encode_to_vec();
-    let size = i64::try_from(spec.len()).unwrap_or(i64::MAX);
-    writer.write(spec).await.map_err(of_content)?;
-    let archive = make_archive(surface, new, cancel).await?;
+    writer.write(spec.clone()).await.map_err(of_content)?;
+    let (exit, lease, namespace) = (new.options.exit, new.lease.clone(), new.namespace.clone());
+    let image = make_image(surface, new).await?;
+    // What a task that has ended was is in its image alone, which becomes content whoever goes away.
+    let cancel = if exit { Cancel::default() } else { cancel };
+    let (directory, media_type) = (text(&image), CHECKPOINT.to_owned());
+    let archive = diff::Archive { directory, media_type, namespace, lease, cancel };
+    match commit_both(surface, archive, writer, &spec).await {
+        Err(status) if exit => {
+            let (path, problem) = (text(&image), status.message());
+            let message = format!("{problem} (the task has ended; its image is kept: {path})");
+            Err(Status::new(status.code(), message))
+        }
+        made => {
+            image.remove().await;
+            made
+        }
+    }
+}
+
+/// Has the runtime make the image. If the task has ended with that, the image stays until it is removed.
+async fn make_image(surface: &Surface, new: New) -> Result<OwnImage, Status> {
+    let New { task, subject, work, options, .. } = new;
+    let failed = |error| subject.status(Call::Checkpoint, &error);
+    let mut image = surface.supervisor().await.new_image().await.map_err(failed)?;
+    let exit = options.exit;
+    match task.image(image.path().to_owned(), work, options).await {
+        Ok(()) if exit => image.keep().await,
+        Ok(()) => {}
+        Err(error) => {
+            image.remove().await;
+            return Err(failed(error));
+        }
+    }
+    Ok(image)
+}
+
+/// Makes content of the image, and then of the specification.
+async fn commit_both(
+    surface: &Surface,
+    archive: diff::Archive,
+    writer: Writer,
+    spec: &[u8],
+) -> Result<Vec<Descriptor>, Status> {
+    let archive = diff::pack(surface, archive).await?;
     let digest = match writer.commit(0, None, Labels::new()).await {
         Ok(digest) | Err(ContentError::Exists(digest)) => digest.to_string(),
         Err(error) => return Err(of_content(error)),
     };
-    let media_type = CHECKPOINT_CONFIG.to_owned();
+    let (media_type, size) = (CHECKPOINT_CONFIG.to_owned(), spec.len());
+    let size = i64::try_from(size).unwrap_or(i64::MAX);
     Ok(vec![archive, Descriptor { media_type, digest, size, ..Descriptor::default() }])
-}
-
-/// Has the runtime make the image, and makes content of it.
-async fn make_archive(surface: &Surface, new: New, cancel: Cancel) -> Result<Descriptor, Status> {
-    let New { namespace, lease, task, subject, work, options, .. } = new;
-    let failed = |error| subject.status(Call::Checkpoint, &error);
-    let image = surface.supervisor().await.new_image().await.map_err(failed)?;
-    let made = task.image(image.path().to_owned(), work, options).await;
-    let packed = match made {
-        Ok(()) => {
-            let directory = text(&image);
-            let media_type = CHECKPOINT.to_owned();
-            let archive = diff::Archive { directory, media_type, namespace, lease, cancel };
-            diff::pack(surface, archive).await
-        }
-        Err(error) => Err(failed(error)),
-    };
-    image.remove().await;
-    packed
 }
 
 /// Unpacks the image that a descriptor names. What is damaged, or leads out of the image, is refused.

@@ -123,6 +123,7 @@ impl tasks_server::Tasks for Tasks {
             charge.add(COPIES_OF_A_SPEC * new.spec.len())?;
         }
         if let (None, Some(checkpoint)) = (&new.runtime.criu_image, &checkpoint) {
+            supervisor.require_free(&namespace, &new.id).map_err(failed)?;
             new.image = Some(checkpoint_content::extract(&self.0, &namespace, checkpoint).await?);
         }
         let created = supervisor.create_task(namespace, new).await;
