@@ -20,6 +20,9 @@ pub(super) type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, 
 /// How long a caller may take to say what it attaches to.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How much a process can have written that the server has not read yet: all that fits into two pipes, see pipe(7).
+const IN_PIPES: u64 = 2 * (64 << 10);
+
 /// The end of a process, once it is known.
 pub(super) type Ending = Pin<Box<dyn Future<Output = Result<v1::Exit, Status>> + Send>>;
 
@@ -54,7 +57,7 @@ struct Reader {
     attachment: Attachment,
     /// None once it is known.
     ending: Option<Ending>,
-    /// Reported once so many bytes of the output were.
+    /// Reported once there is no output for now, or so many bytes of it were reported.
     end: Option<(u64, Result<v1::Exit, Status>)>,
     output_has_ended: bool,
     failed: bool,
@@ -99,7 +102,7 @@ impl Reader {
             if self.failed || self.output_has_ended && self.ending.is_none() && self.end.is_none() {
                 return None;
             }
-            // What the server had read before it knew of the exit comes before that.
+            // What was written before the exit comes before that.
             let is_due =
                 |end: &mut (u64, _)| self.output_has_ended || self.attachment.has_read(end.0);
             if let Some((_, exit)) = self.end.take_if(is_due) {
@@ -120,10 +123,13 @@ impl Reader {
                 }
                 exit = ending => {
                     self.ending = None;
-                    self.end = Some((self.attachment.written(), exit));
+                    self.end = Some((self.attachment.written() + IN_PIPES, exit));
                 }
                 piece = self.attachment.next(), if !self.output_has_ended => {
                     return Some(Ok(self.message(piece)));
+                }
+                () = std::future::ready(()), if self.end.is_some() => {
+                    return self.end.take().map(|(_, exit)| exit.map(Message::Exit));
                 }
             }
         }
