@@ -181,7 +181,7 @@ mod tests {
         let labels = Labels::of(&["a=1".to_owned(), "b=2".to_owned()].into());
         assert!(parse(&[("a", None), ("b", Some("2"))]).unwrap().has_labels(&labels));
         assert!(!parse(&[("a", None), ("b", Some("3"))]).unwrap().has_labels(&labels));
-        let many = vec![("a", None); LABELS + 1];
+        let many = [("a", None); LABELS + 1];
         assert!(parse(&many[1..]).is_ok());
         assert_eq!(parse(&many).unwrap_err().field, "filter.labels");
         for bad in ["", "a=1"] {
