@@ -5,24 +5,29 @@
 
 use std::time::Duration;
 
-use gantry_api::v1::{WaitRequest, WaitResponse, container_service_client::ContainerServiceClient};
+use gantry_api::{
+    INIT,
+    v1::{WaitRequest, WaitResponse, container_service_client::ContainerServiceClient},
+};
 use tokio::time;
 use tonic::Code;
 
 use crate::{
     call::Operation,
     connection::{Api, Connection},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     event::{Event, EventKind},
     event_stream,
     exits::{Exit, Key},
+    state::{find_container, has_process},
 };
 
 /// How long a server may take to look it up. It waits only for a process that has the same id by now, whose end is not
 /// what is asked for.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The exit of a process that is not there any more; `None` if the server does not remember it.
+/// The exit of a process that is not there any more; `None` if the server does not remember it. A server that is away is
+/// an error: it may remember.
 pub(crate) async fn ended(connection: &Connection, key: &Key) -> Result<Option<Exit>> {
     if let Some(exit) = stored(connection, key).await? {
         return Ok(Some(exit));
@@ -31,8 +36,22 @@ pub(crate) async fn ended(connection: &Connection, key: &Key) -> Result<Option<E
         Ok(Ok(exit)) => Ok(Some(exit)),
         Ok(Err(error)) if error.is_not_found() || is_unimplemented(&error) => Ok(None),
         Ok(Err(error)) => Err(error),
-        Err(_) => Ok(None),
+        Err(_) if is_there(connection, key).await? => Ok(None),
+        Err(_) => {
+            let message = format!("no answer within {} s", ANSWER.as_secs());
+            Err(Error::new(operation(key), ErrorKind::Unavailable(message)))
+        }
     }
+}
+
+/// Whether there is a process with that id by now.
+async fn is_there(connection: &Connection, key: &Key) -> Result<bool> {
+    let container = find_container(connection, &key.container).await?;
+    Ok(container.is_some_and(|found| key.process == INIT || has_process(&found, &key.process)))
+}
+
+fn operation(key: &Key) -> String {
+    format!("ask how {}/{} ended", key.container, key.process)
 }
 
 /// Whether the server does not have `gantry.v1`.
@@ -42,8 +61,7 @@ fn is_unimplemented(error: &Error) -> bool {
 
 /// From a server that has `gantry.v1`.
 async fn remembered(connection: &Connection, key: &Key) -> Result<Exit> {
-    let operation =
-        Operation::repeatable(format!("ask how {}/{} ended", key.container, key.process));
+    let operation = Operation::repeatable(operation(key));
     let request = WaitRequest {
         namespace: String::new(),
         container_id: key.container.clone(),

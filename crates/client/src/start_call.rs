@@ -57,10 +57,15 @@ impl StartCall<'_> {
                 Ok(Fate::Happened(pid)) => return Ok(pid),
                 Ok(Fate::Never) if self.at_most_once => return Err(lost),
                 Ok(Fate::Undecided) if self.at_most_once || !self.has_key => {}
-                // Where it is undecided, and the server knows the key, it says whose the container is.
-                Ok(Fate::Never | Fate::Undecided) => match call().await {
+                Ok(Fate::Never) => match call().await {
                     // Taken: by the first attempt, which is at work or being removed.
                     Err(error) if is_lost(&error) || is_taken(&error) => {}
+                    answered => return answered,
+                },
+                // A server that knows the key says whose the container is. Any other refusal is of this call, and says
+                // nothing of what the first attempt has made.
+                Ok(Fate::Undecided) => match call().await {
+                    Err(error) if !is_of_request(&error) => {}
                     answered => return answered,
                 },
                 // The client's patience is used up already.
@@ -105,6 +110,11 @@ fn is_lost(error: &Error) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the request itself is refused, also as its key was given with another one.
+fn is_of_request(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::InvalidArgument { .. })
 }
 
 fn is_taken(error: &Error) -> bool {

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-/// Most bytes of a container's labels that its events have. Events of containers that are gone are kept in memory,
-/// with their labels, tens of thousands of them.
+/// Most bytes of a container's labels that its events have, with what each label costs. Events of containers that are
+/// gone are kept in memory, with their labels, tens of thousands of them.
 const MAX: usize = 4096;
+
+/// What is counted for a label beside its bytes.
+const COST: usize = 64;
 
 /// The labels of a container as its events have them: each is `key=value`, or a key alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Labels {
     /// All of them.
     Known(Arc<[String]>),
-    /// They are longer than events can have. Whoever asks for some label is told of such a container, too: a monitor
+    /// They are longer, or more, than events can have. Whoever asks for some label is told of such a container, too: a monitor
     /// must not miss an event.
     TooLong,
 }
@@ -29,8 +32,8 @@ impl Labels {
     /// Those of a container.
     #[must_use]
     pub fn of(labels: &Arc<[String]>) -> Self {
-        let length: usize = labels.iter().map(String::len).sum();
-        if length > MAX { Self::TooLong } else { Self::Known(Arc::clone(labels)) }
+        let cost: usize = labels.iter().map(|label| label.len() + COST).sum();
+        if cost > MAX { Self::TooLong } else { Self::Known(Arc::clone(labels)) }
     }
 
     /// Whether there are none.
@@ -95,10 +98,13 @@ mod tests {
 
     #[test]
     fn labels_that_are_too_long_could_be_any() {
-        let long = "x".repeat(MAX + 1);
+        let long = "x".repeat(MAX - COST + 1);
         assert_eq!(labels(&[&long]), Labels::TooLong);
         assert!(labels(&[&long]).may_have(&wanted("app", Some("web"))));
         assert!(!labels(&[&long[1..]]).may_have(&wanted("app", None)));
+        let many = vec![""; MAX / COST + 1];
+        assert_eq!(labels(&many), Labels::TooLong);
+        assert!(matches!(labels(&many[1..]), Labels::Known(_)));
         assert!(labels(&[]).is_empty() && !labels(&[&long]).is_empty());
     }
 }

@@ -255,7 +255,8 @@ impl<'a> Record<'a> {
             return Labels::TooLong;
         }
         let labels = self.labels.iter().flatten();
-        Labels::Known(labels.map(|label| label.clone().into_owned()).collect())
+        // An earlier version may have had more of them.
+        Labels::of(&labels.map(|label| label.clone().into_owned()).collect())
     }
 
     fn process(&self) -> Option<(ProcessId, Generation)> {

@@ -1,8 +1,11 @@
 //! One event as one line of the journal: the CRC-32 of the rest in eight hex digits, a space, JSON.
 
-use std::{collections::BTreeSet, io};
+use std::{
+    collections::{BTreeSet, HashMap, hash_map::Entry},
+    io,
+};
 
-use gantry_domain::{Event, Timestamp};
+use gantry_domain::{Event, Generation, Labels, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -181,9 +184,12 @@ fn line(record: &impl Serialize) -> io::Result<Vec<u8>> {
 pub fn recover(journal: &[u8]) -> Lines {
     let mut lines = Lines::default();
     let mut offset = 0;
+    // As before the restart, all events of a container share its labels.
+    let mut labels = HashMap::new();
     for line in journal.split_inclusive(|byte| *byte == b'\n') {
         match parse(line, lines.last()) {
-            Ok(Line::Event(event, marks)) => {
+            Ok(Line::Event(mut event, marks)) => {
+                share_labels(&mut labels, &mut event);
                 if std::mem::take(&mut lines.ends_damaged) {
                     // Whatever was there is earlier than this one.
                     lines.all_gone(Timestamp(event.at.0.saturating_sub(1)));
@@ -203,6 +209,17 @@ pub fn recover(journal: &[u8]) -> Lines {
         offset += line.len();
     }
     lines
+}
+
+fn share_labels(shared: &mut HashMap<Generation, Labels>, event: &mut Event) {
+    if event.labels.is_empty() {
+        return;
+    }
+    match shared.entry(event.generation) {
+        Entry::Occupied(of) if *of.get() == event.labels => event.labels = of.get().clone(),
+        Entry::Occupied(mut of) => drop(of.insert(event.labels.clone())),
+        Entry::Vacant(of) => drop(of.insert(event.labels.clone())),
+    }
 }
 
 fn parse(line: &[u8], last: Timestamp) -> Result<Line, Fault> {

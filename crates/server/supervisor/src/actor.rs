@@ -330,7 +330,9 @@ impl Actor {
         }
         match process {
             Some(process) => {
-                self.hold(&self.init, false).await;
+                if self.lifecycle.is_reported() {
+                    self.hold(&self.init, false).await;
+                }
                 self.watch(Arc::clone(&self.init), process);
             }
             None => self.wait_for_restore().await,
@@ -351,13 +353,6 @@ impl Actor {
         if let Err(error) = dir.run(ProcessDir::set_journalled).await {
             tracing::error!(container = %self.identity.key, %error, "cannot record a start; the journal has it for as long as it keeps the event");
         }
-    }
-
-    /// Begins to read the output of a process, if the server holds that. An earlier server may have read some.
-    pub(crate) async fn hold(&self, spec: &ProcessSpec, earlier: bool) {
-        let Identity { key, dir, .. } = &self.identity;
-        let (services, dir) = (&self.services, dir.process(&spec.id));
-        services.attachments.hold(key, &dir, spec, services.settings.attach_buffer, earlier).await;
     }
 
     /// Adds a running process and waits for its exit.

@@ -238,8 +238,8 @@ impl Actor {
             reach(Point::ServerExecJournalled);
             self.note_start(&spec.id).await;
             reach(Point::ServerExecNoted);
+            self.hold(&spec, false).await;
         }
-        self.hold(&spec, false).await;
         self.watch(spec, process);
         let _ = reply.send(Ok(pid));
     }

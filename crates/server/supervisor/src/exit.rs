@@ -30,7 +30,6 @@ const EXECS_DEADLINE: Duration = Duration::from_secs(10);
 impl Actor {
     /// A process has ended.
     pub(crate) async fn exited(&mut self, process: &ProcessId, exit: Exit) {
-        self.services.attachments.ended(&self.identity.key, process);
         if process.is_init() {
             return self.init_exited(exit).await;
         }
@@ -46,7 +45,7 @@ impl Actor {
             self.forget_exec(process, durable).await;
         }
         reach(Point::ServerExecRemoved);
-        self.waiters.answer(process, exit);
+        self.tell_exit(process, exit);
         self.go_on_ending(None).await;
     }
 
@@ -168,7 +167,7 @@ impl Actor {
             let init = ProcessId::init();
             if let Some(exit) = self.exit_of(&init) {
                 self.keep_exit(&init, exit, durable).await;
-                self.waiters.answer(&init, exit);
+                self.tell_exit(&init, exit);
             }
         }
         self.activity = Activity::Ended;
@@ -247,8 +246,9 @@ impl Actor {
         let init = ProcessId::init();
         let exit = self.exit_of(&init);
         if let Some(exit) = exit {
-            self.waiters.answer(&init, exit);
+            self.tell_exit(&init, exit);
         }
+        self.services.attachments.gone(&self.identity.key, self.identity.generation);
         let pid = self.processes.get(&init).map_or(0, |known| known.pid);
         // For the others, and for what waits in `pending`, the container is gone: dropped replies say so.
         if let Some(first) = self.deleters.drain(..).find(|reply| !reply.is_closed()) {

@@ -166,6 +166,11 @@ impl ContainerHandle {
         (Self { key, mailbox, half_made, idempotency, last_known }, messages)
     }
 
+    /// Whether both are of one task.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.mailbox.same_channel(&other.mailbox)
+    }
+
     /// The container, once it is made.
     pub(crate) async fn ask_for_made(&self) -> Result<ContainerView, SupervisorError> {
         self.ask(Request::Made).await

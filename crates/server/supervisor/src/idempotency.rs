@@ -72,6 +72,10 @@ impl Supervisor {
                     if let Some(view) = holder.made().await? {
                         return Ok(Some(view));
                     }
+                    // Its task has ended without freeing the id, which only a bug can do.
+                    if self.0.services.registry.has(&holder) {
+                        return Err(SupervisorError::Bug);
+                    }
                 }
             }
         }

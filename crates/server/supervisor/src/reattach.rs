@@ -93,8 +93,7 @@ impl Supervisor {
 
     fn reattach_to(&self, key: ContainerKey, dir: ContainerDir, left: Recovered) {
         let (mut handle, messages) = ContainerHandle::new(key.clone());
-        handle.half_made = !left.reported;
-        handle.idempotency.clone_from(&left.record.idempotency);
+        left.describe(&mut handle);
         if let Err(error) = self.0.services.registry.reserve(&handle) {
             tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;
@@ -105,7 +104,7 @@ impl Supervisor {
 
     /// Reattaches to a container once it can be read.
     fn reattach_later(&self, key: ContainerKey, dir: ContainerDir) {
-        let (handle, messages) = ContainerHandle::new(key.clone());
+        let (mut handle, messages) = ContainerHandle::new(key.clone());
         let services = Arc::clone(&self.0.services);
         if let Err(error) = services.registry.reserve(&handle) {
             tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
@@ -118,6 +117,8 @@ impl Supervisor {
             };
             match until_answered(format!("read the state of {key}"), read).await {
                 Some(left) => {
+                    left.describe(&mut handle);
+                    services.registry.update(&handle);
                     Actor::of_earlier(&services, key, dir, &left, handle, messages)
                         .run_reattached(left)
                         .await;
@@ -128,6 +129,14 @@ impl Supervisor {
                 }
             }
         });
+    }
+}
+
+impl Recovered {
+    /// What the registry is to know of it.
+    fn describe(&self, handle: &mut ContainerHandle) {
+        handle.half_made = !self.reported;
+        handle.idempotency.clone_from(&self.record.idempotency);
     }
 }
 

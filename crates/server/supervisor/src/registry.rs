@@ -38,6 +38,20 @@ impl Registry {
         Ok(())
     }
 
+    /// What is known of a container has changed.
+    pub(crate) fn update(&self, handle: &ContainerHandle) {
+        if let Some(known) = self.lock().get_mut(&handle.key)
+            && known.is_same(handle)
+        {
+            known.clone_from(handle);
+        }
+    }
+
+    /// Whether a container is still the one with its id.
+    pub(crate) fn has(&self, handle: &ContainerHandle) -> bool {
+        self.lock().get(&handle.key).is_some_and(|known| known.is_same(handle))
+    }
+
     /// Whether there is such a container.
     pub(crate) fn is_taken(&self, key: &ContainerKey) -> bool {
         self.lock().contains_key(key)

@@ -149,6 +149,26 @@ fn records_have_the_labels_of_their_container() {
     check_golden(with(Labels::TooLong), &line(&format!(r#"{head}"labels_left_out":true}}"#)));
 }
 
+#[test]
+fn events_of_a_container_share_its_labels() {
+    let labels: std::sync::Arc<[String]> = ["app=web".to_owned()].into();
+    let with = |at, generation| Event {
+        at: Timestamp(at),
+        generation: Generation(generation),
+        labels: Labels::of(&labels),
+        ..event(EventKind::Paused)
+    };
+    let events = [with(1, 7), with(2, 8), with(3, 7)];
+    let journal = events.map(|event| encode(&event, Marks::default()).unwrap()).concat();
+    let lines = recover(&journal);
+    let [Labels::Known(first), Labels::Known(other), Labels::Known(last)] =
+        [0, 1, 2].map(|index| lines.events[index].labels.clone())
+    else {
+        panic!("{:?}", lines.events)
+    };
+    assert!(std::sync::Arc::ptr_eq(&first, &last) && !std::sync::Arc::ptr_eq(&first, &other));
+}
+
 /// A bundle can have a name that is no UTF-8: such an event is not journalled, and does not panic.
 #[test]
 fn a_path_that_json_cannot_hold_is_an_error() {

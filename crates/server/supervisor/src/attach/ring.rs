@@ -70,32 +70,56 @@ impl Chunk {
     fn end(&self) -> u64 {
         self.start + self.data.len() as u64
     }
+
+    /// Of memory, also of what is not used yet of the room for its bytes.
+    fn cost(&self) -> usize {
+        self.data.capacity() + COST
+    }
 }
 
 impl Ring {
     pub(super) fn new(room: usize, open: usize, lost: bool) -> Self {
-        Self { chunks: VecDeque::new(), room, used: 0, end: 0, open, lost }
+        // Of a process whose output is not held nothing is missing.
+        Self { chunks: VecDeque::new(), room, used: 0, end: 0, open, lost: lost && open > 0 }
     }
 
     /// Adds output, and drops the oldest for which there is no room then.
     pub(super) fn push(&mut self, stream: OutputStream, data: &[u8]) {
+        let start = self.end;
         self.end += data.len() as u64;
-        self.used += data.len();
         match self.chunks.back_mut() {
             Some(last) if last.stream == stream && last.data.len() + data.len() <= JOINED => {
+                self.used -= last.cost();
                 last.data.extend_from_slice(data);
+                self.used += last.cost();
             }
             _ => {
-                let start = self.end - data.len() as u64;
-                self.chunks.push_back(Chunk { start, stream, data: data.to_vec() });
-                self.used += COST;
+                let chunk = Chunk { start, stream, data: data.to_vec() };
+                self.used += chunk.cost();
+                self.chunks.push_back(chunk);
             }
         }
         while self.used > self.room
             && let Some(oldest) = self.chunks.pop_front()
         {
-            self.used -= oldest.data.len() + COST;
+            self.used -= oldest.cost();
         }
+    }
+
+    /// The output could not be read at all.
+    pub(super) fn has_lost_all(&mut self) {
+        self.lost |= self.open > 0;
+        self.open = 0;
+    }
+
+    /// Bytes, and what chunks cost.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Bytes that were ever added.
+    pub(super) fn end(&self) -> u64 {
+        self.end
     }
 
     /// One of the streams has ended.
@@ -204,5 +228,7 @@ mod tests {
         ring.push(Stdout, b"x");
         assert_eq!(ring.read(&mut place), Some(Piece::Gap(None)));
         assert_eq!(ring.read(&mut place), output(Stdout, "x"));
+        // Nothing, if its output is not held.
+        assert_eq!(Ring::new(4096, 0, true).read(&mut Place::Beginning), Some(Piece::End));
     }
 }

@@ -6,8 +6,8 @@ use gantry_api::v1::{
     self, AttachRequest, AttachResponse, Attached, Output, OutputEnd, OutputGap,
     attach_request::Message as Asked, attach_response::Message,
 };
-use gantry_domain::{ConsoleSize, ProcessId};
-use gantry_supervisor::{Attachment, ContainerHandle, OutputStream, Piece, Stdin, SupervisorError};
+use gantry_domain::ConsoleSize;
+use gantry_supervisor::{Attachment, OutputStream, Piece, Stdin, SupervisorError};
 use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle, time::timeout};
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
@@ -20,15 +20,15 @@ pub(super) type AttachStream = Pin<Box<dyn Stream<Item = Result<AttachResponse, 
 /// How long a caller may take to say what it attaches to.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How much a process can have written that the server has not read yet: all that fits into two pipes, see pipe(7).
+const IN_PIPES: u64 = 2 * (64 << 10);
+
 /// The end of a process, once it is known.
 pub(super) type Ending = Pin<Box<dyn Future<Output = Result<v1::Exit, Status>> + Send>>;
 
 /// What a caller's input is for.
 pub(super) struct Input {
     pub(super) incoming: Streaming<AttachRequest>,
-    /// None if it is gone, and its output is still kept.
-    pub(super) container: Option<ContainerHandle>,
-    pub(super) process: ProcessId,
     pub(super) stdin: Stdin,
 }
 
@@ -55,8 +55,10 @@ impl Drop for Passing {
 
 struct Reader {
     attachment: Attachment,
-    /// None once it was reported.
+    /// None once it is known.
     ending: Option<Ending>,
+    /// Reported once there is no output for now, or so many bytes of it were reported.
+    end: Option<(u64, Result<v1::Exit, Status>)>,
     output_has_ended: bool,
     failed: bool,
     /// A task of its own: a caller that does not read its output can write.
@@ -75,6 +77,7 @@ pub(super) fn stream(
     let reader = Reader {
         attachment,
         ending: Some(ending),
+        end: None,
         output_has_ended: false,
         failed: false,
         input: Passing(tokio::spawn(input.pass())),
@@ -95,34 +98,52 @@ fn response(message: Message) -> AttachResponse {
 
 impl Reader {
     async fn next(&mut self) -> Option<Result<Message, Status>> {
-        if self.failed || self.output_has_ended && self.ending.is_none() {
-            return None;
+        loop {
+            if self.failed || self.output_has_ended && self.ending.is_none() && self.end.is_none() {
+                return None;
+            }
+            // What was written before the exit comes before that.
+            let is_due =
+                |end: &mut (u64, _)| self.output_has_ended || self.attachment.has_read(end.0);
+            if let Some((_, exit)) = self.end.take_if(is_due) {
+                return Some(exit.map(Message::Exit));
+            }
+            let ending = async {
+                match &mut self.ending {
+                    Some(ending) => ending.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Output may never pause.
+                biased;
+                failed = &mut self.input.0 => {
+                    let cannot = |_| Status::internal("the input cannot be passed on");
+                    return Some(Err(failed.unwrap_or_else(cannot)));
+                }
+                exit = ending => {
+                    self.ending = None;
+                    self.end = Some((self.attachment.written() + IN_PIPES, exit));
+                }
+                piece = self.attachment.next(), if !self.output_has_ended => {
+                    return Some(Ok(self.message(piece)));
+                }
+                () = std::future::ready(()), if self.end.is_some() => {
+                    return self.end.take().map(|(_, exit)| exit.map(Message::Exit));
+                }
+            }
         }
-        let ending = async {
-            match &mut self.ending {
-                Some(ending) => ending.await,
-                None => std::future::pending().await,
+    }
+
+    fn message(&mut self, piece: Option<Piece>) -> Message {
+        match piece {
+            Some(Piece::Output { stream, data }) => {
+                Message::Output(Output { stream: of_stream(stream).into(), data })
             }
-        };
-        tokio::select! {
-            biased;
-            // First: what was written before the exit comes before that.
-            piece = self.attachment.next(), if !self.output_has_ended => Some(Ok(match piece {
-                Some(Piece::Output { stream, data }) => {
-                    Message::Output(Output { stream: of_stream(stream).into(), data })
-                }
-                Some(Piece::Gap(missing_bytes)) => Message::OutputGap(OutputGap { missing_bytes }),
-                Some(Piece::End) | None => {
-                    self.output_has_ended = true;
-                    Message::OutputEnd(OutputEnd {})
-                }
-            })),
-            exit = ending => {
-                self.ending = None;
-                Some(exit.map(Message::Exit))
-            }
-            failed = &mut self.input.0 => {
-                Some(Err(failed.unwrap_or_else(|_| Status::internal("the input cannot be passed on"))))
+            Some(Piece::Gap(missing_bytes)) => Message::OutputGap(OutputGap { missing_bytes }),
+            Some(Piece::End) | None => {
+                self.output_has_ended = true;
+                Message::OutputEnd(OutputEnd {})
             }
         }
     }
@@ -157,19 +178,11 @@ impl Input {
                 let written = self.stdin.write(&data).await;
                 written.map_err(|error| Status::internal(format!("stdin: cannot write: {error}")))
             }
-            Some(Asked::CloseStdin(v1::CloseStdin {})) => match &self.container {
-                Some(container) => unless_gone(container.close_stdin(self.process.clone()).await),
-                None => Ok(()),
-            },
+            Some(Asked::CloseStdin(v1::CloseStdin {})) => unless_gone(self.stdin.close().await),
             Some(Asked::Resize(v1::Resize { width, height })) => {
                 let width = cells("resize.width", width)?;
                 let size = ConsoleSize { width, height: cells("resize.height", height)? };
-                match &self.container {
-                    Some(container) => {
-                        unless_gone(container.resize(self.process.clone(), size).await)
-                    }
-                    None => Ok(()),
-                }
+                unless_gone(self.stdin.resize(size).await)
             }
             Some(Asked::Begin(_)) => {
                 Err(BadField::new("begin", "must be the first message, and only that").into())

@@ -17,6 +17,9 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 const HEARTBEATS: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(3600);
 
+/// Most labels that a caller asks for: each is looked for in every event.
+const LABELS: usize = 64;
+
 /// Which containers a caller asks for.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
@@ -29,6 +32,9 @@ impl Wanted {
     pub(super) fn parse(filter: Option<v1::Filter>) -> Result<Self, BadField> {
         let v1::Filter { namespaces, container_ids, labels } = filter.unwrap_or_default();
         let field = |name: &str, index: usize| format!("filter.{name}[{index}]");
+        if labels.len() > LABELS {
+            return Err(BadField::new("filter.labels", format!("are more than {LABELS}")));
+        }
         let namespaces = namespaces.iter().enumerate();
         let ids = container_ids.iter().enumerate();
         let labels = labels.into_iter().enumerate();
@@ -175,6 +181,9 @@ mod tests {
         let labels = Labels::of(&["a=1".to_owned(), "b=2".to_owned()].into());
         assert!(parse(&[("a", None), ("b", Some("2"))]).unwrap().has_labels(&labels));
         assert!(!parse(&[("a", None), ("b", Some("3"))]).unwrap().has_labels(&labels));
+        let many = [("a", None); LABELS + 1];
+        assert!(parse(&many[1..]).is_ok());
+        assert_eq!(parse(&many).unwrap_err().field, "filter.labels");
         for bad in ["", "a=1"] {
             let refused = parse(&[("a", None), (bad, None)]).unwrap_err();
             assert_eq!(refused.field, "filter.labels[1].key");

@@ -77,14 +77,10 @@ impl ContainerService for Containers {
         let supervisor = self.supervisor().await;
         let attached = supervisor.attach(&key, &process).await;
         let attachment = attached.map_err(|error| status(&error))?;
-        let container = supervisor.container(key.namespace.clone(), key.id.clone()).ok();
-        let stdin = attachment.stdin();
-        let input = Input { incoming, container, process: process.clone(), stdin };
-        let this = self.clone();
-        let ending = Box::pin(async move {
-            let ended = this.ended(&key, &process).await;
-            ended.map(|ended| messages::exit(ended.exit)).map_err(|error| status(&error))
-        });
+        let exit = attachment.exit();
+        let ending =
+            Box::pin(async move { exit.await.map(messages::exit).map_err(|error| status(&error)) });
+        let input = Input { incoming, stdin: attachment.stdin() };
         Ok(Response::new(attach::stream(attachment, ending, input, counted)))
     }
 
