@@ -76,7 +76,6 @@ impl Bundle {
 
     /// Nothing was started from it: removes it, unless it was there before and holds something.
     pub(crate) fn abandon(self) {
-        let _ = fs::remove_file(self.path.join(LOG));
         let _ = fs::remove_dir(&self.path);
     }
 
