@@ -25,7 +25,7 @@ use crate::failure::Failure;
 const BLOCK: usize = 64 << 10;
 
 /// A file for the output of a container that is about to be started. One that was made for this goes again if it is
-/// dropped before anything has started.
+/// dropped before anything has started, unless the runtime has written to it why.
 #[derive(Debug)]
 pub(crate) struct Prepared {
     path: PathBuf,

@@ -65,14 +65,17 @@ async fn a_run_that_fails_changes_no_log() {
         let options = of(log);
         bed.run(&options.each_ref().map(String::as_str), "c", program)
     };
-    // The program is not there: what was made for it goes.
-    assert_eq!(output(&run(&other, &["/no/such"])).status.code(), Some(127));
-    assert!(!other.exists());
-    succeeds(&run(&log, &["sh", "-c", "echo mine"]));
+    succeeds(&run(&log, &["sh", "-c", "echo mine; exec sleep 1000000"]));
     assert_eq!(output(&run(&other, &["true"])).status.code(), Some(125));
     assert!(!other.exists());
-    assert_eq!(succeeds(&bed.gantry(&["logs", "-f", "@c"])), "mine\n");
-    succeeds(&bed.gantry(&["rm", "-f", "@c"]));
+    let mut follower = bed.gantry(&["logs", "-f", "@c"]);
+    let mut follower = Reading::of(follower.stdout(Stdio::piped()).spawn().unwrap());
+    follower.until("mine\n").await;
+    succeeds(&bed.gantry(&["kill", "-9", "@c"]));
+    assert_eq!(follower.end().await, Some(0));
+    // Its end takes no log either.
+    assert_eq!(succeeds(&bed.gantry(&["logs", "@c"])), "mine\n");
+    succeeds(&bed.gantry(&["rm", "@c"]));
     bed.finish().await;
 }
 

@@ -43,7 +43,7 @@ impl Started {
         // Not before: until then the bundle may be that of another container, which has the id.
         let log = self.log.take();
         self.bundle
-            .set_log(log.as_ref().map(Prepared::path))
+            .begin(log.as_ref().map(Prepared::path))
             .unwrap_or_else(|failure| failure.warn());
         log.into_iter().for_each(Prepared::keep);
         if self.streams.detach {
