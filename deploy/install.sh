@@ -30,6 +30,12 @@ completion fish "$prefix/share/fish/vendor_completions.d/gantry.fish"
   install -D -m 644 -t "$root/etc/gantry" "$here/gantryd.toml"
 
 # The socket is of this group.
-[ -n "$root" ] || systemd-sysusers "$prefix/lib/sysusers.d/gantry.conf"
+if [ -z "$root" ]; then
+  if command -v systemd-sysusers >/dev/null; then
+    systemd-sysusers "$prefix/lib/sysusers.d/gantry.conf"
+  else
+    getent group gantry >/dev/null || groupadd --system gantry
+  fi
+fi
 [ -n "$root" ] || [ ! -d /run/systemd/system ] ||
   echo "Installed. Start it with: systemctl daemon-reload && systemctl enable --now gantryd.socket"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes a Debian package: deploy/package.sh [BINARIES [DIRECTORY]], of target/release and in target/debian by default.
-# Prints the package's path. VERSION is gantryd's by default. Needs dpkg-deb, and no root.
+# Prints the package's path. VERSION is gantryd's by default. Needs dpkg-deb
+# and objdump (binutils), and no root.
 set -eu
 
 here=$(dirname "$(realpath "$0")")
@@ -24,6 +25,10 @@ mkdir "$root/DEBIAN"
 size=$(du -sk --exclude=DEBIAN "$root" | cut -f 1)
 # What the programs are linked to, by the libraries' own packages: Rust links to the C library only.
 libc=$(objdump -T "$binaries/gantryd" "$binaries/gantry" | grep -oE 'GLIBC_[0-9.]+' | sort -Vu | tail -n 1)
+[ -n "$libc" ] || {
+  echo "package: objdump (binutils) does not tell which C library $binaries/gantryd needs" >&2
+  exit 1
+}
 sed -e "s/@VERSION@/$version/" -e "s/@ARCHITECTURE@/$(dpkg --print-architecture)/" -e "s/@SIZE@/$size/" \
   -e "s/@LIBC@/${libc#GLIBC_}/" "$here/debian/control" >"$root/DEBIAN/control"
 install -m 755 -t "$root/DEBIAN" "$here/debian/postinst" "$here/debian/prerm" "$here/debian/postrm"

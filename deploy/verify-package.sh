@@ -9,13 +9,33 @@ binaries=${1:-$here/../target/release}
 
 if [ "${2:-}" != inside ]; then
   work=$(mktemp -d)
-  trap 'rm -rf "$work"; rmdir /sys/fs/cgroup/*/gantry-package /sys/fs/cgroup/gantry-package 2>/dev/null || :' EXIT
+  child=
+  # shellcheck disable=SC2317  # A trap calls it.
+  clean_up() {
+    # With the first process of the pid namespace, all of it ends; unshare itself blocks other signals.
+    [ -z "$child" ] || ! kill -KILL "$child" 2>/dev/null || wait "$child" || :
+    rm -rf "$work"
+    # A cgroup goes once its last process has.
+    for _ in $(seq 50); do
+      find /sys/fs/cgroup -depth -type d -path '*/gantry-package*' -exec rmdir {} + 2>/dev/null || :
+      [ -n "$(find /sys/fs/cgroup -type d -name gantry-package)" ] || break
+      sleep 0.1
+    done
+  }
+  # The one for EXIT alone is not run at a signal.
+  trap clean_up EXIT
+  trap 'exit 129' HUP
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
   export COMPRESSION=none
   "$here/package.sh" "$binaries" "$work" >"$work/first"
   VERSION=99.0 "$here/package.sh" "$binaries" "$work" >"$work/second"
   # The processes of the package are those of a pid namespace, which ends with its first one.
-  unshare --mount --propagation private --pid --fork --kill-child "$0" "$work" inside
-  exit
+  unshare --mount --propagation private --pid --fork --kill-child "$0" "$work" inside &
+  child=$!
+  wait "$child" && status=0 || status=$?
+  child=
+  exit "$status"
 fi
 
 work=$binaries
@@ -51,15 +71,24 @@ mkdir -p "$root/run/systemd/system"
 cat >"$root/usr/local/sbin/systemctl" <<'SYSTEMCTL'
 #!/bin/sh
 pid=/run/gantryd.pid
+# Whether a command succeeds within 30 s.
+soon() {
+  for _ in $(seq 300); do
+    ! "$@" >/dev/null 2>&1 || return 0
+    sleep 0.1
+  done
+  return 1
+}
+ended() { ! kill -0 "$(cat $pid)"; }
 start() {
   gantryd --config /etc/gantry/gantryd.toml --log-level warn </dev/null >/run/gantryd.log 2>&1 &
   echo $! >$pid
-  until gantry version >/dev/null 2>&1; do kill -0 $! || exit 1; done
+  soon gantry version || exit 1
   chgrp gantry /run/gantry/gantryd.sock
 }
 stop() {
   kill -TERM "$(cat $pid)"
-  while kill -0 "$(cat $pid)" 2>/dev/null; do :; done
+  soon ended || exit 1
   rm $pid
 }
 call=$(echo "$*" | sed -E 's/--(system|quiet) *//g')
@@ -67,6 +96,7 @@ echo "$call" >>/run/systemctl.calls
 case $call in
 # These are about files only.
 is-enabled* | *preset*) SYSTEMD_OFFLINE=1 exec /usr/bin/systemctl "$@" ;;
+*MainPID*) cat /run/containerd.main 2>/dev/null ;;
 "stop gantryd.socket gantryd.service") [ ! -e $pid ] || stop ;;
 "restart gantryd.service")
   [ ! -e $pid ] || stop
@@ -115,6 +145,12 @@ grep -q '^log_level = "warn"' "$root/etc/gantry/gantryd.toml" || fail "the confi
 [ "$(init)" = "$before" ] || fail "the container is another"
 [ "$(gantry exec kept busybox echo in)" = in ] || fail "no exec after the upgrade"
 
+step "upgrade in containerd's place"
+cp "$root/run/gantryd.pid" "$root/run/containerd.main"
+in_root dpkg --install /tmp/second.deb
+grep -qx 'restart containerd.service' "$root/run/systemctl.calls" || fail "its unit is not restarted"
+rm "$root/run/containerd.main"
+
 step "remove and purge under a running container"
 in_root dpkg --remove gantry 2>"$work/told"
 grep -q 'keep running' "$work/told" || fail "nobody is told: $(cat "$work/told")"
@@ -133,9 +169,22 @@ step "install again, end it, and purge"
 in_root dpkg --install /tmp/second.deb
 [ "$(init)" = "$before" ] || fail "the container is not found again"
 gantry kill -9 kept
-[ "$(gantry wait kept 2>/dev/null || echo 137)" = 137 ] || fail "it has another status"
+# It may be gone by now.
+if status=$(gantry wait kept 2>"$work/told"); then
+  [ "$status" = 137 ] || fail "it has another status: $status"
+else
+  grep -q "not found" "$work/told" || fail "wait: $(cat "$work/told")"
+fi
+gantry events --stored | grep -q ' kept exit pid=init status=137$' || fail "its end is not told"
+# An administrator's volume.
+mount -t tmpfs none "$root/var/lib/gantry"
+touch "$root/var/lib/gantry/file"
 in_root dpkg --purge gantry 2>"$work/told"
 cat "$work/told"
+grep -q '/var/lib/gantry stays' "$work/told" || fail "nobody is told"
+[ -z "$(ls -A "$root/var/lib/gantry")" ] || fail "files are left"
+umount "$root/var/lib/gantry"
+rm -r "$root/var/lib/gantry"
 for path in etc/gantry var/lib/gantry run/gantry usr/bin/gantry usr/share/doc/gantry \
   etc/systemd/system/sockets.target.wants/gantryd.socket var/lib/systemd/deb-systemd-helper-enabled/gantryd.service.dsh-also; do
   [ ! -e "$root/$path" ] || fail "/$path is there"

@@ -64,8 +64,11 @@ impl Bundle {
         fs::remove_dir_all(&self.path).map_err(|e| Failure::io(self.path.display(), &e))
     }
 
-    /// Says where the output of its container goes, if it goes to a file.
-    pub(crate) fn set_log(&self, log: Option<&Path>) -> Result<(), Failure> {
+    /// A container has started from it: forgets the mark of an earlier one, and says where the output goes, if it goes to
+    /// a file.
+    pub(crate) fn begin(&self, log: Option<&Path>) -> Result<(), Failure> {
+        // An earlier container's mark must not cost this one its bundle.
+        let _ = fs::remove_file(self.path.join(REMOVE_MARK));
         let link = self.path.join(LOG);
         let made = match fs::remove_file(&link) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
@@ -76,7 +79,6 @@ impl Bundle {
 
     /// Nothing was started from it: removes it, unless it was there before and holds something.
     pub(crate) fn abandon(self) {
-        let _ = fs::remove_file(self.path.join(LOG));
         let _ = fs::remove_dir(&self.path);
     }
 
@@ -196,11 +198,7 @@ fn claim_in(base: &Path, id: &str) -> Result<Bundle, Failure> {
     loop {
         make_private(&path).map_err(failed)?;
         match lock_patiently(&path).map_err(failed)? {
-            Locked::Yes(lock) => {
-                // An earlier container's mark must not cost the next one its bundle.
-                let _ = fs::remove_file(path.join(REMOVE_MARK));
-                return Ok(Bundle { path, _lock: lock });
-            }
+            Locked::Yes(lock) => return Ok(Bundle { path, _lock: lock }),
             // Removed between our making and our locking of it.
             Locked::Gone => {}
             Locked::Busy => {
@@ -242,15 +240,20 @@ mod tests {
     }
 
     #[test]
-    fn a_new_claim_forgets_the_mark() {
+    fn a_start_forgets_the_mark_and_a_claim_does_not() {
         let base = tempfile::tempdir().unwrap();
         let bundle = claim_in(base.path(), "web").unwrap();
         bundle.mark_for_removal(Path::new("/run/g.sock")).unwrap();
         let mark = bundle.path().join(REMOVE_MARK);
         assert!(mark.exists());
         drop(bundle);
-        claim_in(base.path(), "web").unwrap();
+        let bundle = claim_in(base.path(), "web").unwrap();
+        assert!(mark.exists());
+        bundle.begin(Some(Path::new("/log"))).unwrap();
         assert!(!mark.exists());
+        assert_eq!(fs::read_link(bundle.path().join(LOG)).unwrap(), Path::new("/log"));
+        bundle.begin(None).unwrap();
+        assert!(!bundle.path().join(LOG).exists());
     }
 
     #[test]

@@ -10,7 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::{
+    fs::{
+        OFlags,
+        inotify::{self, CreateFlags, WatchFlags},
+    },
+    io::Errno,
+};
 use tokio::net::unix::pipe;
 
 use crate::failure::Failure;
@@ -18,19 +24,70 @@ use crate::failure::Failure;
 /// How much is read at a time.
 const BLOCK: usize = 64 << 10;
 
-/// Makes the file if it is not there, and says where it is.
-pub(crate) fn prepare(path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |e: io::Error| Failure::io(format!("--log: {}", path.display()), &e);
-    // What programs print is for who has started them.
-    let file = File::options().append(true).create(true).mode(0o640).open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Failure::new(format!("--log: {} is no file", path.display())));
+/// A file for the output of a container that is about to be started. One that was made for this goes again if it is
+/// dropped before anything has started, unless the runtime has written to it why.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    path: PathBuf,
+    is_unused: bool,
+}
+
+impl Prepared {
+    /// Makes the file if it is not there.
+    pub(crate) fn new(path: &Path) -> Result<Prepared, Failure> {
+        let failed = |e: io::Error| Failure::io(format!("--log: {}", path.display()), &e);
+        let bad = |problem: &str| Failure::new(format!("--log: {} {problem}", path.display()));
+        let mut options = File::options();
+        // What programs print is for who has started them.
+        options.append(true).mode(0o640).custom_flags(nonblocking());
+        let (opened, is_unused) = match options.create_new(true).open(path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                (options.create_new(false).create(true).open(path), false)
+            }
+            opened => (opened, true),
+        };
+        let file = match opened {
+            // A pipe that nobody reads, or a socket.
+            Err(e) if Errno::from_io_error(&e) == Some(Errno::NXIO) => {
+                return Err(bad("is no file"));
+            }
+            opened => opened.map_err(failed)?,
+        };
+        let mut prepared = Prepared { path: path.to_owned(), is_unused };
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(bad("is no file"));
+        }
+        prepared.path = fs::canonicalize(path).map_err(failed)?;
+        match prepared.path.to_str() {
+            Some(_) => Ok(prepared),
+            None => Err(bad("is not UTF-8")),
+        }
     }
-    let path = fs::canonicalize(path).map_err(failed)?;
-    match path.to_str() {
-        Some(_) => Ok(path),
-        None => Err(Failure::new(format!("--log: {} is not UTF-8", path.display()))),
+
+    /// Absolute, and UTF-8.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
+
+    /// Something has started that writes to it.
+    pub(crate) fn keep(mut self) {
+        self.is_unused = false;
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let is_empty = || fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.len() == 0);
+        if self.is_unused && is_empty() {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A pipe, which is no log, would hold an open until somebody has the other end.
+fn nonblocking() -> i32 {
+    // The flags are bits.
+    OFlags::NONBLOCK.bits().cast_signed()
 }
 
 /// A log that is read, and may grow meanwhile.
@@ -45,7 +102,11 @@ impl Log {
     /// From the beginning, or with the last lines only.
     pub(crate) fn open(path: &Path, tail: Option<u64>) -> Result<Log, Failure> {
         let failed = |e: io::Error| Failure::io(path.display(), &e);
-        let file = File::open(path).map_err(failed)?;
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(nonblocking()).open(path).map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(Failure::new(format!("{} is no file", path.display())));
+        }
         let position = match tail {
             None => 0,
             Some(lines) => beginning(&file, lines).map_err(failed)?,
@@ -112,7 +173,16 @@ impl Changes {
 
 /// Where the last lines begin. A line that has not ended yet is one.
 fn beginning(file: &File, lines: u64) -> io::Result<u64> {
-    let length = file.metadata()?.len();
+    loop {
+        match beginning_within(file, file.metadata()?.len(), lines) {
+            // It was truncated meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {}
+            found => return found,
+        }
+    }
+}
+
+fn beginning_within(file: &File, length: u64, lines: u64) -> io::Result<u64> {
     if lines == 0 {
         return Ok(length);
     }
@@ -176,7 +246,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_written_later_is_read_later() {
         let dir = tempfile::tempdir().unwrap();
-        let path = prepare(&dir.path().join("log")).unwrap();
+        let prepared = Prepared::new(&dir.path().join("log")).unwrap();
+        let path = prepared.path().to_owned();
+        prepared.keep();
         let mut file = File::options().append(true).open(&path).unwrap();
         let mut log = Log::open(&path, None).unwrap();
         let mut changes = log.watch().unwrap();
@@ -189,7 +261,38 @@ mod tests {
         assert_eq!(text(&mut log), "");
         file.write_all(b"a").unwrap();
         assert_eq!(text(&mut log), "a");
-        prepare(dir.path()).unwrap_err();
-        prepare(Path::new("/dev/null")).unwrap_err();
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_log() {
+        let dir = tempfile::tempdir().unwrap();
+        Prepared::new(dir.path()).unwrap_err();
+        Prepared::new(Path::new("/dev/null")).unwrap_err();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        assert!(Prepared::new(&pipe).unwrap_err().to_string().ends_with("is no file"));
+        Log::open(&pipe, None).unwrap_err();
+        // With somebody at the other end, too.
+        let _reader = File::options().read(true).write(true).open(&pipe).unwrap();
+        assert!(Prepared::new(&pipe).unwrap_err().to_string().ends_with("is no file"));
+        assert!(pipe.exists());
+    }
+
+    #[test]
+    fn a_file_of_which_nothing_came_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        drop(Prepared::new(&path).unwrap());
+        assert!(!path.exists());
+        Prepared::new(&path).unwrap().keep();
+        drop(Prepared::new(&path).unwrap());
+        assert!(path.exists());
     }
 }

@@ -38,6 +38,18 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<(), Failure>
     })
 }
 
+/// Text that may hold anything, such as arguments, without characters that a terminal obeys.
+pub(crate) fn printable(text: &str) -> String {
+    let mut printable = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => printable.extend(letter.escape_debug()),
+            false => printable.push(letter),
+        }
+    }
+    printable
+}
+
 /// A number of bytes for people.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

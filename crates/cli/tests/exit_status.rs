@@ -51,4 +51,9 @@ fn version_tells_its_own_even_without_a_server() {
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.trim(), format!("gantry  {}", env!("CARGO_PKG_VERSION")));
+    let output = gantry(&["version", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let own = env!("CARGO_PKG_VERSION");
+    assert_eq!(json, serde_json::json!({ "gantry": own, "server": null }));
 }

@@ -57,6 +57,29 @@ async fn a_log_is_followed_across_a_restart(#[values(Runc, Crun)] runtime: Runti
 }
 
 #[tokio::test]
+async fn a_run_that_fails_changes_no_log() {
+    let Some(bed) = Bed::make(Runc).await else { return };
+    let (log, other) = (bed.server.work().join("log"), bed.server.work().join("other"));
+    let of = |log: &std::path::Path| ["-d", "--log", log.to_str().unwrap()].map(str::to_owned);
+    let run = |log: &std::path::Path, program: &[&str]| {
+        let options = of(log);
+        bed.run(&options.each_ref().map(String::as_str), "c", program)
+    };
+    succeeds(&run(&log, &["sh", "-c", "echo mine; exec sleep 1000000"]));
+    assert_eq!(output(&run(&other, &["true"])).status.code(), Some(125));
+    assert!(!other.exists());
+    let mut follower = bed.gantry(&["logs", "-f", "@c"]);
+    let mut follower = Reading::of(follower.stdout(Stdio::piped()).spawn().unwrap());
+    follower.until("mine\n").await;
+    succeeds(&bed.gantry(&["kill", "-9", "@c"]));
+    assert_eq!(follower.end().await, Some(0));
+    // Its end takes no log either.
+    assert_eq!(succeeds(&bed.gantry(&["logs", "@c"])), "mine\n");
+    succeeds(&bed.gantry(&["rm", "@c"]));
+    bed.finish().await;
+}
+
+#[tokio::test]
 async fn an_image_has_a_log_until_it_is_removed() {
     let Some(bed) = Bed::make(Runc).await else { return };
     NewImage::busybox(&bed).put(&bed, &namespace(&bed), "box").await;

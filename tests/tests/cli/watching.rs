@@ -57,7 +57,11 @@ async fn processes_and_usage_are_shown_for_all_containers() {
     }
     succeeds(&bed.gantry(&["kill", "-9", "@own"]));
     assert_eq!(terminal.end().await.code(), Some(0));
-    succeeds(&gantry(&bed, "rm", &["-f", "web"]));
+    succeeds(&run(&bed, &["--name", "ended", "box", "true"]));
+    let ended = output(&gantry(&bed, "stats", &["ended"]));
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(stderr(&ended).contains("nothing runs in container ended"), "{ended:?}");
+    succeeds(&gantry(&bed, "rm", &["-f", "web", "ended"]));
     let gone = output(&gantry(&bed, "top", &["web"]));
     assert_eq!(gone.status.code(), Some(1), "{gone:?}");
     finish(bed).await;

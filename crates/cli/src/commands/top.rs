@@ -1,10 +1,11 @@
 //! `gantry top`
 
-use std::{fs, process::ExitCode, time::Duration};
+use std::{fs, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args;
 use gantry_client::Client;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     failure::{Failure, Outcome},
@@ -46,18 +47,28 @@ struct Row {
 
 impl Top {
     pub(crate) async fn run(self, client: &Client) -> Outcome {
-        let pids = match self.place.find(client, &self.id).await? {
+        let (pids, config) = match self.place.find(client, &self.id).await? {
             Some(found) => {
                 let pids = found.containers.task(&self.id).pids().await?;
                 if pids.is_empty() {
                     return Err(Failure::new(format!("nothing runs in container {}", self.id)));
                 }
-                pids
+                (pids, found.record.spec.map(|spec| spec.value))
             }
-            None => client.container(&self.id).state().await?.pids,
+            None => {
+                let state = client.container(&self.id).state().await?;
+                (state.pids, fs::read(Path::new(&state.bundle_path).join("config.json")).ok())
+            }
         };
-        // One that has just ended is none.
-        let mut rows: Vec<_> = pids.iter().filter_map(|pid| read(*pid)).collect();
+        let config = config.and_then(|text| serde_json::from_slice(&text).ok());
+        let cgroup = config.as_ref().and_then(cgroup_name);
+        let is_its = |pid: u32| {
+            cgroup
+                .is_none_or(|name| read_text(pid, "cgroup").is_some_and(|text| is_in(&text, name)))
+        };
+        // One that has just ended is none; and in another pid namespace, the numbers mean other processes.
+        let mut rows: Vec<_> =
+            pids.iter().filter(|pid| is_its(**pid)).filter_map(|pid| read(*pid)).collect();
         rows.sort_unstable_by_key(|row| row.pid);
         if rows.is_empty() && !pids.is_empty() {
             let problem = "its processes are not in this command's /proc (another pid namespace?)";
@@ -85,7 +96,7 @@ impl Row {
             self.threads.to_string(),
             output::bytes(self.memory),
             time(Duration::from_millis(self.cpu_time)),
-            self.args.join(" ").escape_debug().to_string(),
+            output::printable(&self.args.join(" ")),
         ]
     }
 }
@@ -95,11 +106,31 @@ fn time(time: Duration) -> String {
     format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// The last part of the cgroup's path that a configuration wants, or of systemd's SLICE:PREFIX:NAME.
+fn cgroup_name(config: &Value) -> Option<&str> {
+    let path = config["linux"]["cgroupsPath"].as_str()?;
+    path.rsplit(['/', ':']).find(|part| !part.is_empty())
+}
+
+/// Whether a process whose /proc/PID/cgroup this is belongs to a cgroup of that name, or one below.
+fn is_in(cgroups: &str, name: &str) -> bool {
+    cgroups.lines().flat_map(|line| line.split('/')).any(|part| {
+        let scope = part.strip_suffix(".scope").and_then(|part| part.strip_suffix(name));
+        part == name || scope.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('-'))
+    })
+}
+
+fn read_file(pid: u32, name: &str) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/{name}")).ok()
+}
+
+fn read_text(pid: u32, name: &str) -> Option<String> {
+    read_file(pid, name).map(|data| String::from_utf8_lossy(&data).into_owned())
+}
+
 fn read(pid: u32) -> Option<Row> {
-    let of = |name: &str| fs::read(format!("/proc/{pid}/{name}")).ok();
-    let text = |name: &str| of(name).map(|data| String::from_utf8_lossy(&data).into_owned());
-    let command_line = of("cmdline")?;
-    parse(pid, &text("stat")?, &text("status")?, &command_line)
+    let command_line = read_file(pid, "cmdline")?;
+    parse(pid, &read_text(pid, "stat")?, &read_text(pid, "status")?, &command_line)
 }
 
 fn parse(pid: u32, stat: &str, status: &str, command_line: &[u8]) -> Option<Row> {
@@ -143,6 +174,25 @@ mod tests {
         assert_eq!(row.parent, std::os::unix::process::parent_id());
         assert_eq!(row.uid, rustix::process::getuid().as_raw());
         assert!(row.threads >= 1 && row.memory > 0 && !row.args[0].is_empty());
+    }
+
+    #[test]
+    fn a_process_of_another_cgroup_is_another() {
+        let name = |path: &str| {
+            let config = serde_json::json!({ "linux": { "cgroupsPath": path } });
+            cgroup_name(&config).map(str::to_owned)
+        };
+        assert_eq!(name("/gantry/web").as_deref(), Some("web"));
+        assert_eq!(name("system.slice:docker:web").as_deref(), Some("web"));
+        assert_eq!(cgroup_name(&Value::Null), None);
+        for of_it in
+            ["0::/gantry/web\n", "2:cpu:/a\n1:pids:/gantry/web/below\n", "0::/a/docker-web.scope"]
+        {
+            assert!(is_in(of_it, "web"), "{of_it}");
+        }
+        for other in ["0::/\n", "0::/gantry/webs\n", "0::/web.service", "0::/myweb.scope", ""] {
+            assert!(!is_in(other, "web"), "{other}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use clap::Args;
-use gantry_client::{Client, ServerVersion};
+use gantry_client::{Client, Error, ServerVersion};
 use serde_json::json;
 
 use crate::{PATIENCE, failure::Outcome, output};
@@ -11,7 +11,7 @@ use crate::{PATIENCE, failure::Outcome, output};
 /// Print the versions of this command and of the server
 #[derive(Debug, Args)]
 pub(crate) struct Version {
-    /// Print JSON: `gantry`, and what the server says of itself
+    /// Print JSON: `gantry`, and what the server says of itself, or null if it does not answer
     #[arg(long)]
     json: bool,
 }
@@ -22,8 +22,16 @@ impl Version {
         if !self.json {
             output::line(format!("gantry  {own}"))?;
         }
-        let client = Client::connect(address, PATIENCE).await?;
-        let ServerVersion { major, minor, patch, revision, .. } = client.server_version().await?;
+        let version = match server_version(address).await {
+            Ok(version) => version,
+            Err(error) => {
+                if self.json {
+                    output::json(&json!({ "gantry": own, "server": null }))?;
+                }
+                return Err(error.into());
+            }
+        };
+        let ServerVersion { major, minor, patch, revision, .. } = version;
         let server = format!("{major}.{minor}.{patch}");
         if self.json {
             let server = json!({ "version": server, "revision": revision });
@@ -33,4 +41,8 @@ impl Version {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+async fn server_version(address: &Path) -> Result<ServerVersion, Error> {
+    Client::connect(address, PATIENCE).await?.server_version().await
 }

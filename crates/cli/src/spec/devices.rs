@@ -106,21 +106,32 @@ pub(super) fn of_host() -> Result<Vec<LinuxDevice>, Failure> {
     Ok(devices)
 }
 
+/// What goes meanwhile, or may not be read, is none of its devices.
 fn collect(dir: &Path, depth: usize, devices: &mut Vec<LinuxDevice>) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    let entries = match fs::read_dir(dir) {
+        Err(e) if matches!(e.kind(), NotFound | PermissionDenied) => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         if OWN.iter().any(|own| entry.file_name() == *own) {
             continue;
         }
         let path = entry.path();
         // Links are not followed: what they lead to is found itself.
-        let kind = entry.file_type()?;
+        let kind = match entry.file_type() {
+            Err(e) if e.kind() == NotFound => continue,
+            kind => kind?,
+        };
         if kind.is_dir() && depth > 0 {
             collect(&path, depth - 1, devices)?;
         } else if kind.is_char_device() || kind.is_block_device() {
             // One that has just gone is none.
-            if let Ok(Some((kind, number))) = find(&path) {
-                devices.push(device(&path, &path, kind, number).map_err(io::Error::other)?);
+            if let Ok(Some((kind, number))) = find(&path)
+                && let Ok(device) = device(&path, &path, kind, number)
+            {
+                devices.push(device);
             }
         }
     }
@@ -194,5 +205,7 @@ mod tests {
     fn what_every_container_has_is_not_the_hosts() {
         let devices = of_host().unwrap();
         assert!(devices.iter().all(|device| device.path() != Path::new("/dev/null")));
+        let gone = Path::new("/dev/no/such");
+        collect(gone, 0, &mut Vec::new()).unwrap();
     }
 }

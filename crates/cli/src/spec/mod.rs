@@ -47,9 +47,10 @@ pub(crate) fn build(wishes: Wishes) -> Result<Spec, Failure> {
     let (security, limits) = (wishes.security.clone(), wishes.limits.clone());
     let devices = wishes.devices.clone();
     let mounts = wishes.mounts.mounts()?;
-    let spec = plain(wishes).mounts(mounts).build();
-    let mut spec = spec.map_err(|error| unusable(&error))?;
+    let mut spec = plain(wishes).build().map_err(|error| unusable(&error))?;
+    // Before the wanted mounts, whose options stay as they are.
     security.apply(&mut spec)?;
+    spec.mounts_mut().get_or_insert_default().extend(mounts);
     devices::add(&devices, &mut spec)?;
     limits.apply(&mut spec)?;
     Ok(spec)
@@ -130,7 +131,9 @@ mod tests {
     }
 
     fn of(security: SecurityOptions) -> serde_json::Value {
-        let wishes = Wishes { cwd: "/".into(), security, ..Wishes::default() };
+        let mount = "type=sysfs,src=sysfs,dst=/wanted,ro".parse().unwrap();
+        let mounts = MountOptions { mount: vec![mount], ..MountOptions::default() };
+        let wishes = Wishes { cwd: "/".into(), security, mounts, ..Wishes::default() };
         serde_json::to_value(build(wishes).unwrap()).unwrap()
     }
 
@@ -149,9 +152,11 @@ mod tests {
         let bounding = json["process"]["capabilities"]["bounding"].as_array().unwrap();
         assert!(bounding.contains(&"CAP_SYS_ADMIN".into()));
         let mounts = json["mounts"].as_array().unwrap();
-        assert!(
-            mounts.iter().all(|mount| !mount["options"].as_array().unwrap().contains(&"ro".into()))
-        );
+        let is_read_only = |mount: &&serde_json::Value| {
+            mount["options"].as_array().unwrap().contains(&"ro".into())
+        };
+        let read_only: Vec<_> = mounts.iter().filter(is_read_only).collect();
+        assert!(matches!(read_only[..], [only] if only["destination"] == "/wanted"), "{mounts:?}");
         assert_eq!(linux["namespaces"].as_array().unwrap().len(), 5);
     }
 
@@ -168,7 +173,7 @@ mod tests {
         assert_eq!(sets["bounding"], serde_json::json!(["CAP_SYS_TIME"]));
         assert!(sets.get("ambient").is_none() && sets.get("inheritable").is_none());
         let rules = json["linux"]["seccomp"]["syscalls"].as_array().unwrap();
-        assert!(rules.last().unwrap()["names"].as_array().unwrap().contains(&"stime".into()));
+        assert!(rules[0]["names"].as_array().unwrap().contains(&"stime".into()));
         let open = of(SecurityOptions {
             security_opt: vec!["seccomp=unconfined".parse().unwrap()],
             ..SecurityOptions::default()

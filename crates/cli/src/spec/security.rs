@@ -4,8 +4,9 @@
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
-use gantry_client::oci_spec::runtime::{
-    Capability, LinuxCapabilitiesBuilder, LinuxDeviceCgroupBuilder, Spec,
+use gantry_client::{
+    oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder, LinuxDeviceCgroupBuilder, Spec},
+    spec::seccomp_profile_for,
 };
 
 use super::{
@@ -83,9 +84,9 @@ impl SecurityOptions {
         let mut no_new_privileges = !self.privileged;
         let mut filter = match self.privileged {
             true => None,
-            false => Some(
-                seccomp::for_capabilities(|it| chosen.contains(&it)).map_err(|e| unusable(&e))?,
-            ),
+            false => {
+                Some(seccomp_profile_for(|it| chosen.contains(&it)).map_err(|e| unusable(&e))?)
+            }
         };
         for option in &self.security_opt {
             match option {

@@ -36,7 +36,7 @@ use oci_spec::{
 
 use crate::{environment, process::ConsoleSize};
 
-pub use seccomp::seccomp_profile;
+pub use seccomp::{seccomp_profile, seccomp_profile_for};
 
 type Result<T> = std::result::Result<T, OciSpecError>;
 

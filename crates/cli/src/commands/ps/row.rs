@@ -6,7 +6,7 @@ use gantry_api::Timestamp;
 use gantry_client::{INIT, types};
 use serde::Serialize;
 
-use crate::commands::images::age;
+use crate::{commands::images::age, output};
 
 /// A container as it is printed.
 #[derive(Debug, Default, Serialize)]
@@ -97,7 +97,7 @@ impl ProcessRow {
     /// Arguments may hold anything, so control characters are made visible.
     fn command(&self) -> String {
         const WIDTH: usize = 60;
-        let command = self.args.join(" ").escape_debug().to_string();
+        let command = output::printable(&self.args.join(" "));
         match command.char_indices().nth(WIDTH) {
             Some((end, _)) => format!("{}...", &command[..end]),
             None => command,

@@ -33,6 +33,7 @@ use crate::{
         unpack::Unpacker,
     },
     leases::Lease,
+    logs::Prepared,
     output,
     session::{Ended, Kind, Session},
     snapshots::Snapshots,
@@ -68,6 +69,7 @@ impl Run {
         client: &Client,
         image: &str,
         program: Vec<String>,
+        log: Option<Prepared>,
     ) -> Outcome {
         let namespace = &self.namespace.namespace;
         let containers = Containers::of(client, namespace);
@@ -101,6 +103,7 @@ impl Run {
                 return Err(failure);
             }
         };
+        log.into_iter().for_each(Prepared::keep);
         if self.streams.detach {
             output::line(&id)?;
             return Ok(ExitCode::SUCCESS);

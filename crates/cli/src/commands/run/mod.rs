@@ -18,7 +18,8 @@ use crate::{
     containerd::NamespaceOption,
     failure::{Failure, Outcome},
     images::manifest::Platform,
-    logs, pipe_dirs,
+    logs::Prepared,
+    pipe_dirs,
     spec::{self, DeviceOption, LimitOptions, MountOptions, SecurityOptions, Wishes},
     streams::{self, StreamOptions, environment},
     terminal, users,
@@ -155,26 +156,36 @@ enum Net {
 impl Run {
     pub(crate) async fn run(mut self, client: &Client, server: &Path) -> Outcome {
         self.streams.check()?;
-        self.log = self.log.as_deref().map(logs::prepare).transpose().map_err(Failure::own)?;
+        let log = self.log.as_deref().map(Prepared::new).transpose().map_err(Failure::own)?;
+        self.log = log.as_ref().map(|log| log.path().to_owned());
         let program = self.words.split_off(1);
         let word = self.words.remove(0);
         match (self.rootfs.take(), self.bundle.take()) {
-            (None, None) => self.run_image(client, &word, program).await,
+            (None, None) => self.run_image(client, &word, program, log).await,
             (Some(_), _) if program.is_empty() => {
                 Err(Failure::new("--rootfs needs ID and PROGRAM").own())
             }
             (Some(rootfs), _) => {
                 let of = Of::Directory { rootfs, program };
-                self.run_rootfs(client, server, of, word).await
+                self.run_rootfs(client, server, of, word, log).await
             }
             (None, Some(_)) if !program.is_empty() => {
                 Err(Failure::new("--bundle needs ID, and its program is in config.json").own())
             }
-            (None, Some(bundle)) => self.run_rootfs(client, server, Of::Bundle(bundle), word).await,
+            (None, Some(bundle)) => {
+                self.run_rootfs(client, server, Of::Bundle(bundle), word, log).await
+            }
         }
     }
 
-    async fn run_rootfs(self, client: &Client, server: &Path, of: Of, id: String) -> Outcome {
+    async fn run_rootfs(
+        self,
+        client: &Client,
+        server: &Path,
+        of: Of,
+        id: String,
+        log: Option<Prepared>,
+    ) -> Outcome {
         pipe_dirs::sweep();
         bundles::sweep(client, server).await;
         let bundle = Bundle::claim(&id).map_err(Failure::own)?;
@@ -185,7 +196,7 @@ impl Run {
                 return Err(failure.own());
             }
         };
-        let started = Started { streams: self.streams, log: self.log, rm: self.rm, bundle };
+        let started = Started { streams: self.streams, log, rm: self.rm, bundle };
         started.run(builder, server).await
     }
 

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gantry_client::oci_spec::runtime::Spec;
+use gantry_client::oci_spec::runtime::{Mount, Spec};
 
 use crate::failure::Failure;
 
@@ -62,10 +62,23 @@ pub(super) fn configuration(
     // A relative one is below the bundle (config.md of the specification).
     let absolute: PathBuf = bundle.join(root.path());
     root.set_path(absolute);
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        if let Some(source) = mount.source().as_ref().filter(|_| is_bind(mount)) {
+            let absolute = bundle.join(source);
+            mount.set_source(Some(absolute));
+        }
+    }
     if let (Some(wanted), Some(linux)) = (cgroup_path, spec.linux_mut()) {
         linux.set_cgroups_path(Some(wanted.into()));
     }
     Ok(spec)
+}
+
+/// Whether it is of a file or directory of the host's (config.md, "Linux mount options").
+fn is_bind(mount: &Mount) -> bool {
+    let options = mount.options().iter().flatten();
+    mount.typ().as_deref() == Some("bind")
+        || options.into_iter().any(|option| option == "bind" || option == "rbind")
 }
 
 #[cfg(test)]
@@ -82,11 +95,22 @@ mod tests {
         };
         let process = json!({ "user": { "uid": 0, "gid": 0 }, "args": ["true"], "cwd": "/" });
         let good = json!({
-            "ociVersion": "1.0.2", "process": process, "root": { "path": "rootfs" }, "linux": {}
+            "ociVersion": "1.0.2", "process": process, "root": { "path": "rootfs" }, "linux": {},
+            "mounts": [
+                { "destination": "/a", "type": "bind", "source": "data" },
+                { "destination": "/b", "type": "none", "source": "data", "options": ["rbind"] },
+                { "destination": "/c", "type": "bind", "source": "/data" },
+                { "destination": "/d", "type": "tmpfs", "source": "tmpfs" },
+                { "destination": "/e", "type": "proc" }
+            ]
         });
         let spec = serde_json::to_value(of(good.clone(), false).unwrap()).unwrap();
         let root = fs::canonicalize(dir.path()).unwrap().join("rootfs");
         assert_eq!(spec["root"]["path"], root.to_str().unwrap());
+        let data = root.with_file_name("data");
+        let sources: Vec<_> =
+            (0..5).map(|index| spec["mounts"][index]["source"].as_str()).collect();
+        assert_eq!(sources, [data.to_str(), data.to_str(), Some("/data"), Some("tmpfs"), None]);
         assert_eq!(spec["linux"]["cgroupsPath"], "/web");
         assert_eq!(spec["process"]["args"], json!(["true"]));
         assert!(of(good.clone(), true).unwrap_err().to_string().ends_with("but there is -t"));

@@ -1,9 +1,6 @@
 //! A container of `types.API`, from a bundle that this command keeps.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
 use gantry_client::{Container, ContainerBuilder, Stdio};
 
@@ -11,6 +8,7 @@ use crate::{
     bundles::Bundle,
     failure::{Failure, Outcome},
     held::Held,
+    logs::Prepared,
     output,
     session::{Ended, Kind, Session},
     streams::StreamOptions,
@@ -21,20 +19,16 @@ use crate::{
 pub(crate) struct Started {
     pub(crate) streams: StreamOptions,
     /// The file that its output goes to.
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<Prepared>,
     pub(crate) rm: bool,
     pub(crate) bundle: Bundle,
 }
 
 impl Started {
     /// Starts it, stays with it unless it is to be detached, and cleans up.
-    pub(crate) async fn run(self, builder: ContainerBuilder, server: &Path) -> Outcome {
+    pub(crate) async fn run(mut self, builder: ContainerBuilder, server: &Path) -> Outcome {
         let builder =
             builder.stdin(self.streams.stdin()).stdout(self.output()).stderr(self.output());
-        if let Err(failure) = self.bundle.set_log(self.log.as_deref()) {
-            self.bundle.abandon();
-            return Err(failure.own());
-        }
         let kind = Kind { terminal: self.streams.tty, visit: false };
         let mut session = Session::prepare(&self.streams.session, kind)?;
         let start = Box::pin(builder.start());
@@ -46,6 +40,12 @@ impl Started {
                 return Err(failure);
             }
         };
+        // Not before: until then the bundle may be that of another container, which has the id.
+        let log = self.log.take();
+        self.bundle
+            .begin(log.as_ref().map(Prepared::path))
+            .unwrap_or_else(|failure| failure.warn());
+        log.into_iter().for_each(Prepared::keep);
         if self.streams.detach {
             output::line(container.id())?;
             self.leave(server)?;
@@ -62,7 +62,8 @@ impl Started {
     }
 
     fn output(&self) -> Stdio {
-        self.log.clone().map_or_else(|| self.streams.output(), Stdio::Path)
+        let path = self.log.as_ref().map(|log| log.path().to_owned());
+        path.map_or_else(|| self.streams.output(), Stdio::Path)
     }
 
     fn leave(&self, server: &Path) -> Result<(), Failure> {

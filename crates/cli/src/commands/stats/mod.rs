@@ -105,6 +105,10 @@ impl Stats {
                 Err(failure) => return Err(failure),
             };
             if given.is_some() && samples.is_empty() {
+                if round == 0 {
+                    let ids = self.ids.join(", ");
+                    return Err(Failure::new(format!("nothing runs in container {ids}")));
+                }
                 break;
             }
             if round > 0 {
