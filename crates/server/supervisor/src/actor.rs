@@ -38,6 +38,7 @@ use crate::{
     operation::{Activity, Operation},
     pending::Queue,
     reattach::Reattaching,
+    recovered_state::RecoveredExec,
     remains::Remaining,
     restore::Restored,
     running_process::{RunningProcess, WithoutShim},
@@ -54,6 +55,8 @@ pub(crate) enum Message {
     Reattached(Box<Reattached>),
     /// Finding that out takes longer than it should.
     Delayed,
+    /// What records say of further processes while reattaching takes long.
+    Recorded(Vec<RecoveredExec>),
     /// The runtime is about to make the first process.
     Launching,
     /// The first process was started, or was not.
@@ -236,7 +239,8 @@ impl Actor {
         match message {
             Message::Request(request) => self.wait(request).await,
             Message::Reattached(reattached) => self.reattached(*reattached).await,
-            Message::Delayed => self.delayed().await,
+            Message::Delayed => self.delayed(),
+            Message::Recorded(execs) => self.recorded(execs).await,
             Message::Launching => self.early = Some(Vec::new()),
             Message::Created { result, reply, permit } => {
                 self.created(result, reply).await;

@@ -121,18 +121,40 @@ impl Services {
         identity: &Identity,
         record: &ContainerRecord,
     ) -> Vec<(RecoveredExec, Option<Found>)> {
-        let list = || identity.dir.run(ContainerDir::processes);
-        let what = format!("list the processes of {}", identity.key);
         let mut inspections = JoinSet::new();
-        for dir in until_answered(what, list).await {
-            if !dir.id().is_some_and(|id| id.is_init()) {
-                let (services, identity) = (Arc::clone(&self), identity.clone());
-                let record = record.clone();
-                inspections
-                    .spawn(async move { services.inspect_exec(&identity, &dir, &record).await });
-            }
+        for dir in exec_dirs(identity).await {
+            let (services, identity) = (Arc::clone(&self), identity.clone());
+            let record = record.clone();
+            inspections.spawn(async move { services.inspect_exec(&identity, &dir, &record).await });
         }
         inspections.join_all().await.into_iter().flatten().collect()
+    }
+
+    /// Further processes of which something was published, as their records have them: no shim is asked.
+    pub(crate) async fn recorded_execs(
+        self: Arc<Self>,
+        identity: &Identity,
+        record: &ContainerRecord,
+    ) -> Vec<RecoveredExec> {
+        let mut execs = Vec::new();
+        for dir in exec_dirs(identity).await {
+            execs.extend(self.recorded_exec(identity, &dir, record).await);
+        }
+        execs.retain(|exec| exec.left != LeftExec::Nothing);
+        execs
+    }
+
+    async fn recorded_exec(
+        self: &Arc<Self>,
+        identity: &Identity,
+        dir: &ProcessDir,
+        record: &ContainerRecord,
+    ) -> Option<RecoveredExec> {
+        let read = || {
+            let (this, key, record) = (Arc::clone(self), identity.key.clone(), record.clone());
+            dir.run(move |dir, wait| this.read_exec(&key, &record, dir, wait))
+        };
+        until_answered(format!("read {}", dir.path().display()), read).await
     }
 
     /// `None`, and its files are removed, if its start was not published, or its exit was.
@@ -142,12 +164,7 @@ impl Services {
         dir: &ProcessDir,
         record: &ContainerRecord,
     ) -> Option<(RecoveredExec, Option<Found>)> {
-        let read = || {
-            let (this, key, record) = (Arc::clone(&self), identity.key.clone(), record.clone());
-            dir.run(move |dir, wait| this.read_exec(&key, &record, dir, wait))
-        };
-        let what = format!("read {}", dir.path().display());
-        let exec = until_answered(what, read).await;
+        let exec = self.recorded_exec(identity, dir, record).await;
         let left = exec.as_ref().map_or(LeftExec::Nothing, |exec| exec.left);
         match left {
             LeftExec::Ended(_) => exec.map(|exec| (exec, None)),
@@ -186,4 +203,13 @@ impl Services {
             }
         }
     }
+}
+
+/// The directories of further processes.
+async fn exec_dirs(identity: &Identity) -> Vec<ProcessDir> {
+    let list = || identity.dir.run(ContainerDir::processes);
+    let what = format!("list the processes of {}", identity.key);
+    let mut dirs = until_answered(what, list).await;
+    dirs.retain(|dir| !dir.id().is_some_and(|id| id.is_init()));
+    dirs
 }

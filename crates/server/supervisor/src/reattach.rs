@@ -234,8 +234,26 @@ impl Actor {
         }
     }
 
-    /// Reattaching has missed its deadline.
-    pub(crate) async fn delayed(&mut self) {
+    /// Reattaching has missed its deadline. What records say is read first: whoever asks for the state takes a process
+    /// that is not there for one that has ended.
+    pub(crate) fn delayed(&mut self) {
+        if let (Some(_), Some(record)) = (&self.reattaching, self.record.clone()) {
+            let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
+            self.work(async move {
+                Message::Recorded(services.recorded_execs(&identity, &record).await)
+            });
+        }
+    }
+
+    /// The last known state is answered until the container is reattached to.
+    pub(crate) async fn recorded(&mut self, execs: Vec<RecoveredExec>) {
+        if self.reattaching.is_none() {
+            return;
+        }
+        for exec in execs {
+            self.exec_recorded(exec);
+        }
+        self.show();
         if let Some(reattaching) = &mut self.reattaching {
             reattaching.delayed = true;
             for request in std::mem::take(&mut reattaching.requests) {
@@ -268,9 +286,17 @@ impl Actor {
         }
     }
 
-    async fn exec_found(&mut self, exec: RecoveredExec, found: Option<Found>) {
+    async fn exec_found(&mut self, mut exec: RecoveredExec, found: Option<Found>) {
+        exec.pid = found.as_ref().map_or(exec.pid, Found::pid);
+        let spec = self.exec_recorded(exec);
+        if let Some(found) = found {
+            self.process_found(spec, found).await;
+        }
+    }
+
+    /// Until its process is found it has none.
+    fn exec_recorded(&mut self, exec: RecoveredExec) -> Arc<ProcessSpec> {
         let RecoveredExec { generation, spec, pid, left } = exec;
-        let pid = found.as_ref().map_or(pid, Found::pid);
         let (id, spec) = (spec.id.clone(), Arc::new(spec));
         let phase = match left {
             LeftExec::Ended(exit) => ProcessPhase::Stopped(exit),
@@ -278,13 +304,9 @@ impl Actor {
             LeftExec::Nothing | LeftExec::Started => ProcessPhase::Running,
         };
         self.lifecycle.exec_reattached(id.clone(), generation, pid, phase);
-        match found {
-            Some(found) => self.process_found(spec, found).await,
-            None => {
-                let pid = if phase == ProcessPhase::Created { 0 } else { pid };
-                self.processes.insert(id, Process::without_process(spec, pid));
-            }
-        }
+        let pid = if phase == ProcessPhase::Created { 0 } else { pid };
+        self.processes.insert(id, Process::without_process(Arc::clone(&spec), pid));
+        spec
     }
 
     /// A process that ended without a server is known until its exit is published.
