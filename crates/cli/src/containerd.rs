@@ -51,6 +51,11 @@ pub(crate) fn failed(what: &str, status: &Status) -> Failure {
     }
 }
 
+/// Whether the connection was lost, or there was none: a status that was not answered by a server has a source.
+pub(crate) fn is_away(status: &Status) -> bool {
+    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
+}
+
 /// The names of all namespaces.
 pub(crate) async fn namespaces(channel: &Channel) -> Result<Vec<String>, Failure> {
     let mut client = NamespacesClient::new(channel.clone());

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
-    containerd::{about, failed},
+    containerd::{about, failed, is_away},
     failure::Failure,
     fifos::Paths,
 };
@@ -278,9 +278,4 @@ fn what(signal: Signal) -> String {
 /// Whether there is no such process any more.
 fn is_gone(status: &Status) -> bool {
     status.code() == Code::NotFound || status.message().contains("process already finished")
-}
-
-/// Whether the connection was lost, or there was none: a status that was not answered by a server has a source.
-fn is_away(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }

@@ -9,10 +9,13 @@ use gantry_api::v1::{
 };
 use gantry_client::{Client, INIT, Timestamp};
 use tokio::time::sleep;
-use tonic::{Code, Status, Streaming};
+use tonic::{Status, Streaming};
 
 use super::Row;
-use crate::{containerd::failed, failure::Failure};
+use crate::{
+    containerd::{failed, is_away},
+    failure::Failure,
+};
 
 /// How soon a server says that it has no further event; what Watch takes at least.
 const HEARTBEAT: prost_types::Duration = prost_types::Duration { seconds: 1, nanos: 0 };
@@ -37,62 +40,60 @@ pub(super) async fn follow(
     mut print: impl FnMut(&Row<'_>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut begin = wanted.since.map(Begin::AfterTime);
-    loop {
-        let request = WatchRequest {
-            begin: begin.clone(),
-            filter: Some(Filter {
-                namespaces: wanted.namespaces.clone(),
-                container_ids: wanted.container.iter().cloned().collect(),
-                ..Filter::default()
-            }),
-            types: Vec::new(),
-            heartbeat_interval: Some(HEARTBEAT),
-        };
-        let mut service = ContainerServiceClient::new(client.channel());
-        let ended = match service.watch(request).await {
-            Ok(answer) => {
-                let mut stream = answer.into_inner();
-                // The first message is a heartbeat, which tells where the stream begins.
-                let mut first = true;
-                loop {
-                    match next(&mut stream).await {
-                        Ok(response) => {
-                            begin = Some(Begin::AfterCursor(response.cursor));
-                            match response.message {
-                                Some(Message::Event(event)) => print(&row(&event))?,
-                                Some(Message::Gap(_)) => {
-                                    eprintln!(
-                                        "gantry: events are missing: the server has them no more"
-                                    );
-                                }
-                                Some(Message::Heartbeat(_)) if wanted.stored_only && !first => {
-                                    return Ok(());
-                                }
-                                _ => {}
-                            }
-                            first = false;
-                        }
-                        Err(status) => break status,
-                    }
-                }
-            }
-            Err(status) => status,
-        };
+    while let Some(ended) = follow_stream(client, wanted, &mut begin, &mut print).await? {
         if !is_away(&ended) || wanted.stored_only {
             return Err(failed("follow the events", &ended));
         }
         sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Hands on the events of one stream, and notes where the next one is to begin. Why the stream has ended; none if all that
+/// is wanted has come.
+async fn follow_stream(
+    client: &Client,
+    wanted: &Wanted,
+    begin: &mut Option<Begin>,
+    print: &mut impl FnMut(&Row<'_>) -> Result<(), Failure>,
+) -> Result<Option<Status>, Failure> {
+    let request = WatchRequest {
+        begin: begin.clone(),
+        filter: Some(Filter {
+            namespaces: wanted.namespaces.clone(),
+            container_ids: wanted.container.iter().cloned().collect(),
+            ..Filter::default()
+        }),
+        types: Vec::new(),
+        heartbeat_interval: Some(HEARTBEAT),
+    };
+    let mut stream = match ContainerServiceClient::new(client.channel()).watch(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => return Ok(Some(status)),
+    };
+    // The first message is a heartbeat, which tells where the stream begins.
+    let mut first = true;
+    loop {
+        let response = match next(&mut stream).await {
+            Ok(response) => response,
+            Err(status) => return Ok(Some(status)),
+        };
+        *begin = Some(Begin::AfterCursor(response.cursor));
+        match response.message {
+            Some(Message::Event(event)) => print(&row(&event))?,
+            Some(Message::Gap(_)) => {
+                eprintln!("gantry: events are missing: the server has them no more");
+            }
+            Some(Message::Heartbeat(_)) if wanted.stored_only && !first => return Ok(None),
+            _ => {}
+        }
+        first = false;
     }
 }
 
 async fn next(stream: &mut Streaming<WatchResponse>) -> Result<WatchResponse, Status> {
     let away = || Status::unavailable("the server has ended the stream");
     stream.message().await?.ok_or_else(away)
-}
-
-/// Whether the connection was lost, or there was none: a status that was not answered by a server has a source.
-fn is_away(status: &Status) -> bool {
-    status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
 }
 
 fn row(event: &Event) -> Row<'_> {
