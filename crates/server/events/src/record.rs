@@ -1,7 +1,7 @@
 //! One event as one line of the journal: the CRC-32 of the rest in eight hex digits, a space, JSON.
 
 use std::{
-    collections::{BTreeSet, HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap},
     io,
 };
 
@@ -215,10 +215,11 @@ fn share_labels(shared: &mut HashMap<Generation, Labels>, event: &mut Event) {
     if event.labels.is_empty() {
         return;
     }
-    match shared.entry(event.generation) {
-        Entry::Occupied(of) if *of.get() == event.labels => event.labels = of.get().clone(),
-        Entry::Occupied(mut of) => drop(of.insert(event.labels.clone())),
-        Entry::Vacant(of) => drop(of.insert(event.labels.clone())),
+    let known = shared.entry(event.generation).or_default();
+    if *known == event.labels {
+        event.labels = known.clone();
+    } else {
+        *known = event.labels.clone();
     }
 }
 
