@@ -27,8 +27,14 @@ use crate::{
 /// Of root in there.
 const HOST_ID: u32 = 100_000;
 
-fn mappings() -> serde_json::Value {
-    json!([{ "containerID": 0, "hostID": HOST_ID, "size": 65_536 }])
+/// On the bundle's root file system.
+fn in_user_namespace(config: &mut serde_json::Value) {
+    let mappings = json!([{ "containerID": 0, "hostID": HOST_ID, "size": 65_536 }]);
+    config["root"] = json!({ "path": "rootfs" });
+    let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
+    namespaces.push(json!({ "type": "user" }));
+    config["linux"]["uidMappings"] = mappings.clone();
+    config["linux"]["gidMappings"] = mappings;
 }
 
 #[tokio::test]
@@ -38,13 +44,7 @@ async fn root_reaches_its_root_file_system_and_can_open_its_output_again() {
     fs::set_permissions(bed.server.work(), fs::Permissions::from_mode(0o711)).unwrap();
     let mut new = NewTask::new(&bed, "ns", "c")
         .sh("echo out >/proc/self/fd/1; echo err >/proc/self/fd/2; read line; echo $line")
-        .config(|config| {
-            config["root"] = json!({ "path": "rootfs" });
-            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
-            namespaces.push(json!({ "type": "user" }));
-            config["linux"]["uidMappings"] = mappings();
-            config["linux"]["gidMappings"] = mappings();
-        });
+        .config(in_user_namespace);
     new.request.rootfs = vec![Mount {
         r#type: "bind".to_owned(),
         source: bed.server.work().join("rootfs").to_str().expect("UTF-8").to_owned(),
@@ -128,13 +128,7 @@ async fn files_of_a_mapped_snapshot_are_roots_inside_and_nobodys_on_the_disk() {
     let mut task = NewTask::new(&bed, "ns", "c")
         .sh(script)
         .rootfs(mounts.clone())
-        .config(|config| {
-            config["root"] = json!({ "path": "rootfs" });
-            let namespaces = config["linux"]["namespaces"].as_array_mut().expect("a list");
-            namespaces.push(json!({ "type": "user" }));
-            config["linux"]["uidMappings"] = mappings();
-            config["linux"]["gidMappings"] = mappings();
-        })
+        .config(in_user_namespace)
         .create()
         .await
         .unwrap();
