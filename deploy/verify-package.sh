@@ -185,7 +185,7 @@ grep -q '/var/lib/gantry stays' "$work/told" || fail "nobody is told"
 [ -z "$(ls -A "$root/var/lib/gantry")" ] || fail "files are left"
 umount "$root/var/lib/gantry"
 rm -r "$root/var/lib/gantry"
-for path in etc/gantry var/lib/gantry run/gantry usr/bin/gantry usr/share/doc/gantry \
+for path in etc/gantry var/lib/gantry run/gantry run/gantry-cli usr/bin/gantry usr/share/doc/gantry \
   etc/systemd/system/sockets.target.wants/gantryd.socket var/lib/systemd/deb-systemd-helper-enabled/gantryd.service.dsh-also; do
   [ ! -e "$root/$path" ] || fail "/$path is there"
 done

@@ -1,14 +1,12 @@
 #!/bin/bash
 # Makes the guest's initramfs: busybox, the runtimes, CRIU and systemd with their libraries, the kernel
-# modules CRIU asks for, the programs under test as deploy/install.sh installs them, and below /gantry
-# the suite and the tests.
+# modules CRIU asks for, and below /gantry the suite, the programs under test, the packages of them, and the tests.
 set -euo pipefail
 shopt -s nullglob
 
-kernel=${1:?usage: image.sh KERNEL-DIR PROGRAMS-DIR TESTS-DIR IMAGE PART...} programs=${2:?} tests=${3:?}
-image=${4:?} parts=${*:5}
+cache=${1:?usage: image.sh DIR PROGRAMS-DIR IMAGE PART...} programs=${2:?} image=${3:?} parts=${*:4}
 here=$(dirname "$(realpath "$0")")
-modules_dir=$(echo "$kernel"/lib/modules/*)
+modules_dir=$(echo "$cache"/kernel/lib/modules/*)
 release=$(basename "$modules_dir")
 
 # What CRIU looks at sockets through and locks the network with (softdeps named, as busybox's
@@ -19,11 +17,16 @@ modules="crc32c_generic inet_diag tcp_diag udp_diag raw_diag unix_diag af_packet
 # sh, nsenter and ip are the tests', as busybox's prefer each other and know less; tar: CRIU
 # keeps a tmpfs as an archive, with options that busybox does not have.
 system="runc crun criu iptables-restore iptables-save ip6tables-restore ip6tables-save tar gzip
-  sh nsenter ip jq systemctl"
+  sh nsenter ip jq"
+# systemd, dpkg, and what dpkg and the package's scripts call.
+systemd="systemctl systemd-sysusers systemd-tmpfiles dpkg dpkg-deb dpkg-query dpkg-split perl deb-systemd-helper
+  deb-systemd-invoke ldconfig start-stop-daemon getent find diff rm rmdir setpriv"
 # Of systemd's own units no more than a service stands on: nothing else is to be started.
 units="basic.target local-fs.target shutdown.target sockets.target sysinit.target umount.target"
 
 root=$(mktemp -d)
+# All users of the guest have the same root.
+chmod 755 "$root"
 trap 'rm -rf "$root"' EXIT
 
 # Puts a program to where it is on this machine.
@@ -50,7 +53,7 @@ add_module() {
 }
 
 # Merged as on Debian, or a program would be in two places.
-mkdir -p "$root"/{dev,etc,gantry,mnt,proc,root,run,sys,tmp,var/lib} "$root"/usr/{bin,sbin,lib,lib64}
+mkdir -p "$root"/{dev,etc,gantry/{bin,tests},mnt,proc,root,run,sys,tmp,var/lib} "$root"/usr/{bin,sbin,lib,lib64}
 for directory in bin sbin lib lib64; do ln -s "usr/$directory" "$root/$directory"; done
 ln -s /run "$root/var/run"
 install -m 755 /bin/busybox "$root/bin/busybox"
@@ -58,18 +61,36 @@ install -m 755 "$here/init" "$root/init"
 install -m 755 -t "$root/gantry" "$here"/{suite,checkpoint,functions,unit,docker,facts}.sh "$here/in-server-group"
 
 for program in $system; do add_program "$(command -v "$program")"; done
-add_program /lib/systemd/systemd
-for unit in $units; do install -D -m 644 -t "$root/lib/systemd/system" "/lib/systemd/system/$unit"; done
-install -D -m 644 -t "$root/etc/systemd/system" "$here/parts.service"
+echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
+printf 'root:x:0:\ndocker:x:1:\n' >"$root/etc/group"
+
+if [[ " $parts " == *" unit "* || " $parts " == *" docker "* ]]; then
+  for program in $systemd; do add_program "$(command -v "$program")"; done
+  add_program /lib/systemd/systemd
+  for unit in $units; do install -D -m 644 -t "$root/lib/systemd/system" "/lib/systemd/system/$unit"; done
+  install -D -m 644 -t "$root/etc/systemd/system" "$here/parts.service"
+  # One that is there, or systemd enables what it finds.
+  echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
+  # A user who is to be of the group that the package makes, and one who is not.
+  printf 'member:x:1000:1000::/:/bin/sh\nstranger:x:1001:1001::/:/bin/sh\n' >>"$root/etc/passwd"
+  printf 'member:x:1000:\nstranger:x:1001:\n' >>"$root/etc/group"
+  # What the package depends on is there; nothing else is known to dpkg.
+  mkdir -p "$root"/var/lib/dpkg/{info,updates,triggers}
+  depends=$(dpkg-deb --field "$cache/packages/first.deb" Depends Pre-Depends | sed 's/^[^:]*://; s/([^)]*)//g' | tr -d '\n,')
+  # shellcheck disable=SC2086 # a list of words
+  for package in $depends; do
+    dpkg-query --status "$package" && echo
+    touch "$root/var/lib/dpkg/info/$package.list" "$root/var/lib/dpkg/info/$package:amd64.list"
+  done >"$root/var/lib/dpkg/status"
+  # Modules of perl that belong to every Debian.
+  cp -r --parents /usr/lib/x86_64-linux-gnu/perl-base "$root"
+  cp -t "$root/gantry" "$cache"/packages/*.deb
+fi
 # Debian's own, with its units; programs of these names elsewhere on this machine may be others.
 if [[ " $parts " == *" docker "* ]]; then
   for program in /usr/sbin/dockerd /usr/bin/docker; do add_program "$program"; done
   install -D -m 644 -t "$root/lib/systemd/system" /lib/systemd/system/docker.{service,socket}
 fi
-# One that is there, or systemd enables what it finds.
-echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
-echo root:x:0:0:root:/root:/bin/sh >"$root/etc/passwd"
-printf 'root:x:0:\ndocker:x:1:\ngantry:x:2:\n' >"$root/etc/group"
 # xtables finds its matches by name.
 xtables=/usr/lib/x86_64-linux-gnu/xtables
 install -D -m 644 -t "$root$xtables" "$xtables"/*.so
@@ -78,12 +99,12 @@ for module in $modules; do add_module "$module"; done
 busybox depmod -b "$root" "$release"
 echo "$modules" >"$root/etc/modules"
 
-DESTDIR=$root "$here/../../deploy/install.sh" "$programs"
-ln -s ../usr/local/bin "$root/gantry/bin"
 echo "$parts" >"$root/gantry/parts"
-mkdir "$root/gantry/tests"
-for program in "$tests"/../programs/*; do install -s -m 755 -t "$root/gantry/bin" "$program"; done
-for test in "$tests"/*; do install -s -m 755 -t "$root/gantry/tests" "$test"; done
+install -m 755 -t "$root/gantry/bin" "$programs"/{gantryd,gantry-shim,gantry}
+[[ " $parts " != *" checkpoint "* ]] || cp -t "$root/gantry/bin" "$cache"/programs/*
+for test in "$cache"/tests/*; do
+  [[ " $parts " != *" ${test##*/} "* ]] || cp -t "$root/gantry/tests" "$test"
+done
 for file in "$root"/gantry/{bin,tests}/*; do add_libraries "$file"; done
 
 (cd "$root" && find . | cpio --quiet -o -H newc) >"$image"

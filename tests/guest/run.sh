@@ -1,7 +1,9 @@
 #!/bin/bash
 # Boots Debian's kernel in qemu and runs the end-to-end tests in it, on cgroup v2 alone, with a CRIU
-# that works and, at last, under systemd: tests/guest/run.sh [PART...], each the name of a file in
-# tests/tests, or "checkpoint", or "unit".
+# that works and under systemd: tests/guest/run.sh [PART...], each the name of a file in tests/tests, or
+# "checkpoint", or "unit" (the Debian package and its units), or "docker".
+#
+# The end-to-end tests are one machine, and the other parts another: both at once, as each waits much of its time.
 #
 # The server, the shim and the client are those of target/release. KVM is not asked for: not every
 # machine has it, and the tests take little longer without.
@@ -11,36 +13,66 @@ cd "$(dirname "$0")/../.."
 here=tests/guest
 target=${CARGO_TARGET_DIR:-target}
 cache=$target/guest
-log=$cache/console.log
 # What is about the host's own programs stays outside.
 parts=${*:-lifecycle exec terminal stats update oom checkpoint unit docker}
 names=$(tr ' ' '\n' <<<"$parts" | grep -vxE 'checkpoint|unit|docker' || :)
+others=$(tr ' ' '\n' <<<"$parts" | grep -xE 'checkpoint|unit|docker' || :)
+has() { grep -qx "$1" <<<"$others"; }
 
-rm -rf "$cache/tests" "$cache/programs"
-mkdir -p "$cache/tests" "$cache/programs"
+rm -rf "$cache/tests" "$cache/programs" "$cache/packages"
+mkdir -p "$cache/tests" "$cache/programs" "$cache/packages"
 $here/kernel.sh "$cache/kernel"
-# --workspace: built as test.sh builds them, with the same features of everything below.
+# --workspace: built as test.sh builds them, with the same features of everything below. A test's package has its
+# programs built, too: checkpoint-tasks, also where no test was asked for.
 # shellcheck disable=SC2046,SC2086
-[ -z "$names" ] || cargo test --workspace $(printf -- ' --test %s' $names) --no-run --message-format=json |
-  jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
-  while read -r executable name; do cp "$executable" "$cache/tests/$name"; done
-if [[ " $parts " == *" checkpoint "* ]]; then
-  cargo build --workspace --bin checkpoint-tasks
-  install -D -t "$cache/programs" "$target/debug/checkpoint-tasks"
+if [ -n "$names" ] || has checkpoint; then
+  cargo test --locked --workspace $(printf -- ' --test %s' ${names:-lifecycle}) --no-run --message-format=json |
+    jq -r 'select(.profile.test and .executable) | "\(.executable) \(.target.name)"' |
+    while read -r executable name; do install -s -m 755 "$executable" "$cache/tests/$name"; done
+fi
+! has checkpoint || install -s -m 755 -t "$cache/programs" "$target/debug/checkpoint-tasks"
+if has unit || has docker; then
+  # The emulator would take longer to unpack what is compressed.
+  export COMPRESSION=none
+  mv "$(deploy/package.sh "$target/release" "$cache/packages")" "$cache/packages/first.deb"
+  mv "$(VERSION=99.0 deploy/package.sh "$target/release" "$cache/packages")" "$cache/packages/second.deb"
+fi
+
+# Boots a machine for some parts, and fails if one of them has: guest NAME PART...
+guest() {
+  local name=$1 part slow
+  shift
+  truncate -s 16M "$cache/$name.disk"
+  $here/image.sh "$cache" "$target/release" "$cache/$name.initramfs" "$@"
+  # Do not believe that the timer is broken when the host is busy, and do without what costs time: AppArmor, for which
+  # dockerd would want its parser, and a program at another address at each start, which the emulator translates anew.
+  slow="no_timer_check nowatchdog mitigations=off apparmor=0 norandmaps"
+  timeout --foreground 2400 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1536M -smp 2 \
+    -drive "file=$cache/$name.disk,format=raw,if=virtio" -nodefaults -no-reboot -display none -serial stdio \
+    -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/$name.initramfs" \
+    -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null | sed -u 's|\r$||' | tee "$cache/$name.log"
+  rm "$cache/$name.initramfs" "$cache/$name.disk"
+  grep -q '^guest: passed$' "$cache/$name.log" || return 1
+  for part in unit docker; do
+    [[ " $* " != *" $part "* ]] || grep -q "^$part: passed$" "$cache/$name.log" || return 1
+  done
+}
+
+# Each machine is a process group, so that it ends with this script. Those that fail are named, as what both say is mixed.
+failed=() guests=()
+trap 'for guest in "${guests[@]}"; do kill -- "-${guest% *}" 2>/dev/null || :; done' EXIT
+set -m
+# shellcheck disable=SC2086 # a list of words
+if [ -n "$names" ]; then
+  guest tests $names &
+  guests+=("$! tests")
 fi
 # shellcheck disable=SC2086 # a list of words
-$here/image.sh "$cache/kernel" "$target/release" "$cache/tests" "$cache/initramfs" $parts
-
-# Do not believe that the timer is broken when the host is busy, and do without what costs time; no AppArmor, as
-# dockerd would want its parser.
-slow="no_timer_check nowatchdog mitigations=off apparmor=0"
-truncate -s 16M "$cache/disk"
-timeout --foreground 2400 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1G -smp 2 \
-  -drive "file=$cache/disk,format=raw,if=virtio" -nodefaults -no-reboot -display none -serial stdio \
-  -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/initramfs" \
-  -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null | sed -u 's|\r$||' | tee "$log"
-
-grep -q '^guest: passed$' "$log"
-for part in unit docker; do
-  [[ " $parts " != *" $part "* ]] || grep -q "^$part: passed$" "$log"
-done
+if [ -n "$others" ]; then
+  guest others $others &
+  guests+=("$! others")
+fi
+set +m
+for guest in "${guests[@]}"; do wait "${guest% *}" || failed+=("$cache/${guest#* }.log"); done
+guests=()
+[ ${#failed[@]} = 0 ] || { echo "guest: failed: see ${failed[*]}"; exit 1; }

@@ -116,7 +116,7 @@ async fn a_container_in_the_background(#[values(Runc, Crun)] runtime: Runtime) {
     assert_eq!(frozen.status.code(), Some(125), "{frozen:?}");
     succeeds(&bed.gantry(&["resume", "@c"]));
 
-    succeeds(&bed.gantry(&["update", "--memory", "64m", "--pids-limit", "40", "@c"]));
+    succeeds(&bed.gantry(&["update", "-m", "64m", "--cpus", "0.5", "--pids-limit", "40", "@c"]));
     let stats = json_lines(&succeeds(&bed.gantry(&["stats", "--no-stream", "--json", "@c"])));
     assert_eq!(stats.len(), 1, "{stats:?}");
     assert!(stats[0].to_string().contains(&(64 << 20).to_string()), "{stats:?}");

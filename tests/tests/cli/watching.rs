@@ -44,6 +44,21 @@ async fn processes_and_usage_are_shown_for_all_containers() {
     assert_eq!(json_lines(&all).len(), 2, "{all}");
     let only = succeeds(&gantry(&bed, "stats", &["--no-stream", "--json"]));
     assert_eq!(json_lines(&only).len(), 1, "{only}");
+    // One that has ended and is still there.
+    succeeds(&run(&bed, &["-d", "--name", "done", "box", "true"]));
+    succeeds(&gantry(&bed, "wait", &["done"]));
+    let both = succeeds(&gantry(&bed, "stats", &["--no-stream", "--json"]));
+    let both = json_lines(&both);
+    assert_eq!((&both[0]["id"], &both[0]["stopped"]), (&"done".into(), &true.into()), "{both:?}");
+    assert_eq!((both[0].get("memory"), &both[1]["stopped"]), (None, &false.into()), "{both:?}");
+    let table = succeeds(&gantry(&bed, "stats", &["--no-stream", "done", "web"]));
+    assert!(table.contains("/done  stopped"), "{table}");
+    for command in ["stats", "top"] {
+        let done = output(&gantry(&bed, command, &["done"]));
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        assert_eq!(stderr(&done), "gantry: nothing runs in container done\n", "{done:?}");
+    }
+    succeeds(&gantry(&bed, "rm", &["done"]));
     let nobody = output(&gantry(&bed, "stats", &["nobody"]));
     assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
     assert_eq!(stderr(&nobody).matches("gantry: ").count(), 1, "{nobody:?}");

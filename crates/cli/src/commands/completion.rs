@@ -10,7 +10,12 @@ use crate::{
     output,
 };
 
+/// What the definition of the commands does not tell: which containers there are.
+const BASH_IDS: &str = include_str!("completion.bash");
+
 /// Print the completion of this command's options and subcommands for a shell
+///
+/// That of bash completes ids of containers, too.
 ///
 /// bash: to /usr/share/bash-completion/completions/gantry, or `source <(gantry completion bash)`. zsh: to _gantry in a
 /// directory of $fpath. fish: to ~/.config/fish/completions/gantry.fish.
@@ -32,7 +37,10 @@ impl Completion {
         let mut script = Vec::new();
         let name = command.get_name().to_owned();
         match self.shell {
-            Shell::Bash => generate(shells::Bash, command, name, &mut script),
+            Shell::Bash => {
+                generate(shells::Bash, command, name, &mut script);
+                script.extend_from_slice(BASH_IDS.as_bytes());
+            }
             Shell::Zsh => generate(shells::Zsh, command, name, &mut script),
             Shell::Fish => generate(shells::Fish, command, name, &mut script),
         }

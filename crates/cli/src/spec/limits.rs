@@ -7,7 +7,7 @@ use super::unusable;
 use crate::{failure::Failure, parse};
 
 /// Length of a period, in microseconds: the kernel's default, see Documentation/scheduler/sched-bwc.
-const PERIOD: u64 = 100_000;
+pub(crate) const PERIOD: u64 = 100_000;
 
 /// The least time of a period that the kernel takes, in microseconds.
 const LEAST: f64 = 1_000.0;
@@ -30,7 +30,7 @@ pub(crate) struct LimitOptions {
 }
 
 /// Microseconds of each period.
-fn quota(text: &str) -> Result<i64, String> {
+pub(crate) fn quota(text: &str) -> Result<i64, String> {
     let cpus: f64 = text.parse().map_err(|_| format!("{text:?} is no number such as 1.5"))?;
     // No machine has more, and what is below is exact enough.
     #[allow(clippy::cast_precision_loss)]

@@ -2,7 +2,7 @@
 
 mod capabilities;
 mod devices;
-mod limits;
+pub(crate) mod limits;
 mod mounts;
 mod seccomp;
 mod security;

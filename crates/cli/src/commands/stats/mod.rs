@@ -3,12 +3,19 @@
 mod sample;
 mod screen;
 
-use std::{collections::HashMap, process::ExitCode, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Args;
 use gantry_api::{
     Timestamp,
-    containerd::tasks::{MetricsRequest, tasks_client::TasksClient},
+    containerd::{
+        task_types::Status,
+        tasks::{ListTasksRequest, MetricsRequest, tasks_client::TasksClient},
+    },
 };
 use gantry_client::Client;
 use serde::Serialize;
@@ -60,13 +67,22 @@ enum Target {
 /// The last reading of each container, by namespace and id.
 type Readings = HashMap<(Option<String>, String), Sample>;
 
-/// A reading as it is printed. Bytes, and nanoseconds of CPU time.
+/// A reading as it is printed.
 #[derive(Debug, Serialize)]
 struct Row {
     id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     namespace: Option<String>,
     time: String,
+    stopped: bool,
+    /// None if it is stopped.
+    #[serde(flatten)]
+    usage: Option<Usage>,
+}
+
+/// Bytes, and nanoseconds of CPU time.
+#[derive(Debug, Serialize)]
+struct Usage {
     cpu_percent: f64,
     cpu_total: u64,
     memory: u64,
@@ -104,7 +120,7 @@ impl Stats {
                 Err(failure) if failure.is_away() && round > 0 && !self.no_stream => continue,
                 Err(failure) => return Err(failure),
             };
-            if given.is_some() && samples.is_empty() {
+            if given.is_some() && samples.iter().all(|sample| sample.stopped) {
                 if round == 0 {
                     let ids = self.ids.join(", ");
                     return Err(Failure::new(format!("nothing runs in container {ids}")));
@@ -209,13 +225,22 @@ async fn of_namespace(
     let mut tasks = TasksClient::new(client.channel()).max_decoding_message_size(LARGEST_MESSAGE);
     let filters = ids.iter().map(|id| format!("id=={id:?}")).collect();
     let what = format!("read the usage of containers in namespace {namespace}");
-    match tasks.metrics(about(namespace, MetricsRequest { filters })?).await {
-        Ok(answer) => {
-            let metrics = answer.into_inner().metrics;
-            Ok(metrics.iter().filter_map(|it| Sample::of_metric(namespace, it)).collect())
-        }
-        Err(status) => Err(failed(&what, &status)),
+    let metrics = tasks.metrics(about(namespace, MetricsRequest { filters })?).await;
+    let metrics = metrics.map_err(|status| failed(&what, &status))?.into_inner().metrics;
+    // A task whose process has ended has metrics, too, until it is deleted: zeros.
+    let listed = tasks.list(about(namespace, ListTasksRequest::default())?).await;
+    let listed = listed.map_err(|status| failed(&what, &status))?.into_inner().tasks;
+    let stopped: HashSet<_> = listed
+        .into_iter()
+        .filter(|task| task.status() == Status::Stopped)
+        .map(|task| task.id)
+        .collect();
+    let mut samples: Vec<_> =
+        metrics.iter().filter_map(|it| Sample::of_metric(namespace, it)).collect();
+    for sample in &mut samples {
+        sample.stopped = stopped.contains(&sample.id);
     }
+    Ok(samples)
 }
 
 impl Row {
@@ -224,6 +249,32 @@ impl Row {
             id: now.id.clone(),
             namespace: now.namespace.clone(),
             time: now.time.to_string(),
+            stopped: now.stopped,
+            usage: (!now.stopped).then(|| Usage::between(before, now)),
+        }
+    }
+
+    fn cells(&self) -> [String; 6] {
+        let id = self.namespace.iter().map(|it| format!("{it}/")).collect::<String>() + &self.id;
+        let Some(usage) = &self.usage else {
+            return [id.as_str(), "stopped", "--", "--", "--", "--"].map(str::to_owned);
+        };
+        let pair = |a: u64, b: u64| format!("{} / {}", output::bytes(a), output::bytes(b));
+        let limit = usage.memory_limit.map_or("none".to_owned(), output::bytes);
+        [
+            id,
+            format!("{:.1}%", usage.cpu_percent),
+            format!("{} / {limit}", output::bytes(usage.memory)),
+            pair(usage.net_in, usage.net_out),
+            pair(usage.disk_in, usage.disk_out),
+            usage.pids.to_string(),
+        ]
+    }
+}
+
+impl Usage {
+    fn between(before: &Sample, now: &Sample) -> Usage {
+        Usage {
             cpu_percent: cpu_percent(before, now),
             cpu_total: now.cpu_total,
             memory: now.memory,
@@ -234,19 +285,6 @@ impl Row {
             disk_out: now.disk_out,
             pids: now.pids,
         }
-    }
-
-    fn cells(&self) -> [String; 6] {
-        let pair = |a: u64, b: u64| format!("{} / {}", output::bytes(a), output::bytes(b));
-        let limit = self.memory_limit.map_or("none".to_owned(), output::bytes);
-        [
-            self.namespace.iter().map(|it| format!("{it}/")).collect::<String>() + &self.id,
-            format!("{:.1}%", self.cpu_percent),
-            format!("{} / {limit}", output::bytes(self.memory)),
-            pair(self.net_in, self.net_out),
-            pair(self.disk_in, self.disk_out),
-            self.pids.to_string(),
-        ]
     }
 }
 
@@ -272,8 +310,20 @@ mod tests {
     #[test]
     fn cpu_is_what_was_used_between_two_readings() {
         let row = Row::new(&reading(10, 1_000_000_000), &reading(12, 2_000_000_000));
-        assert!((row.cpu_percent - 50.0).abs() < 0.001, "{}", row.cpu_percent);
+        let percent = row.usage.as_ref().unwrap().cpu_percent;
+        assert!((percent - 50.0).abs() < 0.001, "{percent}");
         assert_eq!(row.cells()[2], "70B / none");
+    }
+
+    #[test]
+    fn what_is_stopped_uses_nothing_rather_than_zero() {
+        let stopped = Sample { stopped: true, ..reading(12, 0) };
+        let row = Row::new(&reading(10, 1), &stopped);
+        assert_eq!(row.cells()[..3], ["web", "stopped", "--"]);
+        let json = serde_json::to_value(&row).unwrap();
+        assert_eq!((&json["stopped"], json.get("memory")), (&true.into(), None), "{json}");
+        let json = serde_json::to_value(Row::new(&reading(10, 1), &reading(12, 1))).unwrap();
+        assert_eq!((&json["stopped"], &json["memory"]), (&false.into(), &70.into()), "{json}");
     }
 
     #[test]

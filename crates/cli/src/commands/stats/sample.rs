@@ -15,6 +15,8 @@ pub(super) struct Sample {
     pub(super) namespace: Option<String>,
     pub(super) id: String,
     pub(super) time: Timestamp,
+    /// Nothing runs in it any more, and it is not deleted.
+    pub(super) stopped: bool,
     pub(super) cpu_total: u64,
     /// In use, without page cache that the kernel can drop.
     pub(super) memory: u64,
@@ -45,6 +47,7 @@ impl Sample {
             namespace: None,
             id: id.to_owned(),
             time: now.timestamp.unwrap_or_default(),
+            stopped: false,
             cpu_total: cpu.and_then(|it| it.cpu_usage.as_ref()).map_or(0, |it| it.total_usage),
             memory: usage.map_or(0, |it| without(it.usage, inactive.copied())),
             memory_limit: usage.and_then(|it| limit(it.limit)),
