@@ -143,7 +143,9 @@ points! {
     ServerCollectionBegun,
     /// The records of a piece of it are removed, and the files are not.
     ServerPieceForgotten,
-    /// The files of a piece are removed, too.
+    /// Files of some of its blobs are removed.
+    ServerBlobFilesRemoved,
+    /// All that was removed of a piece has no file any more, and directories are in the trash.
     ServerPieceRemoved,
     /// A blob is forgotten, and its file is not removed.
     ServerBlobForgotten,

@@ -90,9 +90,10 @@ fn moments(point: Point) -> &'static [When] {
         | Point::ServerImageNamed
         | Point::ServerTransferReleased => &[],
         // Of collections, see tests/containerd/collection/failpoints.rs.
-        Point::ServerCollectionBegun | Point::ServerPieceForgotten | Point::ServerPieceRemoved => {
-            &[]
-        }
+        Point::ServerCollectionBegun
+        | Point::ServerPieceForgotten
+        | Point::ServerBlobFilesRemoved
+        | Point::ServerPieceRemoved => &[],
         Point::ServerCgroupRecorded => &[CreateWithoutCgroup],
         Point::ServerShimSpawned
         | Point::ServerProcessRecorded

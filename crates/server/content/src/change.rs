@@ -14,13 +14,33 @@ use crate::ContentError;
 pub(crate) struct Order {
     /// Whether no further change is made.
     closed: Arc<RwLock<bool>>,
-    is_lost: Arc<AtomicBool>,
+    found: Arc<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Somebody waits for the changes under way.
+    is_closing: AtomicBool,
+    is_lost: AtomicBool,
+    has_strays: AtomicBool,
+}
+
+/// How all changes have left files and records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Each file has a record, and each record its file.
+    InOrder,
+    /// Each record has its file, and there are files without a record.
+    WithStrays,
+    /// Nobody knows.
+    Unknown,
 }
 
 /// A change of files and records. One that is dropped before it is done leaves them as they may be.
 #[derive(Debug)]
 pub(crate) struct Change {
-    is_lost: Option<Arc<AtomicBool>>,
+    found: Arc<Found>,
+    is_done: bool,
     _not_closed: OwnedRwLockReadGuard<bool>,
 }
 
@@ -30,27 +50,45 @@ impl Order {
         if *closed {
             return Err(ContentError::Closed);
         }
-        Ok(Change { is_lost: Some(Arc::clone(&self.is_lost)), _not_closed: closed })
+        Ok(Change { found: Arc::clone(&self.found), is_done: false, _not_closed: closed })
     }
 
-    /// Waits for changes under way; whether all were done.
-    pub(crate) async fn close(&self) -> bool {
+    /// Whether somebody waits for the changes under way, so that none should take long.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.found.is_closing.load(Ordering::SeqCst)
+    }
+
+    /// Waits for changes under way; how they have left it all.
+    pub(crate) async fn close(&self) -> Left {
+        self.found.is_closing.store(true, Ordering::SeqCst);
         *self.closed.write().await = true;
-        !self.is_lost.load(Ordering::SeqCst)
+        if self.found.is_lost.load(Ordering::SeqCst) {
+            Left::Unknown
+        } else if self.found.has_strays.load(Ordering::SeqCst) {
+            Left::WithStrays
+        } else {
+            Left::InOrder
+        }
     }
 }
 
 impl Change {
     /// Files and records agree.
     pub(crate) fn done(mut self) {
-        self.is_lost = None;
+        self.is_done = true;
+    }
+
+    /// Each record has its file, and there are files without a record.
+    pub(crate) fn leaves_strays(self) {
+        self.found.has_strays.store(true, Ordering::SeqCst);
+        self.done();
     }
 }
 
 impl Drop for Change {
     fn drop(&mut self) {
-        if let Some(is_lost) = &self.is_lost {
-            is_lost.store(true, Ordering::SeqCst);
+        if !self.is_done {
+            self.found.is_lost.store(true, Ordering::SeqCst);
         }
     }
 }
@@ -63,11 +101,19 @@ mod tests {
     async fn a_change_that_is_not_done_is_noticed() {
         let order = Order::default();
         order.begin().await.unwrap().done();
-        assert!(order.close().await);
+        assert!(!order.is_closing());
+        assert_eq!(order.close().await, Left::InOrder);
+        assert!(order.is_closing());
         assert!(matches!(order.begin().await, Err(ContentError::Closed)));
 
         let order = Order::default();
+        order.begin().await.unwrap().leaves_strays();
+        order.begin().await.unwrap().done();
+        assert_eq!(order.close().await, Left::WithStrays);
+
+        let order = Order::default();
+        order.begin().await.unwrap().leaves_strays();
         drop(order.begin().await.unwrap());
-        assert!(!order.close().await);
+        assert_eq!(order.close().await, Left::Unknown);
     }
 }

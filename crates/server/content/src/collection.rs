@@ -1,17 +1,20 @@
 //! Removes the files of what nothing refers to any more.
 
+use std::fs::File;
+
 use gantry_domain::Namespace;
 use gantry_failpoints::{Point, reach};
 use gantry_store::{Collection, Digest, Node, NodeKind, Removed, StoreError};
 
-use crate::{
-    Content, ContentError, layout,
-    locks::{Held, Shards},
-};
+use crate::{Content, ContentError, layout, locks::Held};
+
+/// How many files are removed at a time. A write of a blob can wait for their names, and a server that stops for their room.
+const AT_ONCE: usize = 32;
 
 impl Content {
-    /// Removes a piece of a collection, blobs and writes with their files: the records first, in one step, and then the
-    /// files, of which only those that are being removed are locked. A write that is open stays. Tells what was removed.
+    /// Removes a piece of a collection: the records first, of all kinds in one step, and then the files of blobs and
+    /// writes, of which only those that are being removed are locked. A write that is open stays. Tells what was removed;
+    /// directories of snapshots are still there. While the content is being closed, files are left to the next server.
     ///
     /// # Errors
     /// If the store or a file fails. The collection cannot be continued then.
@@ -44,9 +47,19 @@ impl Content {
                 _ => {}
             }
         }
-        let files = &self.0.files;
-        files.run(move |_| ingests.iter().try_for_each(|path| layout::remove(path))).await?;
-        self.remove_blobs(digests).await?;
+        if !ingests.is_empty() {
+            let files = &self.0.files;
+            files.run(move |_| ingests.iter().try_for_each(|path| layout::remove(path))).await?;
+        }
+        let mut digests = digests.chunks(AT_ONCE);
+        while let Some(some) = digests.next() {
+            if self.0.order.is_closing() {
+                change.leaves_strays();
+                return Ok(removed);
+            }
+            self.remove_files(some).await?;
+            reach(Point::ServerBlobFilesRemoved);
+        }
         change.done();
         Ok(removed)
     }
@@ -68,14 +81,18 @@ impl Content {
     }
 
     /// Removes files of blobs, unless somebody has written them again.
-    async fn remove_blobs(&self, digests: Vec<Digest>) -> Result<(), ContentError> {
-        for (number, digests) in Shards::grouped(digests) {
-            let _nobody_writes_them = self.0.blobs.lock_group(number).await;
-            let unknown = self.0.store.unknown_blobs(digests).await?;
-            let paths: Vec<_> = unknown.iter().map(|digest| self.0.layout.blob(digest)).collect();
-            let files = &self.0.files;
-            files.run(move |_| paths.iter().try_for_each(|path| layout::remove(path))).await?;
-        }
+    async fn remove_files(&self, digests: &[Digest]) -> Result<(), ContentError> {
+        let nobody_writes_them = self.0.blobs.lock_all(digests).await;
+        let unknown = self.0.store.unknown_blobs(digests.to_vec()).await?;
+        let paths: Vec<_> = unknown.iter().map(|digest| self.0.layout.blob(digest)).collect();
+        let remove = move |_: &_| {
+            // Open files keep their room.
+            let open: Vec<_> = paths.iter().filter_map(|path| File::open(path).ok()).collect();
+            paths.iter().try_for_each(|path| layout::remove(path)).map(|()| open)
+        };
+        let open = self.0.files.run(remove).await?;
+        drop(nobody_writes_them);
+        self.0.files.run(move |_| drop(open)).await;
         Ok(())
     }
 }

@@ -20,8 +20,10 @@
 //! # Collection
 //! What nothing refers to is removed in pieces ([`Content::remove_piece`]): the records of a piece are removed in the
 //! store, which knows what is referred to; when that is on the disk, the files are. Between the two a file is nobody's,
-//! as after a deletion. A file is only removed while its digest is locked and has no record, so that a blob that was
-//! written again meanwhile has its file.
+//! as after a deletion. A file's name is only removed while its digest is locked and has no record, so that a blob that
+//! was written again meanwhile has its file; the room that it takes is given back when nothing is locked any more. No
+//! removal is synced: what a power cut brings back has no record, and is removed by the first server of the next boot. A
+//! server that stops does not remove all files of a piece first: it notes that there are some without a record.
 //!
 //! # Damage
 //! A blob whose file has not the size that it should have is never read. After a server that was not stopped, each
@@ -57,7 +59,7 @@ mod write;
 use std::{path::Path, sync::Arc};
 
 pub use blocking::BlockingReader;
-use change::Order;
+use change::{Left, Order};
 pub use error::ContentError;
 use gantry_disk::OwnFiles;
 use gantry_store::Store;
@@ -128,11 +130,17 @@ impl Content {
 
     /// Waits for changes under way, and notes that the files are in order. Further changes are refused.
     pub async fn close(&self) {
-        if !self.0.order.close().await {
-            tracing::warn!(
-                "a change of content was not done to its end; all files are checked at the next start"
-            );
-        } else if let Err(error) = self.0.store.close_content().await {
+        let has_strays = match self.0.order.close().await {
+            Left::InOrder => false,
+            Left::WithStrays => true,
+            Left::Unknown => {
+                tracing::warn!(
+                    "a change of content was not done to its end; all files are checked at the next start"
+                );
+                return;
+            }
+        };
+        if let Err(error) = self.0.store.close_content(has_strays).await {
             tracing::warn!(%error, "content cannot be closed; all files are checked at the next start");
         }
     }

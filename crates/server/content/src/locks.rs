@@ -1,7 +1,7 @@
 //! Who works on what.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -71,18 +71,17 @@ impl Shards {
         self.0[Self::of(name)].lock().await
     }
 
-    /// Names, each set with the number of the lock that all of them have.
-    pub(crate) fn grouped<T: Hash>(names: Vec<T>) -> BTreeMap<usize, Vec<T>> {
-        let mut groups = BTreeMap::<_, Vec<_>>::new();
-        for name in names {
-            groups.entry(Self::of(&name)).or_default().push(name);
+    /// The locks of many names. Who has one of these locks already would wait for ever.
+    pub(crate) async fn lock_all<T: Hash>(
+        &self,
+        names: &[T],
+    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
+        let mut locked = Vec::new();
+        // In one order for all.
+        for number in names.iter().map(Self::of).collect::<BTreeSet<_>>() {
+            locked.push(self.0[number].lock().await);
         }
-        groups
-    }
-
-    /// The lock of a set of names.
-    pub(crate) async fn lock_group(&self, number: usize) -> tokio::sync::MutexGuard<'_, ()> {
-        self.0[number].lock().await
+        locked
     }
 
     fn of(name: &impl Hash) -> usize {

@@ -18,7 +18,8 @@ use crate::{
 /// How many names are compared with the store at a time.
 const BATCH: usize = 1000;
 
-/// Removes files without a record; of another boot, those of all writes under way.
+/// Removes files without a record; of another boot, those of all writes under way. Nobody has synced the removal of a
+/// file: after a boot one may be there again.
 pub(crate) async fn clear(
     store: &Store,
     files: &OwnFiles,
@@ -26,7 +27,7 @@ pub(crate) async fn clear(
     state: ContentState,
 ) -> Result<(), ContentError> {
     let mut removed = 0;
-    if !state.was_closed {
+    if state.has_strays || !state.is_same_boot {
         for algorithm in ALGORITHMS {
             removed += blobs(store, files, layout.blobs(algorithm), algorithm).await?;
         }

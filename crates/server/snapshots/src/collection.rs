@@ -1,31 +1,27 @@
 //! Removes what nothing refers to any more.
 
-use gantry_failpoints::{Point, reach};
-use gantry_store::{Collection, Node, Removed};
+use gantry_store::Removed;
 
-use crate::{SnapshotError, Snapshots};
+use crate::Snapshots;
 
 impl Snapshots {
-    /// Removes a piece of a collection: the records first, in one step, and then the directories, which are in the
-    /// trash when this returns. Tells what was removed.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub async fn remove_piece(
-        &self,
-        collection: &mut Collection,
-        nodes: Vec<Node>,
-    ) -> Result<Vec<Removed>, SnapshotError> {
-        let removed = collection.remove(nodes).await?;
-        reach(Point::ServerPieceForgotten);
-        for one in &removed {
-            let Removed::Snapshot { snapshotter, directory, .. } = one else { continue };
-            let found = self.all().into_iter().find(|known| known.name() == snapshotter);
-            if let Some(found) = found {
-                found.set_aside(*directory).await;
+    /// Moves the directories of snapshots that were removed to the trash. Whether there were any.
+    pub async fn set_aside(&self, removed: &[Removed]) -> bool {
+        let mut is_any = false;
+        for known in self.all() {
+            let directory = |one: &_| match one {
+                Removed::Snapshot { snapshotter, directory, .. } if snapshotter == known.name() => {
+                    Some(*directory)
+                }
+                _ => None,
+            };
+            let directories: Vec<_> = removed.iter().filter_map(directory).collect();
+            if !directories.is_empty() {
+                known.set_aside(directories).await;
+                is_any = true;
             }
         }
-        Ok(removed)
+        is_any
     }
 
     /// Removes what is in the trash.

@@ -321,20 +321,26 @@ impl Snapshotter {
 
     /// Has a directory without a record removed.
     async fn discard(&self, directory: u64) {
-        if self.set_aside(directory).await {
+        if self.set_aside(vec![directory]).await {
             self.empty_trash();
         }
     }
 
-    /// Moves a directory without a record to the trash. Whether it is there.
-    pub(crate) async fn set_aside(&self, directory: u64) -> bool {
+    /// Moves directories without a record to the trash. Whether all of them are there.
+    pub(crate) async fn set_aside(&self, directories: Vec<u64>) -> bool {
         let layout = self.0.layout.clone();
-        if let Err(error) = self.0.short.run(move |_| layout.set_aside(directory)).await {
-            tracing::warn!(%error, "a directory is left over until the next start, or cleanup");
-            return false;
-        }
-        reach(Point::ServerSnapshotSetAside);
-        true
+        let move_all = move |_: &_| {
+            let mut are_there = true;
+            for directory in directories {
+                if let Err(error) = layout.set_aside(directory) {
+                    tracing::warn!(%error, "a directory is left over until the next start, or cleanup");
+                    are_there = false;
+                }
+                reach(Point::ServerSnapshotSetAside);
+            }
+            are_there
+        };
+        self.0.short.run(move_all).await
     }
 
     /// Empties the trash in the background.

@@ -11,6 +11,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -47,6 +48,22 @@ pub(crate) struct Workers {
     pub(crate) garbage: Arc<Garbage>,
     /// Held by the collection that is under way.
     pub(crate) collecting: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) steps: Steps,
+}
+
+/// Grows with each change that is made, and with each commit. A change that finds the number which somebody had before a
+/// read knows that the read has seen all that was changed until now. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Steps(Arc<AtomicU64>);
+
+impl Steps {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn another(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 type Read = Box<dyn FnOnce(&Engine) + Send>;
@@ -119,7 +136,9 @@ impl Workers {
         let (changes, waiting) = sync_channel(MAX_WAITING);
         let (reads, reading) = sync_channel(MAX_WAITING);
         let writer = Arc::clone(&engine);
-        start("metadata-write", move || write(&writer, &waiting))?;
+        let steps = Steps::default();
+        let counted = steps.clone();
+        start("metadata-write", move || write(&writer, &counted, &waiting))?;
         let reading = Arc::new(Mutex::new(reading));
         for _ in 0..READERS {
             let (engine, reading) = (Arc::clone(&engine), Arc::clone(&reading));
@@ -131,6 +150,7 @@ impl Workers {
             room: Arc::new(Semaphore::new(MAX_KIB_WAITING)),
             garbage: Arc::default(),
             collecting: Arc::default(),
+            steps,
         })
     }
 
@@ -218,7 +238,7 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StoreEr
     thread.map(drop).map_err(|error| StoreError::NoThread(Arc::new(error)))
 }
 
-fn write(engine: &Engine, waiting: &Receiver<Change>) {
+fn write(engine: &Engine, steps: &Steps, waiting: &Receiver<Change>) {
     let mut closing = None;
     while closing.is_none()
         && let Ok(first) = waiting.recv()
@@ -233,7 +253,7 @@ fn write(engine: &Engine, waiting: &Receiver<Change>) {
                 break;
             }
         }
-        commit(engine, batch);
+        commit(engine, steps, batch);
     }
     engine.close();
     if let Some(closed) = closing {
@@ -241,7 +261,7 @@ fn write(engine: &Engine, waiting: &Receiver<Change>) {
     }
 }
 
-fn commit(engine: &Engine, mut batch: Vec<Box<dyn Job>>) {
+fn commit(engine: &Engine, steps: &Steps, mut batch: Vec<Box<dyn Job>>) {
     batch.retain(|job| job.is_wanted());
     if batch.is_empty() {
         return;
@@ -250,9 +270,12 @@ fn commit(engine: &Engine, mut batch: Vec<Box<dyn Job>>) {
         let mut is_changed = false;
         for job in &mut batch {
             is_changed |= job.make(engine, transaction)?;
+            // Before the commit, for the changes beside it; after that, for a read that began before.
+            steps.another();
         }
         Ok(is_changed)
     });
+    steps.another();
     for job in batch {
         job.answer(committed.clone());
     }

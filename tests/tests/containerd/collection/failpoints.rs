@@ -11,8 +11,15 @@ use tonic::Code;
 use super::{files, lease, put, release, there};
 use crate::{Bed, content::leased};
 
-const POINTS: [Point; 3] =
-    [Point::ServerCollectionBegun, Point::ServerPieceForgotten, Point::ServerPieceRemoved];
+const POINTS: [Point; 4] = [
+    Point::ServerCollectionBegun,
+    Point::ServerPieceForgotten,
+    Point::ServerSnapshotSetAside,
+    Point::ServerPieceRemoved,
+];
+
+/// More than are removed at a time.
+const MANY: u8 = 40;
 
 #[tokio::test]
 async fn a_server_may_die_at_each_step_of_a_collection() {
@@ -24,8 +31,9 @@ async fn a_server_may_die_at_each_step_of_a_collection() {
     lease(&bed, "ns", "kept", &[]).await;
     let leaf = put(&bed, "ns", "kept", b"leaf", &[]).await.unwrap();
     let top = put(&bed, "ns", "kept", b"top", &[&leaf]).await.unwrap();
-    // What is removed first is of one kind, and then of the other.
-    for (point, blobs) in POINTS.into_iter().flat_map(|point| [(point, 5), (point, 0)]) {
+    // A piece is of both kinds, or of one; and there are blobs of which some have no file any more.
+    let cases = POINTS.into_iter().flat_map(|point| [(point, 5), (point, 0)]);
+    for (point, blobs) in cases.chain([(Point::ServerBlobFilesRemoved, MANY)]) {
         lease(&bed, "ns", "lost", &[]).await;
         for number in 0..blobs {
             put(&bed, "ns", "lost", &[number], &[&leaf]).await.unwrap();

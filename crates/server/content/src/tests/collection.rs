@@ -76,7 +76,12 @@ async fn files_go_with_the_last_namespace_that_keeps_them() {
 async fn a_blob_that_is_written_again_has_its_file() {
     let bed = Bed::new().await;
     let blob = bed.put(b"abc").await;
-    let mut collection = bed.content.store().collect(SystemTime::now()).await.unwrap().unwrap();
+    drop(bed.writer("stale").await.unwrap());
+    let tomorrow = SystemTime::now() + DAY;
+    let mut collection = bed.content.store().collect(tomorrow).await.unwrap().unwrap();
+    // The write: from now on it is noted what is written.
+    let nodes = collection.next_piece(1);
+    assert_eq!(bed.content.remove_piece(&mut collection, nodes).await.unwrap().len(), 1);
     let nodes = collection.next_piece(PIECE);
     bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     bed.put(b"abc").await;

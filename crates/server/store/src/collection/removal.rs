@@ -1,9 +1,13 @@
 //! A collection, piece by piece.
 
-use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use gantry_domain::Namespace;
-use redb::WriteTransaction;
+use redb::{ReadTransaction, WriteTransaction};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -22,13 +26,26 @@ use crate::{
 /// One that is dropped before [`Collection::end`] leaves the rest to the next one.
 pub struct Collection {
     store: Store,
+    now: SystemTime,
     /// None after a failure: what was noted until then may be taken, and is not in a graph.
     graph: Option<Graph>,
     waiting: VecDeque<Node>,
+    changes: Changes,
     /// Whether one was kept that would be removed otherwise.
     is_any_kept: bool,
     /// Another one would take what is noted for this one.
     _one_at_a_time: OwnedMutexGuard<()>,
+}
+
+/// How the graph comes to know of what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    /// It does not, and holds as long as nothing is: after so many steps it was read.
+    Unnoted { steps: u64 },
+    /// It is noted in the database.
+    Noted,
+    /// Nothing more is to be removed.
+    Over,
 }
 
 /// What was removed.
@@ -66,29 +83,23 @@ impl Store {
     /// As all calls; of a record that is damaged nobody knows what it refers to, so that nothing is collected.
     pub async fn collect(&self, now: SystemTime) -> Result<Option<Collection>, StoreError> {
         let one_at_a_time = Arc::clone(&self.0.collecting).lock_owned().await;
-        let look = move |transaction: &_| {
-            let is_empty = read::mark(transaction, now)?.removable().is_empty();
-            Ok((is_empty, changes::are_noted(transaction)?))
-        };
-        let (is_empty, are_noted) = self.0.read(look).await?;
-        if is_empty {
+        let steps = self.0.steps.count();
+        let look =
+            move |transaction: &_| Ok((mark(transaction, now)?, changes::are_noted(transaction)?));
+        let ((graph, waiting), are_noted) = self.0.read(look).await?;
+        if waiting.is_empty() {
             // Another server began a collection.
             if are_noted {
                 self.0.write(0, changes::end).await?;
             }
             return Ok(None);
         }
-        self.0.write(0, changes::begin).await?;
-        let mark = move |transaction: &_| {
-            let graph = read::mark(transaction, now)?;
-            let waiting = graph.removable().into();
-            Ok((graph, waiting))
-        };
-        let (graph, waiting) = self.0.read(mark).await?;
         Ok(Some(Collection {
             store: self.clone(),
+            now,
             graph: Some(graph),
             waiting,
+            changes: Changes::Unnoted { steps },
             is_any_kept: false,
             _one_at_a_time: one_at_a_time,
         }))
@@ -96,26 +107,73 @@ impl Store {
 }
 
 impl Collection {
-    /// The next of those that nothing referred to, of one kind and at most so many, for [`Collection::remove`]; none
-    /// at the end.
+    /// The next of those that nothing referred to, at most so many, for [`Collection::remove`]; none at the end.
     pub fn next_piece(&mut self, most: usize) -> Vec<Node> {
-        let Some(kind) = self.waiting.front().map(|first| first.kind) else { return Vec::new() };
-        let of_kind = self.waiting.iter().take(most).take_while(|node| node.kind == kind);
-        let count = of_kind.count();
+        let count = most.min(self.waiting.len());
         self.waiting.drain(..count).collect()
     }
 
-    /// Removes the records of those that nothing refers to still; tells which.
+    /// Removes the records of those that nothing refers to still, in one step; tells which.
     ///
     /// # Errors
     /// As all calls; and after that each time [`StoreError::Closed`]. So, too, if the call was not waited for.
-    pub async fn remove(&mut self, nodes: Vec<Node>) -> Result<Vec<Removed>, StoreError> {
-        let Some(graph) = self.graph.take() else { return Err(StoreError::Closed) };
-        let change = move |transaction: &_| remove(transaction, graph, nodes);
-        let (graph, removed, is_any_kept) = self.store.0.write(0, change).await?;
+    pub async fn remove(&mut self, mut nodes: Vec<Node>) -> Result<Vec<Removed>, StoreError> {
+        let Some(mut graph) = self.graph.take() else { return Err(StoreError::Closed) };
+        if let Changes::Unnoted { steps } = self.changes {
+            let (now, is_last) = (self.store.0.steps.clone(), self.waiting.is_empty());
+            let change = move |transaction: &_| {
+                if now.count() != steps {
+                    changes::begin(transaction)?;
+                    return Ok(Err(nodes));
+                }
+                let removed = remove(transaction, graph, nodes)?;
+                if is_last { changes::end(transaction) } else { changes::begin(transaction) }?;
+                Ok(Ok(removed))
+            };
+            match self.store.0.write(0, change).await? {
+                Ok(removed) => {
+                    self.changes = if is_last { Changes::Over } else { Changes::Noted };
+                    return Ok(self.went_on(removed));
+                }
+                Err(not_removed) => {
+                    self.changes = Changes::Noted;
+                    (graph, nodes) = self.mark_again(not_removed).await?;
+                }
+            }
+        }
+        let is_last = self.waiting.is_empty();
+        let change = move |transaction: &_| {
+            let removed = remove(transaction, graph, nodes)?;
+            if is_last {
+                changes::end(transaction)?;
+            }
+            Ok(removed)
+        };
+        let removed = self.store.0.write(0, change).await?;
+        if is_last {
+            self.changes = Changes::Over;
+        }
+        Ok(self.went_on(removed))
+    }
+
+    /// Something was written between the mark and the step from which on changes are noted. Gives the graph as it is now,
+    /// and those of `nodes` that are the next ones to be removed; all others wait, so that the order is kept.
+    async fn mark_again(&mut self, nodes: Vec<Node>) -> Result<(Graph, Vec<Node>), StoreError> {
+        let now = self.now;
+        let (graph, found) = self.store.0.read(move |transaction| mark(transaction, now)).await?;
+        let asked: HashSet<Node> = nodes.into_iter().collect();
+        self.waiting = found;
+        let count = self.waiting.iter().take_while(|node| asked.contains(node)).count();
+        Ok((graph, self.next_piece(count)))
+    }
+
+    fn went_on(
+        &mut self,
+        (graph, removed, is_any_kept): (Graph, Vec<Removed>, bool),
+    ) -> Vec<Removed> {
         self.graph = Some(graph);
         self.is_any_kept |= is_any_kept;
-        Ok(removed)
+        removed
     }
 
     /// Ends it. Whether another one may find something that was kept because it was written meanwhile.
@@ -123,9 +181,18 @@ impl Collection {
     /// # Errors
     /// As all calls.
     pub async fn end(self) -> Result<bool, StoreError> {
-        self.store.0.write(0, changes::end).await?;
+        if self.changes == Changes::Noted {
+            self.store.0.write(0, changes::end).await?;
+        }
         Ok(self.is_any_kept)
     }
+}
+
+/// The graph, and what can be removed.
+fn mark(transaction: &ReadTransaction, now: SystemTime) -> Attempt<(Graph, VecDeque<Node>)> {
+    let graph = read::mark(transaction, now)?;
+    let waiting = graph.removable().into();
+    Ok((graph, waiting))
 }
 
 fn remove(

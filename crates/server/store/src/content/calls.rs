@@ -203,12 +203,13 @@ impl Store {
         self.0.write(0, move |change| state::open(change, boot)).await
     }
 
-    /// Notes that the files are in order, and that no server has them any more.
+    /// Notes that all records have their files, and that no server has these any more. `has_strays`: there are files of
+    /// blobs without a record.
     ///
     /// # Errors
     /// As all calls.
-    pub async fn close_content(&self) -> Result<(), StoreError> {
-        self.0.write(0, state::close).await
+    pub async fn close_content(&self, has_strays: bool) -> Result<(), StoreError> {
+        self.0.write(0, move |change| state::close(change, has_strays)).await
     }
 
     /// Whether a blob's file was known to be whole in this epoch.

@@ -7,8 +7,10 @@ use crate::{
     tables::{ABOUT, Attempt, BLOB_FILES},
 };
 
-/// 1 if the files were left in order.
+/// How the files were left: 0 if nobody knows, or one of these. To an earlier server all but [`IN_ORDER`] is the same as 0.
 const CLOSED: &str = "content-closed";
+const IN_ORDER: u64 = 1;
+const WITH_STRAYS: u64 = 2;
 
 /// Which epoch it is.
 const EPOCH: &str = "content-epoch";
@@ -19,8 +21,10 @@ const BOOT: &str = "content-boot";
 /// How files were left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentState {
-    /// In order: every file has a record.
+    /// By a server that knew of all changes: every record has its file.
     pub was_closed: bool,
+    /// There may be files of blobs without a record.
+    pub has_strays: bool,
     /// In this boot: what was written is there, on the disk or not.
     pub is_same_boot: bool,
     /// Which epoch it is now.
@@ -31,18 +35,21 @@ pub struct ContentState {
 pub(super) fn open(transaction: &WriteTransaction, boot: u64) -> Attempt<ContentState> {
     let mut table = transaction.open_table(ABOUT)?;
     let get = |key| Ok::<_, redb::StorageError>(table.get(key)?.map(|value| value.value()));
-    let was_closed = get(CLOSED)? == Some(1);
+    let left = get(CLOSED)?;
+    let was_closed = matches!(left, Some(IN_ORDER | WITH_STRAYS));
+    let has_strays = left != Some(IN_ORDER);
     let is_same_boot = get(BOOT)? == Some(boot);
     let epoch = get(EPOCH)?.unwrap_or_default() + u64::from(!was_closed);
     table.insert(CLOSED, 0)?;
     table.insert(BOOT, boot)?;
     table.insert(EPOCH, epoch)?;
-    Ok(ContentState { was_closed, is_same_boot, epoch })
+    Ok(ContentState { was_closed, has_strays, is_same_boot, epoch })
 }
 
-/// Notes that the files are in order, and that nobody has them.
-pub(super) fn close(transaction: &WriteTransaction) -> Attempt<()> {
-    transaction.open_table(ABOUT)?.insert(CLOSED, 1)?;
+/// Notes that all records have their files, and that nobody has these.
+pub(super) fn close(transaction: &WriteTransaction, has_strays: bool) -> Attempt<()> {
+    let left = if has_strays { WITH_STRAYS } else { IN_ORDER };
+    transaction.open_table(ABOUT)?.insert(CLOSED, left)?;
     Ok(())
 }
 

@@ -264,13 +264,16 @@ async fn an_end_without_a_close_begins_an_epoch() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     let first = store.open_content(1).await.unwrap();
-    assert_eq!((first.was_closed, first.is_same_boot), (false, false));
+    assert_eq!((first.was_closed, first.has_strays, first.is_same_boot), (false, true, false));
     write(&store, "ns", 1).await;
     assert!(store.is_blob_checked(&digest(1), first.epoch).await.unwrap());
     assert!(!store.is_blob_checked(&digest(2), first.epoch).await.unwrap());
-    store.close_content().await.unwrap();
-    let second = store.open_content(1).await.unwrap();
-    assert_eq!((second.was_closed, second.is_same_boot, second.epoch), (true, true, first.epoch));
+    for has_strays in [true, false] {
+        store.close_content(has_strays).await.unwrap();
+        let second = store.open_content(1).await.unwrap();
+        assert_eq!((second.was_closed, second.has_strays), (true, has_strays));
+        assert_eq!((second.is_same_boot, second.epoch), (true, first.epoch));
+    }
     let third = store.open_content(2).await.unwrap();
     assert_eq!((third.was_closed, third.is_same_boot), (false, false));
     assert!(!store.is_blob_checked(&digest(1), third.epoch).await.unwrap());

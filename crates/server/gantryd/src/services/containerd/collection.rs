@@ -17,7 +17,7 @@ use gantry_api::containerd::{event_types::SnapshotRemove, images::ImageDelete, t
 use gantry_content::ContentError;
 use gantry_failpoints::{Point, reach};
 use gantry_snapshots::SnapshotError;
-use gantry_store::{NodeKind, Removed, Store, StoreError};
+use gantry_store::{Removed, Store, StoreError};
 use tokio::{
     sync::{Notify, watch},
     time::sleep,
@@ -41,10 +41,8 @@ const SOME_TIME: Duration = Duration::from_secs(600);
 /// When to try again if one has failed.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// How many records are removed in one step, with their files. Changes by others wait for the records; a server that stops
-/// waits for the files as well, and for half a second alone: in that time a busy disk removes few large files. The next
-/// step finds that content is closed then.
-const PIECE: usize = 16;
+/// How many records are removed in one step, after which their files are. Changes by others wait for the records.
+const PIECE: usize = 256;
 
 /// Collections that were begun, and that have ended.
 pub(super) struct Collections {
@@ -178,17 +176,11 @@ async fn collect(surface: Surface) -> Result<bool, CollectionError> {
     let (mut count, mut has_directories) = (0, false);
     loop {
         let nodes = collection.next_piece(PIECE);
-        let Some(kind) = nodes.first().map(|node| node.kind) else { break };
-        let removed = match kind {
-            NodeKind::Blob | NodeKind::Ingest => {
-                content.remove_piece(&mut collection, nodes).await?
-            }
-            NodeKind::Snapshot => {
-                has_directories = true;
-                snapshots.remove_piece(&mut collection, nodes).await?
-            }
-            NodeKind::Image | NodeKind::Container => collection.remove(nodes).await?,
-        };
+        if nodes.is_empty() {
+            break;
+        }
+        let removed = content.remove_piece(&mut collection, nodes).await?;
+        has_directories |= snapshots.set_aside(&removed).await;
         reach(Point::ServerPieceRemoved);
         count += removed.len();
         for one in removed {

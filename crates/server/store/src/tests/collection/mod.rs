@@ -46,23 +46,77 @@ async fn a_collection_of_nothing_writes_nothing() {
     store.close().await;
 }
 
+/// Has so many writes that are stale.
+async fn begin_stale(store: &Store, references: &[&str]) {
+    for reference in references {
+        let reference = (*reference).to_owned();
+        let (expected, lease) = (None, None);
+        let expires_at = SystemTime::UNIX_EPOCH;
+        let stale = NewIngest { reference, total: 0, expected, lease, expires_at };
+        store.begin_ingest(&namespace("ns"), stale).await.unwrap();
+    }
+}
+
+/// A step is a change, or a commit.
+#[tokio::test]
+async fn a_collection_of_one_piece_is_one_change() {
+    let dir = directory();
+    let store = open(dir.path());
+    begin_stale(&store, &["v", "w"]).await;
+    let before = store.0.steps.count();
+    let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
+    let all = collection.next_piece(2);
+    assert_eq!(collection.remove(all).await.unwrap().len(), 2);
+    assert!(!collection.end().await.unwrap());
+    assert_eq!(store.0.steps.count(), before + 2);
+
+    // Of several pieces, each is one; from the first one on it is noted what is written.
+    begin_stale(&store, &["v", "w", "x"]).await;
+    let before = store.0.steps.count();
+    let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
+    let piece = collection.next_piece(1);
+    assert_eq!(collection.remove(piece).await.unwrap().len(), 1);
+    assert_eq!(store.0.steps.count(), before + 2);
+    let renewed = collection.next_piece(1);
+    begin_stale(&store, &[&renewed[0].key]).await;
+    assert_eq!(collection.remove(renewed).await.unwrap(), []);
+    let piece = collection.next_piece(1);
+    assert_eq!(collection.remove(piece).await.unwrap().len(), 1);
+    assert!(collection.end().await.unwrap(), "another one will remove it");
+    assert_eq!(store.0.steps.count(), before + 8);
+}
+
+/// Between the mark and the first removal.
+#[tokio::test]
+async fn what_is_written_before_the_first_piece_has_the_mark_come_again() {
+    let dir = directory();
+    let store = open(dir.path());
+    begin_stale(&store, &["v", "w"]).await;
+    let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
+    let piece = collection.next_piece(1);
+    assert_eq!(piece[0].key, "w");
+    let expires_at = SystemTime::now() + Duration::from_secs(60);
+    let (expected, lease) = (None, None);
+    let renewed = NewIngest { reference: "w".to_owned(), total: 0, expected, lease, expires_at };
+    store.begin_ingest(&namespace("ns"), renewed).await.unwrap();
+    begin_stale(&store, &["x"]).await;
+    assert_eq!(collection.remove(piece).await.unwrap(), []);
+    let rest = collection.next_piece(10);
+    assert_eq!(rest.iter().map(|node| &*node.key).collect::<Vec<_>>(), ["x", "v"]);
+    assert_eq!(collection.remove(rest).await.unwrap().len(), 2);
+    assert!(!collection.end().await.unwrap());
+}
+
 /// What was noted for it may be taken, so that it does not know what is kept.
 #[tokio::test]
 async fn a_collection_that_has_failed_removes_nothing_more_and_does_not_hold_up_the_next_one() {
     let dir = directory();
     let store = open(dir.path());
-    let ns = namespace("ns");
-    for reference in ["v", "w"] {
-        let reference = reference.to_owned();
-        let (expected, lease) = (None, None);
-        let expires_at = SystemTime::UNIX_EPOCH;
-        let stale = NewIngest { reference, total: 0, expected, lease, expires_at };
-        store.begin_ingest(&ns, stale).await.unwrap();
-    }
+    begin_stale(&store, &["v", "w"]).await;
     let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
     let stale = collection.next_piece(2);
     // No container can be removed.
-    let damaged = vec![Node::new(NodeKind::Container, ns.as_str(), "c")];
+    let damaged = vec![Node::new(NodeKind::Container, namespace("ns").as_str(), "c")];
     let failed = collection.remove(damaged).await;
     assert!(matches!(failed, Err(StoreError::Damaged { .. })), "{failed:?}");
     let refused = collection.remove(stale).await;
