@@ -94,6 +94,9 @@ async fn a_create_is_one_trace_of_its_caller() {
     // No line of the log has anything of a span.
     assert!(!server.log().contains("otel."), "{}", server.log());
     server.finish().await;
+    // The end of the container is not part of the call that has made it.
+    let spans = collector.got().spans;
+    assert!(spans.iter().all(|span| span.name != "runtime delete"), "{spans:#?}");
 }
 
 #[tokio::test]

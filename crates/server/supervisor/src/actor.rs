@@ -206,14 +206,19 @@ impl Actor {
         }
     }
 
-    /// Runs something that takes time; its result comes back as a message.
+    /// Runs something that takes time; its result comes back as a message. Both are part of the call under way.
     pub(crate) fn work(&self, work: impl Future<Output = Message> + Send + 'static) {
+        let work = async move { work.await.in_trace() };
+        self.work_outside_of_trace(work.in_current_span());
+    }
+
+    /// The same for what outlives the call.
+    fn work_outside_of_trace(&self, work: impl Future<Output = Message> + Send + 'static) {
         let mailbox = self.mailbox.clone();
-        let working = async move {
+        tokio::spawn(async move {
             // The actor may have ended meanwhile; then nobody needs the result.
-            let _ = mailbox.send(work.await.in_trace()).await;
-        };
-        tokio::spawn(working.in_current_span());
+            let _ = mailbox.send(work.await).await;
+        });
     }
 
     /// Journals and publishes an event.
@@ -329,7 +334,7 @@ impl Actor {
             freezer: self.freezer(&spec.id),
         };
         let oom = self.oom.clone();
-        self.work(async move {
+        self.work_outside_of_trace(async move {
             let exit = process.exit(&dir, without_shim).await;
             if let (ExitStatus::Signal(9), Some(oom)) = (exit.status, oom) {
                 oom.recheck().await;

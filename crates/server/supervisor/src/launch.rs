@@ -100,7 +100,7 @@ impl Services {
         let span = step("launch");
         let launch = async {
             let launched = self.launch_placed(turn, placed, spec, call, given_up).await?;
-            Span::current().record("process.pid", launched.pid);
+            Span::current().record("process.pid", i64::from(launched.pid));
             Ok(launched)
         };
         traced(span, launch).await

@@ -87,10 +87,10 @@ fn span(request: &http::Request<Body>) -> Span {
     );
     if let Some(peer) = request.extensions().get::<Peer>() {
         if let Some(user) = peer.who.user {
-            span.record("gantry.peer.uid", user);
+            span.record("gantry.peer.uid", i64::from(user));
         }
         if let Some(process) = peer.who.process {
-            span.record("gantry.peer.pid", process);
+            span.record("gantry.peer.pid", i64::from(process));
         }
     }
     let caller = TraceContextPropagator::new()

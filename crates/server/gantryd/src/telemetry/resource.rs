@@ -15,14 +15,15 @@ pub(super) fn of(config: &Config) -> Resource {
         ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
         ("service.instance.id", instance(config)),
         ("os.type", "linux".to_owned()),
-        ("process.pid", std::process::id().to_string()),
         ("process.executable.name", "gantryd".to_owned()),
     ]);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
     own.extend(host.map(|host| ("host.name", host.trim().to_owned())));
     let named = env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
     let given = config.otlp.attributes.iter();
+    let pid = KeyValue::new("process.pid", i64::from(std::process::id()));
     Resource::builder_empty()
+        .with_attributes([pid])
         .with_attributes(own.into_iter().map(|(name, value)| KeyValue::new(name, value)))
         .with_detector(Box::new(EnvResourceDetector::new()))
         .with_attributes(named.map(|name| KeyValue::new("service.name", name)))

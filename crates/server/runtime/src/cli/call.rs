@@ -66,7 +66,7 @@ impl Runtimes {
         let span = runtime.step(call.verb);
         let ended = |status: ExitStatus| {
             if let ExitStatus::Code(code) = status {
-                span.record("process.exit.code", code);
+                span.record("process.exit.code", i64::from(code));
             }
         };
         traced(span.clone(), self.run(runtime, call, ended)).await
