@@ -26,7 +26,7 @@ use crate::{
     listen::{Listener, SocketFile},
     metadata,
     readiness::Programs,
-    rpc::{AdmissionLayer, Aside, EndlessLayer, Health, PermissionLayer},
+    rpc::{AdmissionLayer, Aside, EndlessLayer, Health, PermissionLayer, TraceLayer},
     services::{
         PendingMetadata, PendingSupervisor, containerd::Surface, gantry::Containers, types::Api,
     },
@@ -115,6 +115,7 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
+        .layer(TraceLayer { is_on: config.otlp.endpoint.is_some() })
         .layer(PermissionLayer::new(access))
         .layer(EndlessLayer::new(connections.clone()))
         .add_routes(routes.routes())

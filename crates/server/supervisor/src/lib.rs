@@ -28,6 +28,7 @@ mod last_known;
 mod launch;
 mod left_cgroups;
 mod listing;
+mod message;
 mod neighbours;
 mod oom;
 mod operation;
