@@ -26,6 +26,9 @@ pub struct Descriptor {
     pub digest: Digest,
     /// In bytes.
     pub size: u64,
+    /// Where it is outside of a registry: of layers that must not be given to others, as a rule.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
+    pub urls: Vec<String>,
     /// What else is said of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "or_default")]
     pub annotations: BTreeMap<String, String>,
@@ -39,7 +42,7 @@ impl Descriptor {
     #[must_use]
     pub fn new(media_type: &str, digest: Digest, size: u64) -> Self {
         let (media_type, annotations) = (media_type.to_owned(), BTreeMap::new());
-        Self { media_type, digest, size, annotations, platform: None }
+        Self { media_type, digest, size, urls: Vec::new(), annotations, platform: None }
     }
 
     /// Of an image that is stored.
@@ -53,6 +56,7 @@ impl Descriptor {
             media_type: target.media_type.clone(),
             digest,
             size: target.size,
+            urls: Vec::new(),
             annotations: target.annotations.clone(),
             platform: None,
         })
@@ -240,6 +244,7 @@ mod tests {
     #[test]
     fn a_descriptor_is_written_as_go_writes_it() {
         let mut written = descriptor(media_type::MANIFEST);
+        written.urls.push("https://h.example/x".to_owned());
         written.annotations.insert("a".to_owned(), "b".to_owned());
         written.platform = Some(Platform::own());
         let text = serde_json::to_string(&written).unwrap();
@@ -247,14 +252,16 @@ mod tests {
         let begin =
             r#"{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:0101"#;
         assert!(text.starts_with(begin), "{text}");
-        assert!(text.contains(r#""size":2,"annotations":{"a":"b"},"platform":{"architecture":""#));
+        let rest =
+            r#""size":2,"urls":["https://h.example/x"],"annotations":{"a":"b"},"platform":{"#;
+        assert!(text.contains(rest), "{text}");
     }
 
     #[test]
     fn null_is_nothing() {
         let digest = digest(1);
         let text = format!(
-            r#"{{"mediaType":"m","digest":"{digest}","size":1,"annotations":null,"platform":null}}"#
+            r#"{{"mediaType":"m","digest":"{digest}","size":1,"urls":null,"annotations":null,"platform":null}}"#
         );
         let config: Descriptor = serde_json::from_str(&text).unwrap();
         let manifest = format!(r#"{{"schemaVersion":2,"config":{text},"layers":null}}"#);

@@ -78,6 +78,7 @@ mod tests {
             media_type: media_type.to_owned(),
             digest: Digest::new(Algorithm::Sha256, &[byte; 32]),
             size: 1,
+            urls: Vec::new(),
             annotations: Labels::new(),
             platform: Some(platform).filter(|platform| !platform.architecture.is_empty()),
         }

@@ -64,6 +64,7 @@ mod tests {
             media_type: String::new(),
             digest: Digest::new(Algorithm::Sha256, &bytes),
             size: 1,
+            urls: Vec::new(),
             annotations: Labels::new(),
             platform: None,
         }

@@ -5,8 +5,10 @@ use http::{HeaderValue, Method, StatusCode, header};
 
 use crate::{
     RegistryError, Repository,
+    address::Address,
     answer::Answer,
-    host::Host,
+    elsewhere::addresses,
+    host::{Host, Request},
     repository::{Remote, text},
 };
 
@@ -15,6 +17,8 @@ pub struct BlobStream {
     repository: Repository,
     remote: Remote,
     path: String,
+    /// Outside of the registry.
+    elsewhere: Vec<Address>,
     /// Of the next byte.
     offset: u64,
     answer: Option<Answer>,
@@ -28,10 +32,12 @@ pub struct BlobStream {
 
 impl BlobStream {
     pub(crate) fn new(repository: Repository, remote: Remote, path: String, offset: u64) -> Self {
+        let elsewhere = addresses(&remote.urls);
         Self {
             repository,
             remote,
             path,
+            elsewhere,
             offset,
             answer: None,
             next_host: 0,
@@ -101,11 +107,21 @@ impl BlobStream {
         Ok(())
     }
 
-    /// Asks the hosts in turn; how many bytes of the answer are there already.
+    /// Asks in turn who has it outside of the registry, and then the registry's hosts; how many bytes of the answer are
+    /// there already.
     async fn open(&mut self) -> Result<(Answer, u64), RegistryError> {
         let repository = self.repository.clone();
-        let hosts = repository.hosts("pull", |can| can.pull)?;
         let mut first = None;
+        for address in &self.elsewhere {
+            match self.open_elsewhere(address.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    tracing::info!(%error, "an address does not give content");
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        let hosts = repository.hosts("pull", |can| can.pull)?;
         for n in 0..hosts.len() {
             let at = (self.next_host + n) % hosts.len();
             match self.open_at(hosts[at], n + 1 == hosts.len()).await {
@@ -125,17 +141,31 @@ impl BlobStream {
         }
     }
 
+    async fn open_elsewhere(&self, address: Address) -> Result<(Answer, u64), RegistryError> {
+        let answer = self.repository.0.elsewhere.ask(self.request(&[]), address).await?;
+        self.check(answer).await
+    }
+
     async fn open_at(&self, host: &Host, is_last: bool) -> Result<(Answer, u64), RegistryError> {
         let scopes = [self.repository.scope("pull")];
+        let address = host.address_of(self.repository.reference().repository(), &self.path);
+        let answer = host.ask(&self.request(&scopes), &address, is_last).await?;
+        self.check(answer).await
+    }
+
+    fn request<'a>(&self, scopes: &'a [String]) -> Request<'a> {
         let accept = text(&format!("{}, */*", self.remote.media_type));
-        let mut request = Repository::request(Method::GET, &scopes).header(header::ACCEPT, accept);
+        let mut request = Repository::request(Method::GET, scopes).header(header::ACCEPT, accept);
         // The digest is that of what is stored, not of what a proxy makes of it.
         request = request.header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if self.offset > 0 {
             request = request.header(header::RANGE, text(&format!("bytes={}-", self.offset)));
         }
-        let address = host.address_of(self.repository.reference().repository(), &self.path);
-        let answer = host.ask(&request, &address, is_last).await?;
+        request
+    }
+
+    /// Whether an answer has what was asked for; how many bytes of it are there already.
+    async fn check(&self, answer: Answer) -> Result<(Answer, u64), RegistryError> {
         match answer.status() {
             // From the beginning, though that was not asked for.
             StatusCode::OK => match answer.length().filter(|length| *length != self.remote.size) {

@@ -4,7 +4,11 @@
 //! # Hosts
 //! Which hosts are asked for a registry, and how, is in `hosts.toml` as containerd's users have it. They are asked in turn;
 //! the last one again and again while it is busy, after pauses that double or are as long as it says.
-//! What is said to a host, credentials first of all, is said to no other that it leads to.
+//! What is said to a host, credentials first of all, is said to no other that it leads to. Addresses of content outside of
+//! the registry are asked first, as by containerd, and without a word of who asks.
+//!
+//! # Proxies
+//! Those of the environment, see [`Proxies`]. A proxy sees nothing of what is said by https but the name of the host.
 //!
 //! # Bounds
 //! Content is passed on as it comes, in parts of at most 128 KiB, which is also the most that the headers of an answer
@@ -26,11 +30,14 @@ mod address;
 mod answer;
 mod auth;
 mod blob;
+mod dial;
+mod elsewhere;
 mod error;
 mod host;
 mod hosts;
 mod names;
 mod payload;
+mod proxy;
 mod push;
 mod reference;
 mod repository;
@@ -44,6 +51,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use auth::Authorizer;
 pub use auth::{AskCredential, Credential};
 pub use blob::BlobStream;
+use elsewhere::Elsewhere;
 pub use error::{Fault, RegistryError};
 use gantry_disk::{Disks, OwnFiles};
 use host::Host;
@@ -51,13 +59,14 @@ pub use hosts::Scheme;
 use http::HeaderMap;
 use names::Names;
 pub use payload::{Chunks, Source};
+pub use proxy::Proxies;
 pub use push::Pushed;
 pub use reference::Reference;
 use repository::Inner;
 pub use repository::{MAX_MANIFEST, Remote, Repository, digest_of};
 use rustls::RootCertStore;
 use tokio::sync::OnceCell;
-use transport::Transport;
+use transport::{Means, Transport};
 
 /// How long is waited, and how often asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +122,7 @@ struct Shared {
     disks: Disks,
     files: OwnFiles,
     names: Names,
+    proxies: Proxies,
     roots: OnceCell<RootCertStore>,
     limits: Limits,
 }
@@ -120,11 +130,11 @@ struct Shared {
 impl Registries {
     /// # Errors
     /// If there is no thread, or the mount table cannot be read.
-    pub fn new(limits: Limits) -> Result<Self, RegistryError> {
+    pub fn new(limits: Limits, proxies: Proxies) -> Result<Self, RegistryError> {
         let disks = Disks::new().map_err(RegistryError::NoThread)?;
         let files = OwnFiles::new().map_err(RegistryError::NoThread)?;
         let names = Names::new().map_err(RegistryError::NoThread)?;
-        Ok(Self(Arc::new(Shared { disks, files, names, roots: OnceCell::new(), limits })))
+        Ok(Self(Arc::new(Shared { disks, files, names, proxies, roots: OnceCell::new(), limits })))
     }
 
     /// Opens the repository of a reference. Nobody is asked yet.
@@ -144,6 +154,13 @@ impl Registries {
         // The machine's authorities are read once: that takes some milliseconds.
         let read = || shared.files.run(|_| tls::read_roots());
         let roots = shared.roots.get_or_init(read).await;
+        // Nobody else is shown what is configured for a host.
+        let public = Arc::new(tls::of_machine(roots)?);
+        let means = Means {
+            names: shared.names.clone(),
+            proxies: shared.proxies.clone(),
+            proxy_tls: Arc::clone(&public),
+        };
         let mut hosts = Vec::with_capacity(configured.len());
         for mut host in configured {
             for (name, value) in &headers {
@@ -151,10 +168,9 @@ impl Registries {
                 appended.map_err(|_| RegistryError::Header { name: name.to_string() })?;
             }
             let tls = tls::config(roots, &host)?;
-            let names = shared.names.clone();
             let transport = Transport::new(
                 host.address.clone(),
-                names,
+                means.clone(),
                 tls,
                 host.may_be_plain,
                 host.dial_timeout,
@@ -170,6 +186,7 @@ impl Registries {
                 limits: shared.limits,
             });
         }
-        Ok(Repository(Arc::new(Inner { reference, hosts })))
+        let elsewhere = Elsewhere::new(means, public, shared.limits);
+        Ok(Repository(Arc::new(Inner { reference, hosts, elsewhere })))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     Reference, RegistryError,
     answer::Answer,
     blob::BlobStream,
+    elsewhere::Elsewhere,
     host::{Host, Request},
     hosts::Capabilities,
 };
@@ -38,6 +39,8 @@ pub struct Remote {
     pub digest: Digest,
     /// In bytes.
     pub size: u64,
+    /// Where else it is, and looked for first: up to 16 addresses of at most 4096 bytes count.
+    pub urls: Vec<String>,
 }
 
 impl Remote {
@@ -61,6 +64,7 @@ pub struct Repository(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) reference: Reference,
     pub(crate) hosts: Vec<Host>,
+    pub(crate) elsewhere: Elsewhere,
 }
 
 impl Repository {
@@ -158,7 +162,7 @@ impl Repository {
                 let (what, address) = ("the manifest".to_owned(), answer.address.to_string());
                 return Err(RegistryError::TooLarge { what, address, limit: MAX_MANIFEST });
             }
-            return Ok(Remote { media_type, digest, size });
+            return Ok(Remote { media_type, digest, size, urls: Vec::new() });
         }
         // Not every registry says it: then it is computed.
         let answer = ask(Method::GET).await?.expect(&[StatusCode::OK]).await?;
@@ -169,7 +173,8 @@ impl Repository {
         if let Some(expected) = expected.filter(|expected| **expected != actual) {
             return Err(RegistryError::Digest { blob: expected.clone(), address, actual });
         }
-        Ok(Remote { media_type, digest: actual, size: manifest.len() as u64 })
+        let (size, urls) = (manifest.len() as u64, Vec::new());
+        Ok(Remote { media_type, digest: actual, size, urls })
     }
 
     /// The digest that an answer has by its header.

@@ -27,6 +27,18 @@ pub(crate) fn read_roots() -> RootCertStore {
     roots
 }
 
+/// What connections are made with for which nothing is configured.
+///
+/// # Errors
+/// If there is no version of TLS.
+pub(crate) fn of_machine(roots: &RootCertStore) -> Result<ClientConfig, RegistryError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|error| RegistryError::Roots(error.to_string()))?;
+    Ok(builder.with_root_certificates(roots.clone()).with_no_client_auth())
+}
+
 /// What a host's connections are made with.
 ///
 /// # Errors

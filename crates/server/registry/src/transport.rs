@@ -4,7 +4,10 @@ use std::{
     error::Error,
     io,
     pin::pin,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -21,9 +24,11 @@ use crate::{
     Limits, RegistryError,
     address::Address,
     answer::Answer,
+    dial::Dial,
     error::Fault,
     names::Names,
     payload::{Content, Payload},
+    proxy::Proxies,
     reference::split_port,
 };
 
@@ -38,7 +43,8 @@ const KEEP_IDLE: Duration = Duration::from_secs(30);
 
 /// Connections to a host, and to where it sends us.
 pub(crate) struct Transport {
-    client: Client<HttpsConnector<HttpConnector<Names>>, Payload>,
+    client: Client<HttpsConnector<Dial>, Payload>,
+    proxies: Proxies,
     /// The host's own address.
     home: Address,
     /// Whether http may be tried instead of https, at the host's own address.
@@ -46,6 +52,15 @@ pub(crate) struct Transport {
     /// That the host speaks http, as was found out.
     is_plain: AtomicBool,
     limits: Limits,
+}
+
+/// How connections are made, for all transports alike.
+#[derive(Clone)]
+pub(crate) struct Means {
+    pub(crate) names: Names,
+    pub(crate) proxies: Proxies,
+    /// Whom a proxy has to be that is asked with TLS.
+    pub(crate) proxy_tls: Arc<ClientConfig>,
 }
 
 /// Whom a question is for.
@@ -73,18 +88,20 @@ impl Transport {
     /// A transport for the host at the address `home`.
     pub(crate) fn new(
         home: Address,
-        names: Names,
-        tls: ClientConfig,
+        means: Means,
+        tls: impl Into<Arc<ClientConfig>>,
         may_be_plain: bool,
         dial_timeout: Option<Duration>,
         limits: Limits,
     ) -> Self {
-        let mut tcp = HttpConnector::new_with_resolver(names);
+        let within = dial_timeout.unwrap_or(limits.dial);
+        let mut tcp = HttpConnector::new_with_resolver(means.names);
         tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(dial_timeout.unwrap_or(limits.dial)));
+        tcp.set_connect_timeout(Some(within));
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEP_IDLE));
-        let https = HttpsConnector::from((tcp, tls));
+        let dial = Dial::new(tcp, means.proxies.clone(), means.proxy_tls, within);
+        let https = HttpsConnector::from((dial, tls.into()));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(KEEP_IDLE)
@@ -94,7 +111,8 @@ impl Transport {
         // A connection may take as long as is configured before anything can be answered.
         let answer = limits.answer.saturating_add(dial_timeout.unwrap_or_default());
         let limits = Limits { answer, ..limits };
-        Self { client, home, may_be_plain, is_plain: AtomicBool::new(false), limits }
+        let proxies = means.proxies;
+        Self { client, proxies, home, may_be_plain, is_plain: AtomicBool::new(false), limits }
     }
 
     /// Sends a question, also to where the host says, and gives whatever answer comes.
@@ -170,6 +188,8 @@ impl Transport {
         let payload = question.content.payload().await;
         let (payload, sent) = payload.map_err(|cause| wrong(format!("cannot send: {cause}")))?;
         let uri = address.uri().map_err(|error| wrong(error.to_string()))?;
+        // To a proxy that forwards each request: one that forwards connections is told when they are made.
+        let proxy = if address.is_https { None } else { self.proxies.of(&uri) };
         let mut request = Request::new(payload);
         *request.method_mut() = question.method.clone();
         *request.uri_mut() = uri;
@@ -180,6 +200,10 @@ impl Transport {
         for (name, value) in general.chain(secret.into_iter().flatten()) {
             let appended = headers.try_append(name.clone(), value.clone());
             appended.map_err(|_| wrong("too many headers to send".to_owned()))?;
+        }
+        if let Some(proxy) = proxy.and_then(|proxy| proxy.authorization.clone()) {
+            let inserted = headers.try_insert(header::PROXY_AUTHORIZATION, proxy);
+            inserted.map_err(|_| wrong("too many headers to send".to_owned()))?;
         }
         let mut response = pin!(self.client.request(request));
         loop {

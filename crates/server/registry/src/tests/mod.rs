@@ -2,8 +2,10 @@
 
 mod auth;
 mod blobs;
+mod elsewhere;
 mod manifests;
 mod mirrors;
+mod proxies;
 mod push;
 mod redirects;
 mod registry;
@@ -16,8 +18,8 @@ use gantry_store::{Algorithm, Digest};
 use registry::Registry;
 
 use crate::{
-    AskCredential, Credential, Limits, Reference, Registries, RegistryError, Remote, Repository,
-    Scheme, Settings, digest_of,
+    AskCredential, Credential, Limits, Proxies, Reference, Registries, RegistryError, Remote,
+    Repository, Scheme, Settings, digest_of,
 };
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -47,7 +49,7 @@ async fn open(
     reference: &str,
     settings: Settings,
 ) -> Result<Repository, RegistryError> {
-    let registries = Registries::new(limits)?;
+    let registries = Registries::new(limits, Proxies::default())?;
     registries.open(Reference::parse(reference)?, settings).await
 }
 
@@ -74,7 +76,7 @@ async fn repository(registry: &Registry) -> Repository {
 
 fn remote(media_type: &str, data: &[u8]) -> Remote {
     let digest = digest_of(Algorithm::Sha256, data);
-    Remote { media_type: media_type.to_owned(), digest, size: data.len() as u64 }
+    Remote { media_type: media_type.to_owned(), digest, size: data.len() as u64, urls: vec![] }
 }
 
 fn other_digest() -> Digest {

@@ -25,7 +25,7 @@ pub(super) fn authority() -> Authority {
 }
 
 /// A certificate for this name, and its key.
-fn issue(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
+pub(super) fn issue(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     (params.signed_by(&key, authority).unwrap(), key)

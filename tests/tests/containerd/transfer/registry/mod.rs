@@ -1,5 +1,6 @@
 //! Images that are pushed to Debian's registry, and pulled from it.
 
+mod environment;
 mod failpoints;
 mod interrupted;
 mod login;

@@ -46,7 +46,7 @@ use gantry_api::containerd::{
 use gantry_content::Content;
 use gantry_diff::Bounds;
 use gantry_domain::{ContainerId, ContainerKey, Namespace};
-use gantry_registry::{Limits, Registries};
+use gantry_registry::{Limits, Proxies, Registries};
 use gantry_snapshots::Snapshots;
 use gantry_store::{Container, Digest, Store};
 use gantry_supervisor::Supervisor;
@@ -193,7 +193,7 @@ impl Surface {
 
     /// What all registries have in common, which is made when somebody asks one first.
     async fn registries(&self) -> Result<Registries, Status> {
-        let make = async || Registries::new(Limits::default());
+        let make = async || Registries::new(Limits::default(), Proxies::from_environment());
         self.0.registries.get_or_try_init(make).await.cloned().map_err(status::of_registry)
     }
 

@@ -245,6 +245,7 @@ mod tests {
             media_type: "m".to_owned(),
             digest: Digest::new(Algorithm::Sha256, &[1; 32]),
             size: 1,
+            urls: Vec::new(),
             annotations: annotations.collect(),
             platform: None,
         };

@@ -102,8 +102,8 @@ impl Registry {
 
 /// Content as a registry knows it.
 pub(super) fn remote(descriptor: &Descriptor) -> Remote {
-    let Descriptor { media_type, digest, size, .. } = descriptor.clone();
-    Remote { media_type, digest, size }
+    let Descriptor { media_type, digest, size, urls, .. } = descriptor.clone();
+    Remote { media_type, digest, size, urls }
 }
 
 fn host_directory(path: String) -> Result<Option<PathBuf>, Status> {
