@@ -3,11 +3,43 @@
 use std::{
     fs::{File, OpenOptions},
     io::{ErrorKind, Read, Write},
-    os::unix::fs::FileExt,
-    path::Path,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, open, openat},
+    sys::stat::Mode,
 };
 
 use super::error::{CgroupError, present};
+
+/// A directory of which many files are read: its path is looked up once, and not again for each file.
+pub(super) struct OpenDir<'a> {
+    path: &'a Path,
+    /// None if there is no such directory.
+    opened: Option<OwnedFd>,
+}
+
+impl<'a> OpenDir<'a> {
+    pub(super) fn open(path: &'a Path) -> Result<Self, CgroupError> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = open(path, flags, Mode::empty());
+        let opened = opened.map_err(|error| CgroupError::io("open", path, error.into()));
+        Ok(Self { path, opened: present(opened)? })
+    }
+
+    /// Where a file of it is, for an error.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn file(&self, name: &str) -> Result<File, Errno> {
+        let dir = self.opened.as_ref().ok_or(Errno::ENOENT)?;
+        openat(dir, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map(File::from)
+    }
+}
 
 /// Reads files one after the other into the same buffer.
 pub struct Reader {
@@ -25,12 +57,36 @@ impl Reader {
     /// The whole file.
     pub fn read(&mut self, path: &Path) -> Result<&str, CgroupError> {
         let mut file = File::open(path).map_err(|error| CgroupError::io("open", path, error))?;
-        self.fill(path, |buffer, _| file.read(buffer))
+        self.fill(&|| path.to_owned(), false, |buffer, _| file.read(buffer))
+    }
+
+    /// A file of a directory, if there is one. It is one that the kernel shows in one piece, so that whatever leaves
+    /// room in the buffer is all of it: not a list of processes.
+    pub(super) fn piece(
+        &mut self,
+        dir: &OpenDir<'_>,
+        name: &str,
+    ) -> Result<Option<&str>, CgroupError> {
+        let path = || dir.path_of(name);
+        let opened = dir.file(name);
+        let opened = opened.map_err(|error| CgroupError::io("open", &path(), error.into()));
+        let Some(mut file) = present(opened)? else { return Ok(None) };
+        present(self.fill(&path, true, |buffer, _| file.read(buffer)))
+    }
+
+    /// As [`Self::number`], of a directory.
+    pub(super) fn number_of(
+        &mut self,
+        dir: &OpenDir<'_>,
+        name: &str,
+    ) -> Result<Option<u64>, CgroupError> {
+        let Some(text) = self.piece(dir, name)? else { return Ok(None) };
+        number(text, || dir.path_of(name))
     }
 
     /// The whole file as it is now, from a descriptor that stays open.
     pub(super) fn reread(&mut self, file: &File, path: &Path) -> Result<&str, CgroupError> {
-        self.fill(path, |buffer, offset| file.read_at(buffer, offset))
+        self.fill(&|| path.to_owned(), false, |buffer, offset| file.read_at(buffer, offset))
     }
 
     /// The whole file, if there is one.
@@ -41,15 +97,14 @@ impl Reader {
     /// A file of one number, if there is one; "max" is `None` too.
     pub(super) fn number(&mut self, path: &Path) -> Result<Option<u64>, CgroupError> {
         let Some(text) = self.read_present(path)? else { return Ok(None) };
-        match text.trim_ascii_end() {
-            "max" => Ok(None),
-            text => text.parse().map(Some).map_err(|_| CgroupError::malformed(path, text)),
-        }
+        number(text, || path.to_owned())
     }
 
+    /// `piece`: what leaves room in the buffer is the whole file.
     fn fill(
         &mut self,
-        path: &Path,
+        path: &dyn Fn() -> PathBuf,
+        piece: bool,
         mut read: impl FnMut(&mut [u8], u64) -> std::io::Result<usize>,
     ) -> Result<&str, CgroupError> {
         let mut length = 0;
@@ -60,13 +115,24 @@ impl Reader {
             match read(&mut self.buffer[length..], length as u64) {
                 Ok(0) => break,
                 Ok(count) => length += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(CgroupError::io("read", path, error)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(CgroupError::io("read", &path(), error)),
+            }
+            if piece && length < self.buffer.len() {
+                break;
             }
         }
         let bytes = &self.buffer[..length];
         std::str::from_utf8(bytes)
-            .map_err(|_| CgroupError::malformed(path, &String::from_utf8_lossy(bytes)))
+            .map_err(|_| CgroupError::malformed(&path(), &String::from_utf8_lossy(bytes)))
+    }
+}
+
+/// What a file of one number has; "max" is `None`.
+fn number(text: &str, path: impl Fn() -> PathBuf) -> Result<Option<u64>, CgroupError> {
+    match text.trim_ascii_end() {
+        "max" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| CgroupError::malformed(&path(), text)),
     }
 }
 
@@ -105,6 +171,43 @@ mod tests {
         std::fs::write(&path, "7\n").unwrap();
         assert_eq!(reader.number(&path).unwrap(), Some(7));
         assert_eq!(reader.number(&dir.path().join("none")).unwrap(), None);
+    }
+
+    #[test]
+    fn files_of_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let long = "4194303\n".repeat(5000);
+        for (name, text) in [("short", "7\n"), ("long", &long), ("empty", ""), ("bad", "x\n")] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let mut reader = Reader::default();
+        let opened = OpenDir::open(dir.path()).unwrap();
+        assert_eq!(reader.piece(&opened, "long").unwrap(), Some(&*long));
+        assert_eq!(reader.piece(&opened, "empty").unwrap(), Some(""));
+        assert_eq!(reader.number_of(&opened, "short").unwrap(), Some(7));
+        assert_eq!(reader.number_of(&opened, "none").unwrap(), None);
+        let error = reader.number_of(&opened, "bad").unwrap_err().to_string();
+        assert!(error.contains(&*dir.path().join("bad").to_string_lossy()), "{error}");
+        let gone = dir.path().join("gone");
+        assert_eq!(reader.piece(&OpenDir::open(&gone).unwrap(), "short").unwrap(), None);
+    }
+
+    /// The longest file of statistics, with a buffer that it fits in and with one that it does not.
+    #[test]
+    fn a_piece_is_whole() {
+        let hierarchies = crate::cgroup::Hierarchies::discover().unwrap();
+        let (mount, _) = hierarchies.own_dir("memory").or(hierarchies.own_dir("")).unwrap();
+        let opened = OpenDir::open(mount).unwrap();
+        let keys = |buffer: usize| {
+            let mut reader = Reader { buffer: vec![0; buffer] };
+            let text = reader.piece(&opened, "memory.stat").unwrap().unwrap();
+            pairs(text).map(|(key, _)| key.to_owned()).collect::<Vec<_>>()
+        };
+        let whole = keys(1 << 20);
+        assert!(whole.len() > 5);
+        for buffer in [64, 1024, 4096] {
+            assert_eq!(keys(buffer), whole);
+        }
     }
 
     #[test]

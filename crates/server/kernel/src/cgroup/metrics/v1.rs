@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::Path};
 use super::{RdmaStats, rdma};
 use crate::cgroup::{
     BlkioStats, Cgroup, CgroupError, CpuStats, HugetlbStats, MemoryData, MemoryStats, PidsStats,
-    file::{Reader, keyed},
+    file::{OpenDir, Reader, keyed},
     stats,
 };
 
@@ -56,8 +56,9 @@ impl Cgroup {
             ..V1Metrics::default()
         };
         if let Some(dir) = self.v1.get("memory") {
-            metrics.kernel_tcp = stats::v1_memory_data(&mut reader, dir, "memory.kmem.tcp")?;
-            metrics.oom_control = oom_control(&mut reader, dir)?;
+            let dir = OpenDir::open(dir)?;
+            metrics.kernel_tcp = stats::v1_memory_data(&mut reader, &dir, "memory.kmem.tcp")?;
+            metrics.oom_control = oom_control(&mut reader, &dir)?;
         }
         if metrics.blkio.as_ref().is_some_and(|blkio| *blkio != BlkioStats::default()) {
             let path = Path::new("/proc/partitions");
@@ -75,8 +76,11 @@ impl Cgroup {
     }
 }
 
-fn oom_control(reader: &mut Reader, dir: &Path) -> Result<Option<MemoryOomControl>, CgroupError> {
-    let Some(text) = reader.read_present(&dir.join("memory.oom_control"))? else { return Ok(None) };
+fn oom_control(
+    reader: &mut Reader,
+    dir: &OpenDir<'_>,
+) -> Result<Option<MemoryOomControl>, CgroupError> {
+    let Some(text) = reader.piece(dir, "memory.oom_control")? else { return Ok(None) };
     let value = |key| keyed(text, key).unwrap_or(0);
     Ok(Some(MemoryOomControl {
         oom_kill_disable: value("oom_kill_disable"),

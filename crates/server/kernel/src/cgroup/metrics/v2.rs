@@ -9,7 +9,7 @@ use super::{
 };
 use crate::cgroup::{
     CgroupError, PidsStats,
-    file::{Reader, keyed},
+    file::{OpenDir, Reader, keyed},
     stats::{huge_page_sizes, memory_stat},
 };
 
@@ -123,7 +123,7 @@ pub struct V2Hugetlb {
 }
 
 pub(super) fn read(reader: &mut Reader, dir: &Path) -> Result<V2Metrics, CgroupError> {
-    let mut files = Files { reader, dir };
+    let mut files = Files { reader, dir: OpenDir::open(dir)? };
     Ok(V2Metrics {
         cpu: files.cpu()?,
         memory: files.memory()?,
@@ -140,21 +140,22 @@ pub(super) fn read(reader: &mut Reader, dir: &Path) -> Result<V2Metrics, CgroupE
 
 struct Files<'a> {
     reader: &'a mut Reader,
-    dir: &'a Path,
+    dir: OpenDir<'a>,
 }
 
 impl Files<'_> {
     fn read(&mut self, name: &str) -> Result<Option<&str>, CgroupError> {
-        self.reader.read_present(&self.dir.join(name))
+        self.reader.piece(&self.dir, name)
     }
 
     /// Zero without such a file.
     fn number(&mut self, name: &str) -> Result<u64, CgroupError> {
-        let path = self.dir.join(name);
-        match self.reader.read_present(&path)?.map(str::trim_ascii_end) {
+        match self.reader.piece(&self.dir, name)?.map(str::trim_ascii_end) {
             None => Ok(0),
             Some("max") => Ok(u64::MAX),
-            Some(text) => text.parse().map_err(|_| CgroupError::malformed(&path, text)),
+            Some(text) => {
+                text.parse().map_err(|_| CgroupError::malformed(&self.dir.path_of(name), text))
+            }
         }
     }
 
@@ -177,7 +178,7 @@ impl Files<'_> {
 
     fn memory(&mut self) -> Result<V2Memory, CgroupError> {
         Ok(V2Memory {
-            stat: memory_stat(self.reader, self.dir)?,
+            stat: memory_stat(self.reader, &self.dir)?,
             usage: self.number("memory.current")?,
             usage_limit: self.number("memory.max")?,
             max_usage: self.number("memory.peak")?,
@@ -202,8 +203,8 @@ impl Files<'_> {
     }
 
     fn io(&mut self) -> Result<Vec<IoEntry>, CgroupError> {
-        let path = self.dir.join("io.stat");
-        let text = self.reader.read_present(&path)?.unwrap_or_default();
+        let path = self.dir.path_of("io.stat");
+        let text = self.read("io.stat")?.unwrap_or_default();
         let entry = |line| io_entry(line).ok_or_else(|| CgroupError::malformed(&path, line));
         text.lines().map(entry).collect()
     }
@@ -212,7 +213,7 @@ impl Files<'_> {
         let mut stats = Vec::new();
         for page_size in huge_page_sizes() {
             let name = |name: &str| format!("hugetlb.{page_size}.{name}");
-            if !self.dir.join(name("current")).exists() {
+            if !self.dir.path_of(&name("current")).exists() {
                 continue;
             }
             let (current, max) = (self.number(&name("current"))?, self.number(&name("max"))?);
@@ -224,7 +225,7 @@ impl Files<'_> {
     }
 
     fn pressure(&mut self, name: &str) -> Result<Option<Pressure>, CgroupError> {
-        pressure(self.reader, &self.dir.join(name))
+        pressure(self.reader, &self.dir.path_of(name))
     }
 }
 

@@ -3,15 +3,11 @@
 mod v1;
 mod v2;
 
-use std::{
-    collections::HashMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs, path::Path};
 
 use super::{
     Cgroup, CgroupError, Dir,
-    file::{Reader, pairs},
+    file::{OpenDir, Reader, pairs},
 };
 pub(super) use v1::memory_data as v1_memory_data;
 
@@ -171,9 +167,10 @@ impl Cgroup {
 }
 
 fn pids(reader: &mut Reader, dir: &Path) -> Result<PidsStats, CgroupError> {
+    let dir = OpenDir::open(dir)?;
     Ok(PidsStats {
-        current: reader.number(&dir.join("pids.current"))?.unwrap_or(0),
-        limit: reader.number(&dir.join("pids.max"))?.unwrap_or(0),
+        current: reader.number_of(&dir, "pids.current")?.unwrap_or(0),
+        limit: reader.number_of(&dir, "pids.max")?.unwrap_or(0),
     })
 }
 
@@ -218,24 +215,24 @@ fn huge_page_size(directory: &str) -> Option<String> {
 /// A directory of memory.stat, or empty if there is none.
 pub(super) fn memory_stat(
     reader: &mut Reader,
-    dir: &Path,
+    dir: &OpenDir<'_>,
 ) -> Result<HashMap<String, u64>, CgroupError> {
-    let text = reader.read_present(&dir.join("memory.stat"))?.unwrap_or_default();
+    let text = reader.piece(dir, "memory.stat")?.unwrap_or_default();
     Ok(pairs(text).map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// Reads numbers that belong together: files with the same beginning of their names.
 struct Numbers<'a> {
     reader: &'a mut Reader,
-    dir: &'a Path,
-    prefix: String,
+    dir: &'a OpenDir<'a>,
+    prefix: &'a str,
 }
 
 impl Numbers<'_> {
     /// Zero without such a file.
     fn get(&mut self, name: &str) -> Result<u64, CgroupError> {
-        let path: PathBuf = self.dir.join(format!("{}.{name}", self.prefix));
-        Ok(self.reader.number(&path)?.unwrap_or(0))
+        let name = format!("{}.{name}", self.prefix);
+        Ok(self.reader.number_of(self.dir, &name)?.unwrap_or(0))
     }
 }
 

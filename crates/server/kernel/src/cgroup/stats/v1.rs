@@ -8,7 +8,7 @@ use super::{
 };
 use crate::cgroup::{
     CgroupError,
-    file::{Reader, keyed},
+    file::{OpenDir, Reader, keyed},
 };
 
 /// cpuacct. The modes are from cpuacct.stat, whose sum the kernel makes agree with the total.
@@ -17,16 +17,18 @@ pub(super) fn cpu_usage(
     dir: &Path,
     stats: &mut CpuStats,
 ) -> Result<(), CgroupError> {
-    let path = dir.join("cpuacct.usage_percpu");
-    let percpu = reader.read_present(&path)?.unwrap_or_default();
-    let percpu: Result<_, _> = percpu.split_ascii_whitespace().map(str::parse).collect();
-    stats.percpu_usage = percpu.map_err(|_| CgroupError::malformed(&path, "not numbers"))?;
+    let dir = OpenDir::open(dir)?;
+    let percpu = "cpuacct.usage_percpu";
+    let numbers = reader.piece(&dir, percpu)?.unwrap_or_default();
+    let numbers: Result<_, _> = numbers.split_ascii_whitespace().map(str::parse).collect();
+    stats.percpu_usage =
+        numbers.map_err(|_| CgroupError::malformed(&dir.path_of(percpu), "not numbers"))?;
     // The kernel's cpuacct.usage is the same sum, but of another moment.
     stats.total_usage = match stats.percpu_usage.iter().sum() {
-        0 => reader.number(&dir.join("cpuacct.usage"))?.unwrap_or(0),
+        0 => reader.number_of(&dir, "cpuacct.usage")?.unwrap_or(0),
         sum => sum,
     };
-    let modes = reader.read_present(&dir.join("cpuacct.stat"))?.unwrap_or_default();
+    let modes = reader.piece(&dir, "cpuacct.stat")?.unwrap_or_default();
     let ticks = |mode| keyed(modes, mode).unwrap_or(0) * TICK_NANOSECONDS;
     stats.usage_in_usermode = ticks("user");
     stats.usage_in_kernelmode = ticks("system");
@@ -39,7 +41,7 @@ pub(super) fn throttling(
     dir: &Path,
     stats: &mut CpuStats,
 ) -> Result<(), CgroupError> {
-    let text = reader.read_present(&dir.join("cpu.stat"))?.unwrap_or_default();
+    let text = reader.piece(&OpenDir::open(dir)?, "cpu.stat")?.unwrap_or_default();
     let count = |key| keyed(text, key).unwrap_or(0);
     stats.periods = count("nr_periods");
     stats.throttled_periods = count("nr_throttled");
@@ -49,8 +51,9 @@ pub(super) fn throttling(
 
 /// memory. Without swap accounting there are no memsw files.
 pub(super) fn memory(reader: &mut Reader, dir: &Path) -> Result<MemoryStats, CgroupError> {
-    let stats = memory_stat(reader, dir)?;
-    let mut data = |prefix: &str| memory_data(reader, dir, prefix);
+    let dir = OpenDir::open(dir)?;
+    let stats = memory_stat(reader, &dir)?;
+    let mut data = |prefix: &str| memory_data(reader, &dir, prefix);
     Ok(MemoryStats {
         cache: stats.get("cache").copied().unwrap_or(0),
         usage: data("memory")?,
@@ -63,10 +66,10 @@ pub(super) fn memory(reader: &mut Reader, dir: &Path) -> Result<MemoryStats, Cgr
 /// The files of one kind of memory.
 pub(in crate::cgroup) fn memory_data(
     reader: &mut Reader,
-    dir: &Path,
+    dir: &OpenDir<'_>,
     prefix: &str,
 ) -> Result<MemoryData, CgroupError> {
-    let mut numbers = Numbers { reader, dir, prefix: prefix.to_owned() };
+    let mut numbers = Numbers { reader, dir, prefix };
     Ok(MemoryData {
         usage: numbers.get("usage_in_bytes")?,
         max_usage: numbers.get("max_usage_in_bytes")?,
@@ -78,9 +81,12 @@ pub(in crate::cgroup) fn memory_data(
 /// blkio. What there is depends on the scheduler of the devices; only BFQ and CFQ (before Linux
 /// 5.0) give more than the bytes and operations that throttling counts.
 pub(super) fn blkio(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, CgroupError> {
+    let dir = OpenDir::open(dir)?;
     for prefix in ["blkio.bfq", "blkio"] {
-        let mut read =
-            |name: &str| entries(reader, &dir.join(format!("{prefix}.{name}_recursive")));
+        let mut read = |name: &str| {
+            let entries = entries(reader, &dir, &format!("{prefix}.{name}_recursive"))?;
+            Ok::<_, CgroupError>(entries.unwrap_or_default())
+        };
         let serviced = read("io_serviced")?;
         if serviced.is_empty() {
             continue;
@@ -98,11 +104,13 @@ pub(super) fn blkio(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, Cgrou
     }
     // Older kernels count these without nested cgroups only.
     let mut read = |name: &str| {
-        let recursive = entries(reader, &dir.join(format!("blkio.throttle.{name}_recursive")))?;
-        if !recursive.is_empty() {
-            return Ok(recursive);
+        let recursive = entries(reader, &dir, &format!("blkio.throttle.{name}_recursive"))?;
+        match recursive {
+            Some(recursive) => Ok::<_, CgroupError>(recursive),
+            None => {
+                Ok(entries(reader, &dir, &format!("blkio.throttle.{name}"))?.unwrap_or_default())
+            }
         }
-        entries(reader, &dir.join(format!("blkio.throttle.{name}")))
     };
     Ok(BlkioStats {
         service_bytes: read("io_service_bytes")?,
@@ -111,11 +119,20 @@ pub(super) fn blkio(reader: &mut Reader, dir: &Path) -> Result<BlkioStats, Cgrou
     })
 }
 
-fn entries(reader: &mut Reader, path: &Path) -> Result<Vec<BlkioEntry>, CgroupError> {
-    let text = reader.read_present(path)?.unwrap_or_default();
+/// `None` without such a file.
+fn entries(
+    reader: &mut Reader,
+    dir: &OpenDir<'_>,
+    name: &str,
+) -> Result<Option<Vec<BlkioEntry>>, CgroupError> {
+    let Some(text) = reader.piece(dir, name)? else { return Ok(None) };
     // The sum of all devices at the end belongs to no device.
     let devices = text.lines().filter(|line| !line.starts_with("Total"));
-    devices.map(|line| entry(line).ok_or_else(|| CgroupError::malformed(path, line))).collect()
+    let malformed = |line| CgroupError::malformed(&dir.path_of(name), line);
+    devices
+        .map(|line| entry(line).ok_or_else(|| malformed(line)))
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 /// "8:0 Read 4096" or "8:0 4096".
@@ -137,8 +154,10 @@ pub(super) fn hugetlb(
     dir: &Path,
 ) -> Result<HashMap<String, HugetlbStats>, CgroupError> {
     let mut stats = HashMap::new();
+    let dir = &OpenDir::open(dir)?;
     for size in huge_page_sizes() {
-        let mut numbers = Numbers { reader, dir, prefix: format!("hugetlb.{size}") };
+        let prefix = &format!("hugetlb.{size}");
+        let mut numbers = Numbers { reader, dir, prefix };
         let of_size = HugetlbStats {
             usage: numbers.get("usage_in_bytes")?,
             max_usage: numbers.get("max_usage_in_bytes")?,

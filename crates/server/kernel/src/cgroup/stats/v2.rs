@@ -8,7 +8,7 @@ use super::{
 };
 use crate::cgroup::{
     CgroupError,
-    file::{Reader, keyed},
+    file::{OpenDir, Reader, keyed},
 };
 
 /// What v1 shows for "no limit" (`PAGE_COUNTER_MAX`, in pages of 4 KiB). Callers know it as a
@@ -37,7 +37,7 @@ pub(super) fn cpu(
 pub(super) fn memory(reader: &mut Reader, dir: &Path) -> Result<MemoryStats, CgroupError> {
     let Some(usage) = data(reader, dir, "memory")? else { return Ok(MemoryStats::default()) };
     let swap = data(reader, dir, "memory.swap")?;
-    let mut stats = memory_stat(reader, dir)?;
+    let mut stats = memory_stat(reader, &OpenDir::open(dir)?)?;
     add_v1_names(&mut stats);
     stats.insert("swap".to_owned(), swap.unwrap_or_default().usage);
     stats.insert("hierarchical_memory_limit".to_owned(), hierarchical_limit(reader, dir)?);
