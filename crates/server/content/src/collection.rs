@@ -51,8 +51,7 @@ impl Content {
             let files = &self.0.files;
             files.run(move |_| ingests.iter().try_for_each(|path| layout::remove(path))).await?;
         }
-        let mut digests = digests.chunks(AT_ONCE);
-        while let Some(some) = digests.next() {
+        for some in digests.chunks(AT_ONCE) {
             if self.0.order.is_closing() {
                 change.leaves_strays();
                 return Ok(removed);

@@ -11,8 +11,8 @@ use crate::{
 
 const BLOBS: u32 = 10_000;
 
-/// The server removes fewer at a time, as it may be stopped in between.
-const PIECE: usize = 128;
+/// As the server.
+const PIECE: usize = 256;
 
 async fn put(store: Store, number: u32) {
     let ns = namespace("ns");
