@@ -180,7 +180,7 @@ dpkg --purge gantry || fail "it is not purged"
 grep -q '^gantry:' /etc/group || fail "the group is gone"
 left() {
   find / -xdev -name '*gantry*' ! -path '/gantry*' ! -path "$work/*"
-  find /run /tmp /var/lib/systemd /sys/fs/cgroup -name '*gantry*' ! -path "$work/*" ! -path '/run/systemd/*'
+  find /run /var/lib/systemd /sys/fs/cgroup -name '*gantry*' ! -path "$work/*" ! -path '/run/systemd/*'
   systemctl list-unit-files --no-legend 'gantryd*'
   grep gantry /proc/self/mountinfo
 }

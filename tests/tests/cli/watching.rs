@@ -52,7 +52,7 @@ async fn processes_and_usage_are_shown_for_all_containers() {
     assert_eq!((&both[0]["id"], &both[0]["stopped"]), (&"done".into(), &true.into()), "{both:?}");
     assert_eq!((both[0].get("memory"), &both[1]["stopped"]), (None, &false.into()), "{both:?}");
     let table = succeeds(&gantry(&bed, "stats", &["--no-stream", "done", "web"]));
-    assert!(table.contains("/done  stopped"), "{table}");
+    assert!(table.contains("/done   stopped   --"), "{table}");
     for command in ["stats", "top"] {
         let done = output(&gantry(&bed, command, &["done"]));
         assert_eq!(done.status.code(), Some(1), "{done:?}");
