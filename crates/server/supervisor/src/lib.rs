@@ -14,6 +14,7 @@ mod checkpoints;
 mod create;
 mod ended_execs;
 mod error;
+mod evidence;
 mod exec;
 mod exit;
 mod features;
