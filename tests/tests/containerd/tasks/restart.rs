@@ -82,10 +82,12 @@ async fn tasks_are_as_they_were(#[values(Signal::TERM, Signal::KILL)] signal: Si
 #[tokio::test]
 async fn a_list_does_not_wait_for_a_stopped_shim() {
     let Some(mut bed) = Bed::start().await else { return };
-    let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
-    task.start("").await.unwrap();
-    pause(&bed, &task).await.unwrap();
-    let kept = task.kept();
+    let kept = {
+        let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
+        task.start("").await.unwrap();
+        pause(&bed, &task).await.unwrap();
+        task.kept()
+    };
     let shim = processes::busy_shim(bed.server.work(), &bed.server.service.cgroup);
     processes::signal(shim, Signal::STOP);
     bed.server.kill().await;
