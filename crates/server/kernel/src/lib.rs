@@ -36,7 +36,7 @@ pub use mortal_command::MortalCommand;
 pub use peer::peer_groups;
 pub use pidfd::{
     PidFd, is_descendant, is_exiting, is_living, is_namespace_init, parent, process_start_time,
-    zombie_status,
+    still_lives, zombie_status,
 };
 pub use program::Program;
 pub use reaper::{Adoption, Reaper};

@@ -22,14 +22,7 @@ pub struct PidFd(AsyncFd<OwnedFd>);
 impl PidFd {
     /// The process that has the pid now; the caller makes sure that it is the one that is meant.
     pub fn open(pid: u32) -> io::Result<Self> {
-        // SAFETY: pidfd_open takes two integers and touches no memory.
-        let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
-        let fd = i32::try_from(result).map_err(|_| io::ErrorKind::InvalidData)?;
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the call has just returned this descriptor; nobody else owns it.
-        Self::from_fd(unsafe { OwnedFd::from_raw_fd(fd) })
+        Self::from_fd(open(pid)?)
     }
 
     /// A pidfd that somebody else opened.
@@ -60,8 +53,7 @@ impl PidFd {
 
     /// Whether the process has ended.
     pub fn has_ended(&self) -> bool {
-        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+        has_ended(self.as_fd())
     }
 
     /// The inode of the descriptor: since Linux 6.9 unique to the process.
@@ -99,6 +91,31 @@ struct PidFdInfo {
 
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 const PIDFD_GET_INFO: libc::Ioctl = nix::request_code_readwrite!(0xff, 11, size_of::<PidFdInfo>());
+
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers and touches no memory.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, libc::PIDFD_NONBLOCK) };
+    let fd = i32::try_from(result).map_err(|_| io::ErrorKind::InvalidData)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has just returned this descriptor; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
+/// Whether the process lives that had this pid, start time and inode of a pidfd, and not another one that has the pid
+/// now. For any thread: unlike with [`PidFd::open`], nothing of it is watched.
+pub fn still_lives(pid: u32, start_time: u64, inode: u64) -> io::Result<bool> {
+    let Some(pidfd) = if_there(open(pid))? else { return Ok(false) };
+    let is_same = nix::sys::stat::fstat(&pidfd)?.st_ino == inode
+        && process_start_time(pid)? == Some(start_time);
+    Ok(is_same && !has_ended(pidfd.as_fd()))
+}
 
 /// Field 22 of /proc/pid/stat: when the process started, in clock ticks after boot. `None` if there
 /// is no such process.
@@ -175,12 +192,17 @@ mod tests {
         let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let pid = child.id();
         let pidfd = PidFd::open(pid).unwrap();
-        assert!(process_start_time(pid).unwrap().is_some());
+        let (started, inode) = (process_start_time(pid).unwrap().unwrap(), pidfd.inode().unwrap());
+        assert!(!still_lives(pid, started + 1, inode).unwrap());
+        assert!(!still_lives(pid, started, inode + 1).unwrap());
         assert!(is_descendant(pid, std::process::id()) && !is_descendant(1, pid));
         assert_eq!(is_namespace_init(pid), Some(false));
         assert_eq!(is_namespace_init(1), Some(true));
         pidfd.exited().await;
-        assert!(pidfd.has_ended());
+        assert!(pidfd.has_ended() && !still_lives(pid, started, inode).unwrap());
+        let own = std::process::id();
+        let inode = PidFd::open(own).unwrap().inode().unwrap();
+        assert!(still_lives(own, process_start_time(own).unwrap().unwrap(), inode).unwrap());
         assert_eq!(zombie_status(pid).unwrap(), Some(ExitStatus::Code(7)));
         assert!(!is_living(pid) && !is_living(0) && is_living(std::process::id()));
         assert!(is_exiting(pid) && !is_exiting(std::process::id()));

@@ -9,27 +9,46 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{
     SupervisorError,
+    evidence::Evidence,
     handle::{ContainerHandle, ContainerView, Request},
 };
 
 /// The view that a container's task showed last; none before its start was published.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastKnown(Arc<Mutex<Option<ContainerView>>>);
+pub(crate) struct LastKnown(Arc<Mutex<Shown>>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    view: Option<ContainerView>,
+    /// When the view is from an earlier server: what it depends on, if that is known.
+    left_with: Option<Evidence>,
+}
 
 impl LastKnown {
     pub(crate) fn set(&self, view: Option<ContainerView>) {
-        *self.lock() = view;
+        *self.lock() = Shown { view, left_with: None };
+    }
+
+    /// As an earlier server has left the container. The next [`Self::set`] is by who knows what became of it.
+    pub(crate) fn set_left(&self, view: Option<ContainerView>, evidence: Option<Evidence>) {
+        *self.lock() = Shown { view, left_with: evidence };
+    }
+
+    /// What an earlier server has left, if the server has not reattached to it yet.
+    pub(crate) fn left(&self) -> Option<(ContainerView, Evidence)> {
+        let shown = self.lock();
+        Some((shown.view.clone()?, shown.left_with?))
     }
 
     pub(crate) fn is_there(&self) -> bool {
-        self.lock().is_some()
+        self.lock().view.is_some()
     }
 
     fn get(&self) -> Option<ContainerView> {
-        self.lock().clone().map(|view| ContainerView { is_stale: true, ..view })
+        self.lock().view.clone().map(|view| ContainerView { is_stale: true, ..view })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<ContainerView>> {
+    fn lock(&self) -> MutexGuard<'_, Shown> {
         // It is whole after any panic: each change to it is a single assignment.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

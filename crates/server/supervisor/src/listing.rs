@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{ContainerHandle, ContainerView, Supervisor, last_known::see};
 
 /// How long containers may take to answer; of those that do not, the last known state is listed.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long reading the processes of all containers may take after that; it usually takes milliseconds.
 const READ_DEADLINE: Duration = Duration::from_secs(1);

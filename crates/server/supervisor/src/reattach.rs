@@ -8,7 +8,6 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use gantry_disk::MayWait;
 use gantry_domain::{ContainerKey, EventKind, Phase, ProcessPhase, ProcessSpec, Retention};
 use gantry_kernel::until_answered;
 use tokio::{sync::mpsc, time::sleep};
@@ -17,6 +16,7 @@ use crate::{
     Services, Supervisor, SupervisorError,
     actor::{Actor, Message, Process},
     create::Identity,
+    evidence::Evidence,
     find::{Found, SHIM_ANSWER},
     handle::{ContainerHandle, MAILBOX, Request},
     inspect::Reattached,
@@ -55,17 +55,10 @@ impl Supervisor {
         let list = || state.run(StateDir::containers);
         let containers = until_answered("list the containers", list).await;
         // All are read before the server reattaches to the first, which needs descriptors that reading may lack.
-        let this = Arc::clone(services);
-        let read = move |_: &_, wait: &MayWait| {
-            let read = |(key, dir)| {
-                let left = this.read_container(&key, &dir, wait);
-                (key, dir, left)
-            };
-            containers.into_iter().map(read).collect::<Vec<_>>()
-        };
+        let read = services.read_containers(containers).await;
         // Unknown if a record cannot be read now.
         let mut images = Some(BTreeSet::new());
-        for (key, dir, left) in state.run(read).await {
+        for (key, dir, left) in read {
             match left {
                 Ok(Some(left)) => {
                     let image = left.record.restore.as_ref().and_then(RestoreRecord::own_image);
@@ -170,17 +163,18 @@ impl Actor {
             return self.discard(left.record).await;
         }
         let phase = self.phase_of(&left);
-        self.lifecycle.reattached(left.pid, phase);
+        self.lifecycle.reattached(left.pid(), phase);
         if left.exit.is_some() {
             self.activity = Activity::Ended;
         }
         self.cgroup = left.record.cgroup.clone().map(Arc::new);
-        let (spec, pid) = (Arc::clone(&self.init), left.pid);
+        let (spec, pid) = (Arc::clone(&self.init), left.pid());
         let init = Process::without_process(spec, pid);
         self.processes.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
         self.reattaching = Some(Reattaching::default());
-        self.show();
+        let view = self.lifecycle.is_reported().then(|| self.view());
+        self.last_known.set_left(view, Evidence::of(&left, phase));
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {

@@ -1,10 +1,14 @@
 //! What an earlier server left on disk of a container and its processes, as far as it can be read.
 
+use std::{sync::Arc, thread::available_parallelism};
+
 use gantry_disk::MayWait;
 use gantry_domain::{
     ContainerKey, EventKind, Exit, ExitStatus, Generation, ProcessId, ProcessSpec, Retention,
 };
 use gantry_failpoints::{Point, reach};
+use gantry_shim_proto::Identity;
+use tokio::task::JoinSet;
 
 use crate::{
     Services,
@@ -16,8 +20,8 @@ use crate::{
 pub(crate) struct Recovered {
     pub(crate) record: ContainerRecord,
     pub(crate) init: ProcessRecord,
-    /// Of the first process; zero if it was never started.
-    pub(crate) pid: u32,
+    /// The first process, if it was ever started.
+    pub(crate) started: Option<Identity>,
     /// Its start was published, and its exit was not.
     pub(crate) reported: bool,
     /// The first process's exit, if it was published and the container is kept nevertheless.
@@ -29,7 +33,12 @@ impl Recovered {
     fn without_process(record: ContainerRecord) -> Self {
         let spec = ProcessSpec::unknown(ProcessId::init());
         let init = ProcessRecord::new(record.generation, spec);
-        Self { record, init, pid: 0, reported: false, exit: None }
+        Self { record, init, started: None, reported: false, exit: None }
+    }
+
+    /// Of the first process; zero if it was never started.
+    pub(crate) fn pid(&self) -> u32 {
+        self.started.map_or(0, |identity| identity.pid)
     }
 }
 
@@ -61,8 +70,35 @@ struct Incarnation {
     process: Generation,
 }
 
+/// A container, and what is left of it: see [`Services::read_container`].
+type Left = (ContainerKey, ContainerDir, Result<Option<Recovered>, StateError>);
+
 /// Returned errors are transient (no free descriptor, say); a missing or damaged file is not an error.
 impl Services {
+    /// Reads all containers, on all processors.
+    pub(crate) async fn read_containers(
+        self: &Arc<Self>,
+        mut containers: Vec<(ContainerKey, ContainerDir)>,
+    ) -> Vec<Left> {
+        let processors = available_parallelism().map_or(1, usize::from);
+        let share = containers.len().div_ceil(processors).max(1);
+        let mut readers = JoinSet::new();
+        while !containers.is_empty() {
+            let share = containers.split_off(containers.len().saturating_sub(share));
+            let this = Arc::clone(self);
+            let read = move |_: &_, wait: &MayWait| {
+                let read = |(key, dir)| {
+                    let left = this.read_container(&key, &dir, wait);
+                    (key, dir, left)
+                };
+                share.into_iter().map(read).collect::<Vec<_>>()
+            };
+            let state = self.state.clone();
+            readers.spawn(async move { state.run(read).await });
+        }
+        readers.join_all().await.into_iter().flatten().collect()
+    }
+
     /// Reads the records of a container and its init; `None` if nothing but the records has to be removed. A
     /// corrupt file is moved to quarantine/, logged and replaced by a default record; the container keeps
     /// running.
@@ -101,7 +137,7 @@ impl Services {
             }
             record
         });
-        let pid = init.started(wait)?.map_or(0, |identity| identity.pid);
+        let started = init.started(wait)?;
         // Its exit can be in the journal although its files could not be removed.
         let which = Incarnation { container: record.generation, process: process.generation };
         let start_published = is_published || self.is_start_published(key, which, &init, wait)?;
@@ -110,7 +146,7 @@ impl Services {
             Retention::UntilExit => (start_published && exit.is_none(), None),
             Retention::UntilDeleted => (start_published, exit),
         };
-        Ok(Some(Recovered { record, init: process, pid, reported, exit }))
+        Ok(Some(Recovered { record, init: process, started, reported, exit }))
     }
 
     /// Reads what is left of a further process; `None` if nothing of it was published.

@@ -4,7 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use gantry_domain::Phase;
 use gantry_kernel::{
-    cgroup::{self, Cgroup, CgroupError, CgroupMetrics, CgroupStats},
+    cgroup::{self, Cgroup, CgroupError, CgroupStats},
     net_dev::{self, Interface},
 };
 
@@ -23,17 +23,6 @@ pub struct ContainerStats {
     pub interfaces: Vec<Interface>,
 }
 
-/// What a container uses, with all details that the kernel reports.
-#[derive(Debug)]
-pub struct ContainerMetrics {
-    /// When it was read.
-    pub at: SystemTime,
-    /// Of all its processes.
-    pub cgroup: CgroupMetrics,
-    /// Of the network namespace of its first process.
-    pub interfaces: Vec<Interface>,
-}
-
 impl Supervisor {
     /// Reads everything that [`ContainerStats`] has.
     ///
@@ -44,40 +33,14 @@ impl Supervisor {
         &self,
         container: &ContainerHandle,
     ) -> Result<ContainerStats, SupervisorError> {
-        self.read(container, |view, cgroup| {
+        let read = |view: &ContainerView, cgroup: &Cgroup| {
             Ok(ContainerStats {
                 cgroup: cgroup.stats()?,
                 system_usage: cgroup::system_usage()?,
                 interfaces: interfaces(view),
                 at: SystemTime::now(),
             })
-        })
-        .await
-    }
-
-    /// Reads all details, which takes longer than [`Self::stats`].
-    ///
-    /// # Errors
-    /// As [`Self::stats`].
-    pub async fn metrics(
-        &self,
-        container: &ContainerHandle,
-    ) -> Result<ContainerMetrics, SupervisorError> {
-        self.read(container, |view, cgroup| {
-            Ok(ContainerMetrics {
-                cgroup: cgroup.metrics()?,
-                interfaces: interfaces(view),
-                at: SystemTime::now(),
-            })
-        })
-        .await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        container: &ContainerHandle,
-        read: fn(&ContainerView, &Cgroup) -> Result<T, CgroupError>,
-    ) -> Result<T, SupervisorError> {
+        };
         let view = container.view().await?;
         let id = view.id.clone();
         let read_now = match view.cgroup.clone() {
@@ -103,7 +66,7 @@ impl Supervisor {
 }
 
 /// The first process is the one that is sure to be in the container's network namespace.
-fn interfaces(view: &ContainerView) -> Vec<Interface> {
+pub(crate) fn interfaces(view: &ContainerView) -> Vec<Interface> {
     let first = view.processes.first();
     first.map_or_else(Vec::new, |process| net_dev::interfaces(process.pid).unwrap_or_default())
 }

@@ -1,13 +1,19 @@
 //! Tasks go on while the server is away, and are found when it is back.
 
-use gantry_api::containerd::task_types::Status as State;
+use std::time::{Duration, Instant};
+
+use gantry_api::containerd::{task_types::Status as State, tasks::ListTasksRequest};
 use gantry_tests::{Runtime, Server, eventually, patiently, processes};
 use rstest::rstest;
 use rustix::process::Signal;
 use tonic::Code;
 
-use super::{NewTask, finish};
-use crate::{Bed, assert_refused};
+use super::{
+    NewTask,
+    control::{pause, resume},
+    finish,
+};
+use crate::{Bed, assert_refused, of};
 
 #[rstest]
 #[tokio::test]
@@ -39,6 +45,14 @@ async fn tasks_are_as_they_were(#[values(Signal::TERM, Signal::KILL)] signal: Si
     processes::kill(pid);
     assert!(processes::ends_within(pid, gantry_tests::PATIENCE).await);
     bed.server.start_again().await;
+    // The first that is asked: nothing of it is from before.
+    let expected = [
+        ("created", State::Created),
+        ("ended", State::Stopped),
+        ("ends", State::Stopped),
+        ("running", State::Running),
+    ];
+    assert_eq!(listed(&bed).await, expected.map(|(id, state)| (id.to_owned(), state)));
     let ends = ends.again(&bed);
     let exit = patiently("Wait", ends.wait("")).await.unwrap();
     assert_eq!(exit.exit_status, 137);
@@ -64,6 +78,39 @@ async fn tasks_are_as_they_were(#[values(Signal::TERM, Signal::KILL)] signal: Si
     finish(bed).await;
 }
 
+/// What the kernel can say of a process that lives, its shim need not.
+#[tokio::test]
+async fn a_list_does_not_wait_for_a_stopped_shim() {
+    let Some(mut bed) = Bed::start().await else { return };
+    let kept = {
+        let task = NewTask::new(&bed, "ns", "c").create().await.unwrap();
+        task.start("").await.unwrap();
+        pause(&bed, &task).await.unwrap();
+        task.kept()
+    };
+    let shim = processes::busy_shim(bed.server.work(), &bed.server.service.cgroup);
+    processes::signal(shim, Signal::STOP);
+    bed.server.kill().await;
+    bed.server.start_again().await;
+    let begin = Instant::now();
+    assert_eq!(listed(&bed).await, [("c".to_owned(), State::Paused)]);
+    // The server waits for the shim for two seconds.
+    assert!(begin.elapsed() < Duration::from_millis(1500), "{:?}", begin.elapsed());
+    processes::signal(shim, Signal::CONT);
+    let task = kept.again(&bed);
+    resume(&bed, &task).await.unwrap();
+    assert_eq!(listed(&bed).await, [("c".to_owned(), State::Running)]);
+    task.end().await;
+    finish(bed).await;
+}
+
+/// All tasks, in the order of their ids.
+async fn listed(bed: &Bed) -> Vec<(String, State)> {
+    let listed = bed.tasks().list(of("ns", ListTasksRequest::default())).await.unwrap();
+    let tasks = listed.into_inner().tasks.into_iter();
+    tasks.map(|task| (task.id.clone(), task.status())).collect()
+}
+
 /// A wait has no end of its own.
 #[tokio::test]
 async fn a_server_that_stops_does_not_wait_for_those_who_wait() {
@@ -78,7 +125,7 @@ async fn a_server_that_stops_does_not_wait_for_those_who_wait() {
     };
     let (status, after) = bed.server.end(Signal::TERM).await;
     assert!(status.success());
-    assert!(after < std::time::Duration::from_millis(1500), "{after:?}");
+    assert!(after < Duration::from_millis(1500), "{after:?}");
     assert!(waiting.await.unwrap().is_err());
     bed.server.start_again().await;
     let task = kept.again(&bed);

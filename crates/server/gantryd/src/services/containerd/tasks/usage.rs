@@ -1,21 +1,13 @@
 //! What tasks use, all read at once.
 
-use std::{borrow::Cow, time::Duration};
+use std::borrow::Cow;
 
-use futures_util::{StreamExt, stream};
 use gantry_api::containerd::types::Metric;
 use gantry_domain::Namespace;
 use gantry_store::filter::{self, Filters};
-use gantry_supervisor::{ContainerHandle, Supervisor};
-use tokio::time::{Instant, timeout_at};
+use gantry_supervisor::{ContainerMetrics, ContainerView, Supervisor};
 
 use crate::services::containerd::metrics;
-
-/// How many tasks are read at once: reading waits for the kernel, and on a few threads.
-const AT_ONCE: usize = 64;
-
-/// How long all of it may take. What is not read by then is left out.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Metrics of the tasks of a namespace that match the filters, in the order of their ids. One that cannot be
 /// read is left out.
@@ -26,9 +18,12 @@ pub(super) async fn read(
 ) -> Vec<Metric> {
     let mut tasks = supervisor.containers(namespace);
     tasks.retain(|task| matches(filters, namespace, task.id().as_str()));
-    let deadline = Instant::now() + DEADLINE;
-    let reading = tasks.into_iter().map(|task| one(supervisor, task, deadline));
-    stream::iter(reading).buffered(AT_ONCE).filter_map(|metric| async { metric }).collect().await
+    let metric = |view: &ContainerView, read: ContainerMetrics| Metric {
+        timestamp: Some(read.at.into()),
+        id: view.id.to_string(),
+        data: Some(metrics::metrics(read)),
+    };
+    supervisor.metrics(&tasks, metric).await
 }
 
 fn matches(filters: &Filters, namespace: &Namespace, id: &str) -> bool {
@@ -37,25 +32,6 @@ fn matches(filters: &Filters, namespace: &Namespace, id: &str) -> bool {
         Some("namespace") => Some(Cow::Borrowed(namespace.name())),
         _ => None,
     })
-}
-
-async fn one(supervisor: &Supervisor, task: ContainerHandle, deadline: Instant) -> Option<Metric> {
-    let id = task.id();
-    match timeout_at(deadline, supervisor.metrics(&task)).await {
-        Ok(Ok(read)) => Some(Metric {
-            timestamp: Some(read.at.into()),
-            id: id.to_string(),
-            data: Some(metrics::metrics(read)),
-        }),
-        Ok(Err(error)) => {
-            tracing::debug!(%id, %error, "a task is left out of Metrics");
-            None
-        }
-        Err(_) => {
-            tracing::warn!(%id, "a task is left out of Metrics: it could not be read in time");
-            None
-        }
-    }
 }
 
 #[cfg(test)]
