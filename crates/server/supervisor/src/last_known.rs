@@ -25,6 +25,11 @@ impl LastKnown {
         self.lock().is_some()
     }
 
+    /// A part of it.
+    pub(crate) fn read<T>(&self, part: impl FnOnce(&ContainerView) -> T) -> Option<T> {
+        self.lock().as_ref().map(part)
+    }
+
     fn get(&self) -> Option<ContainerView> {
         self.lock().clone().map(|view| ContainerView { is_stale: true, ..view })
     }

@@ -28,6 +28,7 @@ mod last_known;
 mod launch;
 mod left_cgroups;
 mod listing;
+mod measures;
 mod neighbours;
 mod oom;
 mod operation;
@@ -51,6 +52,7 @@ mod stats;
 mod task;
 mod teardown;
 mod turns;
+mod usage;
 mod waiters;
 
 use std::collections::BTreeSet;
@@ -67,6 +69,7 @@ pub use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
 pub use handle::{ContainerHandle, ContainerView, DeletedProcess, NewLimits, ProcessView};
 pub use idempotency::IdempotencyKey;
 pub use listing::Listed;
+pub use measures::{MeasuredContainers, MeasuredReattachment, Outcome, SupervisorMeasures};
 pub use own_images::OwnImage;
 pub use ownership::NotOurs;
 pub use prepare::{NamedCheckpoint, NewContainer, PreparedContainer};
@@ -77,6 +80,8 @@ pub use state_dir::{StateDir, StateError};
 pub use stats::{ContainerMetrics, ContainerStats};
 pub use task::{NewTask, PipeOwner, TaskRuntime};
 use tokio::sync::Notify;
+pub use turns::MeasuredTurns;
+pub use usage::ContainerUsage;
 
 /// The connection of a request, for fair queueing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -89,7 +94,7 @@ pub mod resources {
             BlkioEntry, BlkioStats, CgroupMetrics, CgroupStats, CpuStats, DeviceLimit,
             DeviceLimitKind, DirectLimits, HugetlbStats, IoEntry, MemoryData, MemoryEvents,
             MemoryOomControl, MemoryStats, PidsStats, Pressure, PressureLine, RdmaEntry, RdmaStats,
-            V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
+            Usage, V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
         },
         net_dev::Interface,
     };

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    OciError, OciRuntime, Runtimes, Verb,
+    OciError, OciRuntime, Outcome, Runtimes, Verb,
     output::{LIMIT, Output},
 };
 
@@ -58,6 +58,17 @@ impl Runtimes {
     /// that the runtime never waits for a reader, and takes no more memory than an
     /// [`Output`] keeps.
     pub(super) async fn call(
+        &self,
+        runtime: &OciRuntime,
+        call: Call<'_>,
+    ) -> Result<Vec<u8>, OciError> {
+        let measuring = self.calls.begin(call.verb);
+        let result = self.call_unmeasured(runtime, call).await;
+        measuring.end(Outcome::of(&result));
+        result
+    }
+
+    async fn call_unmeasured(
         &self,
         runtime: &OciRuntime,
         call: Call<'_>,
