@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod listen;
 mod logging;
+mod measures;
 mod metadata;
 mod oci_hook;
 mod readiness;

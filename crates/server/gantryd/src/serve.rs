@@ -3,7 +3,11 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use gantry_api::{
-    types::api_server::ApiServer, v1::container_service_server::ContainerServiceServer,
+    types::api_server::ApiServer,
+    v1::{
+        container_service_server::ContainerServiceServer,
+        server_service_server::ServerServiceServer,
+    },
 };
 use gantry_runtime::Environment;
 use gantry_supervisor::{Settings, ShimProgram, StateDir, Supervisor};
@@ -15,7 +19,7 @@ use tokio::{
     sync::SetOnce,
     time::timeout,
 };
-use tonic::{service::Routes, transport::Server};
+use tonic::{service::Routes, transport};
 use tower::Layer;
 
 use crate::{
@@ -24,11 +28,15 @@ use crate::{
     config::Config,
     connection::Connections,
     listen::{Listener, SocketFile},
+    measures::Measures,
     metadata,
     readiness::Programs,
-    rpc::{AdmissionLayer, Aside, EndlessLayer, Health, PermissionLayer},
+    rpc::{AdmissionLayer, Aside, Calls, CallsLayer, EndlessLayer, Health, PermissionLayer, paths},
     services::{
-        PendingMetadata, PendingSupervisor, containerd::Surface, gantry::Containers, types::Api,
+        PendingMetadata, PendingSupervisor,
+        containerd::Surface,
+        gantry::{Containers, Server},
+        types::Api,
     },
     watchdog,
 };
@@ -101,20 +109,32 @@ pub(crate) async fn serve(
     let admission = AdmissionLayer::new(&CONTRACTS)?;
     let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
     let containers = ContainerServiceServer::new(Containers(Arc::clone(&pending)));
+    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata), config.layers);
+    let calls = Calls::new(paths());
+    let measures = Measures::new(
+        Arc::clone(&calls),
+        connections.clone(),
+        Arc::clone(&pending),
+        Arc::clone(&pending_metadata),
+        surface.clone(),
+    );
+    let server = Server { measures, supervisor: Arc::clone(&pending) };
+    let server = admission.layer(ServerServiceServer::new(server));
     let mut routes = Routes::builder();
     routes
         .add_service(admission.layer(Health::service(Programs::new(&config)).await))
         .add_service(admission.layer(reflection().build_v1()?))
         .add_service(admission.layer(reflection().build_v1alpha()?))
         .add_service(Aside::new(api, supervisors.clone()))
-        .add_service(Aside::new(admission.layer(containers), supervisors.clone()));
-    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata), config.layers);
+        .add_service(Aside::new(admission.layer(containers), supervisors.clone()))
+        .add_service(Aside::new(server, supervisors.clone()));
     surface.add_to(&mut routes, &admission, &supervisors);
-    let server = Server::builder()
+    let server = transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
+        .layer(CallsLayer::new(calls))
         .layer(PermissionLayer::new(access))
         .layer(EndlessLayer::new(connections.clone()))
         .add_routes(routes.routes())
