@@ -4,12 +4,14 @@ mod access;
 mod drop_in;
 mod file;
 mod given;
+mod otlp;
 mod place;
 mod size;
 mod time;
 
 pub(crate) use access::Socket;
 pub(crate) use file::check as check_file;
+pub(crate) use otlp::{Headers, Otlp};
 use std::{
     ffi::OsString,
     num::NonZero,
@@ -60,11 +62,15 @@ gantryd: a gRPC-only container runtime service
       --memory-high SIZE    of the server alone; more slows it down [none]
       --layer-max-size SIZE  of one layer of an image, unpacked; more is refused [none]
       --layer-max-entries N  of one layer of an image; more are refused [none]
+      --otlp-endpoint URL   collector that telemetry is sent to, http://HOST:PORT [none]
+      --otlp-sampling RATIO  of traces, 0 to 1, where the caller has not decided [1]
+      --otlp-interval TIME  between two exports of metrics [60s]
       --log-level LEVEL     error, warn, info, debug or trace, or a filter [info]
       --log-format FORMAT   text or json [text]
       --debug               --log-level debug
       --config FILE         a TOML file with the same keys (with underscores), and tables for
-                            further sockets and for roles: [[listener]], [[access]]
+                            further sockets and for roles: [[listener]], [[access]]; what is
+                            called --otlp-NAME here is NAME in the table [otlp] there
       --version, --help
 
 Called as containerd it listens on /run/containerd/containerd.sock, and knows containerd's flags
@@ -75,7 +81,7 @@ Times and sizes are numbers with a unit: 500ms, 90s, 2m, 1h; 512M, 1G.
 ";
 
 /// What gantryd is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     /// Sockets with the mode 0660.
     pub(crate) listen: Vec<PathBuf>,
@@ -99,6 +105,7 @@ pub(crate) struct Config {
     pub(crate) attach_buffer: usize,
     pub(crate) memory: OwnLimits,
     pub(crate) layers: Bounds,
+    pub(crate) otlp: Otlp,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// The file that was read, if any was.
@@ -116,7 +123,7 @@ pub(crate) enum LogFormat {
 }
 
 /// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Serve(Box<Config>),
     /// Print something, and exit.
@@ -167,6 +174,7 @@ impl Config {
             ("memory_high", self.memory.high == other.memory.high),
             ("layer_max_size", self.layers.bytes == other.layers.bytes),
             ("layer_max_entries", self.layers.entries == other.layers.entries),
+            ("otlp", self.otlp == other.otlp),
             ("log_format", self.log_format == other.log_format),
         ];
         same.into_iter().filter(|(_, same)| !same).map(|(key, _)| key).collect()
@@ -324,6 +332,7 @@ impl Given {
                 bytes: size("layer_max_size", self.layer_max_size)?,
                 entries: self.layer_max_entries.map(NonZero::get),
             },
+            otlp: self.otlp.config()?,
             log_level: self.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: self.log_format.as_deref().unwrap_or("text").parse()?,
             file: None,

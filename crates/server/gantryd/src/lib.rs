@@ -19,6 +19,7 @@ mod reload;
 mod rpc;
 mod serve;
 mod services;
+mod telemetry;
 #[doc(hidden)]
 pub mod untrusted;
 mod watchdog;
@@ -32,6 +33,7 @@ use gantry_kernel::{keep_memory_small, raise_file_limit, reset_signals};
 use gantry_supervisor::StateDir;
 use logging::{Log, say};
 use serve::{ServeError, serve};
+use telemetry::Telemetry;
 use tokio::runtime::Builder;
 
 /// Threads that only copy bytes and answer health; handlers run on others.
@@ -60,14 +62,16 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn serve_with(config: Config) -> ExitCode {
-    let log = match Log::start(&config.log_level, config.log_format) {
+    let telemetry = Telemetry::new(&config);
+    let tracer = telemetry.as_ref().map(Telemetry::tracer);
+    let log = match Log::start(&config.log_level, config.log_format, tracer) {
         Ok(log) => log,
         Err(error) => {
             say(io::stderr(), &format!("gantryd: log_level: {error}\n"));
             return ExitCode::from(2);
         }
     };
-    let result = start(config, &log);
+    let result = start(config, &log, telemetry);
     if let Err(error) = &result {
         log.fatal(&**error);
     }
@@ -75,7 +79,7 @@ fn serve_with(config: Config) -> ExitCode {
     if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn start(config: Config, log: &Log) -> Result<(), ServeError> {
+fn start(config: Config, log: &Log, telemetry: Option<Telemetry>) -> Result<(), ServeError> {
     for flag in &config.ignored {
         tracing::warn!(flag, "a flag that is not known is ignored");
     }
@@ -100,6 +104,7 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     reach(Point::ServerListening);
     let sockets: Vec<_> = listeners.iter().map(|listener| listener.path.clone()).collect();
     config.access.warn_of_open(&sockets);
+    let telemetry = telemetry.map(Telemetry::start).transpose()?;
     let connections = Builder::new_multi_thread()
         .thread_name("connections")
         .worker_threads(CONNECTION_THREADS)
@@ -119,5 +124,8 @@ fn start(config: Config, log: &Log) -> Result<(), ServeError> {
     // Does not wait for a thread that a dead file system blocks.
     supervisor.shutdown_background();
     connections.shutdown_background();
+    if let Some(telemetry) = telemetry {
+        telemetry.finish();
+    }
     served
 }

@@ -13,7 +13,7 @@ use super::{
     ConfigError, Given,
     access::{Listener, Rule},
     drop_in::level,
-    value,
+    otlp, value,
 };
 
 /// The most bytes of a configuration file, which has a few dozen lines.
@@ -55,6 +55,7 @@ struct Containerd {
     /// Not containerd's: Gantry's own, which nobody may take for granted where they are not known.
     listener: Vec<Listener>,
     access: Vec<Rule>,
+    otlp: otlp::Given,
     #[serde(flatten)]
     rest: Table,
 }
@@ -136,6 +137,7 @@ fn containerds(file: Containerd) -> Result<Given, ConfigError> {
         owner: Some((file.grpc.uid, file.grpc.gid)).filter(|owner| *owner != (0, 0)),
         listener: file.listener,
         access: file.access,
+        otlp: file.otlp,
         state_dir: path(file.state),
         root: path(file.root),
         log_level: (!file.debug.level.is_empty()).then(|| level(&file.debug.level)),

@@ -5,7 +5,10 @@ use std::{num::NonZero, path::PathBuf};
 use lexopt::{Parser, ValueExt};
 use serde::{Deserialize, Deserializer};
 
-use super::access::{Listener, Rule};
+use super::{
+    access::{Listener, Rule},
+    otlp,
+};
 
 /// What was given, by file or by flag, before defaults.
 #[derive(Debug, Default, Deserialize)]
@@ -34,6 +37,7 @@ pub(super) struct Given {
     pub(super) memory_high: Option<String>,
     pub(super) layer_max_size: Option<String>,
     pub(super) layer_max_entries: Option<NonZero<u64>>,
+    pub(super) otlp: otlp::Given,
     pub(super) log_level: Option<String>,
     pub(super) log_format: Option<String>,
     #[serde(skip)]
@@ -62,6 +66,9 @@ impl Given {
             "memory-high" => self.memory_high = Some(parser.value()?.string()?),
             "layer-max-size" => self.layer_max_size = Some(parser.value()?.string()?),
             "layer-max-entries" => self.layer_max_entries = Some(parser.value()?.parse()?),
+            "otlp-endpoint" => self.otlp.endpoint = Some(parser.value()?.string()?),
+            "otlp-sampling" => self.otlp.sampling = Some(parser.value()?.parse()?),
+            "otlp-interval" => self.otlp.interval = Some(parser.value()?.string()?),
             "log-level" => self.log_level = Some(parser.value()?.string()?),
             "log-format" => self.log_format = Some(parser.value()?.string()?),
             _ => return Ok(false),
@@ -101,6 +108,7 @@ impl Given {
             memory_high: self.memory_high.or(file.memory_high),
             layer_max_size: self.layer_max_size.or(file.layer_max_size),
             layer_max_entries: self.layer_max_entries.or(file.layer_max_entries),
+            otlp: self.otlp.or(file.otlp),
             log_level: self.log_level.or(file.log_level),
             log_format: self.log_format.or(file.log_format),
             ignored_keys: [self.ignored_keys, file.ignored_keys].concat(),

@@ -15,14 +15,19 @@ use std::{
     time::Duration,
 };
 
+use opentelemetry_sdk::trace::SdkTracer;
 use queue::Queue;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry, filter::ParseError, layer::SubscriberExt, reload,
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt, ParseError, filter_fn},
+    layer::SubscriberExt,
+    reload,
     util::SubscriberInitExt,
 };
 use writer::{Stderr, Writer};
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, telemetry};
 
 /// How long the program waits at its end for lines that are not written yet.
 const FLUSH_DEADLINE: Duration = Duration::from_millis(250);
@@ -38,7 +43,13 @@ pub(crate) struct Log {
 impl Log {
     /// Starts to log what `filter`, a level or a list of directives, lets through. From here on a
     /// panic is a line of the log, and ends the program.
-    pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Self, ParseError> {
+    ///
+    /// Spans, which are for telemetry, are made if there is a `tracer`; no line shows them.
+    pub(crate) fn start(
+        filter: &str,
+        format: LogFormat,
+        tracer: Option<SdkTracer>,
+    ) -> Result<Self, ParseError> {
         let (filter, handle) = reload::Layer::new(EnvFilter::try_new(filter)?);
         let queue = Arc::new(Queue::default());
         let lines = tracing_subscriber::fmt::layer()
@@ -51,8 +62,13 @@ impl Log {
             }
             LogFormat::Json => lines.with_ansi(false).event_format(form::Json).boxed(),
         };
+        // The filter's bound stays in force: what is below it costs one comparison.
+        let is_line = filter_fn(|metadata| !metadata.is_span());
+        let is_line = is_line.with_max_level_hint(LevelFilter::TRACE);
+        let mut layers = vec![lines.with_filter(filter.and(is_line)).boxed()];
+        layers.extend(tracer.map(|tracer| telemetry::layer(tracer).boxed()));
         // Fails if there is one already, as there is in tests.
-        let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
+        let _ = tracing_subscriber::registry().with(layers).try_init();
         let log = Self { queue, format, filter: handle };
         log.start_thread();
         log.take_panics();
