@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     connection::Connections,
     listen::{Listener, SocketFile},
-    measures::Measures,
+    measures::{Exported, Exporter, Measures},
     metadata,
     readiness::Programs,
     rpc::{AdmissionLayer, Aside, Calls, CallsLayer, EndlessLayer, Health, PermissionLayer, paths},
@@ -38,6 +38,7 @@ use crate::{
         gantry::{Containers, Server},
         types::Api,
     },
+    telemetry::Collector,
     watchdog,
 };
 
@@ -91,6 +92,7 @@ pub(crate) async fn serve(
     listeners: Vec<Listener>,
     access: Access,
     supervisors: Handle,
+    telemetry: Option<(Collector, Handle)>,
 ) -> Result<(), ServeError> {
     let mut stop = StopSignals::catch()?;
     let mut sockets = Vec::new();
@@ -118,6 +120,10 @@ pub(crate) async fn serve(
         Arc::clone(&pending_metadata),
         surface.clone(),
     );
+    let exported =
+        Exported { interval: config.otlp.interval, container_usage: config.otlp.container_usage };
+    let exporter = telemetry
+        .map(|(collector, thread)| Exporter::start(measures.clone(), collector, &thread, exported));
     let server = Server { measures, supervisor: Arc::clone(&pending) };
     let server = admission.layer(ServerServiceServer::new(server));
     let mut routes = Routes::builder();
@@ -185,6 +191,9 @@ pub(crate) async fn serve(
         }
     }
     connections.cut();
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     if let Some(metadata) = pending_metadata.get()
         && timeout(CLOSE_DEADLINE, metadata.close()).await.is_err()
     {

@@ -9,7 +9,7 @@ use crate::{
     services::time::nearest_duration,
 };
 
-pub(super) fn response(snapshot: Snapshot) -> v1::GetMeasuresResponse {
+pub(super) fn response(snapshot: &Snapshot) -> v1::GetMeasuresResponse {
     let calls = snapshot.calls.iter().map(|calls| v1::CallMeasures {
         method: calls.method.to_owned(),
         code: u32::from(calls.code as u8),
@@ -40,7 +40,7 @@ pub(super) fn response(snapshot: Snapshot) -> v1::GetMeasuresResponse {
         runtime_queue: Some(queue(others)),
         runtime_calls: runtime_calls.collect(),
         events: Some(events(&snapshot.events)),
-        disks: disks(&snapshot),
+        disks: disks(snapshot),
         reattach: Some(v1::ReattachMeasures {
             found: reattachment.found,
             pending: reattachment.pending,
@@ -53,7 +53,12 @@ pub(super) fn response(snapshot: Snapshot) -> v1::GetMeasuresResponse {
             last_duration: Some(nearest_duration(collections.last)),
         }),
         process: Some(process(&snapshot.process)),
-        export: None,
+        export: snapshot.exported.map(|exported| v1::ExportMeasures {
+            spans: exported.spans,
+            dropped_spans: exported.dropped_spans,
+            metric_exports: exported.metric_exports,
+            failed_metric_exports: exported.failed_metric_exports,
+        }),
     }
 }
 

@@ -33,7 +33,7 @@ impl ServerService for Server {
         &self,
         _: Request<v1::GetMeasuresRequest>,
     ) -> Result<Response<v1::GetMeasuresResponse>, Status> {
-        Ok(Response::new(measures::response(self.measures.snapshot().await)))
+        Ok(Response::new(measures::response(&self.measures.snapshot().await)))
     }
 
     type ListUsageStream = Usage;
