@@ -7,7 +7,7 @@ use gantry_api::{
     types::{self, CreateContainerRequest, UpdateContainerRequest},
 };
 use serde_json::{Value, json};
-use tonic::Status;
+use tonic::{Extensions, Request, Status, metadata::MetadataMap};
 
 use crate::{
     Runtime,
@@ -85,6 +85,7 @@ pub struct NewContainer {
     service: Arc<Service>,
     /// What is asked of the server.
     request: CreateContainerRequest,
+    metadata: MetadataMap,
     bundle: Bundle,
     cgroup: String,
     with_pipes: bool,
@@ -102,7 +103,8 @@ impl NewContainer {
             id,
             ..CreateContainerRequest::default()
         };
-        Self { service, request, bundle, cgroup, with_pipes: true }
+        let metadata = MetadataMap::new();
+        Self { service, request, metadata, bundle, cgroup, with_pipes: true }
     }
 
     /// It runs a shell script.
@@ -135,6 +137,15 @@ impl NewContainer {
     /// Changes the request.
     pub fn request(mut self, change: impl FnOnce(&mut CreateContainerRequest)) -> Self {
         change(&mut self.request);
+        self
+    }
+
+    /// The request has this metadata.
+    ///
+    /// # Panics
+    /// When the value cannot be sent.
+    pub fn metadata(mut self, name: &'static str, value: &str) -> Self {
+        self.metadata.insert(name, value.parse().expect("a value"));
         self
     }
 
@@ -177,7 +188,8 @@ impl NewContainer {
         }
         let position = self.service.events.position();
         let id = self.request.id.clone();
-        let response = self.service.api().create_container(self.request).await?.into_inner();
+        let request = Request::from_parts(self.metadata, Extensions::default(), self.request);
+        let response = self.service.api().create_container(request).await?.into_inner();
         let container = response.container.expect("the answer has the container");
         let init = container.processes.first().expect("the container has a process");
         assert_eq!((container.id.as_str(), init.pid.as_str()), (id.as_str(), INIT));

@@ -20,6 +20,7 @@ pub mod disk;
 pub mod docker_registry;
 pub mod events;
 pub mod leftovers;
+pub mod otlp;
 pub mod pipes;
 pub mod process;
 pub mod processes;

@@ -31,7 +31,10 @@ use crate::{
     measures::{Exported, Exporter, Measures},
     metadata,
     readiness::Programs,
-    rpc::{AdmissionLayer, Aside, Calls, CallsLayer, EndlessLayer, Health, PermissionLayer, paths},
+    rpc::{
+        AdmissionLayer, Aside, Calls, CallsLayer, EndlessLayer, Health, PermissionLayer,
+        TraceLayer, paths,
+    },
     services::{
         PendingMetadata, PendingSupervisor,
         containerd::Surface,
@@ -123,7 +126,7 @@ pub(crate) async fn serve(
     let exported =
         Exported { interval: config.otlp.interval, container_usage: config.otlp.container_usage };
     let exporter = telemetry
-        .map(|(collector, thread)| Exporter::start(measures.clone(), collector, &thread, exported));
+        .map(|(collector, thread)| Exporter::start(measures.clone(), &collector, &thread, exported));
     let server = Server { measures, supervisor: Arc::clone(&pending) };
     let server = admission.layer(ServerServiceServer::new(server));
     let mut routes = Routes::builder();
@@ -141,6 +144,7 @@ pub(crate) async fn serve(
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
         .layer(CallsLayer::new(calls))
+        .layer(TraceLayer { is_on: config.otlp.endpoint.is_some() })
         .layer(PermissionLayer::new(access))
         .layer(EndlessLayer::new(connections.clone()))
         .add_routes(routes.routes())

@@ -8,5 +8,7 @@
 pub mod bundle;
 pub mod checkpoint;
 mod cli;
+mod trace;
 
 pub use cli::*;
+pub use trace::{step, traced};

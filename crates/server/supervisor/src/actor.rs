@@ -24,89 +24,27 @@ use gantry_domain::{EventKind, Exit, ExitStatus, Lifecycle, ProcessId, ProcessSp
 use gantry_events::NewEvent;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{PidFd, cgroup::Cgroup, is_exiting};
+use gantry_runtime::step;
 use gantry_shim_proto::ToShim;
 use tokio::sync::{mpsc, watch};
+use tracing::{Instrument, Span};
 
+pub(crate) use crate::message::Message;
 use crate::{
     LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
     create::{Created, Identity, bring_up},
     ended_execs::EndedExecs,
-    handle::{ContainerHandle, ContainerView, DeletedProcess, Reply, Request},
-    inspect::Reattached,
+    handle::{ContainerHandle, ContainerView, DeletedProcess, Reply},
     last_known::LastKnown,
     oom::OomTask,
-    operation::{Activity, Operation},
+    operation::Activity,
     pending::Queue,
     reattach::Reattaching,
-    recovered_state::RecoveredExec,
-    remains::Remaining,
-    restore::Restored,
     running_process::{RunningProcess, WithoutShim},
     shim_link::ShimLink,
     state_dir::{ContainerRecord, ProcessDir},
-    teardown::Users,
     waiters::Waiters,
 };
-
-/// Messages to a container's actor.
-pub(crate) enum Message {
-    Request(Request),
-    /// It is known what became of an earlier server's container.
-    Reattached(Box<Reattached>),
-    /// Finding that out takes longer than it should.
-    Delayed,
-    /// What records say of further processes while reattaching takes long.
-    Recorded(Vec<RecoveredExec>),
-    /// The runtime is about to make the first process.
-    Launching,
-    /// The first process was started, or was not.
-    Created {
-        result: Result<Box<Created>, SupervisorError>,
-        reply: Reply<ContainerView>,
-        permit: LaunchPermit,
-    },
-    /// The first process of a created container was started, or was not.
-    Started {
-        result: Result<(), SupervisorError>,
-        reply: Reply<u32>,
-    },
-    /// The first process was restored from an image, or was not.
-    Restored {
-        result: Result<Box<Restored>, SupervisorError>,
-        reply: Reply<u32>,
-    },
-    /// A further process was started, or was not.
-    ExecStarted {
-        spec: Arc<ProcessSpec>,
-        result: Result<RunningProcess, SupervisorError>,
-        reply: Reply<u32>,
-    },
-    Exited {
-        process: ProcessId,
-        exit: Exit,
-    },
-    OutOfMemory {
-        kills: u64,
-    },
-    /// The runtime has done what a request asked for, or has not.
-    Operated {
-        operation: Arc<Operation>,
-        result: Result<(), SupervisorError>,
-        reply: Reply<()>,
-    },
-    /// Further processes do not end, though they were killed.
-    ExecsOverdue,
-    /// No process of the container is left; who else is in its cgroup, if known.
-    RestKilled(Option<Users>),
-    /// Runtime and kernel have nothing of the container any more, or the error says what is left.
-    Removed(Result<(), Remaining>),
-}
-
-impl From<Request> for Message {
-    fn from(request: Request) -> Self {
-        Self::Request(request)
-    }
-}
 
 /// A process that its caller can ask about.
 pub(crate) struct Process {
@@ -210,15 +148,19 @@ impl Actor {
         prepared: PreparedContainer,
         mut reply: Reply<ContainerView>,
         permit: LaunchPermit,
+        span: Span,
     ) {
         let services = Arc::clone(&self.services);
         let identity = self.identity.clone();
         let mailbox = self.mailbox.clone();
-        self.work(async move {
+        let making = async move {
             let result = bring_up(&services, &identity, &prepared, &mailbox, &mut reply).await;
             let result = result.map(Box::new);
             Message::Created { result, reply, permit }
-        });
+        };
+        span.in_scope(|| self.work(making));
+        // The container outlives the call.
+        drop(span);
         self.run().await;
     }
 
@@ -227,8 +169,9 @@ impl Actor {
         while !matches!(self.activity, Activity::Gone)
             && let Some(message) = self.messages.recv().await
         {
+            let (message, span) = message.out_of_trace();
             let changes = !matches!(message, Message::Request(_));
-            self.handle(message).await;
+            self.handle(message).instrument(span).await;
             if changes {
                 self.show();
             }
@@ -238,6 +181,7 @@ impl Actor {
     async fn handle(&mut self, message: Message) {
         match message {
             Message::Request(request) => self.wait(request).await,
+            Message::Within(_, message) => Box::pin(self.handle(*message)).await,
             Message::Reattached(reattached) => self.reattached(*reattached).await,
             Message::Delayed => self.delayed(),
             Message::Recorded(execs) => self.recorded(execs).await,
@@ -265,10 +209,11 @@ impl Actor {
     /// Runs something that takes time; its result comes back as a message.
     pub(crate) fn work(&self, work: impl Future<Output = Message> + Send + 'static) {
         let mailbox = self.mailbox.clone();
-        tokio::spawn(async move {
+        let working = async move {
             // The actor may have ended meanwhile; then nobody needs the result.
-            let _ = mailbox.send(work.await).await;
-        });
+            let _ = mailbox.send(work.await.in_trace()).await;
+        };
+        tokio::spawn(working.in_current_span());
     }
 
     /// Journals and publishes an event.
@@ -285,7 +230,8 @@ impl Actor {
         let Identity { key, generation, .. } = &self.identity;
         let labels = self.record.as_ref().map(ContainerRecord::event_labels).unwrap_or_default();
         let new = NewEvent { container: key.clone(), generation: *generation, labels, kind: event };
-        let appended = self.services.events.append_within(new, change).await;
+        let appended = self.services.events.append_within(new, change);
+        let appended = appended.instrument(step("journal")).await;
         tracing::debug!(container = %self.identity.key, event = ?appended.event.kind, "event");
         appended.durable
     }

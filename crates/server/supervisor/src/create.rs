@@ -10,8 +10,10 @@ use gantry_kernel::{cgroup::Cgroup, is_namespace_init, ticks_since_boot};
 use gantry_runtime::{
     Creation, Files, OciRuntime, Start,
     checkpoint::{self, CheckpointImage},
+    step, traced,
 };
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::{
     Services, Supervisor, SupervisorError,
@@ -67,6 +69,17 @@ impl Supervisor {
         namespace: Namespace,
         prepared: PreparedContainer,
     ) -> Result<ContainerView, SupervisorError> {
+        let span = step("create");
+        span.record("container.id", prepared.new.id.as_str());
+        span.record("gantry.namespace", namespace.name());
+        traced(span, self.create_container(namespace, prepared)).await
+    }
+
+    async fn create_container(
+        &self,
+        namespace: Namespace,
+        prepared: PreparedContainer,
+    ) -> Result<ContainerView, SupervisorError> {
         let permit = self.admit()?;
         let services = &self.0.services;
         let runtime = self.find_runtime(&prepared.new.runtime, &prepared.new.runtime_args).await?;
@@ -93,7 +106,7 @@ impl Supervisor {
         let init = Arc::new(prepared.bundle.init().clone());
         let actor = Actor::new(Arc::clone(services), identity, init, retention, handle, messages);
         let (reply, answer) = oneshot::channel();
-        tokio::spawn(actor.create(prepared, reply, permit));
+        tokio::spawn(actor.create(prepared, reply, permit, Span::current()));
         answer.await.unwrap_or(Err(SupervisorError::Bug))
     }
 

@@ -7,13 +7,17 @@ use gantry_domain::{
     ProcessSpec,
 };
 use gantry_kernel::cgroup::{Cgroup, DirectLimits};
-use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
+use gantry_runtime::{
+    checkpoint::{CheckpointConfig, ImageOptions},
+    step, traced,
+};
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
     oneshot,
 };
+use tracing::Span;
 
-use crate::{Caller, IdempotencyKey, SupervisorError, last_known::LastKnown};
+use crate::{Caller, IdempotencyKey, SupervisorError, actor::Message, last_known::LastKnown};
 
 /// Requests that may wait for one container; the next one is refused.
 pub(crate) const MAILBOX: usize = 1024;
@@ -64,6 +68,27 @@ pub(crate) enum Request {
 }
 
 impl Request {
+    /// What it is called in a trace. A question is no step of its own.
+    fn step(&self, container: &ContainerKey) -> Span {
+        let span = match self {
+            Self::View(_) | Self::Made(_) | Self::Created(_) | Self::Wait(..) => Span::none(),
+            Self::Exec(..) => step("exec"),
+            Self::Signal { .. } | Self::SignalAll(..) => step("kill"),
+            Self::Resize { .. } => step("resize"),
+            Self::CloseStdin { .. } => step("close stdin"),
+            Self::Pause(_) => step("pause"),
+            Self::Resume(_) => step("resume"),
+            Self::Update(..) => step("update"),
+            Self::Start(..) => step("start"),
+            Self::AddExec(..) => step("add exec"),
+            Self::Delete(..) => step("delete"),
+            Self::Checkpoint(..) | Self::Image(..) => step("checkpoint"),
+        };
+        span.record("container.id", container.id.as_str());
+        span.record("gantry.namespace", container.namespace.name());
+        span
+    }
+
     /// Answers with an error. The caller may have gone.
     pub(crate) fn refuse(self, error: SupervisorError) {
         let _ = match self {
@@ -150,7 +175,7 @@ pub struct DeletedProcess {
 #[derive(Clone)]
 pub struct ContainerHandle {
     pub(crate) key: ContainerKey,
-    pub(crate) mailbox: mpsc::Sender<crate::actor::Message>,
+    pub(crate) mailbox: mpsc::Sender<Message>,
     /// Its start was not published, and it is being removed.
     pub(crate) half_made: bool,
     /// What its caller can repeat the request with that has made it.
@@ -160,7 +185,7 @@ pub struct ContainerHandle {
 
 impl ContainerHandle {
     /// Of a task that is to read the messages.
-    pub(crate) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<crate::actor::Message>) {
+    pub(crate) fn new(key: ContainerKey) -> (Self, mpsc::Receiver<Message>) {
         let (mailbox, messages) = mpsc::channel(MAILBOX);
         let (half_made, idempotency, last_known) = (false, None, LastKnown::default());
         (Self { key, mailbox, half_made, idempotency, last_known }, messages)
@@ -335,8 +360,15 @@ impl ContainerHandle {
         &self,
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<T, SupervisorError> {
-        // The task ends when the container is gone, with requests unanswered.
-        self.send(request)?.await.unwrap_or_else(|_| Err(self.gone()))
+        let (reply, answer) = oneshot::channel();
+        let request = request(reply);
+        let span = request.step(&self.key);
+        let asked = async {
+            self.post(request)?;
+            // The task ends when the container is gone, with requests unanswered.
+            answer.await.unwrap_or_else(|_| Err(self.gone()))
+        };
+        traced(span, asked).await
     }
 
     /// Asks without waiting for the answer.
@@ -345,8 +377,12 @@ impl ContainerHandle {
         request: impl FnOnce(Reply<T>) -> Request,
     ) -> Result<Answer<T>, SupervisorError> {
         let (reply, answer) = oneshot::channel();
-        match self.mailbox.try_send(request(reply).into()) {
-            Ok(()) => Ok(answer),
+        self.post(request(reply)).map(|()| answer)
+    }
+
+    fn post(&self, request: Request) -> Result<(), SupervisorError> {
+        match self.mailbox.try_send(Message::from(request).in_trace()) {
+            Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => Err(SupervisorError::Overloaded),
             Err(TrySendError::Closed(_)) => Err(self.gone()),
         }

@@ -19,9 +19,10 @@ use std::{
 
 use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
-use gantry_runtime::{Files, OciError, OciRuntime, Outcome, Verb};
+use gantry_runtime::{Files, OciError, OciRuntime, Outcome, Verb, step, traced};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
 use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{Instrument, Span};
 
 use crate::{
     Caller, PipeOwner, Services, SupervisorError,
@@ -69,12 +70,15 @@ impl Services {
         lane: Lane,
         reply: &mut Reply<T>,
     ) -> Result<LaunchTurn, SupervisorError> {
-        let turn = tokio::select! {
-            biased;
-            turn = self.turns.take(caller, lane) => turn,
-            () = reply.closed() => return Err(SupervisorError::CallerGone),
+        let turn = async {
+            tokio::select! {
+                biased;
+                turn = self.turns.take(caller, lane) => Some(turn),
+                () = reply.closed() => None,
+            }
         };
-        match turn {
+        let turn = turn.instrument(step("turn")).await;
+        match turn.ok_or(SupervisorError::CallerGone)? {
             Ok(turn) => {
                 let deadline = Instant::now() + self.settings.start_timeout;
                 Ok(LaunchTurn { _turn: turn, deadline })
@@ -86,6 +90,23 @@ impl Services {
 
     /// Starts a process through a shim. `call` makes the command line once the files are known. `given_up` resolves when the launch is to be aborted.
     pub(crate) async fn launch(
+        &self,
+        turn: &LaunchTurn,
+        placed: PlacedShim<'_>,
+        spec: &ProcessSpec,
+        call: impl FnOnce(Files<'_>) -> RuntimeCall,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<RunningProcess, SupervisorError> {
+        let span = step("launch");
+        let launch = async {
+            let launched = self.launch_placed(turn, placed, spec, call, given_up).await?;
+            Span::current().record("process.pid", launched.pid);
+            Ok(launched)
+        };
+        traced(span, launch).await
+    }
+
+    async fn launch_placed(
         &self,
         turn: &LaunchTurn,
         placed: PlacedShim<'_>,
@@ -140,7 +161,8 @@ impl Services {
         reach(Point::ServerLaunchSent);
         // While the runtime works, there is time to start the next shim.
         self.shims.start_spare();
-        self.await_launch(turn, placed, call, given_up).await
+        let launched = self.await_launch(turn, placed, call, given_up);
+        traced(call.runtime.step(call.verb), launched).await
     }
 
     /// `dir` is the process's directory.

@@ -29,6 +29,7 @@ mod launch;
 mod left_cgroups;
 mod listing;
 mod measures;
+mod message;
 mod neighbours;
 mod oom;
 mod operation;

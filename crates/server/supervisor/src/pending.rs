@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use tracing::{Instrument, Span};
+
 use crate::{
     Caller,
     actor::Actor,
@@ -24,14 +26,14 @@ pub(crate) enum Pending {
 /// Requests in the order in which they came. Those that are left when the container is gone are dropped, which
 /// answers that it is gone.
 #[derive(Default)]
-pub(crate) struct Queue(VecDeque<Pending>);
+pub(crate) struct Queue(VecDeque<(Pending, Span)>);
 
 impl Actor {
     /// Does what is asked for, once no operation is under way.
     pub(crate) async fn in_turn(&mut self, request: Pending) {
         match self.activity {
             Activity::Changing(_) if self.is_kept() && self.pending.0.len() < MOST => {
-                self.pending.0.push_back(request);
+                self.pending.0.push_back((request, Span::current()));
             }
             _ => self.begin_pending(request).await,
         }
@@ -40,9 +42,9 @@ impl Actor {
     /// An operation is over: goes on with what has waited for its end.
     pub(crate) async fn go_on_with_pending(&mut self) {
         while !matches!(self.activity, Activity::Changing(_))
-            && let Some(request) = self.pending.0.pop_front()
+            && let Some((request, span)) = self.pending.0.pop_front()
         {
-            self.begin_pending(request).await;
+            self.begin_pending(request).instrument(span).await;
         }
     }
 

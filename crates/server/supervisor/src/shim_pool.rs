@@ -8,6 +8,7 @@ use std::sync::{
 use gantry_disk::MayWait;
 use gantry_failpoints::{Point, reach};
 use gantry_kernel::{Reaper, cgroup::ShimCgroup};
+use gantry_runtime::{step, traced};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -57,6 +58,15 @@ impl ShimPool {
 
     /// Makes the directory of a process, with a shim at work in it; `then` adds to it.
     pub(crate) async fn place<'a>(
+        self: &Arc<Self>,
+        dir: &'a ProcessDir,
+        record: ProcessRecord,
+        then: impl FnOnce(&ProcessDir, &MayWait) -> Result<(), StateError> + Send + 'static,
+    ) -> Result<PlacedShim<'a>, SupervisorError> {
+        traced(step("shim"), self.place_idle(dir, record, then)).await
+    }
+
+    async fn place_idle<'a>(
         self: &Arc<Self>,
         dir: &'a ProcessDir,
         record: ProcessRecord,

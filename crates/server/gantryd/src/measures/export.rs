@@ -58,14 +58,14 @@ impl Exporter {
     /// Begins to send from `runtime`, after the first interval.
     pub(crate) fn start(
         measures: Measures,
-        collector: Collector,
+        collector: &Collector,
         runtime: &Handle,
         exported: Exported,
     ) -> Self {
         let exports = measures.is_exported(collector.counts());
         let (stop, stopped) = oneshot::channel();
         let (end, ended) = oneshot::channel::<()>();
-        let sending = Sending { measures, collector, exported, exports };
+        let sending = Sending { measures, collector: collector.apart(), exported, exports };
         runtime.spawn(async move {
             sending.until(stopped).await;
             drop(end);

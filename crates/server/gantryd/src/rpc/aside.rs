@@ -15,6 +15,7 @@ use tonic::{
     codegen::{Service, http},
     server::NamedService,
 };
+use tracing::Instrument;
 
 type Answer = Result<http::Response<Body>, Infallible>;
 
@@ -49,7 +50,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Call {
-        Call(self.runtime.spawn(self.service.call(request)))
+        Call(self.runtime.spawn(self.service.call(request).in_current_span()))
     }
 }
 

@@ -12,6 +12,7 @@ mod endless;
 mod health;
 mod idempotency;
 mod permission;
+mod trace;
 
 pub(crate) use admission::{AdmissionLayer, Charge, Peer, Peers};
 pub(crate) use aside::Aside;
@@ -23,3 +24,4 @@ pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;
 pub(crate) use idempotency::{IDEMPOTENCY_METADATA, idempotency};
 pub(crate) use permission::{PermissionLayer, Subject, paths};
+pub(crate) use trace::TraceLayer;

@@ -219,3 +219,41 @@ impl Lost {
         self.are_being = are_being;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{Span as _, Tracer};
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_much_is_dropped_and_counted() {
+        let counts = Arc::new(Counts::default());
+        let (tracer, Queue(spans)) = tracer(1.0, Arc::clone(&counts));
+        for _ in 0..QUEUE + 10 {
+            tracer.start("call").end();
+        }
+        assert_eq!((spans.len(), counts.dropped_spans.load(Relaxed)), (QUEUE, 10));
+    }
+
+    #[test]
+    fn no_text_is_long() {
+        let (tracer, Queue(mut spans)) = tracer(1.0, Arc::default());
+        let long = "ä".repeat(MAX_TEXT);
+        let mut span = tracer.start("call");
+        span.set_attribute(KeyValue::new("long", long.clone()));
+        span.set_status(Status::error(long));
+        span.end();
+        let span = Message::from(spans.try_recv().unwrap());
+        assert_eq!(span.status.unwrap().message, "ä".repeat(MAX_TEXT / 2));
+        let value = span.attributes.into_iter().next().unwrap().value.unwrap();
+        assert_eq!(value, "ä".repeat(MAX_TEXT / 2).into());
+    }
+
+    #[test]
+    fn nothing_is_made_of_what_is_not_sampled() {
+        let (tracer, Queue(spans)) = tracer(0.0, Arc::default());
+        tracer.start("call").end();
+        assert!(spans.is_empty());
+    }
+}

@@ -21,6 +21,7 @@ use super::{
     OciError, OciRuntime, Outcome, Runtimes, Verb,
     output::{LIMIT, Output},
 };
+use crate::traced;
 
 /// How long a runtime may take to print its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
@@ -62,16 +63,23 @@ impl Runtimes {
         runtime: &OciRuntime,
         call: Call<'_>,
     ) -> Result<Vec<u8>, OciError> {
+        let span = runtime.step(call.verb);
+        let ended = |status: ExitStatus| {
+            if let ExitStatus::Code(code) = status {
+                span.record("process.exit.code", code);
+            }
+        };
         let measuring = self.calls.begin(call.verb);
-        let result = self.call_unmeasured(runtime, call).await;
+        let result = traced(span.clone(), self.run(runtime, call, ended)).await;
         measuring.end(Outcome::of(&result));
         result
     }
 
-    async fn call_unmeasured(
+    async fn run(
         &self,
         runtime: &OciRuntime,
         call: Call<'_>,
+        has_ended: impl Fn(ExitStatus),
     ) -> Result<Vec<u8>, OciError> {
         let verb = call.verb;
         let failed = |cause| OciError::System { what: format!("run the runtime's {verb}"), cause };
@@ -88,8 +96,13 @@ impl Runtimes {
         // This closes the writing ends of the pipes.
         drop(command);
         let error = match self.end(&mut ended, [&mut output, &mut errors]).await {
-            End::Ended(ExitStatus::Code(0)) => return Ok(output.finish()),
-            End::Ended(status) => return Err(refused(verb, &errors.finish(), status)),
+            End::Ended(status) => {
+                has_ended(status);
+                return match status {
+                    ExitStatus::Code(0) => Ok(output.finish()),
+                    _ => Err(refused(verb, &errors.finish(), status)),
+                };
+            }
             End::TookTooLong => OciError::Deadline { verb, after: self.deadline },
             End::WroteTooMuch => OciError::Endless { verb, limit: LIMIT },
         };

@@ -31,7 +31,10 @@ pub use measures::{MeasuredCalls, Measuring, Outcome, RuntimeCalls};
 pub use record::RuntimeRecord;
 use serde_json::{Value, json};
 pub use state::{Keeping, RuntimeState, is_same_directory};
+use tracing::Span;
 pub use verb::Verb;
+
+use crate::step;
 
 /// Calls runtimes. One for the whole server.
 #[derive(Clone)]
@@ -150,6 +153,17 @@ impl OciRuntime {
         let program = std::path::absolute(&self.program).unwrap_or_else(|_| self.program.clone());
         let (name, args) = (self.name.clone(), self.args.clone());
         RuntimeRecord { name, program, args, variables: Some(self.variables.clone()) }
+    }
+
+    /// A call of it, as a step of a trace.
+    pub fn step(&self, verb: Verb) -> Span {
+        let span = step("runtime");
+        if !span.is_none() {
+            span.record("otel.name", format!("runtime {verb}"));
+            span.record("gantry.runtime.name", &self.name);
+            span.record("gantry.runtime.command", verb.name());
+        }
+        span
     }
 
     /// The name or path that the caller gave.
