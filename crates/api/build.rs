@@ -48,7 +48,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     match env::var("CARGO_PKG_NAME")?.as_str() {
         "gantry-api" => {
             compile(&proto, &["types/api.proto"], "descriptors.bin", Config::new())?;
-            compile(&proto, &["gantry/v1/containers.proto"], "gantry.bin", Config::new())?;
+            let files = ["gantry/v1/containers.proto", "gantry/v1/server.proto"];
+            compile(&proto, &files, "gantry.bin", Config::new())?;
             if env::var_os("CARGO_FEATURE_CONTAINERD").is_some() {
                 let mut config = Config::new();
                 // The code of a package refers to others by the tree of modules that this file makes.

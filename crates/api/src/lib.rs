@@ -8,8 +8,8 @@ pub use prost_types::Timestamp;
 #[cfg(feature = "containerd")]
 pub mod containerd;
 
-/// Package `gantry.v1`: containers of every API, for monitors and for those who wait. The messages,
-/// `container_service_client` and `container_service_server`.
+/// Package `gantry.v1`: containers of every API, for monitors and for those who wait, and the server in numbers. The
+/// messages, and a client and a server of each service, as `container_service_client`.
 pub mod v1 {
     pub use generated::*;
 

@@ -26,6 +26,7 @@ mod output;
 mod parse;
 mod pipe_dirs;
 mod place;
+mod screen;
 mod session;
 mod signals;
 mod snapshots;

@@ -61,7 +61,7 @@ use std::{path::Path, sync::Arc};
 pub use blocking::BlockingReader;
 use change::{Left, Order};
 pub use error::ContentError;
-use gantry_disk::OwnFiles;
+use gantry_disk::{MeasuredThreads, OwnFiles};
 use gantry_store::Store;
 pub use layout::DIR;
 use layout::Layout;
@@ -102,6 +102,11 @@ struct Shared {
 }
 
 impl Content {
+    /// The threads that wait for the disk.
+    pub fn measure(&self) -> MeasuredThreads {
+        self.0.files.measure()
+    }
+
     /// Opens what is in the directory `root`, or makes it; `boot` tells this boot of the machine from others.
     ///
     /// # Errors

@@ -41,6 +41,22 @@ struct State {
     is_closed: bool,
 }
 
+/// The threads of one file system or more, and what waits for them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MeasuredThreads {
+    /// Threads at work.
+    pub busy: usize,
+    /// Pieces of work that wait for one.
+    pub waiting: usize,
+}
+
+impl std::ops::AddAssign for MeasuredThreads {
+    fn add_assign(&mut self, other: Self) {
+        self.busy += other.busy;
+        self.waiting += other.waiting;
+    }
+}
+
 /// Why work is not done.
 #[derive(Debug)]
 pub(crate) enum Refused {
@@ -136,6 +152,12 @@ impl Lane {
         state.waiting.push_back(Box::new(Work { reply, work }));
         self.0.arrival.notify_one();
         Ok(())
+    }
+
+    pub(crate) fn measure(&self) -> MeasuredThreads {
+        let state = self.0.lock();
+        let busy = state.threads.saturating_sub(state.idle);
+        MeasuredThreads { busy, waiting: state.waiting.len() }
     }
 
     /// Whether it has neither threads nor work.
@@ -240,6 +262,7 @@ mod tests {
         let kept: Vec<_> = blocked.into_iter().take(MAX_THREADS + 1).collect();
         let (reply, answer) = oneshot::channel();
         lane.push(reply, || 7).unwrap();
+        assert_eq!(lane.measure(), MeasuredThreads { busy: MAX_THREADS, waiting: 2 });
         drop(kept.into_iter().map(|(release, answer)| (drop(release), answer)).collect::<Vec<_>>());
         assert_eq!(answer.blocking_recv(), Ok(7));
     }

@@ -29,6 +29,7 @@ use std::{
 };
 
 pub use error::DiskError;
+pub use lane::MeasuredThreads;
 use lane::{Lane, Refused};
 use mounts::{Device, MountTable, Mounts};
 pub use own::{MayWait, OwnFiles};
@@ -117,6 +118,13 @@ impl Disks {
             }
         }
         mounts.table()
+    }
+
+    /// The threads of all file systems together.
+    pub fn measure(&self) -> MeasuredThreads {
+        let mut all = MeasuredThreads::default();
+        self.lanes().values().for_each(|lane| all += lane.measure());
+        all
     }
 
     fn lane(&self, device: Device) -> Lane {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::lane::{Lane, Refused};
+use crate::lane::{Lane, MeasuredThreads, Refused};
 
 /// Threads for the server's own files: a few, however many wait for them. Clones are the same.
 ///
@@ -60,6 +60,11 @@ impl OwnFiles {
             Ok(Err(panic)) => resume_unwind(panic),
             Err(_) => unreachable!("all work is done"),
         }
+    }
+
+    /// How many of the threads are at work, and what waits for them.
+    pub fn measure(&self) -> MeasuredThreads {
+        self.0.0.measure()
     }
 
     /// Runs work on a thread that may wait, unless this future is dropped before a thread has come to it.

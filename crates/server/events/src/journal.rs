@@ -220,6 +220,11 @@ impl Journal {
         result
     }
 
+    /// Bytes of the file, its lines, and lines that could not be written yet.
+    pub(crate) fn size(&self) -> [u64; 3] {
+        [self.len, self.lines as u64, self.pending.len() as u64]
+    }
+
     /// Whether the journal is to be [compacted](Journal::compact).
     pub(crate) fn is_long(&self) -> bool {
         (self.lines > self.limit || self.len > self.len_limit) && self.pending.is_empty()

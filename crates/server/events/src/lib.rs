@@ -11,6 +11,7 @@ mod filter;
 mod follower;
 mod journal;
 mod json;
+mod measures;
 mod older;
 mod published;
 pub mod record;
@@ -25,6 +26,8 @@ mod tests;
 mod tests_follower;
 #[cfg(test)]
 mod tests_full_disk;
+#[cfg(test)]
+mod tests_measures;
 #[cfg(test)]
 mod tests_published;
 #[cfg(test)]
@@ -51,12 +54,15 @@ use self::channel::Channel;
 pub use self::ended::Ended;
 use self::filter::Wanted;
 pub use self::follower::{Entry, Follower};
+use self::measures::JournalCounts;
+pub use self::measures::{Lag, MeasuredEvents, MeasuredSubscribers};
 use self::published::Feed;
 pub use self::published::{MAX_PUBLISHED, Publication, Published, TooLong};
 use self::recovery::Recovered;
 pub use self::recovery::{JournalError, Recovery};
 use self::ring::Ring;
 pub use self::subscription::{Lagged, Subscription};
+use self::watcher::Positions;
 pub use self::watcher::{Batch, Watcher};
 use self::writer::Writer;
 pub use filter::Filter;
@@ -100,6 +106,8 @@ struct Shared {
     /// An event was received that the journal does not note as received yet.
     received: Notify,
     retain: usize,
+    journal: JournalCounts,
+    watchers: Positions,
 }
 
 /// Where a subscription begins.
@@ -155,6 +163,8 @@ impl EventLog {
             feed: Mutex::default(),
             received: Notify::new(),
             retain,
+            journal: JournalCounts::default(),
+            watchers: Positions::default(),
         });
         let writer = Writer::start(Arc::clone(&shared), dir, journal, last, clock)?;
         Ok((Self { shared, writer, room: Arc::new(Semaphore::new(UNWRITTEN)) }, recovery))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gantry_domain::{Namespace, Timestamp};
 
-use crate::{ring::SubscriptionId, subscription::Lagged};
+use crate::{measures::Lag, ring::SubscriptionId, subscription::Lagged};
 
 /// How long a published event may be in all, in bytes.
 pub const MAX_PUBLISHED: usize = 1 << 20;
@@ -160,6 +160,15 @@ impl Feed {
             self.trim();
         }
         read
+    }
+
+    /// How far a reader is behind.
+    pub(crate) fn lag(&self, id: SubscriptionId) -> Lag {
+        let Some(place) = self.readers.get(&id) else { return Lag::default() };
+        let next = usize::try_from(place.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let unread = self.unread.iter().skip(next);
+        let bytes = unread.map(|published| cost(published) as u64).sum();
+        Lag { events: self.end().saturating_sub(place.next.max(self.first)), bytes }
     }
 
     /// Drops what everybody has read.

@@ -1,5 +1,7 @@
 //! The newest events in memory, and how far each subscription has read.
 
+mod view;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use crate::{
     From,
     cursor::Cursor,
     filter::Wanted,
+    measures::cost,
     older::Older,
     record::{DeliveredRange, Lines, Marks},
     slot::Slot,
@@ -32,6 +35,8 @@ pub(crate) struct Ring {
     slots: VecDeque<Slot>,
     /// Place of the first of `slots`.
     first: u64,
+    /// What all events so far have taken, see [`crate::measures`].
+    bytes: u64,
     /// Timestamp of the last event that was dropped.
     dropped: Timestamp,
     kept: usize,
@@ -55,6 +60,7 @@ impl Ring {
             older: Older::default(),
             slots: VecDeque::new(),
             first: 0,
+            bytes: 0,
             dropped: Timestamp(0),
             kept,
             backlog: BACKLOG,
@@ -103,7 +109,8 @@ impl Ring {
         if let Some(container) = makes_obsolete(&event) {
             self.mark_obsolete(|earlier| earlier.container == *container);
         }
-        self.slots.push_back(Slot::new(self.end(), event, delivered));
+        self.bytes += cost(&event);
+        self.slots.push_back(Slot::new(self.end(), event, self.bytes, delivered));
         self.trim();
     }
 
@@ -174,33 +181,6 @@ impl Ring {
         let from = self.slots.get(self.index(self.noted))?.event.at.0.saturating_sub(1);
         Some(DeliveredRange(from, to))
             .filter(|delivered_range| delivered_range.0 < delivered_range.1)
-    }
-
-    /// From the newest to the oldest.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Event> {
-        self.slots.iter().rev().map(|slot| &*slot.event)
-    }
-
-    /// Everything that is kept, from the newest to the oldest. There can be gaps before those that [`Self::iter`] has.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &Event> {
-        self.iter().chain(self.older.iter().rev().map(|slot| &*slot.event))
-    }
-
-    /// What is kept of the events after a moment, whoever has read them.
-    pub(crate) fn after(&self, moment: Timestamp) -> impl Iterator<Item = &Arc<Event>> {
-        let later = self.slots.partition_point(|slot| slot.event.at <= moment);
-        let older = self.older.after(moment);
-        older.chain(self.slots.range(later..)).map(|slot| &slot.event)
-    }
-
-    /// The time of the last event, or of the last that was dropped.
-    pub(crate) fn last(&self) -> Timestamp {
-        self.slots.back().map_or(self.dropped, |slot| slot.event.at.max(self.dropped))
-    }
-
-    /// The time of the last event that was dropped.
-    pub(crate) fn dropped(&self) -> Timestamp {
-        self.dropped
     }
 
     /// Begins a subscription. At most `retain` events that were there before are part of it, and

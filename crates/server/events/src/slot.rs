@@ -13,6 +13,8 @@ const UNDELIVERED: SubscriptionId = SubscriptionId::MAX;
 pub(crate) struct Slot {
     pub(crate) place: u64,
     pub(crate) event: Arc<Event>,
+    /// What this event and all before it take.
+    pub(crate) bytes: u64,
     /// The latest subscription at the time of the first delivery.
     delivered: SubscriptionId,
     /// It need not be delivered any more: what ended was deleted.
@@ -21,8 +23,9 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// An undelivered event, or one that an earlier server has delivered.
-    pub(crate) fn new(place: u64, event: Arc<Event>, delivered: bool) -> Self {
-        Self { place, event, delivered: if delivered { 0 } else { UNDELIVERED }, obsolete: false }
+    pub(crate) fn new(place: u64, event: Arc<Event>, bytes: u64, delivered: bool) -> Self {
+        let delivered = if delivered { 0 } else { UNDELIVERED };
+        Self { place, event, bytes, delivered, obsolete: false }
     }
 
     /// Whether the event is kept until it is delivered: an exit is. So is an OOM kill in a named

@@ -1,6 +1,9 @@
 //! Watching the log: the events of the containers of all namespaces in one order, without a trace in the log.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicU64, Ordering},
+};
 
 use gantry_domain::{Event, Timestamp};
 
@@ -13,6 +16,8 @@ const BATCH: usize = 256;
 /// keeps nothing for it. It can begin anywhere, and if it is too slow it misses events.
 pub struct Watcher {
     log: Arc<Shared>,
+    /// For those who measure how far it is behind.
+    position: Arc<AtomicU64>,
     after: Timestamp,
     /// Until when the watcher knows that events are missing.
     missing: Timestamp,
@@ -70,6 +75,7 @@ impl Watcher {
         self.missing = batch.missing.unwrap_or(self.missing);
         // Without an event there is none after what is missing.
         self.after = batch.events.last().map_or(self.after.max(self.missing), |last| last.at);
+        self.position.store(self.after.0, Ordering::Relaxed);
         batch
     }
 }
@@ -85,6 +91,33 @@ impl EventLog {
                 types.last().max(self.shared.named.ring().last())
             }
         };
-        Watcher { log: Arc::clone(&self.shared), after, missing: Timestamp(0) }
+        let position = self.shared.watchers.begin(after);
+        Watcher { log: Arc::clone(&self.shared), position, after, missing: Timestamp(0) }
+    }
+}
+
+/// How far each watcher has read.
+#[derive(Default)]
+pub(crate) struct Positions(Mutex<Vec<Weak<AtomicU64>>>);
+
+impl Positions {
+    fn begin(&self, at: Timestamp) -> Arc<AtomicU64> {
+        let position = Arc::new(AtomicU64::new(at.0));
+        let mut positions = self.lock();
+        positions.retain(|other| other.strong_count() > 0);
+        positions.push(Arc::downgrade(&position));
+        position
+    }
+
+    /// Of all watchers that there are.
+    pub(crate) fn read(&self) -> Vec<Timestamp> {
+        let positions = self.lock();
+        let living = positions.iter().filter_map(Weak::upgrade);
+        living.map(|position| Timestamp(position.load(Ordering::Relaxed))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<AtomicU64>>> {
+        // The list is whole after any panic: each change to it is a single call.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

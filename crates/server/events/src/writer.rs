@@ -102,6 +102,7 @@ impl Writer {
 
 impl State {
     fn work(&mut self, queue: &Receiver<Job>) {
+        self.shared.journal.set(self.journal.size());
         while let Ok(job) = queue.recv() {
             // Whoever has asked may have stopped waiting.
             match job {
@@ -121,6 +122,7 @@ impl State {
                 }
                 Job::Flush { done } => drop(done.send(self.journal.flush())),
             }
+            self.shared.journal.set(self.journal.size());
         }
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod connection;
 mod listen;
 mod logging;
+mod measures;
 mod metadata;
 mod oci_hook;
 mod readiness;
@@ -117,7 +118,9 @@ fn start(config: Config, log: &Log, telemetry: Option<Telemetry>) -> Result<(), 
     let serving = async {
         let access = Access::new(config.access.clone());
         reload::on_hangup(config.clone(), log.clone(), access.clone(), sockets)?;
-        serve(config, state, listeners, access, supervisor.handle().clone()).await
+        let to = telemetry.as_ref();
+        let to = to.map(|sending| (sending.collector().clone(), sending.runtime().clone()));
+        serve(config, state, listeners, access, supervisor.handle().clone(), to).await
     };
     let served = connections.block_on(serving);
     // Does not wait for a thread that a dead file system blocks.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use gantry_content::{Content, ContentError};
-use gantry_disk::{ReadError, read_regular};
+use gantry_disk::{MeasuredThreads, ReadError, read_regular};
 use gantry_kernel::{BOOT_ID, boot_id, if_there, mount::check_id_maps};
 use gantry_snapshots::{SnapshotError, Snapshots};
 use gantry_store::{Store, StoreError};
@@ -67,6 +67,16 @@ impl Metadata {
             Snapshots::open(&self.root, self.store.clone(), maps_ids).await
         };
         self.snapshots.get_or_try_init(open).await.cloned()
+    }
+
+    /// The threads that wait for the disk of the content, if it is open.
+    pub(crate) fn content_threads(&self) -> Option<MeasuredThreads> {
+        self.content.get().map(Content::measure)
+    }
+
+    /// As [`Self::content_threads`], of the snapshots.
+    pub(crate) fn snapshots_threads(&self) -> Option<MeasuredThreads> {
+        self.snapshots.get().map(Snapshots::measure)
     }
 
     /// Where layers' trees are mounted, each call's apart from all others.

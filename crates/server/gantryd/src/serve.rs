@@ -3,7 +3,11 @@
 use std::{error::Error, io, sync::Arc, time::Duration};
 
 use gantry_api::{
-    types::api_server::ApiServer, v1::container_service_server::ContainerServiceServer,
+    types::api_server::ApiServer,
+    v1::{
+        container_service_server::ContainerServiceServer,
+        server_service_server::ServerServiceServer,
+    },
 };
 use gantry_runtime::Environment;
 use gantry_supervisor::{Settings, ShimProgram, StateDir, Supervisor};
@@ -15,7 +19,7 @@ use tokio::{
     sync::SetOnce,
     time::timeout,
 };
-use tonic::{service::Routes, transport::Server};
+use tonic::{service::Routes, transport};
 use tower::Layer;
 
 use crate::{
@@ -24,12 +28,20 @@ use crate::{
     config::Config,
     connection::Connections,
     listen::{Listener, SocketFile},
+    measures::{Exported, Exporter, Measures},
     metadata,
     readiness::Programs,
-    rpc::{AdmissionLayer, Aside, EndlessLayer, Health, PermissionLayer, TraceLayer},
-    services::{
-        PendingMetadata, PendingSupervisor, containerd::Surface, gantry::Containers, types::Api,
+    rpc::{
+        AdmissionLayer, Aside, Calls, CallsLayer, EndlessLayer, Health, PermissionLayer,
+        TraceLayer, paths,
     },
+    services::{
+        PendingMetadata, PendingSupervisor,
+        containerd::Surface,
+        gantry::{Containers, Server},
+        types::Api,
+    },
+    telemetry::Collector,
     watchdog,
 };
 
@@ -83,6 +95,7 @@ pub(crate) async fn serve(
     listeners: Vec<Listener>,
     access: Access,
     supervisors: Handle,
+    telemetry: Option<(Collector, Handle)>,
 ) -> Result<(), ServeError> {
     let mut stop = StopSignals::catch()?;
     let mut sockets = Vec::new();
@@ -101,20 +114,36 @@ pub(crate) async fn serve(
     let admission = AdmissionLayer::new(&CONTRACTS)?;
     let api = admission.layer(api.max_decoding_message_size(MAX_MESSAGE));
     let containers = ContainerServiceServer::new(Containers(Arc::clone(&pending)));
+    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata), config.layers);
+    let calls = Calls::new(paths());
+    let measures = Measures::new(
+        Arc::clone(&calls),
+        connections.clone(),
+        Arc::clone(&pending),
+        Arc::clone(&pending_metadata),
+        surface.clone(),
+    );
+    let exported =
+        Exported { interval: config.otlp.interval, container_usage: config.otlp.container_usage };
+    let exporter = telemetry
+        .map(|(collector, thread)| Exporter::start(measures.clone(), &collector, &thread, exported));
+    let server = Server { measures, supervisor: Arc::clone(&pending) };
+    let server = admission.layer(ServerServiceServer::new(server));
     let mut routes = Routes::builder();
     routes
         .add_service(admission.layer(Health::service(Programs::new(&config)).await))
         .add_service(admission.layer(reflection().build_v1()?))
         .add_service(admission.layer(reflection().build_v1alpha()?))
         .add_service(Aside::new(api, supervisors.clone()))
-        .add_service(Aside::new(admission.layer(containers), supervisors.clone()));
-    let surface = Surface::new(Arc::clone(&pending), Arc::clone(&pending_metadata), config.layers);
+        .add_service(Aside::new(admission.layer(containers), supervisors.clone()))
+        .add_service(Aside::new(server, supervisors.clone()));
     surface.add_to(&mut routes, &admission, &supervisors);
-    let server = Server::builder()
+    let server = transport::Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_HEADERS)
         .initial_connection_window_size(WINDOW)
         .initial_stream_window_size(WINDOW)
+        .layer(CallsLayer::new(calls))
         .layer(TraceLayer { is_on: config.otlp.endpoint.is_some() })
         .layer(PermissionLayer::new(access))
         .layer(EndlessLayer::new(connections.clone()))
@@ -166,6 +195,9 @@ pub(crate) async fn serve(
         }
     }
     connections.cut();
+    if let Some(exporter) = exporter {
+        exporter.finish().await;
+    }
     if let Some(metadata) = pending_metadata.get()
         && timeout(CLOSE_DEADLINE, metadata.close()).await.is_err()
     {

@@ -49,7 +49,7 @@ use std::{
 };
 
 pub use error::SnapshotError;
-use gantry_disk::OwnFiles;
+use gantry_disk::{MeasuredThreads, OwnFiles};
 use gantry_store::Store;
 pub use layout::DIR;
 use layout::Layout;
@@ -109,6 +109,14 @@ impl Snapshots {
         };
         let (overlayfs, native) = (open(Flavour::Overlayfs).await?, open(Flavour::Native).await?);
         Ok(Self { overlayfs, native })
+    }
+
+    /// The threads that wait for the disk, those of long work among them.
+    pub fn measure(&self) -> MeasuredThreads {
+        // Both snapshotters have the same.
+        let mut all = self.native.0.short.measure();
+        all += self.native.0.long.measure();
+        all
     }
 
     /// The snapshotter of this name.

@@ -44,6 +44,11 @@ impl LastKnown {
         self.lock().view.is_some()
     }
 
+    /// A part of it.
+    pub(crate) fn read<T>(&self, part: impl FnOnce(&ContainerView) -> T) -> Option<T> {
+        self.lock().view.as_ref().map(part)
+    }
+
     fn get(&self) -> Option<ContainerView> {
         self.lock().view.clone().map(|view| ContainerView { is_stale: true, ..view })
     }

@@ -19,7 +19,7 @@ use std::{
 
 use gantry_domain::{Namespace, ProcessSpec, Refusal, Stdio};
 use gantry_failpoints::{Point, reach};
-use gantry_runtime::{Files, OciError, OciRuntime, Verb, step, traced};
+use gantry_runtime::{Files, OciError, OciRuntime, Outcome, Verb, step, traced};
 use gantry_shim_proto::{CONSOLE_FILE, LOG_FILE, Launch, ToShim};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, Span};
@@ -121,7 +121,10 @@ impl Services {
             .then(|| PathBuf::from(format!("/proc/{}/cwd/{CONSOLE_FILE}", placed.shim.pid)));
         let seen = as_text(&placed);
         let call = call(Files { dir: &seen, console: console.as_deref() });
-        match self.order(turn, &placed, spec, &call, given_up).await {
+        let measuring = self.runtimes.calls.begin(call.verb);
+        let launched = self.order(turn, &placed, spec, &call, given_up).await;
+        measuring.end(outcome(&launched));
+        match launched {
             Ok(Launched { pid, pidfd }) => {
                 reach(Point::ServerLaunchedReceived);
                 let adoption = Some(self.runtimes.reaper.adopt(pid));
@@ -246,6 +249,16 @@ impl Services {
             tracing::warn!(shim = shim.pid, "the shim does not abort its launch and is killed");
             self.runtimes.reaper.kill(shim.pid);
         }
+    }
+}
+
+/// How the runtime's call has ended.
+fn outcome(launched: &Result<Launched, SupervisorError>) -> Outcome {
+    match launched {
+        Ok(_) => Outcome::Done,
+        Err(SupervisorError::CallerGone) => Outcome::GivenUp,
+        Err(SupervisorError::Oci(OciError::Deadline { .. })) => Outcome::Late,
+        Err(_) => Outcome::Failed,
     }
 }
 

@@ -29,6 +29,7 @@ mod last_known;
 mod launch;
 mod left_cgroups;
 mod listing;
+mod measures;
 mod message;
 mod metrics;
 mod neighbours;
@@ -54,6 +55,7 @@ mod stats;
 mod task;
 mod teardown;
 mod turns;
+mod usage;
 mod waiters;
 
 use std::collections::BTreeSet;
@@ -70,6 +72,7 @@ pub use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};
 pub use handle::{ContainerHandle, ContainerView, DeletedProcess, NewLimits, ProcessView};
 pub use idempotency::IdempotencyKey;
 pub use listing::Listed;
+pub use measures::{MeasuredContainers, MeasuredReattachment, Outcome, SupervisorMeasures};
 pub use metrics::ContainerMetrics;
 pub use own_images::OwnImage;
 pub use ownership::NotOurs;
@@ -81,6 +84,8 @@ pub use state_dir::{StateDir, StateError};
 pub use stats::ContainerStats;
 pub use task::{NewTask, PipeOwner, TaskRuntime};
 use tokio::sync::Notify;
+pub use turns::MeasuredTurns;
+pub use usage::ContainerUsage;
 
 /// The connection of a request, for fair queueing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -93,7 +98,7 @@ pub mod resources {
             BlkioEntry, BlkioStats, CgroupMetrics, CgroupStats, CpuStats, DeviceLimit,
             DeviceLimitKind, DirectLimits, HugetlbStats, IoEntry, MemoryData, MemoryEvents,
             MemoryOomControl, MemoryStats, PidsStats, Pressure, PressureLine, RdmaEntry, RdmaStats,
-            V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
+            Usage, V1Metrics, V2Cpu, V2Hugetlb, V2Io, V2Memory, V2Metrics,
         },
         net_dev::Interface,
     };

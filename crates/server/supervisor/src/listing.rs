@@ -85,36 +85,46 @@ async fn read_rest(disks: &Disks, rows: &mut [Row]) {
     let unread = rows.iter().enumerate().filter(|(_, row)| row.pids.is_none());
     let missing: Vec<(usize, Arc<Cgroup>)> =
         unread.filter_map(|(at, row)| Some((at, row.view.cgroup.clone()?))).collect();
-    if missing.is_empty() {
-        return;
-    }
-    let deadline = Instant::now() + READ_DEADLINE;
-    let processors = available_parallelism().map_or(1, std::num::NonZero::get);
-    let size = missing.len().div_ceil(SHARES_PER_PROCESSOR * processors);
-    let shares: Vec<_> = missing
-        .chunks(size)
-        .map(|share| tokio::spawn(read_share(disks.clone(), share.to_vec())))
-        .collect();
-    for share in shares {
-        // What is read too late, or by a task that was ended, stays unread.
-        let read = timeout_at(deadline, share).await.ok().and_then(Result::ok);
-        for (at, pids) in read.unwrap_or_default() {
-            rows[at].pids = Some(pids);
-        }
+    for (at, pids) in read_all(disks, missing, |cgroup| cgroup.pids().unwrap_or_default()).await {
+        rows[at].pids = Some(pids);
     }
 }
 
-async fn read_share(disks: Disks, share: Vec<(usize, Arc<Cgroup>)>) -> Vec<(usize, Vec<u32>)> {
+/// Reads something of numbered cgroups on threads that may wait, shared out among the processors. What is read too late
+/// is left out.
+pub(crate) async fn read_all<T: Send + 'static>(
+    disks: &Disks,
+    cgroups: Vec<(usize, Arc<Cgroup>)>,
+    read: fn(&Cgroup) -> T,
+) -> Vec<(usize, T)> {
+    let deadline = Instant::now() + READ_DEADLINE;
+    let processors = available_parallelism().map_or(1, std::num::NonZero::get);
+    let size = cgroups.len().div_ceil(SHARES_PER_PROCESSOR * processors).max(1);
+    let shares: Vec<_> = cgroups
+        .chunks(size)
+        .map(|share| tokio::spawn(read_share(disks.clone(), share.to_vec(), read)))
+        .collect();
+    let mut all = Vec::with_capacity(cgroups.len());
+    for share in shares {
+        // A task that was ended has read nothing.
+        let read = timeout_at(deadline, share).await.ok().and_then(Result::ok);
+        all.extend(read.unwrap_or_default());
+    }
+    all
+}
+
+async fn read_share<T: Send + 'static>(
+    disks: Disks,
+    share: Vec<(usize, Arc<Cgroup>)>,
+    read: fn(&Cgroup) -> T,
+) -> Vec<(usize, T)> {
     let Some((_, first)) = share.first() else { return Vec::new() };
     let place = first.path().to_owned();
-    let read = move |_: &Path| {
-        let pids = |cgroup: &Cgroup| cgroup.pids().unwrap_or_default();
-        share.iter().map(|(at, cgroup)| (*at, pids(cgroup))).collect()
-    };
-    match disks.run("read the processes of", &place, read).await {
-        Ok(pids) => pids,
+    let read = move |_: &Path| share.iter().map(|(at, cgroup)| (*at, read(cgroup))).collect();
+    match disks.run("read the cgroup", &place, read).await {
+        Ok(read) => read,
         Err(error) => {
-            tracing::warn!(%error, "cannot list processes");
+            tracing::warn!(%error, "cannot read cgroups");
             Vec::new()
         }
     }

@@ -20,6 +20,7 @@ use crate::{
     find::{Found, SHIM_ANSWER},
     handle::{ContainerHandle, MAILBOX, Request},
     inspect::Reattached,
+    measures::Pending,
     operation::Activity,
     ownership::Seen,
     recovered_state::{LeftExec, Recovered, RecoveredExec},
@@ -28,8 +29,8 @@ use crate::{
 };
 
 /// What waits until the server has reattached to a container.
-#[derive(Default)]
 pub(crate) struct Reattaching {
+    _pending: Pending,
     /// Past the deadline: the last known state is shown.
     delayed: bool,
     requests: Vec<Request>,
@@ -82,6 +83,7 @@ impl Supervisor {
         for over in over {
             services.remove_remains(over).await;
         }
+        services.reattachment.all_found();
     }
 
     fn reattach_to(&self, key: ContainerKey, dir: ContainerDir, left: Recovered) {
@@ -92,7 +94,7 @@ impl Supervisor {
             return;
         }
         let actor = Actor::of_earlier(&self.0.services, key, dir, &left, handle, messages);
-        tokio::spawn(actor.run_reattached(left));
+        tokio::spawn(actor.run_reattached(left, self.0.services.reattachment.begin()));
     }
 
     /// Reattaches to a container once it can be read.
@@ -103,6 +105,7 @@ impl Supervisor {
             tracing::error!(container = %key, %error, "cannot reattach to it; a restart tries again");
             return;
         }
+        let pending = services.reattachment.begin();
         tokio::spawn(async move {
             let read = || {
                 let (services, key) = (Arc::clone(&services), key.clone());
@@ -113,7 +116,7 @@ impl Supervisor {
                     left.describe(&mut handle);
                     services.registry.update(&handle);
                     Actor::of_earlier(&services, key, dir, &left, handle, messages)
-                        .run_reattached(left)
+                        .run_reattached(left, pending)
                         .await;
                 }
                 None => {
@@ -158,7 +161,7 @@ impl Actor {
     }
 
     /// Reattaches to the container, then runs it.
-    async fn run_reattached(mut self, left: Recovered) {
+    async fn run_reattached(mut self, left: Recovered, _pending: Pending) {
         if !left.reported {
             return self.discard(left.record).await;
         }
@@ -172,7 +175,7 @@ impl Actor {
         let init = Process::without_process(spec, pid);
         self.processes.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
-        self.reattaching = Some(Reattaching::default());
+        self.reattaching = Some(Reattaching { _pending, delayed: false, requests: Vec::new() });
         let view = self.lifecycle.is_reported().then(|| self.view());
         self.last_known.set_left(view, Evidence::of(&left, phase));
 

@@ -22,6 +22,7 @@ use gantry_runtime::{Environment, InMemory, OciError, OciRuntime, Runtimes};
 use crate::{
     attach::Attachments,
     left_cgroups::LeftCgroups,
+    measures::Reattachment,
     own_images::OwnImages,
     registry::Registry,
     remains::Remains,
@@ -97,6 +98,7 @@ pub(crate) struct Services {
     pub(crate) remains: Remains,
     pub(crate) left_cgroups: LeftCgroups,
     pub(crate) attachments: Attachments,
+    pub(crate) reattachment: Arc<Reattachment>,
     /// Of launches.
     pub(crate) turns: Turns,
     /// Of all other calls of runtimes.
@@ -126,6 +128,7 @@ impl Services {
             environment: settings.environment.clone(),
             in_memory: InMemory::new(disks.clone()),
             files: state.files(),
+            calls: Arc::default(),
         };
         Ok(Self {
             state,
@@ -140,6 +143,7 @@ impl Services {
             generations: Generations::default(),
             left_cgroups: LeftCgroups::default(),
             attachments: Attachments::default(),
+            reattachment: Arc::default(),
             turns: Turns::default(),
             calls: Turns::default(),
             registry: Registry::default(),

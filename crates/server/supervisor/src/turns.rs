@@ -58,9 +58,22 @@ struct Shared {
     state: Mutex<State>,
 }
 
+/// How many have a turn, and wait for one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MeasuredTurns {
+    /// Calls under way, those that have taken so long that they count no more among them.
+    pub taken: usize,
+    /// Those that wait.
+    pub waiting: usize,
+    /// How many turns there are.
+    pub bound: usize,
+}
+
 #[derive(Default)]
 struct State {
     queue: Queue,
+    /// Turns that were given and are not over.
+    held: usize,
     /// When each turn began that others wait for, oldest first.
     taken: BTreeMap<u64, Instant>,
     /// A task looks after turns that take long.
@@ -130,6 +143,11 @@ impl Turns {
         self.lock().closed
     }
 
+    pub(crate) fn measure(&self) -> MeasuredTurns {
+        let state = self.lock();
+        MeasuredTurns { taken: state.held, waiting: state.queue.len(), bound: self.0.bound }
+    }
+
     /// Gives turns to those who wait, as many as there are.
     fn serve(&self) {
         let mut given = Vec::new();
@@ -139,6 +157,7 @@ impl Turns {
             && let Some((ticket, sender)) = state.queue.pop()
         {
             state.taken.insert(ticket, Instant::now());
+            state.held += 1;
             given.push((ticket, sender));
         }
         let watch = !state.queue.is_empty() && !std::mem::replace(&mut state.watched, true);
@@ -190,7 +209,10 @@ impl State {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.turns.lock().taken.remove(&self.ticket);
+        let mut state = self.turns.lock();
+        state.taken.remove(&self.ticket);
+        state.held -= 1;
+        drop(state);
         self.turns.serve();
     }
 }
@@ -227,6 +249,11 @@ struct Waiters {
 impl Queue {
     fn is_empty(&self) -> bool {
         self.callers.is_empty()
+    }
+
+    fn len(&self) -> usize {
+        let lanes = self.callers.values().flat_map(|caller| caller.lanes.values());
+        lanes.map(|lane| lane.waiters.len()).sum()
     }
 
     fn push(&mut self, caller: Caller, lane: Lane, waiter: Waiter) -> u64 {

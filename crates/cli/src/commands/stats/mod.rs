@@ -1,7 +1,6 @@
 //! `gantry stats`
 
 mod sample;
-mod screen;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,12 +23,13 @@ use tokio::{
     time::{self, MissedTickBehavior},
 };
 
-use self::{sample::Sample, screen::Screen};
+use self::sample::Sample;
 use crate::{
     containerd::{LARGEST_MESSAGE, about, failed},
     failure::{Failure, Outcome},
     output, parse,
     place::{Everywhere, PlaceOption},
+    screen::Screen,
 };
 
 /// Print the resource usage of containers

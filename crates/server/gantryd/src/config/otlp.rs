@@ -18,6 +18,7 @@ pub(super) struct Given {
     pub(super) endpoint: Option<String>,
     pub(super) sampling: Option<f64>,
     pub(super) interval: Option<String>,
+    container_usage: Option<bool>,
     /// Of any type, so that an error about one does not quote it.
     headers: Table,
     attributes: BTreeMap<String, String>,
@@ -30,6 +31,7 @@ impl Given {
             endpoint: self.endpoint.or(file.endpoint),
             sampling: self.sampling.or(file.sampling),
             interval: self.interval.or(file.interval),
+            container_usage: self.container_usage.or(file.container_usage),
             headers: if self.headers.is_empty() { file.headers } else { self.headers },
             attributes: if self.attributes.is_empty() { file.attributes } else { self.attributes },
         }
@@ -43,6 +45,7 @@ impl Given {
             endpoint: self.endpoint.filter(|url| !url.is_empty()).map(endpoint).transpose()?,
             sampling: sampling(self.sampling)?,
             interval: duration("otlp.interval", self.interval, "60s")?,
+            container_usage: self.container_usage.unwrap_or(false),
             headers: headers(self.headers)?,
             attributes: self.attributes,
         })
@@ -58,6 +61,8 @@ pub(crate) struct Otlp {
     pub(crate) sampling: f64,
     /// Between two exports of metrics.
     pub(crate) interval: Duration,
+    /// Each export of metrics has what each container uses.
+    pub(crate) container_usage: bool,
     /// Of every export.
     pub(crate) headers: Headers,
     /// Of the resource, beside its own.
@@ -147,7 +152,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_by_default() {
         let otlp = parse("gantryd").unwrap().otlp;
-        assert_eq!((otlp.endpoint, otlp.sampling), (None, 1.0));
+        assert_eq!((otlp.endpoint, otlp.sampling, otlp.container_usage), (None, 1.0, false));
         assert_eq!(otlp.interval, Duration::from_secs(60));
         assert_eq!(with("[otlp]\nendpoint = \"\"", "").unwrap().otlp.endpoint, None);
     }

@@ -39,6 +39,8 @@ pub(crate) struct Connections(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     peers: Peers,
+    /// Connections that are open.
+    connected: AtomicUsize,
     /// Requests whose answer was not wholly written yet, those that follow events among them.
     open: AtomicUsize,
     /// Requests that follow events, or do not end by themselves for another reason. A server that stops does not wait
@@ -53,12 +55,20 @@ impl Connections {
     /// Takes in a connection that was accepted on the socket at this path.
     pub(crate) fn take(&self, stream: UnixStream, listener: &Path) -> Connection {
         let who = Identity::of(&stream, listener);
+        self.0.connected.fetch_add(1, Ordering::Relaxed);
         Connection {
             stream: LocalAuthority::new(stream),
             peer: self.0.peers.next(who),
             streams: OpenStreams::default(),
             open: 0,
             shared: Arc::clone(&self.0),
+        }
+    }
+
+    pub(crate) fn measure(&self) -> MeasuredConnections {
+        MeasuredConnections {
+            open: self.0.connected.load(Ordering::Relaxed) as u64,
+            request_bytes: self.0.peers.used() as u64,
         }
     }
 
@@ -88,6 +98,14 @@ impl Connections {
     pub(crate) fn cut(&self) {
         self.0.cut.store(true, Ordering::SeqCst);
     }
+}
+
+/// What is measured of connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MeasuredConnections {
+    pub(crate) open: u64,
+    /// Memory of requests and answers under way.
+    pub(crate) request_bytes: u64,
 }
 
 /// A request that does not end by itself.
@@ -140,6 +158,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.count(0);
+        self.shared.connected.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

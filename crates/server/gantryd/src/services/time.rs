@@ -17,6 +17,12 @@ pub(super) fn timestamp(at: gantry_domain::Timestamp) -> Timestamp {
     Timestamp::from(UNIX_EPOCH + Duration::from_nanos(at.0))
 }
 
+/// As a message. One that is longer than a message can have is the longest.
+pub(super) fn nearest_duration(duration: Duration) -> prost_types::Duration {
+    let longest = prost_types::Duration { seconds: i64::MAX, nanos: 999_999_999 };
+    prost_types::Duration::try_from(duration).unwrap_or(longest)
+}
+
 /// The moment that a field of a request has, clamped to the epoch, since no event is earlier.
 pub(super) fn moment(
     field: &'static str,

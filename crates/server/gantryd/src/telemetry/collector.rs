@@ -77,6 +77,12 @@ impl Collector {
         }
     }
 
+    /// The same collector for another kind of telemetry, of whose failures the log tells apart: there are collectors that
+    /// take one kind and not the other.
+    pub(crate) fn apart(&self) -> Self {
+        Self { fails: Arc::default(), ..self.clone() }
+    }
+
     /// For a client of one of the collector's services.
     pub(crate) fn channel(&self) -> Channel {
         self.channel.clone()

@@ -15,6 +15,7 @@ mod rcu_warmup;
 mod release;
 mod stats;
 mod tree;
+mod usage;
 
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -42,6 +43,7 @@ pub use self::{
         BlkioEntry, BlkioStats, CgroupStats, CpuStats, HugetlbStats, MemoryData, MemoryStats,
         PidsStats, system_usage,
     },
+    usage::Usage,
 };
 
 /// The directories of one container, at least one. On a hybrid host the v1 controllers, and the v2

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    OciError, OciRuntime, Runtimes, Verb,
+    OciError, OciRuntime, Outcome, Runtimes, Verb,
     output::{LIMIT, Output},
 };
 use crate::traced;
@@ -69,7 +69,10 @@ impl Runtimes {
                 span.record("process.exit.code", i64::from(code));
             }
         };
-        traced(span.clone(), self.run(runtime, call, ended)).await
+        let measuring = self.calls.begin(call.verb);
+        let result = traced(span.clone(), self.run(runtime, call, ended)).await;
+        measuring.end(Outcome::of(&result));
+        result
     }
 
     async fn run(

@@ -4,6 +4,7 @@ mod call;
 mod environment;
 mod error;
 mod in_memory;
+mod measures;
 mod output;
 mod program;
 mod record;
@@ -15,6 +16,7 @@ mod words;
 
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -25,6 +27,7 @@ use gantry_disk::OwnFiles;
 use gantry_domain::{ContainerId, ProcessSpec};
 use gantry_kernel::Reaper;
 pub use in_memory::InMemory;
+pub use measures::{MeasuredCalls, Measuring, Outcome, RuntimeCalls};
 pub use record::RuntimeRecord;
 use serde_json::{Value, json};
 pub use state::{Keeping, RuntimeState, is_same_directory};
@@ -46,6 +49,8 @@ pub struct Runtimes {
     pub in_memory: InMemory,
     /// Opens the bundles that runtimes work in.
     pub files: OwnFiles,
+    /// How long the calls take; whoever has a shim call a runtime adds that.
+    pub calls: Arc<RuntimeCalls>,
 }
 
 /// A runtime that was found, with the arguments that go before every sub-command.

@@ -104,7 +104,7 @@ fn executable(program: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
     use super::super::InMemory;
     use super::*;
@@ -119,6 +119,7 @@ mod tests {
             environment: Environment::of_server(&[variable]),
             in_memory: InMemory::never(),
             files: OwnFiles::new().unwrap(),
+            calls: Arc::default(),
         };
         match runtimes.find(name, &[], true) {
             Ok(runtime) => Ok(runtime.program),

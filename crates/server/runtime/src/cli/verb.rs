@@ -23,6 +23,24 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 14] = [
+        Self::Run,
+        Self::Create,
+        Self::Restore,
+        Self::Exec,
+        Self::Start,
+        Self::State,
+        Self::List,
+        Self::Pause,
+        Self::Resume,
+        Self::Update,
+        Self::Checkpoint,
+        Self::Delete,
+        Self::Version,
+        Self::Features,
+    ];
+
     /// As it stands on the command line.
     pub fn name(self) -> &'static str {
         match self {

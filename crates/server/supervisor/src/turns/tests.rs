@@ -105,6 +105,7 @@ async fn nobody_waits_for_what_takes_long() {
     served.end("stuck");
     served.end("hung");
     assert!(turns.lock().taken.len() <= 2);
+    assert_eq!(turns.measure(), MeasuredTurns { taken: 2, waiting: 0, bound: 2 });
 }
 
 #[tokio::test]
@@ -116,6 +117,7 @@ async fn whoever_goes_leaves_the_queue() {
     gone.abort();
     settle().await;
     assert_eq!(turns.lock().queue.callers[&ONE].lanes[&lane("a")].waiters.len(), 1);
+    assert_eq!(turns.measure(), MeasuredTurns { taken: 1, waiting: 1, bound: 1 });
     served.end("first");
     assert_eq!(served.names().await, ["next"]);
 }
@@ -145,5 +147,6 @@ async fn a_turn_that_is_given_to_nobody_comes_back() {
     drop(first);
     // The turn has been given, and was not taken.
     drop(waiting);
+    assert_eq!(turns.measure().taken, 0);
     turns.take(OTHER, lane("a")).await.unwrap();
 }

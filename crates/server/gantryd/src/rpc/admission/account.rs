@@ -57,6 +57,11 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Bytes that are taken.
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+
     /// Opens an account for a connection.
     pub(crate) fn account(&self) -> Account {
         Account { server: Arc::clone(&self.0), connection: Pool::new(OF_A_CONNECTION) }

@@ -74,6 +74,11 @@ impl Peer {
 }
 
 impl Peers {
+    /// Bytes that requests and answers under way are charged with.
+    pub(crate) fn used(&self) -> usize {
+        self.budget.used()
+    }
+
     /// A connection that was just accepted, and who has made it.
     pub(crate) fn next(&self, who: Identity) -> Peer {
         let caller = Caller(self.last.fetch_add(1, Ordering::Relaxed) + 1);

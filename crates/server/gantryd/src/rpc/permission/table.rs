@@ -129,6 +129,7 @@ pub(super) const TABLE: &[(&str, &[(&str, Role)])] = &[
             ("Attach", Admin),
         ],
     ),
+    ("gantry.v1.ServerService", &[("GetMeasures", Observer), ("ListUsage", Observer)]),
     ("grpc.health.v1.Health", &[("Check", Observer), ("Watch", Observer)]),
     ("grpc.reflection.v1.ServerReflection", &[("ServerReflectionInfo", Observer)]),
     ("grpc.reflection.v1alpha.ServerReflection", &[("ServerReflectionInfo", Observer)]),
@@ -159,6 +160,11 @@ static ROLES: LazyLock<HashMap<String, Role>> = LazyLock::new(|| {
     };
     TABLE.iter().flat_map(calls).collect()
 });
+
+/// The paths of all calls.
+pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
+    ROLES.keys().map(String::as_str)
+}
 
 /// The path of a call as it is in the table, and the role that the call needs.
 pub(super) fn needed(path: &str) -> Option<(&'static str, Role)> {

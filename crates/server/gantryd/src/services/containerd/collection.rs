@@ -9,7 +9,10 @@
 //! There is one at a time. After one that failed comes another 10 s later.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -49,6 +52,18 @@ pub(super) struct Collections {
     begun: AtomicU64,
     asked: Notify,
     ended: watch::Sender<Ended>,
+    counts: Mutex<MeasuredCollections>,
+}
+
+/// Collections since the server was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MeasuredCollections {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    /// Blobs, snapshots and others that were removed.
+    pub(crate) removed: u64,
+    /// How long the last one took.
+    pub(crate) last: Duration,
 }
 
 /// Which collections have ended, by number.
@@ -62,7 +77,8 @@ struct Ended {
 impl Default for Collections {
     fn default() -> Self {
         let (begun, asked) = (AtomicU64::default(), Notify::new());
-        Self { begun, asked, ended: watch::Sender::new(Ended::default()) }
+        let ended = watch::Sender::new(Ended::default());
+        Self { begun, asked, ended, counts: Mutex::default() }
     }
 }
 
@@ -78,6 +94,22 @@ impl Collections {
             // In containerd's words. The log says more.
             _ => Err(Status::unknown("gc failed")),
         }
+    }
+
+    pub(super) fn measure(&self) -> MeasuredCollections {
+        *self.counts()
+    }
+
+    fn counts(&self) -> MutexGuard<'_, MeasuredCollections> {
+        // They are whole after any panic: each is a number.
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn measured(&self, took: Duration, is_good: bool) {
+        let mut counts = self.counts();
+        counts.last = took;
+        let count = if is_good { &mut counts.done } else { &mut counts.failed };
+        *count += 1;
     }
 
     fn begin(&self) -> u64 {
@@ -136,6 +168,7 @@ pub(super) async fn keep(surface: Surface) {
         let collected = tokio::spawn(collect(surface.clone())).await;
         let collected = collected.unwrap_or(Err(CollectionError::Bug));
         let is_good = collected.is_ok();
+        collections.measured(began.elapsed(), is_good);
         match collected {
             Ok(is_any_left) => {
                 is_due = is_any_left;
@@ -183,6 +216,7 @@ async fn collect(surface: Surface) -> Result<bool, CollectionError> {
         has_directories |= snapshots.set_aside(&removed).await;
         reach(Point::ServerPieceRemoved);
         count += removed.len();
+        surface.0.collections.counts().removed += removed.len() as u64;
         for one in removed {
             publish_removal(&surface, one).await;
         }

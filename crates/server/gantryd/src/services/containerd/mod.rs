@@ -32,6 +32,7 @@ mod version;
 use std::{convert::Infallible, path::PathBuf, sync::Arc, time::SystemTime};
 
 use collection::Collections;
+pub(crate) use collection::MeasuredCollections;
 use containers::Containers;
 use events::Events;
 use gantry_api::containerd::{
@@ -161,6 +162,11 @@ impl Surface {
                 .max_decoding_message_size(MAX_MESSAGE),
         );
         routes.add(VersionServer::new(Version));
+    }
+
+    /// How often was removed what nothing refers to.
+    pub(crate) fn measure_collections(&self) -> MeasuredCollections {
+        self.0.collections.measure()
     }
 
     /// Does the background work (expiry of leases, collections, restarts, receipts), as long as the server runs.

@@ -87,6 +87,6 @@ fn process(process: &ProcessView) -> v1::Process {
 }
 
 /// That of `types.API` has no name.
-fn namespace(namespace: &Namespace) -> String {
+pub(super) fn namespace(namespace: &Namespace) -> String {
     if namespace.is_types_api() { String::new() } else { namespace.name().to_owned() }
 }

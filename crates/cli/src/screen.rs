@@ -13,19 +13,24 @@ const LEAST: usize = 12;
 
 /// Where readings go.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     in_place: bool,
     is_new: bool,
 }
 
 impl Screen {
     /// In place only if asked for and if standard output is a terminal.
-    pub(super) fn new(in_place: bool) -> Screen {
+    pub(crate) fn new(in_place: bool) -> Screen {
         Screen { in_place: in_place && terminal::stdout_is_terminal(), is_new: true }
     }
 
     /// Draws a table, the first row of which is its head.
-    pub(super) fn draw<const N: usize>(
+    /// Whether what is drawn takes the place of what was drawn before.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.in_place
+    }
+
+    pub(crate) fn draw<const N: usize>(
         &mut self,
         mut rows: Vec<[String; N]>,
     ) -> Result<(), Failure> {
@@ -37,24 +42,42 @@ impl Screen {
                 false => output::table(&rows.split_off(1)),
             };
         }
-        let size = terminal::size();
-        let width =
-            size.map_or(usize::MAX, |size| usize::try_from(size.width).unwrap_or(usize::MAX));
-        let height =
-            size.map_or(usize::MAX, |size| usize::try_from(size.height).unwrap_or(usize::MAX));
-        let mut text = String::from(if is_new { ERASE_ALL } else { "" }) + HOME;
-        // The last line stays empty for the cursor, or all would move up.
-        for line in fitted(&rows, width).iter().take(height.saturating_sub(1).max(1)) {
-            text += line;
-            text += ERASE_LINE;
-            text += "\r\n";
+        let [width, _] = size();
+        redraw(is_new, &fitted(&rows, width))
+    }
+
+    /// Draws lines. They are cut off where the terminal ends.
+    pub(crate) fn draw_lines(&mut self, lines: &[String]) -> Result<(), Failure> {
+        let is_new = std::mem::take(&mut self.is_new);
+        if !self.in_place {
+            return lines.iter().try_for_each(output::line);
         }
-        output::raw((text + ERASE_BELOW).as_bytes())
+        let [width, _] = size();
+        let lines = lines.iter().map(|line| line.chars().take(width).collect());
+        redraw(is_new, &lines.collect::<Vec<_>>())
     }
 }
 
+/// Columns and lines of the terminal.
+fn size() -> [usize; 2] {
+    let size = terminal::size().map(|size| [size.width, size.height]);
+    size.map_or([usize::MAX; 2], |size| size.map(|it| usize::try_from(it).unwrap_or(usize::MAX)))
+}
+
+fn redraw(is_new: bool, lines: &[String]) -> Result<(), Failure> {
+    let [_, height] = size();
+    let mut text = String::from(if is_new { ERASE_ALL } else { "" }) + HOME;
+    // The last line stays empty for the cursor, or all would move up.
+    for line in lines.iter().take(height.saturating_sub(1).max(1)) {
+        text += line;
+        text += ERASE_LINE;
+        text += "\r\n";
+    }
+    output::raw((text + ERASE_BELOW).as_bytes())
+}
+
 /// Lines of columns, none longer than the width: the first column becomes narrower, and then the end is cut off.
-fn fitted<const N: usize>(rows: &[[String; N]], width: usize) -> Vec<String> {
+pub(crate) fn fitted<const N: usize>(rows: &[[String; N]], width: usize) -> Vec<String> {
     let mut widths: [usize; N] =
         std::array::from_fn(|i| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or(0));
     let total = widths.iter().sum::<usize>() + 2 * N.saturating_sub(1);

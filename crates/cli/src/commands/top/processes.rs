@@ -1,8 +1,7 @@
-//! `gantry top`
+//! `gantry top ID`: the processes of a container.
 
 use std::{fs, path::Path, process::ExitCode, time::Duration};
 
-use clap::Args;
 use gantry_client::Client;
 use serde::Serialize;
 use serde_json::Value;
@@ -15,20 +14,6 @@ use crate::{
 
 /// Of times in /proc in a second: USER_HZ, which is 100 on all machines that Rust has Linux for.
 const TICKS: u64 = 100;
-
-/// List all processes in a container
-///
-/// Those that the container's own programs have started, too: pids and users are the host's.
-#[derive(Debug, Args)]
-pub(crate) struct Top {
-    /// Print JSON, one process a line
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    place: PlaceOption,
-    /// Id of the container
-    id: String,
-}
 
 /// A process as the kernel tells it, see proc(5).
 #[derive(Debug, Serialize, PartialEq, Eq)]
@@ -45,45 +30,43 @@ struct Row {
     args: Vec<String>,
 }
 
-impl Top {
-    pub(crate) async fn run(self, client: &Client) -> Outcome {
-        let (pids, config) = match self.place.find(client, &self.id).await? {
-            Some(found) => {
-                let pids = found.containers.task(&self.id).pids().await?;
-                if pids.is_empty() {
-                    return Err(Failure::new(format!("nothing runs in container {}", self.id)));
-                }
-                (pids, found.record.spec.map(|spec| spec.value))
+/// Lists them, as a table or as JSON.
+pub(super) async fn list(client: &Client, place: &PlaceOption, id: &str, json: bool) -> Outcome {
+    let (pids, config) = match place.find(client, id).await? {
+        Some(found) => {
+            let pids = found.containers.task(id).pids().await?;
+            if pids.is_empty() {
+                return Err(Failure::new(format!("nothing runs in container {id}")));
             }
-            None => {
-                let state = client.container(&self.id).state().await?;
-                (state.pids, fs::read(Path::new(&state.bundle_path).join("config.json")).ok())
-            }
-        };
-        let config = config.and_then(|text| serde_json::from_slice(&text).ok());
-        let cgroup = config.as_ref().and_then(cgroup_name);
-        let is_its = |pid: u32| {
-            cgroup
-                .is_none_or(|name| read_text(pid, "cgroup").is_some_and(|text| is_in(&text, name)))
-        };
-        // One that has just ended is none; and in another pid namespace, the numbers mean other processes.
-        let mut rows: Vec<_> =
-            pids.iter().filter(|pid| is_its(**pid)).filter_map(|pid| read(*pid)).collect();
-        rows.sort_unstable_by_key(|row| row.pid);
-        if rows.is_empty() && !pids.is_empty() {
-            let problem = "its processes are not in this command's /proc (another pid namespace?)";
-            return Err(Failure::new(format!("{}: {problem}", self.id)));
+            (pids, found.record.spec.map(|spec| spec.value))
         }
-        if self.json {
-            rows.iter().try_for_each(output::json)?;
-            return Ok(ExitCode::SUCCESS);
+        None => {
+            let state = client.container(id).state().await?;
+            (state.pids, fs::read(Path::new(&state.bundle_path).join("config.json")).ok())
         }
-        let head = ["PID", "PPID", "UID", "STATE", "THREADS", "MEMORY", "TIME", "COMMAND"];
-        let mut table = vec![head.map(str::to_owned)];
-        table.extend(rows.iter().map(Row::cells));
-        output::table(&table)?;
-        Ok(ExitCode::SUCCESS)
+    };
+    let config = config.and_then(|text| serde_json::from_slice(&text).ok());
+    let cgroup = config.as_ref().and_then(cgroup_name);
+    let is_its = |pid: u32| {
+        cgroup.is_none_or(|name| read_text(pid, "cgroup").is_some_and(|text| is_in(&text, name)))
+    };
+    // One that has just ended is none; and in another pid namespace, the numbers mean other processes.
+    let mut rows: Vec<_> =
+        pids.iter().filter(|pid| is_its(**pid)).filter_map(|pid| read(*pid)).collect();
+    rows.sort_unstable_by_key(|row| row.pid);
+    if rows.is_empty() && !pids.is_empty() {
+        let problem = "its processes are not in this command's /proc (another pid namespace?)";
+        return Err(Failure::new(format!("{id}: {problem}")));
     }
+    if json {
+        rows.iter().try_for_each(output::json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let head = ["PID", "PPID", "UID", "STATE", "THREADS", "MEMORY", "TIME", "COMMAND"];
+    let mut table = vec![head.map(str::to_owned)];
+    table.extend(rows.iter().map(Row::cells));
+    output::table(&table)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Row {
