@@ -111,9 +111,9 @@ async fn an_error_of_the_runtime_is_in_the_trace() {
         let said = &span.status.as_ref().unwrap().message;
         assert!(has_failed(span) && said.contains("/no/such/program"), "{span:#?}");
     }
-    // The failed container is removed in the same trace.
-    let delete = spans.iter().find(|span| span.name == "runtime delete").unwrap();
-    assert_eq!(path(&spans, delete), [CREATE, "create", "runtime delete"]);
+    // What the runtime has left is looked for in the same trace.
+    let state = spans.iter().find(|span| span.name == "runtime state").unwrap();
+    assert_eq!(path(&spans, state), [CREATE, "create", "runtime state"]);
     server.finish().await;
 }
 

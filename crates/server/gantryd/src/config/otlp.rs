@@ -42,7 +42,12 @@ impl Given {
             return Err(value("otlp.attributes", format!("must be {MAX_ATTRIBUTES} at most")));
         }
         Ok(Otlp {
-            endpoint: self.endpoint.filter(|url| !url.is_empty()).map(endpoint).transpose()?,
+            endpoint: self
+                .endpoint
+                .as_deref()
+                .filter(|url| !url.is_empty())
+                .map(endpoint)
+                .transpose()?,
             sampling: sampling(self.sampling)?,
             interval: duration("otlp.interval", self.interval, "60s")?,
             container_usage: self.container_usage.unwrap_or(false),
@@ -79,14 +84,18 @@ impl fmt::Debug for Headers {
     }
 }
 
-fn endpoint(url: String) -> Result<Uri, ConfigError> {
+fn endpoint(url: &str) -> Result<Uri, ConfigError> {
     let uri: Option<Uri> = url.parse().ok();
     let is_one = |uri: &Uri| {
         let has_path = uri.path_and_query().is_some_and(|path| path.as_str() != "/");
         let host = uri.host().filter(|host| !host.is_empty());
         // A user name would be in the authority, and so in the log.
         let has_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-        uri.scheme_str() == Some("http") && host.is_some() && !has_path && !has_user
+        uri.scheme_str() == Some("http")
+            && host.is_some()
+            && uri.port_u16().is_some()
+            && !has_path
+            && !has_user
     };
     uri.filter(is_one).ok_or_else(|| {
         // The text may have a password.
@@ -175,6 +184,7 @@ mod tests {
         for (text, named) in [
             ("endpoint = \"127.0.0.1:4317\"", "otlp.endpoint"),
             ("endpoint = \"unix:///run/s\"", "otlp.endpoint"),
+            ("endpoint = \"http://localhost\"", "otlp.endpoint"),
             ("endpoint = \"http://h:4318/v1/traces\"", "otlp.endpoint"),
             ("endpoint = \"http://user:SECRET@h:4317\"", "otlp.endpoint"),
             ("sampling = 1.5", "otlp.sampling"),

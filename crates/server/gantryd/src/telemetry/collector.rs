@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use gantry_disk::OwnFiles;
 use http::Uri;
 use opentelemetry::KeyValue;
 use opentelemetry_proto::{tonic::resource::v1::Resource, transform::common::tonic::Attributes};
@@ -16,8 +17,9 @@ use tokio::time::timeout;
 use tonic::{
     Code, Extensions, Request, Response, Status, metadata::MetadataMap, transport::Channel,
 };
+use tower::service_fn;
 
-use super::Counts;
+use super::{Counts, connect::connect};
 use crate::config::Headers;
 
 /// How long a connection, or an attempt to send something, may take.
@@ -55,6 +57,7 @@ impl Collector {
     /// Is called on the runtime that the connection is to be driven by. Connects when something is sent.
     pub(super) fn new(
         endpoint: Uri,
+        names: OwnFiles,
         headers: &Headers,
         resource: &opentelemetry_sdk::Resource,
         counts: Arc<Counts>,
@@ -66,7 +69,8 @@ impl Collector {
         let attributes =
             resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
         Self {
-            channel: endpoint.connect_lazy(),
+            channel: endpoint
+                .connect_with_connector_lazy(service_fn(move |to| connect(to, names.clone()))),
             metadata: MetadataMap::from_headers(headers.0.iter().cloned().collect()),
             resource: Resource {
                 attributes: Attributes::from(attributes).0,
@@ -121,10 +125,10 @@ impl Collector {
             Err(status) => {
                 self.counts.failed_exports.fetch_add(1, Relaxed);
                 if !self.fails.swap(true, Relaxed) {
-                    let (code, message) = (status.code(), said(&status));
+                    let (code, error) = (status.code(), said(&status));
                     tracing::warn!(
                         ?code,
-                        message,
+                        error,
                         "telemetry cannot be sent; what is too much is dropped"
                     );
                 }
@@ -134,15 +138,14 @@ impl Collector {
     }
 }
 
-/// The message of a collector, which may be long; or what kept this server from asking it.
+/// The message of a collector, which may be long; or what kept this server from asking it, with the first cause.
 fn said(status: &Status) -> String {
-    let mut text = status.message().to_owned();
-    let mut source = status.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
+    let mut first = status.source();
+    while let Some(earlier) = first.and_then(|error| error.source()) {
+        first = Some(earlier);
     }
-    text.chars().take(MAX_MESSAGE).collect()
+    let cause = first.map(|error| format!(": {error}")).unwrap_or_default();
+    format!("{}{cause}", status.message()).chars().take(MAX_MESSAGE).collect()
 }
 
 /// The specification of OTLP says what may be sent again.

@@ -4,6 +4,7 @@
 //! hangs or is away costs telemetry and nothing else; [`Counts`] says how much.
 
 mod collector;
+mod connect;
 mod resource;
 mod spans;
 
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub(crate) use collector::Collector;
+use gantry_disk::OwnFiles;
 use http::Uri;
 use opentelemetry_sdk::{Resource, trace::SdkTracer};
 use spans::Queue;
@@ -84,9 +86,10 @@ impl Telemetry {
         let handle = runtime.handle().clone();
         let (stop, mut stopped) = watch::channel(());
         let (ended, has_ended) = mpsc::channel::<()>();
+        let names = OwnFiles::new()?;
         let collector = {
             let _entered = handle.enter();
-            Collector::new(endpoint, &headers, &resource, counts)
+            Collector::new(endpoint, names, &headers, &resource, counts)
         };
         let spans = queue.send(collector.clone(), async move {
             // The other end is dropped, which is an error.
@@ -95,7 +98,6 @@ impl Telemetry {
         thread::Builder::new().name("telemetry".to_owned()).spawn(move || {
             runtime.block_on(spans);
             drop(ended);
-            // A name server may still be waited for.
             runtime.shutdown_background();
         })?;
         Ok(Sending { collector, runtime: handle, stop, has_ended })
