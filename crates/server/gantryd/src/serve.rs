@@ -125,8 +125,9 @@ pub(crate) async fn serve(
     );
     let exported =
         Exported { interval: config.otlp.interval, container_usage: config.otlp.container_usage };
-    let exporter = telemetry
-        .map(|(collector, thread)| Exporter::start(measures.clone(), &collector, &thread, exported));
+    let exporter = telemetry.map(|(collector, thread)| {
+        Exporter::start(measures.clone(), &collector, &thread, exported)
+    });
     let server = Server { measures, supervisor: Arc::clone(&pending) };
     let server = admission.layer(ServerServiceServer::new(server));
     let mut routes = Routes::builder();
