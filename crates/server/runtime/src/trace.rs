@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use futures_util::TryFutureExt;
 use tracing::{Instrument, Span, field::Empty};
 
 /// A step of the call under way; none outside of one, or without telemetry.
@@ -23,17 +24,16 @@ pub fn step(name: &'static str) -> Span {
     )
 }
 
-/// Does something as a step, which has its error.
-pub async fn traced<T, E: Display>(
+/// Does something as a step, which has its error. The future holds the work once, where an async function would hold it
+/// twice.
+pub fn traced<T, E: Display>(
     span: Span,
     work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
-    let result = work.instrument(span.clone()).await;
-    if let Err(error) = &result
-        && !span.is_none()
-    {
-        span.record("otel.status_code", "ERROR");
-        span.record("otel.status_description", error.to_string());
-    }
-    result
+) -> impl Future<Output = Result<T, E>> {
+    work.instrument(span.clone()).inspect_err(move |error| {
+        if !span.is_none() {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", error.to_string());
+        }
+    })
 }

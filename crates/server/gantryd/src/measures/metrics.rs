@@ -3,7 +3,7 @@
 
 use gantry_events::MeasuredSubscribers;
 use gantry_supervisor::{ContainerUsage, MeasuredContainers, Outcome};
-use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
 use tonic::Code;
 
 use super::{
@@ -232,10 +232,14 @@ fn telemetry(span: Span, snapshot: &Snapshot) -> Option<Metric> {
     Some(counter(("gantry.telemetry.items", "{item}"), points))
 }
 
+/// A number of what a container uses, if the container has that.
+type PointOf<'a> =
+    dyn Fn(Span, &[(&'static str, &str)], &ContainerUsage) -> Option<NumberDataPoint> + 'a;
+
 /// Metrics of containers. When they were made is not known here, so that their counters have no start.
 pub(super) fn of_containers(used: &[ContainerUsage]) -> Vec<Metric> {
     let unknown = std::time::UNIX_EPOCH;
-    let points = |point: &dyn Fn(Span, &[(&'static str, &str)], &ContainerUsage) -> Option<_>| {
+    let points = |point: &PointOf<'_>| {
         let points = used.iter().filter_map(|used| {
             let (id, namespace) = (used.key.id.as_str(), &used.key.namespace);
             let namespace = if namespace.is_types_api() { "" } else { namespace.name() };

@@ -100,7 +100,10 @@ impl SpanProcessor for Enqueue {
 }
 
 fn shorten(span: &mut SpanData) {
-    let cut = |text: &str| text.floor_char_boundary(MAX_TEXT);
+    let cut = |text: &str| {
+        let longest = text.len().min(MAX_TEXT);
+        (0..=longest).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+    };
     for KeyValue { value, .. } in &mut span.attributes {
         if let Value::String(text) = value
             && text.as_str().len() > MAX_TEXT
@@ -223,6 +226,7 @@ impl Lost {
 #[cfg(test)]
 mod tests {
     use opentelemetry::trace::{Span as _, Tracer};
+    use opentelemetry_proto::tonic::common::v1::any_value;
 
     use super::*;
 
@@ -247,7 +251,7 @@ mod tests {
         let span = Message::from(spans.try_recv().unwrap());
         assert_eq!(span.status.unwrap().message, "ä".repeat(MAX_TEXT / 2));
         let value = span.attributes.into_iter().next().unwrap().value.unwrap();
-        assert_eq!(value, "ä".repeat(MAX_TEXT / 2).into());
+        assert_eq!(value.value, Some(any_value::Value::StringValue("ä".repeat(MAX_TEXT / 2))));
     }
 
     #[test]
