@@ -4,7 +4,9 @@ use std::fs;
 
 use gantry_failpoints::{DIRECTORY, Point};
 use gantry_tests::{
-    PATIENCE, Runtime, Server, eventually, processes, runtime::HangingRuntime, variants,
+    PATIENCE, Runtime, Server, eventually, processes,
+    runtime::{HangingRuntime, wrapper},
+    variants,
 };
 use rstest::rstest;
 use rustix::process::Signal;
@@ -45,6 +47,48 @@ async fn the_next_server_removes_what_a_killed_runtime_has_made(
 
     hanging.hang_no_more();
     server.start_again().await;
+    let container = container(&server).create().await.unwrap();
+    assert_eq!(container.init.kill().await, 137);
+    server.finish().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn the_next_server_outlasts_a_runtime_that_still_makes_it(
+    #[values(Runtime::Runc, Runtime::Crun)] runtime: Runtime,
+    #[values(true, false)] finishes: bool,
+) {
+    let Some(mut server) = Server::setup(runtime).start().await else { return };
+    let [begun, waits] = ["begun", "waits"].map(|name| server.work().join(name));
+    fs::write(&waits, "").unwrap();
+    let script = format!(
+        r#"
+case $command in create|run)
+    if mkdir {begun}; then
+        while [ -e {waits} ]; do sleep 0.1; done
+    fi ;;
+esac"#,
+        begun = begun.display(),
+        waits = waits.display(),
+    );
+    let slow = wrapper(server.work(), runtime, &script);
+    let container = |server: &Server| {
+        let path = slow.to_str().unwrap().to_owned();
+        server.container("c").runtime(runtime).request(move |request| request.runtime = path)
+    };
+    let making = container(&server);
+    let making = tokio::spawn(async move { making.create().await.map(drop) });
+    eventually("the runtime works", || begun.exists()).await;
+    let shim = processes::busy_shim(server.work(), &server.service.cgroup);
+    processes::signal(shim, Signal::STOP);
+    server.kill().await;
+    making.await.unwrap().unwrap_err();
+    processes::signal(shim, Signal::KILL);
+
+    server.start_again().await;
+    if finishes {
+        fs::remove_file(&waits).unwrap();
+    }
     let container = container(&server).create().await.unwrap();
     assert_eq!(container.init.kill().await, 137);
     server.finish().await;

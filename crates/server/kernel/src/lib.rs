@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "a test fails by panicking"))]
 
 mod allocator;
+mod arguments;
 mod async_fd;
 mod boot;
 pub mod cgroup;
@@ -28,6 +29,7 @@ mod trouble;
 mod writeback;
 
 pub use allocator::{keep_memory_small, load_has_fallen};
+pub use arguments::with_argument;
 pub use async_fd::watch;
 pub use boot::{BOOT_ID, TICK, boot_id, ticks_since_boot};
 pub use descriptors::{closed_first, leaves_room};

@@ -55,6 +55,7 @@ mod stats;
 mod task;
 mod teardown;
 mod turns;
+mod unfinished;
 mod usage;
 mod waiters;
 

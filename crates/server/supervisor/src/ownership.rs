@@ -146,8 +146,11 @@ impl Services {
             return Ok(());
         }
         let id = &identity.key.id;
-        let state = self.ask(identity, claim).await;
         let unknown = |cause| NotOurs::Unknown { id: id.clone(), cause };
+        if matches!(claim, Claim::Failed { .. }) {
+            identity.outlast_runtime().await.map_err(unknown)?;
+        }
+        let state = self.ask(identity, claim).await;
         let (state, init) = (state.map_err(unknown)?, identity.init().await.map_err(unknown)?);
         let Some(state) = state else { return Ok(()) };
         let ours = match claim {
