@@ -18,7 +18,7 @@
 //! it begins, and a commit makes the blob this namespace's, too; so it is in containerd unless configured otherwise.
 //!
 //! # Collection
-//! What nothing refers to is removed in pieces ([`Content::remove_piece`]): the records of a piece are removed in the
+//! What nothing refers to is removed in pieces: the records of a piece are removed in the
 //! store, which knows what is referred to; when that is on the disk, the files are. Between the two a file is nobody's,
 //! as after a deletion. A file's name is only removed while its digest is locked and has no record, so that a blob that
 //! was written again meanwhile has its file; the room that it takes is given back when nothing is locked any more. No
@@ -60,6 +60,7 @@ use std::{path::Path, sync::Arc};
 
 pub use blocking::BlockingReader;
 use change::{Left, Order};
+pub use collection::Piece;
 pub use error::ContentError;
 use gantry_disk::{MeasuredThreads, OwnFiles};
 use gantry_store::Store;

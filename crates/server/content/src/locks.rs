@@ -1,7 +1,7 @@
 //! Who works on what.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{HashMap, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -60,6 +60,16 @@ const SHARDS: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Shards([tokio::sync::Mutex<()>; SHARDS]);
 
+/// By number of the lock.
+pub(crate) type Guards<'a> = HashMap<usize, tokio::sync::MutexGuard<'a, ()>>;
+
+/// Names that are locked as long as their guards live, and those of which somebody else has the lock.
+pub(crate) struct Locked<'a, T> {
+    pub(crate) names: Vec<T>,
+    pub(crate) busy: Vec<T>,
+    pub(crate) guards: Guards<'a>,
+}
+
 impl Default for Shards {
     fn default() -> Self {
         Self(std::array::from_fn(|_| tokio::sync::Mutex::default()))
@@ -71,17 +81,30 @@ impl Shards {
         self.0[Self::of(name)].lock().await
     }
 
-    /// The locks of many names. Who has one of these locks already would wait for ever.
-    pub(crate) async fn lock_all<T: Hash>(
-        &self,
-        names: &[T],
-    ) -> Vec<tokio::sync::MutexGuard<'_, ()>> {
-        let mut locked = Vec::new();
-        // In one order for all.
-        for number in names.iter().map(Self::of).collect::<BTreeSet<_>>() {
-            locked.push(self.0[number].lock().await);
+    /// Locks those of `names` that nobody has. If somebody has each of them, this waits for the first one: who waits has
+    /// none of these locks, so that nobody waits longer because of that.
+    pub(crate) async fn lock_free<T: Hash>(&self, names: Vec<T>) -> Locked<'_, T> {
+        let mut guards = HashMap::new();
+        self.lock_more(&names, &mut guards);
+        if guards.is_empty()
+            && let Some(first) = names.first()
+        {
+            guards.insert(Self::of(first), self.lock(first).await);
+            self.lock_more(&names, &mut guards);
         }
-        locked
+        let is_locked = |name: &T| guards.contains_key(&Self::of(name));
+        let (names, busy) = names.into_iter().partition(is_locked);
+        Locked { names, busy, guards }
+    }
+
+    fn lock_more<'a>(&'a self, names: &[impl Hash], guards: &mut Guards<'a>) {
+        for number in names.iter().map(Self::of) {
+            if let Entry::Vacant(entry) = guards.entry(number)
+                && let Ok(guard) = self.0[number].try_lock()
+            {
+                entry.insert(guard);
+            }
+        }
     }
 
     fn of(name: &impl Hash) -> usize {
@@ -93,6 +116,10 @@ impl Shards {
 
 #[cfg(test)]
 mod tests {
+    use std::{pin::pin, time::Duration};
+
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
@@ -105,5 +132,27 @@ mod tests {
         assert!(refused.ends_with(": unavailable"), "{refused}");
         drop((references.hold(&b, "r").unwrap(), references.hold(&a, "q").unwrap(), held));
         references.hold(&a, "r").unwrap();
+    }
+
+    /// Two names with a lock each, and one that has the first one's.
+    fn names() -> [usize; 3] {
+        let is_with = |a: usize| move |b: &usize| Shards::of(b) == Shards::of(&a);
+        let other = (1..).find(|b| !is_with(0)(b)).unwrap();
+        [0, other, (1..).find(is_with(0)).unwrap()]
+    }
+
+    #[tokio::test]
+    async fn what_is_free_does_not_wait_for_what_is_not() {
+        let shards = Shards::default();
+        let [a, b, like_a] = names();
+        let held = shards.lock(&a).await;
+        let locked = shards.lock_free(vec![a, b, like_a]).await;
+        assert_eq!((&*locked.names, &*locked.busy), (&[b][..], &[a, like_a][..]));
+        drop(locked);
+        let mut waiting = pin!(shards.lock_free(vec![a, like_a]));
+        assert!(timeout(Duration::ZERO, &mut waiting).await.is_err());
+        drop(held);
+        let locked = waiting.await;
+        assert_eq!((&*locked.names, &*locked.busy), (&[a, like_a][..], &[][..]));
     }
 }

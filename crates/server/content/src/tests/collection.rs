@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gantry_store::{Labels, Removed, filter::Filters};
+use gantry_store::{Collection, Labels, Node, Removed, filter::Filters};
 use tokio::task::JoinSet;
 
 use super::{Bed, digest, namespace};
@@ -26,8 +26,20 @@ async fn collect(content: &Content, now: SystemTime) -> Result<Vec<Removed>, Con
             collection.end().await?;
             return Ok(removed);
         }
-        removed.extend(content.remove_piece(&mut collection, nodes).await?);
+        removed.extend(remove(content, &mut collection, nodes).await?);
     }
+}
+
+/// Removes records and files; which.
+async fn remove(
+    content: &Content,
+    collection: &mut Collection,
+    nodes: Vec<Node>,
+) -> Result<Vec<Removed>, ContentError> {
+    let piece = content.remove_records(collection, nodes).await?;
+    let removed = piece.removed().to_vec();
+    piece.remove_files().await?;
+    Ok(removed)
 }
 
 fn root() -> Labels {
@@ -81,13 +93,52 @@ async fn a_blob_that_is_written_again_has_its_file() {
     let mut collection = bed.content.store().collect(tomorrow).await.unwrap().unwrap();
     // The write: from now on it is noted what is written.
     let nodes = collection.next_piece(1);
-    assert_eq!(bed.content.remove_piece(&mut collection, nodes).await.unwrap().len(), 1);
+    assert_eq!(remove(&bed.content, &mut collection, nodes).await.unwrap().len(), 1);
     let nodes = collection.next_piece(PIECE);
     bed.content.delete(&namespace("ns"), &blob, None).await.unwrap();
     bed.put(b"abc").await;
-    assert_eq!(bed.content.remove_piece(&mut collection, nodes).await.unwrap(), []);
+    assert_eq!(remove(&bed.content, &mut collection, nodes).await.unwrap(), []);
     assert!(collection.end().await.unwrap(), "another one will remove it");
     assert_eq!(bed.get(&blob).await.unwrap(), b"abc");
+}
+
+/// A file that cannot be removed holds up no other, and no client that begins a write again.
+#[tokio::test]
+async fn a_file_that_stays_is_the_only_one() {
+    let mut bed = Bed::new().await;
+    let [stays, goes] = [bed.put(b"stays").await, bed.put(b"goes").await];
+    drop(bed.writer("stale").await.unwrap());
+    fs::remove_file(bed.blob(&stays)).unwrap();
+    fs::create_dir(bed.blob(&stays)).unwrap();
+    let tomorrow = SystemTime::now() + DAY;
+    let mut collection = bed.content.store().collect(tomorrow).await.unwrap().unwrap();
+    let nodes = collection.next_piece(PIECE);
+    let piece = bed.content.remove_records(&mut collection, nodes).await.unwrap();
+    collection.end().await.unwrap();
+    // Whoever is to be told can be, before a file is removed.
+    assert_eq!(piece.removed().len(), 3);
+    assert!(bed.blob(&goes).exists() && bed.ingest("stale").exists());
+    let locked = bed.content.0.blobs.lock(&goes).await;
+    let removing = tokio::spawn(piece.remove_files());
+    while bed.ingest("stale").exists() {
+        tokio::task::yield_now().await;
+    }
+    while matches!(bed.writer("stale").await, Err(ContentError::Locked { .. })) {
+        tokio::task::yield_now().await;
+    }
+    drop(locked);
+    let error = removing.await.unwrap().unwrap_err();
+    assert!(
+        matches!(&error, ContentError::Io { path, .. } if *path == bed.blob(&stays)),
+        "{error}"
+    );
+    assert!(!bed.blob(&goes).exists());
+    // The next server tries again, and has not to look at what is kept.
+    fs::remove_dir(bed.blob(&stays)).unwrap();
+    fs::write(bed.blob(&stays), b"stays").unwrap();
+    let epoch = bed.content.0.epoch;
+    bed.restart(true, 1).await;
+    assert_eq!((bed.blob(&stays).exists(), bed.content.0.epoch), (false, epoch));
 }
 
 /// Two callers want the same blob, and the first one has it.

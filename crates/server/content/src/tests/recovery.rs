@@ -46,18 +46,15 @@ async fn files_that_a_collection_has_not_come_to_are_removed_by_the_next_server(
     for number in 0..40_u8 {
         blobs.push(bed.put(&[number]).await);
     }
-    let (content, store) = (bed.content.clone(), bed.content.store().clone());
-    let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
+    let mut collection = bed.content.store().collect(SystemTime::now()).await.unwrap().unwrap();
     let nodes = collection.next_piece(100);
-    let locked = bed.content.0.blobs.lock_all(&blobs).await;
-    let removing = tokio::spawn(async move {
-        let removed = content.remove_piece(&mut collection, nodes).await.unwrap();
-        collection.end().await.unwrap();
-        removed.len()
-    });
-    while store.unknown_blobs(blobs.clone()).await.unwrap().is_empty() {
-        tokio::task::yield_now().await;
-    }
+    let piece = bed.content.remove_records(&mut collection, nodes).await.unwrap();
+    collection.end().await.unwrap();
+    assert_eq!(piece.removed().len(), 40);
+    let locked = bed.content.0.blobs.lock_free(blobs.clone()).await;
+    let removing = tokio::spawn(piece.remove_files());
+    // On this thread: it waits for a lock then.
+    tokio::task::yield_now().await;
     let closing = tokio::spawn({
         let content = bed.content.clone();
         async move { content.close().await }
@@ -66,7 +63,7 @@ async fn files_that_a_collection_has_not_come_to_are_removed_by_the_next_server(
         tokio::task::yield_now().await;
     }
     drop(locked);
-    assert_eq!(removing.await.unwrap(), 40);
+    removing.await.unwrap().unwrap();
     closing.await.unwrap();
     let left = |bed: &Bed| blobs.iter().filter(|blob| bed.blob(blob).exists()).count();
     assert_eq!(left(&bed), 40 - 32);

@@ -122,12 +122,15 @@ impl Collection {
         if let Changes::Unnoted { steps } = self.changes {
             let (now, is_last) = (self.store.0.steps.clone(), self.waiting.is_empty());
             let change = move |transaction: &_| {
+                // What was noted for a collection that has failed is in the graph.
+                changes::begin(transaction)?;
                 if now.count() != steps {
-                    changes::begin(transaction)?;
                     return Ok(Err(nodes));
                 }
                 let removed = remove(transaction, graph, nodes)?;
-                if is_last { changes::end(transaction) } else { changes::begin(transaction) }?;
+                if is_last {
+                    changes::end(transaction)?;
+                }
                 Ok(Ok(removed))
             };
             match self.store.0.write(0, change).await? {
@@ -213,6 +216,10 @@ fn remove(
             Ok(one) => removed.push(one),
             // It is gone already, or has a child that could not be removed.
             Err(Failure::Answer(StoreError::NotFound(_) | StoreError::FailedPrecondition(_))) => {}
+            // The records before it are removed in this transaction, and their caller has to know of them.
+            Err(Failure::Answer(error)) => {
+                tracing::warn!(%error, "a record that nothing refers to cannot be removed");
+            }
             Err(failure) => return Err(failure),
         }
     }

@@ -207,40 +207,51 @@ async fn collect(surface: Surface) -> Result<bool, CollectionError> {
     let Some(mut collection) = found else { return Ok(false) };
     reach(Point::ServerCollectionBegun);
     let (mut count, mut has_directories) = (0, false);
-    loop {
-        let nodes = collection.next_piece(PIECE);
-        if nodes.is_empty() {
-            break;
+    let removed = async {
+        loop {
+            let nodes = collection.next_piece(PIECE);
+            if nodes.is_empty() {
+                return Ok::<_, ContentError>(());
+            }
+            let piece = content.remove_records(&mut collection, nodes).await?;
+            let removed = piece.removed();
+            count += removed.len();
+            surface.0.collections.counts().removed += removed.len() as u64;
+            // No other collection finds these. Files come last: they take longest, and can fail.
+            publish_images(&surface, removed).await;
+            has_directories |= snapshots.set_aside(removed).await;
+            publish_snapshots(&surface, removed).await;
+            piece.remove_files().await?;
+            reach(Point::ServerPieceRemoved);
         }
-        let removed = content.remove_piece(&mut collection, nodes).await?;
-        has_directories |= snapshots.set_aside(&removed).await;
-        reach(Point::ServerPieceRemoved);
-        count += removed.len();
-        surface.0.collections.counts().removed += removed.len() as u64;
-        for one in removed {
-            publish_removal(&surface, one).await;
-        }
-    }
+    };
+    let removed = removed.await;
     if has_directories {
         snapshots.empty().await;
     }
+    removed?;
     let is_any_left = collection.end().await?;
     tracing::debug!(count, "what nothing referred to is removed");
     Ok(is_any_left)
 }
 
-/// Publishes that something was removed. Of content there is no such event, as in containerd.
-async fn publish_removal(surface: &Surface, removed: Removed) {
-    match removed {
-        Removed::Snapshot { namespace, snapshotter, key, .. } => {
-            let event = SnapshotRemove { key, snapshotter };
-            surface.publish(&namespace, topic::SNAPSHOT_REMOVE, to_any(&event)).await;
+/// Publishes which images were removed. Of content there is no such event, as in containerd.
+async fn publish_images(surface: &Surface, removed: &[Removed]) {
+    for one in removed {
+        if let Removed::Image { namespace, name } = one {
+            let event = to_any(&ImageDelete { name: name.clone() });
+            surface.publish(namespace, topic::IMAGE_DELETE, event).await;
         }
-        Removed::Image { namespace, name } => {
-            let event = to_any(&ImageDelete { name });
-            surface.publish(&namespace, topic::IMAGE_DELETE, event).await;
+    }
+}
+
+/// Publishes which snapshots were removed.
+async fn publish_snapshots(surface: &Surface, removed: &[Removed]) {
+    for one in removed {
+        if let Removed::Snapshot { namespace, snapshotter, key, .. } = one {
+            let event = SnapshotRemove { key: key.clone(), snapshotter: snapshotter.clone() };
+            surface.publish(namespace, topic::SNAPSHOT_REMOVE, to_any(&event)).await;
         }
-        Removed::Blob { .. } | Removed::Ingest { .. } => {}
     }
 }
 

@@ -13,7 +13,7 @@ use life::Life;
 use tempfile::TempDir;
 
 use super::{namespace, open};
-use crate::{Labels, NewIngest, Node, NodeKind, Store, StoreError};
+use crate::{Labels, NewIngest, Node, NodeKind, Store, StoreError, tables::COLLECTION};
 
 /// How many random lives there are.
 const LIVES: u64 = 16;
@@ -112,12 +112,17 @@ async fn what_is_written_before_the_first_piece_has_the_mark_come_again() {
 async fn a_collection_that_has_failed_removes_nothing_more_and_does_not_hold_up_the_next_one() {
     let dir = directory();
     let store = open(dir.path());
-    begin_stale(&store, &["v", "w"]).await;
+    begin_stale(&store, &["u", "v", "w"]).await;
     let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
-    let stale = collection.next_piece(2);
-    // No container can be removed.
-    let damaged = vec![Node::new(NodeKind::Container, namespace("ns").as_str(), "c")];
-    let failed = collection.remove(damaged).await;
+    let first = collection.next_piece(1);
+    assert_eq!(collection.remove(first).await.unwrap().len(), 1);
+    let note = |transaction: &redb::WriteTransaction| {
+        transaction.open_table(COLLECTION)?.insert(("ns", "of no kind", "k"), ())?;
+        Ok(())
+    };
+    store.0.write(0, note).await.unwrap();
+    let [second, stale] = [collection.next_piece(1), collection.next_piece(1)];
+    let failed = collection.remove(second).await;
     assert!(matches!(failed, Err(StoreError::Damaged { .. })), "{failed:?}");
     let refused = collection.remove(stale).await;
     assert!(matches!(refused, Err(StoreError::Closed)), "{refused:?}");
@@ -128,6 +133,19 @@ async fn a_collection_that_has_failed_removes_nothing_more_and_does_not_hold_up_
     let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
     let rest = collection.next_piece(2);
     assert_eq!(collection.remove(rest).await.unwrap().len(), 2);
+    collection.end().await.unwrap();
+}
+
+/// What is removed beside it is told, so that its files are removed, too.
+#[tokio::test]
+async fn a_record_that_cannot_be_removed_holds_up_no_other() {
+    let dir = directory();
+    let store = open(dir.path());
+    begin_stale(&store, &["v", "w"]).await;
+    let mut collection = store.collect(SystemTime::now()).await.unwrap().unwrap();
+    let mut nodes = collection.next_piece(2);
+    nodes.insert(1, Node::new(NodeKind::Blob, "no namespace", "k"));
+    assert_eq!(collection.remove(nodes).await.unwrap().len(), 2);
     collection.end().await.unwrap();
 }
 
