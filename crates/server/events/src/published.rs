@@ -74,14 +74,22 @@ impl Publication {
 
 /// Published events that somebody has yet to read.
 pub(crate) struct Feed {
-    unread: VecDeque<Arc<Published>>,
+    unread: VecDeque<Unread>,
     /// Place of the first of them.
     first: u64,
+    /// What all of them take, and what was taken by those that are gone.
     bytes: usize,
+    gone: u64,
     most: (usize, usize),
     readers: HashMap<SubscriptionId, Place>,
     /// Timestamp of the last event that was dropped before every reader had read it.
     dropped: Timestamp,
+}
+
+/// An event, and what all those before it took since the server has started.
+struct Unread {
+    published: Arc<Published>,
+    before: u64,
 }
 
 struct Place {
@@ -96,6 +104,7 @@ impl Default for Feed {
             unread: VecDeque::new(),
             first: 0,
             bytes: 0,
+            gone: 0,
             most: MOST,
             readers: HashMap::new(),
             dropped: Timestamp(0),
@@ -123,8 +132,9 @@ impl Feed {
         if self.readers.is_empty() {
             return;
         }
+        let before = self.gone + self.bytes as u64;
         self.bytes += cost(&published);
-        self.unread.push_back(published);
+        self.unread.push_back(Unread { published, before });
         while self.bytes > self.most.0 || self.unread.len() > self.most.1 {
             let Some(dropped) = self.pop() else { break };
             self.dropped = dropped.at;
@@ -154,7 +164,8 @@ impl Feed {
         let Some(place) = self.readers.get_mut(&id) else { return Vec::new() };
         let begin = usize::try_from(place.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let due = |published: &&Arc<Published>| until.is_none_or(|until| published.at < until);
-        let read: Vec<_> = self.unread.iter().skip(begin).take_while(due).cloned().collect();
+        let unread = self.unread.iter().skip(begin).map(|unread| &unread.published);
+        let read: Vec<_> = unread.take_while(due).cloned().collect();
         place.next += read.len() as u64;
         if !read.is_empty() {
             self.trim();
@@ -162,12 +173,12 @@ impl Feed {
         read
     }
 
-    /// How far a reader is behind.
+    /// How far a reader is behind. As quick for one that has read nothing as for one that has read all: the writer waits.
     pub(crate) fn lag(&self, id: SubscriptionId) -> Lag {
         let Some(place) = self.readers.get(&id) else { return Lag::default() };
         let next = usize::try_from(place.next.saturating_sub(self.first)).unwrap_or(usize::MAX);
-        let unread = self.unread.iter().skip(next);
-        let bytes = unread.map(|published| cost(published) as u64).sum();
+        let next = self.unread.get(next);
+        let bytes = next.map_or(0, |next| self.gone + self.bytes as u64 - next.before);
         Lag { events: self.end().saturating_sub(place.next.max(self.first)), bytes }
     }
 
@@ -181,8 +192,10 @@ impl Feed {
     }
 
     fn pop(&mut self) -> Option<Arc<Published>> {
-        let popped = self.unread.pop_front()?;
-        self.bytes -= cost(&popped);
+        let popped = self.unread.pop_front()?.published;
+        let bytes = cost(&popped);
+        self.bytes -= bytes;
+        self.gone += bytes as u64;
         self.first += 1;
         Some(popped)
     }

@@ -154,6 +154,42 @@ fn only_those_who_follow_hold_it_and_no_more_than_is_allowed() {
     assert_eq!(read(&mut feed, 1, None), Ok(vec![13]));
 }
 
+#[test]
+fn how_far_each_reader_is_behind() {
+    let mut feed = Feed::default().with_most((1 << 20, 4));
+    let cost = |size: u64| 259 + size;
+    let publish = |feed: &mut Feed, size: u64| {
+        let publication = publication(vec![0; usize::try_from(size).unwrap()]);
+        feed.push(Arc::new(Published { at: Timestamp(size), publication }));
+    };
+    let lag = |feed: &Feed, id, sizes: &[u64]| {
+        let bytes = sizes.iter().map(|size| cost(*size)).sum();
+        assert_eq!(feed.lag(id), Lag { events: sizes.len() as u64, bytes });
+    };
+    feed.subscribe(1);
+    publish(&mut feed, 1);
+    publish(&mut feed, 20);
+    feed.subscribe(2);
+    publish(&mut feed, 300);
+    lag(&feed, 1, &[1, 20, 300]);
+    lag(&feed, 2, &[300]);
+    feed.read(1, Some(Timestamp(20)));
+    lag(&feed, 1, &[20, 300]);
+    feed.read(2, None);
+    lag(&feed, 2, &[]);
+    // Those that were dropped are not to be read any more.
+    [4, 5, 6, 7].into_iter().for_each(|size| publish(&mut feed, size));
+    lag(&feed, 1, &[4, 5, 6, 7]);
+    lag(&feed, 2, &[4, 5, 6, 7]);
+    feed.unsubscribe(1);
+    feed.read(2, Some(Timestamp(6)));
+    lag(&feed, 2, &[6, 7]);
+    feed.read(2, None);
+    publish(&mut feed, 8);
+    lag(&feed, 2, &[8]);
+    lag(&feed, 3, &[]);
+}
+
 /// A full disk: they are delivered, wait for no room, and take none of what is kept back for others.
 #[test]
 fn a_full_disk_does_not_make_them_pile_up() {

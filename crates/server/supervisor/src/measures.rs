@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gantry_disk::MeasuredThreads;
-use gantry_domain::Phase;
+use gantry_disk::{Disks, MeasuredThreads};
+use gantry_domain::{ContainerKey, Phase};
 use gantry_runtime::MeasuredCalls;
 pub use gantry_runtime::Outcome;
 
-use crate::{Supervisor, turns::MeasuredTurns};
+use crate::{ContainerHandle, Supervisor, turns::MeasuredTurns};
 
 /// What is measured of all containers together, and of what they wait for.
 #[derive(Debug)]
@@ -128,13 +128,27 @@ impl MeasuredContainers {
 }
 
 impl Supervisor {
+    /// The threads that wait for callers' file systems, and for the kernel's.
+    pub fn disks(&self) -> &Disks {
+        &self.0.services.disks
+    }
+
     /// What is measured now. No container is asked, and each lock is held for a moment.
     pub fn measure(&self) -> SupervisorMeasures {
         let services = &self.0.services;
         let (mut types, mut named) = (MeasuredContainers::default(), MeasuredContainers::default());
-        for (key, handle) in services.registry.lock().iter().filter(|(_, it)| !it.half_made) {
-            let containers = if key.namespace.is_types_api() { &mut types } else { &mut named };
-            containers.add(handle.last_known.read(|view| view.phase));
+        // Starts and ends wait for the registry meanwhile, so that no container is waited for with it.
+        let all: Vec<_> = {
+            let registry = services.registry.lock();
+            let whole = registry.iter().filter(|(_, handle)| !handle.half_made);
+            let of = |(key, handle): (&ContainerKey, &ContainerHandle)| {
+                (key.namespace.is_types_api(), handle.last_known.clone())
+            };
+            whole.map(of).collect()
+        };
+        for (is_types, last_known) in all {
+            let containers = if is_types { &mut types } else { &mut named };
+            containers.add(last_known.read(|view| view.phase));
         }
         SupervisorMeasures {
             types,

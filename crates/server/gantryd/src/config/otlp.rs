@@ -169,10 +169,12 @@ mod tests {
     #[test]
     fn flags_override_the_table() {
         let table = "[otlp]\nendpoint = \"http://[::1]:4317\"\nsampling = 0.5\ninterval = \"5s\"\n\
+                     container_usage = true\n\
                      attributes = { \"a.b\" = \"c\" }\nheaders = { x-key = \"secret\" }\n";
         let otlp = with(table, " --otlp-endpoint http://host:1 --otlp-sampling 0").unwrap().otlp;
         assert_eq!(otlp.endpoint.unwrap(), "http://host:1");
         assert_eq!((otlp.sampling, otlp.interval), (0.0, Duration::from_secs(5)));
+        assert!(otlp.container_usage);
         assert_eq!(otlp.attributes["a.b"], "c");
         assert_eq!(format!("{:?}", otlp.headers), "[\"x-key\"]");
         let wire = &otlp.headers.0[0].1;

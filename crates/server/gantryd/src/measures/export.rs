@@ -13,7 +13,8 @@ use std::{
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::{
-        ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient,
+        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+        metrics_service_client::MetricsServiceClient,
     },
     common::v1::InstrumentationScope,
     metrics::v1::{Metric, ResourceMetrics, ScopeMetrics},
@@ -124,7 +125,7 @@ impl Sending {
         }
     }
 
-    /// Whether the collector has taken them.
+    /// Whether the collector has answered that it has taken them, or some of them.
     async fn send(&self, metrics: Vec<Metric>) -> bool {
         let scope = InstrumentationScope {
             name: "gantryd".to_owned(),
@@ -140,8 +141,33 @@ impl Sending {
         let request = ExportMetricsServiceRequest { resource_metrics: vec![of_server] };
         let mut client = MetricsServiceClient::new(self.collector.channel());
         let sent = self.collector.attempt(client.export(self.collector.request(request))).await;
-        let count = if sent.is_ok() { &self.exports.sent } else { &self.exports.dropped };
+        let is_whole = sent.as_ref().is_ok_and(has_taken_all);
+        let count = if is_whole { &self.exports.sent } else { &self.exports.dropped };
         count.fetch_add(1, Ordering::Relaxed);
         sent.is_ok()
+    }
+}
+
+/// Whether a collector that has taken an export has kept all of it.
+fn has_taken_all(answer: &ExportMetricsServiceResponse) -> bool {
+    answer.partial_success.as_ref().is_none_or(|part| part.rejected_data_points == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsPartialSuccess;
+
+    use super::*;
+
+    #[test]
+    fn an_export_of_which_points_were_rejected_is_not_taken() {
+        let with = |partial_success| ExportMetricsServiceResponse { partial_success };
+        let rejected = |points| {
+            let error_message = "about them".to_owned();
+            with(Some(ExportMetricsPartialSuccess { rejected_data_points: points, error_message }))
+        };
+        // Without points it is a warning.
+        assert!(has_taken_all(&with(None)) && has_taken_all(&rejected(0)));
+        assert!(!has_taken_all(&rejected(1)));
     }
 }

@@ -40,6 +40,7 @@ struct Sources {
     supervisor: PendingSupervisor,
     metadata: PendingMetadata,
     surface: Surface,
+    process: process::LastReading,
     /// When the counters were zero.
     start: SystemTime,
     /// What has become of telemetry, if there is a collector.
@@ -83,10 +84,16 @@ impl Measures {
         surface: Surface,
     ) -> Self {
         let start = SystemTime::now();
-        let exported = OnceLock::new();
-        let sources =
-            Sources { calls, connections, supervisor, metadata, surface, start, exported };
-        Self(Arc::new(sources))
+        Self(Arc::new(Sources {
+            calls,
+            connections,
+            supervisor,
+            metadata,
+            surface,
+            process: process::LastReading::default(),
+            start,
+            exported: OnceLock::new(),
+        }))
     }
 
     /// There is a collector, and this is what is counted for it.
@@ -109,10 +116,12 @@ impl Measures {
         })
     }
 
-    /// What was counted by now. Waits until the containers of an earlier server are known, and for nothing else.
+    /// What was counted by now. Waits until the containers of an earlier server are known, and for a thread that reads
+    /// /proc; the numbers of the process may be a moment old.
     pub(crate) async fn snapshot(&self) -> Snapshot {
-        let Sources { calls, connections, metadata, surface, start, .. } = &*self.0;
+        let Sources { calls, connections, metadata, surface, process, start, .. } = &*self.0;
         let supervisor = self.supervisor().await;
+        let process = process.get(supervisor.disks()).await;
         let metadata = metadata.get();
         Snapshot {
             time: SystemTime::now(),
@@ -125,7 +134,7 @@ impl Measures {
             content: metadata.and_then(|metadata| metadata.content_threads()),
             snapshots: metadata.and_then(|metadata| metadata.snapshots_threads()),
             collections: surface.measure_collections(),
-            process: MeasuredProcess::read(),
+            process,
             exported: self.exported(),
         }
     }

@@ -1,9 +1,43 @@
 //! The server as a process, see proc(5).
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use gantry_disk::Disks;
+use tokio::sync::Mutex;
 
 /// Of times in /proc in a second: USER_HZ, which is 100 on all machines that Rust has Linux for.
 const TICK: Duration = Duration::from_millis(10);
+
+/// How old a reading may be that is handed out again. A new one lists all open files.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// The last reading, and when that was. Whoever wants a new one waits for the one that is being made.
+#[derive(Default)]
+pub(super) struct LastReading(Mutex<Option<(Instant, MeasuredProcess)>>);
+
+impl LastReading {
+    /// The last reading, or a new one. If /proc does not answer, the last one however old, or zeros.
+    pub(super) async fn get(&self, disks: &Disks) -> MeasuredProcess {
+        let mut last = self.0.lock().await;
+        if let Some((_, process)) = last.filter(|(at, _)| at.elapsed() < FRESH) {
+            return process;
+        }
+        let read = |_: &Path| MeasuredProcess::read();
+        let process = match disks.run("measure the server in", Path::new("/proc"), read).await {
+            Ok(process) => process,
+            Err(error) => {
+                tracing::warn!(%error, "the server's process is not measured");
+                last.map(|(_, process)| process).unwrap_or_default()
+            }
+        };
+        *last = Some((Instant::now(), process));
+        process
+    }
+}
 
 /// What the kernel counts for the server's process. Zero where it cannot be read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,7 +54,7 @@ pub(crate) struct MeasuredProcess {
 }
 
 impl MeasuredProcess {
-    pub(crate) fn read() -> Self {
+    fn read() -> Self {
         let text = |name: &str| fs::read_to_string(format!("/proc/self/{name}"));
         let mut process = parse(
             &text("status").unwrap_or_default(),
@@ -65,6 +99,19 @@ mod tests {
         let process = MeasuredProcess::read();
         assert!(process.memory > 100_000 && process.threads >= 1, "{process:?}");
         assert!((3..=process.descriptor_limit).contains(&process.descriptors), "{process:?}");
+    }
+
+    #[tokio::test]
+    async fn a_reading_is_handed_out_while_it_is_fresh() {
+        let (last, disks) = (LastReading::default(), Disks::new().unwrap());
+        assert!(last.get(&disks).await.memory > 100_000);
+        let other = MeasuredProcess { threads: 4321, ..MeasuredProcess::default() };
+        let has_been_read = async |at| *last.0.lock().await = Some((at, other));
+        // An age is never negative.
+        has_been_read(Instant::now() + Duration::from_secs(60)).await;
+        assert_eq!(last.get(&disks).await, other);
+        has_been_read(Instant::now() - FRESH).await;
+        assert!(last.get(&disks).await.memory > 100_000);
     }
 
     #[test]

@@ -31,8 +31,9 @@ type Usage = Pin<Box<dyn Stream<Item = Result<v1::ListUsageResponse, Status>> + 
 impl ServerService for Server {
     async fn get_measures(
         &self,
-        _: Request<v1::GetMeasuresRequest>,
+        request: Request<v1::GetMeasuresRequest>,
     ) -> Result<Response<v1::GetMeasuresResponse>, Status> {
+        let _counted = listing(&request).await;
         Ok(Response::new(measures::response(&self.measures.snapshot().await)))
     }
 
