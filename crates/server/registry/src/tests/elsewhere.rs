@@ -90,7 +90,7 @@ async fn an_address_that_gives_nothing_is_asked_once() {
     let body = blob.clone();
     let breaking = Registry::start(|_| say(200).length(1000).breaks()).await;
     let stalling = Registry::start(|_| say(200).length(1000).stalls()).await;
-    // Another content than that of the offset comes first, and then nothing.
+    // It begins before the offset, and does not reach it.
     let surplus = Registry::start(|_| say(200).data(data(50)).length(1000).breaks()).await;
     let silent = Registry::start(|_| say(200).silent()).await;
     let registry = Registry::start(move |asked| match asked.count {
