@@ -25,6 +25,8 @@ pub(crate) struct Answer {
     /// Who answered, after redirections.
     pub(crate) address: Address,
     response: Response<Incoming>,
+    /// What was read of the body before somebody wanted it.
+    ahead: Option<Bytes>,
     stalled_after: Duration,
 }
 
@@ -49,7 +51,7 @@ impl Answer {
         response: Response<Incoming>,
         stalled_after: Duration,
     ) -> Self {
-        Self { method, address, response, stalled_after }
+        Self { method, address, response, ahead: None, stalled_after }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -70,11 +72,23 @@ impl Answer {
         self.header(header::CONTENT_LENGTH)?.parse().ok()
     }
 
+    /// Waits for the first part of the body, which [`Answer::chunk`] gives then.
+    ///
+    /// # Errors
+    /// As [`Answer::chunk`].
+    pub(crate) async fn begin(&mut self) -> Result<(), RegistryError> {
+        self.ahead = self.chunk().await?;
+        Ok(())
+    }
+
     /// The next part of the body; `None` at its end.
     ///
     /// # Errors
     /// If the connection breaks, or nothing comes in time.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        if let Some(ahead) = self.ahead.take() {
+            return Ok(Some(ahead));
+        }
         loop {
             let frame = timeout(self.stalled_after, self.response.body_mut().frame()).await;
             let address = || self.address.to_string();
@@ -132,12 +146,10 @@ impl Answer {
 
     /// The answer as an error, with what the registry says about it.
     pub(crate) async fn into_error(self) -> RegistryError {
-        let (method, address, status) =
-            (self.method.clone(), self.address.to_string(), self.status());
-        let retry_after = retry_after(self.headers());
+        let mut error = self.silent_error();
         // What cannot be read explains nothing.
         let text = self.whole("an error", MAX_EXPLANATION).await.unwrap_or_default();
-        let detail = match serde_json::from_slice::<Explanation>(&text) {
+        let explained = match serde_json::from_slice::<Explanation>(&text) {
             Ok(explanation) => {
                 let said = |error: &ExplainedError| format!("{}: {}", error.code, error.message);
                 explanation.errors.iter().map(said).collect::<Vec<_>>().join(", ")
@@ -146,7 +158,21 @@ impl Answer {
             Err(_) if text.starts_with(b"<") => String::new(),
             Err(_) => String::from_utf8_lossy(&text).into_owned(),
         };
-        RegistryError::Status { method, address, status, detail: shortened(&detail), retry_after }
+        if let RegistryError::Status { detail, .. } = &mut error {
+            *detail = shortened(&explained);
+        }
+        error
+    }
+
+    /// The answer as an error, without a word of its body.
+    pub(crate) fn silent_error(&self) -> RegistryError {
+        RegistryError::Status {
+            method: self.method.clone(),
+            address: self.address.to_string(),
+            status: self.status(),
+            detail: String::new(),
+            retry_after: retry_after(self.headers()),
+        }
     }
 }
 

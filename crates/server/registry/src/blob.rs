@@ -2,12 +2,13 @@
 
 use bytes::{Buf, Bytes};
 use http::{HeaderValue, Method, StatusCode, header};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     RegistryError, Repository,
     address::Address,
     answer::Answer,
-    elsewhere::addresses,
+    elsewhere::Addresses,
     host::{Host, Request},
     repository::{Remote, text},
 };
@@ -18,10 +19,12 @@ pub struct BlobStream {
     remote: Remote,
     path: String,
     /// Outside of the registry.
-    elsewhere: Vec<Address>,
+    elsewhere: Addresses,
     /// Of the next byte.
     offset: u64,
     answer: Option<Answer>,
+    /// The address outside of the registry that the answer is from, and the offset at which it was asked.
+    from: Option<(Address, u64)>,
     /// Which host is asked first: after an answer the one behind its host, which would break off again.
     next_host: usize,
     /// How many bytes of the answer are there already.
@@ -32,7 +35,7 @@ pub struct BlobStream {
 
 impl BlobStream {
     pub(crate) fn new(repository: Repository, remote: Remote, path: String, offset: u64) -> Self {
-        let elsewhere = addresses(&remote.urls);
+        let elsewhere = repository.0.elsewhere.addresses(&remote.urls);
         Self {
             repository,
             remote,
@@ -40,6 +43,7 @@ impl BlobStream {
             elsewhere,
             offset,
             answer: None,
+            from: None,
             next_host: 0,
             surplus: 0,
             failures: 0,
@@ -58,10 +62,10 @@ impl BlobStream {
     /// If no host has it, or not of this size, or none answers for several attempts. After an error the content
     /// can be asked for again from [`BlobStream::offset`] on.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        if self.answer.is_none() && self.offset == self.remote.size {
-            return Ok(None);
-        }
         loop {
+            if self.answer.is_none() && self.offset == self.remote.size {
+                return Ok(None);
+            }
             let mut answer = match self.answer.take() {
                 Some(answer) => answer,
                 None => {
@@ -71,27 +75,37 @@ impl BlobStream {
                     answer
                 }
             };
-            match answer.chunk().await {
+            let error = match answer.chunk().await {
                 Ok(Some(mut chunk)) => {
                     let surplus = self.surplus.min(chunk.len() as u64);
                     self.surplus -= surplus;
                     chunk.advance(usize::try_from(surplus).unwrap_or(chunk.len()));
                     let end = self.offset + chunk.len() as u64;
-                    if end > self.remote.size {
-                        return Err(self.wrong_size(&answer, end));
-                    }
-                    self.offset = end;
-                    // Kept also at the end: more than there should be is seen by reading on.
-                    self.answer = Some(answer);
-                    if !chunk.is_empty() {
+                    if end <= self.remote.size {
+                        self.offset = end;
+                        // Kept also at the end: more than there should be is seen by reading on.
+                        self.answer = Some(answer);
+                        if chunk.is_empty() {
+                            continue;
+                        }
                         self.failures = 0;
                         return Ok(Some(chunk));
                     }
+                    self.wrong_size(&answer, end)
                 }
                 _ if self.surplus == 0 && self.offset == self.remote.size => return Ok(None),
-                Ok(None) => return Err(self.wrong_size(&answer, self.offset - self.surplus)),
-                Err(error) if error.is_temporary() => self.pause(error).await?,
-                Err(error) => return Err(error),
+                Ok(None) => self.wrong_size(&answer, self.offset - self.surplus),
+                Err(error) => error,
+            };
+            match self.from.take() {
+                Some((address, from)) => {
+                    tracing::info!(%error, "an address does not give the rest of content");
+                    if error.is_temporary() && self.offset > from {
+                        self.elsewhere.broke_off(address);
+                    }
+                }
+                None if error.is_temporary() => self.pause(error).await?,
+                None => return Err(error),
             }
         }
     }
@@ -107,21 +121,38 @@ impl BlobStream {
         Ok(())
     }
 
-    /// Asks in turn who has it outside of the registry, and then the registry's hosts; how many bytes of the answer are
-    /// there already.
+    /// Asks in turn who has it outside of the registry, then the registry's hosts, and then who had a part of it; how many
+    /// bytes of the answer are there already. The error is the registry's.
     async fn open(&mut self) -> Result<(Answer, u64), RegistryError> {
-        let repository = self.repository.clone();
-        let mut first = None;
-        for address in &self.elsewhere {
-            match self.open_elsewhere(address.clone()).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => {
-                    tracing::info!(%error, "an address does not give content");
-                    first.get_or_insert(error);
-                }
-            }
+        if let Some(opened) = self.open_elsewhere(false).await {
+            return Ok(opened);
         }
+        match self.open_in_registry().await {
+            Ok(opened) => Ok(opened),
+            Err(error) => self.open_elsewhere(true).await.ok_or(error),
+        }
+    }
+
+    async fn open_elsewhere(&mut self, is_broken: bool) -> Option<(Answer, u64)> {
+        while let Some((address, within)) = self.elsewhere.take(is_broken) {
+            let begun = Instant::now();
+            match timeout(within, self.open_address(address.clone())).await {
+                Ok(Ok(opened)) => {
+                    self.from = Some((address, self.offset));
+                    return Some(opened);
+                }
+                Ok(Err(error)) => tracing::info!(%error, "an address does not give content"),
+                Err(_) => tracing::info!(%address, ?within, "an address gives nothing in time"),
+            }
+            self.elsewhere.waited(begun.elapsed());
+        }
+        None
+    }
+
+    async fn open_in_registry(&mut self) -> Result<(Answer, u64), RegistryError> {
+        let repository = self.repository.clone();
         let hosts = repository.hosts("pull", |can| can.pull)?;
+        let mut first = None;
         for n in 0..hosts.len() {
             let at = (self.next_host + n) % hosts.len();
             match self.open_at(hosts[at], n + 1 == hosts.len()).await {
@@ -141,7 +172,7 @@ impl BlobStream {
         }
     }
 
-    async fn open_elsewhere(&self, address: Address) -> Result<(Answer, u64), RegistryError> {
+    async fn open_address(&self, address: Address) -> Result<(Answer, u64), RegistryError> {
         let answer = self.repository.0.elsewhere.ask(self.request(&[]), address).await?;
         self.check(answer).await
     }

@@ -1,8 +1,8 @@
 //! Content at addresses outside of a registry: layers that a registry may not, or does not want to, give to others.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use rustls::ClientConfig;
 
 use crate::{
@@ -30,10 +30,16 @@ impl Elsewhere {
         Self { means, tls, limits }
     }
 
-    /// Asks an address once.
+    /// The addresses of a part of an image.
+    pub(crate) fn addresses(&self, urls: &[String]) -> Addresses {
+        let unasked = addresses(urls).into();
+        Addresses { unasked, broken: VecDeque::new(), patience: self.limits.answer }
+    }
+
+    /// Asks an address once, and waits for the first byte of content.
     ///
     /// # Errors
-    /// If no answer comes.
+    /// If no content comes. What is said instead is not shown: whoever made the image chose who says it.
     pub(crate) async fn ask(
         &self,
         request: Request<'_>,
@@ -49,13 +55,49 @@ impl Elsewhere {
             secret: HeaderMap::new(),
             content: Content::None,
         };
-        transport.ask(&question).await
+        let mut answer = transport.ask(&question).await?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => answer.begin().await?,
+            // Says how long the content is.
+            StatusCode::RANGE_NOT_SATISFIABLE => {}
+            _ => return Err(answer.silent_error()),
+        }
+        Ok(answer)
+    }
+}
+
+/// The addresses of one part of an image that are worth asking.
+pub(crate) struct Addresses {
+    unasked: VecDeque<Address>,
+    /// Gave some bytes before they broke off.
+    broken: VecDeque<Address>,
+    /// How long they may be waited for, all together.
+    patience: Duration,
+}
+
+impl Addresses {
+    /// The next one that was not asked yet, or that broke off, and how long it may take to begin: its share of what they have
+    /// all together. Somebody else is asked for the rest before one that broke off.
+    pub(crate) fn take(&mut self, is_broken: bool) -> Option<(Address, Duration)> {
+        let addresses = if is_broken { &mut self.broken } else { &mut self.unasked };
+        let within = self.patience.checked_div(u32::try_from(addresses.len()).ok()?)?;
+        if within.is_zero() { None } else { Some((addresses.pop_front()?, within)) }
+    }
+
+    /// Notes that one was waited for in vain.
+    pub(crate) fn waited(&mut self, so_long: Duration) {
+        self.patience = self.patience.saturating_sub(so_long);
+    }
+
+    /// Notes that one broke off after some bytes.
+    pub(crate) fn broke_off(&mut self, address: Address) {
+        self.broken.push_back(address);
     }
 }
 
 /// The addresses of a part of an image. Those of other schemes than http and https are passed over, as by containerd, and so are
 /// those with a user, the ones that are too long, and more than there should be.
-pub(crate) fn addresses(urls: &[String]) -> Vec<Address> {
+fn addresses(urls: &[String]) -> Vec<Address> {
     let mut addresses = Vec::new();
     for url in urls.iter().filter(|url| url.len() <= MAX_LENGTH) {
         // What lies behind it is for a browser.

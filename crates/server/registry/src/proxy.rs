@@ -89,7 +89,8 @@ impl Proxy {
         }
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let (scheme, rest) = text.split_once("://").unwrap_or_default();
-        if !["http", "https"].contains(&scheme) {
+        let scheme = scheme.to_ascii_lowercase();
+        if !["http", "https"].contains(&scheme.as_str()) {
             return Err(format!("its scheme is {scheme}, which is neither http nor https"));
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -129,14 +130,20 @@ impl Direct {
             && let (Ok(network), Ok(length)) = (network.parse::<IpAddr>(), length.parse::<u8>())
             && length <= bits(network).1
         {
-            return Some(Self::Network(network, length));
+            // Addresses of IPv4 that are written as ones of IPv6 have 96 bits more.
+            return Some(match (network.to_canonical(), length.checked_sub(96)) {
+                (mapped @ IpAddr::V4(_), Some(length)) if network.is_ipv6() => {
+                    Self::Network(mapped, length)
+                }
+                _ => Self::Network(network, length),
+            });
         }
         if let Ok(ip) = entry.parse::<IpAddr>() {
             return Some(Self::Ip(ip.to_canonical(), None));
         }
         let (host, port) = split_port(&entry);
-        // What is no port matches none.
-        let port = port.map(|port| port.parse().unwrap_or(0));
+        // What is no port matches none, and an empty one all.
+        let port = port.filter(|port| !port.is_empty()).map(|port| port.parse().unwrap_or(0));
         if let Ok(ip) = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
             return Some(Self::Ip(ip.to_canonical(), port));
         }
@@ -191,6 +198,7 @@ mod tests {
         let of = |address: &str| proxies.of(&address.parse().unwrap()).unwrap().address.to_string();
         assert_eq!(of("http://h.example/x"), "http://p.example:1");
         assert_eq!(of("https://h.example/x"), "https://p.example");
+        assert_eq!(Proxy::parse("HTTP://p:3128"), Proxy::parse("http://p:3128"));
         assert!(Proxies::new("p", "", "").of(&"https://h".parse().unwrap()).is_none());
         assert!(Proxies::new("", "p", "").of(&"http://h".parse().unwrap()).is_none());
     }
@@ -216,6 +224,11 @@ mod tests {
             ("h.example:443", "h.example h.example:443", "h.example:80"),
             (" A.example ,, b.example", "a.example b.example", "c.example"),
             ("10.1.2.3", "10.1.2.3 10.1.2.3:5000", "10.1.2.4"),
+            ("10.1.2.3:", "10.1.2.3 10.1.2.3:5000", "10.1.2.4"),
+            ("h.example:", "h.example h.example:5000", "i.example"),
+            ("h.example:x", "", "h.example"),
+            ("::ffff:10.0.0.0/104", "10.1.2.3 [::ffff:10.1.2.3]", "11.1.2.3 [2001:db8::1]"),
+            ("::ffff:10.0.0.0/80", "", "10.1.2.3"),
             ("10.1.2.3:443", "10.1.2.3", "10.1.2.3:5000"),
             ("10.1.0.0/16", "10.1.2.3 10.1.255.255:5000", "10.2.0.0 10.1.example"),
             ("10.1.2.3/0", "1.2.3.4", "[2001:db8::1] h.example"),

@@ -197,6 +197,17 @@ impl Repository {
             let (what, address) = (of.digest.to_string(), self.0.reference.host().to_owned());
             return Err(RegistryError::TooLarge { what, address, limit: MAX_MANIFEST });
         }
+        match self.whole(of).await {
+            // An address outside of the registry gave something else.
+            Err(RegistryError::Digest { .. }) if !of.urls.is_empty() => {
+                self.whole(&Remote { urls: Vec::new(), ..of.clone() }).await
+            }
+            manifest => manifest,
+        }
+    }
+
+    /// All of some content, if it is what it should be.
+    async fn whole(&self, of: &Remote) -> Result<Bytes, RegistryError> {
         let mut blob = self.blob(of, 0);
         let mut whole = Vec::new();
         while let Some(chunk) = blob.next().await? {

@@ -1,5 +1,7 @@
 //! Content that an image names an address of.
 
+use std::time::Instant;
+
 use http::HeaderValue;
 
 use super::{registry::say, *};
@@ -80,4 +82,90 @@ async fn what_breaks_off_is_fetched_on_from_the_next_address() {
     let of = at(&blob, urls);
     assert_eq!(read(&repository(&registry).await, &of, 0).await.unwrap(), blob);
     assert!(registry.asked().is_empty());
+}
+
+#[tokio::test]
+async fn an_address_that_gives_nothing_is_asked_once() {
+    let blob = data(1000);
+    let body = blob.clone();
+    let breaking = Registry::start(|_| say(200).length(1000).breaks()).await;
+    let stalling = Registry::start(|_| say(200).length(1000).stalls()).await;
+    // It begins before the offset, and does not reach it.
+    let surplus = Registry::start(|_| say(200).data(data(50)).length(1000).breaks()).await;
+    let silent = Registry::start(|_| say(200).silent()).await;
+    let registry = Registry::start(move |asked| match asked.count {
+        0 => say(206)
+            .header("content-range", "bytes 100-999/1000")
+            .data(body[100..500].to_vec())
+            .length(900)
+            .breaks(),
+        _ => say(206).header("content-range", "bytes 500-999/1000").data(body[500..].to_vec()),
+    })
+    .await;
+    let strangers = [breaking, stalling, surplus, silent];
+    let urls = [&strangers[0], &strangers[1], &strangers[0], &strangers[2], &strangers[3]]
+        .map(|host| format!("http://{}/layer", host.host()));
+    let limits = Limits { answer: Duration::from_secs(3), ..IMPATIENT };
+    let repository = open(limits, &format!("{}/a/b", registry.host()), plain()).await.unwrap();
+    assert_eq!(read(&repository, &at(&blob, urls), 100).await.unwrap(), blob[100..]);
+    assert_eq!(strangers.map(|stranger| stranger.asked().len()), [2, 1, 1, 1]);
+    assert_eq!(registry.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn addresses_that_do_not_answer_have_one_time_together() {
+    let blob = data(1000);
+    let body = blob.clone();
+    let silent = Registry::start(|_| say(200).silent()).await;
+    let registry = Registry::start(move |_| say(200).data(body.clone())).await;
+    let urls = (0..16).map(|n| format!("http://{}/{n}", silent.host()));
+    let limits = Limits { answer: Duration::from_secs(2), ..LIMITS };
+    let repository = open(limits, &format!("{}/a/b", registry.host()), plain()).await.unwrap();
+    let begun = Instant::now();
+    assert_eq!(read(&repository, &at(&blob, urls), 0).await.unwrap(), blob);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(silent.asked().len() > 1);
+}
+
+#[tokio::test]
+async fn an_address_goes_on_with_what_the_registry_has_not() {
+    let blob = data(300_000);
+    let body = blob.clone();
+    let address = Registry::start(move |asked| {
+        let from = asked.count * 100_000;
+        let part = body[from..from + 100_000].to_vec();
+        let range = format!("bytes {from}-299999/300000");
+        match asked.count {
+            0 => say(200).data(part).length(300_000).breaks(),
+            1 => say(206).header("content-range", range).data(part).length(200_000).breaks(),
+            _ => say(206).header("content-range", range).data(part),
+        }
+    })
+    .await;
+    let registry = Registry::start(|_| say(404)).await;
+    let of = at(&blob, [format!("http://{}/layer", address.host())]);
+    assert_eq!(read(&repository(&registry).await, &of, 0).await.unwrap(), blob);
+    assert_eq!((address.asked().len(), registry.asked().len()), (3, 2));
+}
+
+#[tokio::test]
+async fn the_error_is_the_registrys() {
+    let address = Registry::start(|_| say(404).data("a word of a stranger")).await;
+    let registry = Registry::start(|_| say(403).data("no entry")).await;
+    let of = at(b"x", [format!("http://{}/layer", address.host())]);
+    let error = read(&repository(&registry).await, &of, 0).await.unwrap_err().to_string();
+    assert!(error.contains(&registry.host()) && error.contains("no entry"), "{error}");
+    assert_eq!(address.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_manifest_that_an_address_has_wrong_is_the_registrys() {
+    let registry = Registry::start(|_| say(200).data("right")).await;
+    for wrong in ["wrong", "wro", "wrong and too long"] {
+        let address = Registry::start(move |_| say(200).data(wrong).chunked()).await;
+        let urls = vec![format!("http://{}/index", address.host())];
+        let of = Remote { urls, ..remote(INDEX, b"right") };
+        assert_eq!(repository(&registry).await.manifest(&of).await.unwrap(), "right", "{wrong}");
+        assert_eq!(address.asked().len(), 1);
+    }
 }

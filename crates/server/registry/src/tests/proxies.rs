@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     task::JoinHandle,
 };
 
@@ -175,9 +175,10 @@ async fn a_proxy_that_does_not_help_is_named_without_its_password() {
 async fn a_proxy_that_is_gone_does_not_make_https_http() {
     let root = tempfile::tempdir().unwrap();
     let http = Proxy::start(Way::Silent).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let gone = format!("http://{}", listener.local_addr().unwrap());
-    drop(listener);
+    // Nobody listens, and nobody else can have the port.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let gone = format!("http://{}", socket.local_addr().unwrap());
     // Either scheme would do for the host.
     let file = format!("server = \"http://{REGISTRY}\"\nskip_verify = true");
     let error = ask(&http.address(), &gone, root.path(), &file).await.unwrap_err();

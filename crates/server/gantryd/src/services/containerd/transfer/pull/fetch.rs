@@ -8,7 +8,7 @@ use gantry_content::{ContentError, Writer};
 use gantry_domain::Namespace;
 use gantry_failpoints::{Point, reach};
 use gantry_images::Descriptor;
-use gantry_registry::Repository;
+use gantry_registry::{Remote, Repository};
 use gantry_store::{Digest, Labels};
 use tokio::time::Instant;
 use tonic::Status;
@@ -119,26 +119,28 @@ impl Fetcher<'_> {
         }
     }
 
-    /// Writes the rest of a part. What was written before may be wrong: then all of it is fetched once more.
+    /// Writes the rest of a part. What was written before may be wrong: then all of it is fetched once more. So may be what
+    /// an address outside of the registry gave: then the registry alone is asked for all of it.
     async fn write(&self, part: &Descriptor, fetch: Fetch, stop: &Stop) -> Result<(), Status> {
-        let Fetch { mut writer, alone } = fetch;
+        let Fetch { mut writer, mut alone } = fetch;
         if writer.offset() > part.size {
             writer.truncate().await.map_err(of_content)?;
         }
-        let is_continued = writer.offset() > 0;
-        self.receive(part, &mut writer, stop).await?;
-        match self.commit(part, writer).await {
-            Err(ContentError::Digest { .. }) if is_continued => {}
-            done => return done.map_err(of_content),
+        let mut is_continued = writer.offset() > 0;
+        let mut from = remote(part);
+        loop {
+            self.receive(part, &from, &mut writer, stop).await?;
+            match self.commit(part, writer).await {
+                Err(ContentError::Digest { .. }) if is_continued => is_continued = false,
+                Err(ContentError::Digest { .. }) if !from.urls.is_empty() => from.urls.clear(),
+                done => return done.map_err(of_content),
+            }
+            tracing::warn!(digest = %part.digest, "what was fetched is damaged, and fetched again");
+            drop(alone);
+            let Some(fetch) = self.begin(part, stop).await? else { return Ok(()) };
+            Fetch { writer, alone } = fetch;
+            writer.truncate().await.map_err(of_content)?;
         }
-        tracing::warn!(digest = %part.digest, "what was fetched before is damaged, and fetched again");
-        drop(alone);
-        let Some(Fetch { mut writer, alone: _alone }) = self.begin(part, stop).await? else {
-            return Ok(());
-        };
-        writer.truncate().await.map_err(of_content)?;
-        self.receive(part, &mut writer, stop).await?;
-        self.commit(part, writer).await.map_err(of_content)
     }
 
     /// Makes it a blob. One that is wrong is of no use to anybody.
@@ -160,10 +162,11 @@ impl Fetcher<'_> {
     async fn receive(
         &self,
         part: &Descriptor,
+        from: &Remote,
         writer: &mut Writer,
         stop: &Stop,
     ) -> Result<(), Status> {
-        let mut stream = self.repository.blob(&remote(part), writer.offset());
+        let mut stream = self.repository.blob(from, writer.offset());
         let mut told = Instant::now();
         let mut piece = Vec::with_capacity(PIECE);
         loop {
