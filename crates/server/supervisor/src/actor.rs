@@ -217,7 +217,10 @@ impl Actor {
     }
 
     /// The same for what outlives the call.
-    pub(crate) fn work_outside_of_trace(&self, work: impl Future<Output = Message> + Send + 'static) {
+    pub(crate) fn work_outside_of_trace(
+        &self,
+        work: impl Future<Output = Message> + Send + 'static,
+    ) {
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
             // The actor may have ended meanwhile; then nobody needs the result.
