@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    thread,
     time::Duration,
 };
 
@@ -15,19 +16,23 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
     trace::v1::{Span, status::StatusCode},
 };
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status, metadata::MetadataMap, transport::Server};
 
 use crate::eventually;
 
-/// A collector that keeps what it gets. It ends when it is dropped.
+/// A collector that keeps what it gets. It ends when it is dropped, and so do its connections.
 #[derive(Debug)]
 pub struct Collector {
     /// Where it is.
     pub address: SocketAddr,
     got: Arc<Mutex<Got>>,
-    server: JoinHandle<()>,
+    /// Its own, which ends all its tasks. None once it is dropped.
+    runtime: Option<Runtime>,
 }
 
 /// What a collector has got.
@@ -55,15 +60,18 @@ impl Collector {
     /// # Panics
     /// When it is taken.
     pub async fn start_at(address: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.expect("listen");
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
+        let listening = runtime.spawn(TcpListener::bind(address));
+        let listener = listening.await.expect("its runtime").expect("listen");
         let address = listener.local_addr().expect("an address");
         let got = Arc::<Mutex<Got>>::default();
         let traces = TraceServiceServer::new(Traces(Arc::clone(&got)));
         let serving = Server::builder()
             .add_service(traces)
             .serve_with_incoming(TcpListenerStream::new(listener));
-        let server = tokio::spawn(async move { serving.await.expect("serve") });
-        Self { address, got, server }
+        runtime.spawn(async move { serving.await.expect("serve") });
+        Self { address, got, runtime: Some(runtime) }
     }
 
     /// As the server's configuration has it.
@@ -91,7 +99,11 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        self.server.abort();
+        if let Some(runtime) = self.runtime.take() {
+            // Waits until its tasks are gone, which a thread of another runtime is not allowed to.
+            let ended = thread::spawn(|| drop(runtime)).join();
+            assert!(ended.is_ok(), "its runtime has panicked");
+        }
     }
 }
 

@@ -171,7 +171,11 @@ impl Actor {
         {
             let (message, span) = message.out_of_trace();
             let changes = !matches!(message, Message::Request(_));
+            let ends_operation = message.ends_operation();
             self.handle(message).instrument(span).await;
+            if ends_operation {
+                self.operation_over().await;
+            }
             if changes {
                 self.show();
             }
@@ -213,7 +217,10 @@ impl Actor {
     }
 
     /// The same for what outlives the call.
-    fn work_outside_of_trace(&self, work: impl Future<Output = Message> + Send + 'static) {
+    pub(crate) fn work_outside_of_trace(
+        &self,
+        work: impl Future<Output = Message> + Send + 'static,
+    ) {
         let mailbox = self.mailbox.clone();
         tokio::spawn(async move {
             // The actor may have ended meanwhile; then nobody needs the result.

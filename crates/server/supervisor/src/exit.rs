@@ -131,7 +131,7 @@ impl Actor {
         self.activity = Activity::Killed;
         self.go_on_ending(users).await;
         if matches!(self.activity, Activity::Killed) && self.is_kept() {
-            self.work(async {
+            self.work_outside_of_trace(async {
                 sleep(EXECS_DEADLINE).await;
                 Message::ExecsOverdue
             });

@@ -87,6 +87,11 @@ impl Message {
         if span.is_none() { self } else { Self::Within(span, Box::new(self)) }
     }
 
+    /// Whether an operation is over.
+    pub(crate) fn ends_operation(&self) -> bool {
+        matches!(self, Self::Started { .. } | Self::Restored { .. } | Self::Operated { .. })
+    }
+
     /// Without its trace, and the trace.
     pub(crate) fn out_of_trace(self) -> (Self, Span) {
         match self {

@@ -200,15 +200,18 @@ impl Actor {
     /// The runtime has started the first process, or has not. An exit meanwhile comes after the start.
     pub(crate) async fn started(&mut self, result: Result<(), SupervisorError>, reply: Reply<u32>) {
         self.activity = Activity::Idle;
-        let init = ProcessId::init();
-        let pid = self.processes.get(&init).map_or(0, |known| known.pid);
+        let pid = self.processes.get(&ProcessId::init()).map_or(0, |known| known.pid);
         if result.is_ok() {
             reach(Point::ServerOperated);
             self.publish_start(pid).await;
         }
         let _ = reply.send(result.map(|()| pid).map_err(|error| self.or_stopped(error)));
+    }
+
+    /// What had to wait for the end of an operation, an exit first. No part of the call that has asked for the operation.
+    pub(crate) async fn operation_over(&mut self) {
         if let Some(exit) = self.early_exit.take() {
-            self.exited(&init, exit).await;
+            self.exited(&ProcessId::init(), exit).await;
         }
         self.go_on_with_pending().await;
     }
@@ -247,10 +250,6 @@ impl Actor {
         let result =
             if self.is_kept() { result.map_err(|error| self.or_stopped(error)) } else { result };
         let _ = reply.send(result);
-        if let Some(exit) = self.early_exit.take() {
-            self.exited(&ProcessId::init(), exit).await;
-        }
-        self.go_on_with_pending().await;
     }
 
     /// Whether a checkpoint that ends the container is under way; its event is published before the exit.

@@ -11,6 +11,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use gantry_domain::{ContainerKey, EventKind, Phase, ProcessPhase, ProcessSpec, Retention};
 use gantry_kernel::until_answered;
 use tokio::{sync::mpsc, time::sleep};
+use tracing::{Instrument, Span};
 
 use crate::{
     Services, Supervisor, SupervisorError,
@@ -33,7 +34,7 @@ pub(crate) struct Reattaching {
     _pending: Pending,
     /// Past the deadline: the last known state is shown.
     delayed: bool,
-    requests: Vec<Request>,
+    requests: Vec<(Request, Span)>,
 }
 
 impl Supervisor {
@@ -225,7 +226,7 @@ impl Actor {
         if reattaching.delayed && matches!(request, Request::View(_)) {
             self.request(request).await;
         } else if reattaching.requests.len() < MAILBOX {
-            reattaching.requests.push(request);
+            reattaching.requests.push((request, Span::current()));
         } else {
             request.refuse(SupervisorError::Overloaded);
         }
@@ -253,8 +254,8 @@ impl Actor {
         self.show();
         if let Some(reattaching) = &mut self.reattaching {
             reattaching.delayed = true;
-            for request in std::mem::take(&mut reattaching.requests) {
-                self.wait(request).await;
+            for (request, span) in std::mem::take(&mut reattaching.requests) {
+                self.wait(request).instrument(span).await;
             }
         }
     }
@@ -278,8 +279,8 @@ impl Actor {
             self.process_found(Arc::clone(&self.init), init).await;
         }
         let waiting = self.reattaching.take().map(|reattaching| reattaching.requests);
-        for request in waiting.unwrap_or_default() {
-            self.request(request).await;
+        for (request, span) in waiting.unwrap_or_default() {
+            self.request(request).instrument(span).await;
         }
     }
 

@@ -109,7 +109,6 @@ impl Actor {
             Ok(restored) => *restored,
             Err(error) => {
                 let _ = reply.send(Err(error));
-                self.go_on_with_pending().await;
                 return;
             }
         };
@@ -125,7 +124,6 @@ impl Actor {
         self.hold(&self.init, false).await;
         self.watch(Arc::clone(&self.init), process);
         let _ = reply.send(Ok(pid));
-        self.go_on_with_pending().await;
     }
 }
 

@@ -11,6 +11,9 @@ use super::{ConfigError, duration, value};
 const MAX_HEADERS: usize = 32;
 const MAX_ATTRIBUTES: usize = 64;
 
+/// Metrics are read and sent on threads that have other work.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+
 /// What was given, by file or by flag, before defaults.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -49,7 +52,7 @@ impl Given {
                 .map(endpoint)
                 .transpose()?,
             sampling: sampling(self.sampling)?,
-            interval: duration("otlp.interval", self.interval, "60s")?,
+            interval: interval(self.interval)?,
             container_usage: self.container_usage.unwrap_or(false),
             headers: headers(self.headers)?,
             attributes: self.attributes,
@@ -108,6 +111,15 @@ fn sampling(given: Option<f64>) -> Result<f64, ConfigError> {
     match (0.0..=1.0).contains(&ratio) {
         true => Ok(ratio),
         false => Err(value("otlp.sampling", format!("must be 0 to 1, is {ratio}"))),
+    }
+}
+
+fn interval(given: Option<String>) -> Result<Duration, ConfigError> {
+    match duration("otlp.interval", given, "60s")? {
+        interval if interval < SHORTEST_INTERVAL => {
+            Err(value("otlp.interval", "must be 100ms at least".to_owned()))
+        }
+        interval => Ok(interval),
     }
 }
 
@@ -192,6 +204,8 @@ mod tests {
             ("sampling = 1.5", "otlp.sampling"),
             ("sampling = nan", "otlp.sampling"),
             ("interval = \"5\"", "otlp.interval"),
+            ("interval = \"99ms\"", "otlp.interval"),
+            ("interval = \"0s\"", "otlp.interval"),
             ("headers = { \"a b\" = \"SECRET\" }", "a b"),
             ("headers = { \"grpc-timeout\" = \"SECRET\" }", "grpc-timeout"),
             ("headers = { a = [\"SECRET\"] }", "\"a\""),

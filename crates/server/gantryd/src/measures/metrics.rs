@@ -4,12 +4,12 @@
 use gantry_events::MeasuredSubscribers;
 use gantry_supervisor::{ContainerUsage, MeasuredContainers, Outcome};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
-use tonic::Code;
 
 use super::{
     Snapshot,
     points::{Span, counter, gauge, histogram, level},
 };
+use crate::rpc::{is_fault, name_of_code};
 
 /// All metrics of the server.
 pub(super) fn of_server(snapshot: &Snapshot) -> Vec<Metric> {
@@ -27,7 +27,7 @@ pub(super) fn of_server(snapshot: &Snapshot) -> Vec<Metric> {
 
 fn calls(span: Span, snapshot: &Snapshot) -> Metric {
     let points = snapshot.calls.iter().map(|calls| {
-        let code = name(calls.code);
+        let code = name_of_code(calls.code);
         let mut attributes = vec![
             ("rpc.system.name", "grpc"),
             ("rpc.method", calls.method),
@@ -39,42 +39,6 @@ fn calls(span: Span, snapshot: &Snapshot) -> Metric {
         span.distribution(&attributes, &calls.durations)
     });
     histogram("rpc.server.call.duration", points.collect())
-}
-
-/// As the conventions for gRPC want: codes that say that the server is at fault.
-fn is_fault(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
-}
-
-/// The name of a code in gRPC's specification.
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
 }
 
 fn runtime_calls(span: Span, snapshot: &Snapshot) -> Metric {

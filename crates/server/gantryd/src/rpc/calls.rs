@@ -22,7 +22,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 /// In place of a method that the server does not have, as OpenTelemetry's conventions want.
-const OTHER: &str = "_OTHER";
+pub(super) const OTHER: &str = "_OTHER";
 
 /// gRPC has so many codes.
 const CODES: usize = 17;

@@ -19,7 +19,7 @@ pub(crate) use aside::Aside;
 pub(crate) use bad_field::BadField;
 pub(crate) use caller::{caller, caller_began, follower, listing, receives};
 pub(crate) use calls::{Calls, CallsLayer, MeasuredCalls};
-pub(crate) use code::code;
+pub(crate) use code::{code, is_fault, name_of_code};
 pub(crate) use endless::EndlessLayer;
 pub(crate) use health::Health;
 pub(crate) use idempotency::{IDEMPOTENCY_METADATA, idempotency};

@@ -18,7 +18,11 @@ use tower::{Layer, Service};
 use tracing::{Instrument, Span, field::Empty};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use super::Peer;
+use super::{Peer, calls::OTHER, is_fault, name_of_code, permission::known};
+
+/// A longer `tracestate` is not kept: the specification wants so many bytes of everybody, and every span of the trace has
+/// them.
+const MAX_TRACE_STATE: usize = 512;
 
 /// Has calls traced, if there is telemetry.
 #[derive(Clone, Copy)]
@@ -68,23 +72,29 @@ where
 }
 
 fn span(request: &http::Request<Body>) -> Span {
-    let path = request.uri().path().trim_start_matches('/');
-    let (service, method) = path.split_once('/').unwrap_or_default();
+    let path = request.uri().path();
+    let known = known(path).map(|path| path.trim_start_matches('/'));
+    // The client chooses the path, and may have no role here.
+    let (name, method) = (known.unwrap_or("grpc"), known.unwrap_or(OTHER));
     let span = tracing::info_span!(
         parent: None,
         "call",
-        otel.name = path,
+        otel.name = name,
         otel.kind = "server",
         otel.status_code = Empty,
         otel.status_description = Empty,
-        rpc.system = "grpc",
-        rpc.service = service,
+        rpc.system.name = "grpc",
         rpc.method = method,
-        rpc.grpc.status_code = Empty,
+        rpc.method_original = Empty,
+        rpc.response.status_code = Empty,
+        error.type = Empty,
         network.transport = "unix",
         gantry.peer.uid = Empty,
         gantry.peer.pid = Empty,
     );
+    if known.is_none() {
+        span.record("rpc.method_original", path.trim_start_matches('/'));
+    }
     if let Some(peer) = request.extensions().get::<Peer>() {
         if let Some(user) = peer.who.user {
             span.record("gantry.peer.uid", i64::from(user));
@@ -105,7 +115,8 @@ struct Metadata<'a>(&'a HeaderMap);
 
 impl Extractor for Metadata<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key)?.to_str().ok()?;
+        (key != "tracestate" || value.len() <= MAX_TRACE_STATE).then_some(value)
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -124,8 +135,12 @@ impl Call {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        self.span.record("rpc.grpc.status_code", i32::from(code));
-        if is_the_servers(code) {
+        // A span ends when it is left for the last time.
+        let _in = self.span.enter();
+        let name = name_of_code(code);
+        self.span.record("rpc.response.status_code", name);
+        if is_fault(code) {
+            self.span.record("error.type", name);
             self.span.record("otel.status_code", "ERROR");
             self.span.record("otel.status_description", message);
         }
@@ -136,19 +151,6 @@ impl Drop for Call {
     fn drop(&mut self) {
         self.end(Code::Cancelled, "");
     }
-}
-
-/// By the semantic conventions, other codes say that the caller was wrong, and are no errors of a server's span.
-fn is_the_servers(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Unimplemented
-            | Code::Internal
-            | Code::Unavailable
-            | Code::DataLoss
-    )
 }
 
 async fn traced<E>(

@@ -13,12 +13,14 @@ use opentelemetry_proto::{
     tonic::collector::trace::v1::{
         ExportTraceServiceRequest, trace_service_client::TraceServiceClient,
     },
+    tonic::common::v1::InstrumentationScope,
     tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Message},
 };
 use opentelemetry_sdk::{
     error::OTelSdkResult,
-    trace::{Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanProcessor},
+    trace::{Sampler, SdkTracer, SdkTracerProvider, Span, SpanData, SpanLimits, SpanProcessor},
 };
+use prost::Message as _;
 use tokio::{
     sync::mpsc::{self, Receiver, Sender},
     time::{sleep, timeout},
@@ -34,13 +36,18 @@ use super::{
 /// Spans that may wait for the collector.
 const QUEUE: usize = 2048;
 
-/// Spans that are sent in one message, and how long the first waits for others.
+/// Spans that are sent in one message, their bytes, and how long the first waits for others. Collectors take 4 MiB at
+/// least.
 const BATCH: usize = 512;
+const BATCH_BYTES: usize = 1 << 20;
 const GATHERING: Duration = Duration::from_secs(1);
 
 /// Between attempts to send the same spans.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Attempts to send the same spans, which take two minutes and a half or more: after so many others shall have their turn.
+const ATTEMPTS: u32 = 10;
 
 /// Bytes of one text of a span: the messages of runtimes can be long.
 const MAX_TEXT: usize = 1024;
@@ -64,6 +71,8 @@ pub(super) fn tracer(ratio: f64, counts: Arc<Counts>) -> (SdkTracer, Queue) {
     let (sender, spans) = mpsc::channel(QUEUE);
     let root = Sampler::TraceIdRatioBased(ratio);
     let provider = SdkTracerProvider::builder()
+        // Otherwise environment variables would count.
+        .with_span_limits(SpanLimits::default())
         .with_sampler(Sampler::ParentBased(Box::new(root)))
         .with_span_processor(Enqueue { sender, counts })
         .build();
@@ -115,7 +124,7 @@ fn shorten(span: &mut SpanData) {
     if let Status::Error { description } = &mut span.status {
         let end = cut(description);
         if end < description.len() {
-            description.to_mut().truncate(end);
+            *description = description[..end].to_owned().into();
         }
     }
 }
@@ -126,7 +135,7 @@ pub(super) struct Queue(Receiver<SpanData>);
 impl Queue {
     /// Sends spans until `stop` resolves, and what is left then, without a second attempt.
     pub(super) async fn send(mut self, collector: Collector, stop: impl Future<Output = ()>) {
-        let mut batch = Vec::new();
+        let mut batch = Batch::default();
         let sending = async {
             let mut lost = Lost::default();
             while self.gather(&mut batch).await {
@@ -139,27 +148,27 @@ impl Queue {
             () = stop => {}
         }
         loop {
-            while batch.len() < BATCH
+            while !batch.is_full()
                 && let Ok(span) = self.0.try_recv()
             {
-                batch.push(Message::from(span));
+                batch.push(span);
             }
-            if batch.is_empty() || attempt(&collector, &batch).await.is_err() {
+            if batch.spans.is_empty() || attempt(&collector, &batch.spans).await.is_err() {
                 break;
             }
-            batch.clear();
+            batch = Batch::default();
         }
     }
 
     /// Waits for spans. They are in `batch` even if this is dropped meanwhile.
-    async fn gather(&mut self, batch: &mut Vec<Message>) -> bool {
+    async fn gather(&mut self, batch: &mut Batch) -> bool {
         let Some(first) = self.0.recv().await else { return false };
-        batch.push(first.into());
+        batch.push(first);
         let more = async {
-            while batch.len() < BATCH
+            while !batch.is_full()
                 && let Some(span) = self.0.recv().await
             {
-                batch.push(span.into());
+                batch.push(span);
             }
         };
         let _ = timeout(GATHERING, more).await;
@@ -167,18 +176,49 @@ impl Queue {
     }
 }
 
-/// Sends spans, however long it takes until the collector takes them, or refuses to.
-async fn deliver(collector: &Collector, batch: &mut Vec<Message>) {
+/// Spans for one message.
+#[derive(Default)]
+struct Batch {
+    spans: Vec<Message>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, span: SpanData) {
+        let span = Message::from(span);
+        self.bytes += span.encoded_len();
+        self.spans.push(span);
+    }
+
+    fn is_full(&self) -> bool {
+        self.spans.len() >= BATCH || self.bytes >= BATCH_BYTES
+    }
+}
+
+/// Sends spans, until the collector takes them or refuses to, or has failed to take them so often that they are dropped.
+async fn deliver(collector: &Collector, batch: &mut Batch) {
     let mut pause = FIRST_PAUSE;
-    while attempt(collector, batch).await == Err(Failure::Later) {
+    for left in (0..ATTEMPTS).rev() {
+        if attempt(collector, &batch.spans).await != Err(Failure::Later) {
+            break;
+        }
+        if left == 0 {
+            Counts::add(&collector.counts().dropped_spans, batch.spans.len());
+            break;
+        }
         sleep(pause).await;
         pause = (2 * pause).min(LONGEST_PAUSE);
     }
-    batch.clear();
+    *batch = Batch::default();
 }
 
 async fn attempt(collector: &Collector, batch: &[Message]) -> Result<(), Failure> {
-    let spans = ScopeSpans { spans: batch.to_vec(), ..ScopeSpans::default() };
+    let scope = InstrumentationScope {
+        name: "gantryd".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let spans = ScopeSpans { scope: Some(scope), spans: batch.to_vec(), ..ScopeSpans::default() };
     let of_server = ResourceSpans {
         resource: Some(collector.resource()),
         scope_spans: vec![spans],
@@ -215,7 +255,7 @@ impl Lost {
         if are_being && !self.are_being {
             tracing::warn!(
                 dropped,
-                "spans were dropped: more than {QUEUE} waited, or they were refused"
+                "spans were dropped: more than {QUEUE} waited, or the collector did not take them"
             );
         }
         self.known = dropped;
@@ -224,40 +264,4 @@ impl Lost {
 }
 
 #[cfg(test)]
-mod tests {
-    use opentelemetry::trace::{Span as _, Tracer};
-    use opentelemetry_proto::tonic::common::v1::any_value;
-
-    use super::*;
-
-    #[test]
-    fn what_is_too_much_is_dropped_and_counted() {
-        let counts = Arc::new(Counts::default());
-        let (tracer, Queue(spans)) = tracer(1.0, Arc::clone(&counts));
-        for _ in 0..QUEUE + 10 {
-            tracer.start("call").end();
-        }
-        assert_eq!((spans.len(), counts.dropped_spans.load(Relaxed)), (QUEUE, 10));
-    }
-
-    #[test]
-    fn no_text_is_long() {
-        let (tracer, Queue(mut spans)) = tracer(1.0, Arc::default());
-        let long = "ä".repeat(MAX_TEXT);
-        let mut span = tracer.start("call");
-        span.set_attribute(KeyValue::new("long", long.clone()));
-        span.set_status(Status::error(long));
-        span.end();
-        let span = Message::from(spans.try_recv().unwrap());
-        assert_eq!(span.status.unwrap().message, "ä".repeat(MAX_TEXT / 2));
-        let value = span.attributes.into_iter().next().unwrap().value.unwrap();
-        assert_eq!(value.value, Some(any_value::Value::StringValue("ä".repeat(MAX_TEXT / 2))));
-    }
-
-    #[test]
-    fn nothing_is_made_of_what_is_not_sampled() {
-        let (tracer, Queue(spans)) = tracer(0.0, Arc::default());
-        tracer.start("call").end();
-        assert!(spans.is_empty());
-    }
-}
+mod tests;

@@ -14,6 +14,7 @@ use std::{
 pub(crate) use audit::Subject;
 use audit::{Record, noted};
 use futures_util::future::Either;
+pub(super) use table::known;
 pub(crate) use table::paths;
 use tonic::{Status, body::Body};
 use tower::{Layer, Service};

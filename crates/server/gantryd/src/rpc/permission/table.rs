@@ -166,6 +166,11 @@ pub(crate) fn paths() -> impl Iterator<Item = &'static str> {
     ROLES.keys().map(String::as_str)
 }
 
+/// The path of a call as it is in the table.
+pub(crate) fn known(path: &str) -> Option<&'static str> {
+    needed(path).map(|(path, _)| path)
+}
+
 /// The path of a call as it is in the table, and the role that the call needs.
 pub(super) fn needed(path: &str) -> Option<(&'static str, Role)> {
     ROLES.get_key_value(path).map(|(path, role)| (path.as_str(), *role))
