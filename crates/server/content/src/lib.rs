@@ -18,12 +18,13 @@
 //! it begins, and a commit makes the blob this namespace's, too; so it is in containerd unless configured otherwise.
 //!
 //! # Collection
-//! What nothing refers to is removed in pieces: the records of a piece are removed in the
-//! store, which knows what is referred to; when that is on the disk, the files are. Between the two a file is nobody's,
-//! as after a deletion. A file's name is only removed while its digest is locked and has no record, so that a blob that
-//! was written again meanwhile has its file; the room that it takes is given back when nothing is locked any more. No
-//! removal is synced: what a power cut brings back has no record, and is removed by the first server of the next boot. A
-//! server that stops does not remove all files of a piece first: it notes that there are some without a record.
+//! What nothing refers to is removed in pieces ([`Content::remove_records`]): the records of a piece are removed in the
+//! store, which knows what is referred to; when that is on the disk, the files are ([`Piece::remove_files`]). Between the
+//! two a file is nobody's, as after a deletion, and who is to be told is told. A file's name is only removed while its
+//! digest is locked and has no record, so that a blob that was written again meanwhile has its file; one whose digest
+//! somebody else has locked comes later. The room that it takes is given back when nothing is locked any more. No removal
+//! is synced: what a power cut brings back has no record, and is removed by the first server of the next boot. A server
+//! that stops does not remove all files of a piece first, and a file may fail: it notes that there are some without a record.
 //!
 //! # Damage
 //! A blob whose file has not the size that it should have is never read. After a server that was not stopped, each

@@ -2,6 +2,7 @@
 
 mod chaos;
 mod failpoints;
+mod failures;
 mod reasons;
 
 use std::{fs, path::Path};
@@ -20,6 +21,8 @@ use crate::{
     },
     of,
 };
+
+const EXPIRE: &str = "containerd.io/gc.expire";
 
 /// Makes a lease.
 async fn lease(bed: &Bed, namespace: &str, id: &str, labels: &[(&str, &str)]) {

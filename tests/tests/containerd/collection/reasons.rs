@@ -11,7 +11,7 @@ use gantry_api::containerd::{
 use gantry_tests::patiently;
 use tonic::Code;
 
-use super::{files, keep, lease, put, relabel, release, there};
+use super::{EXPIRE, files, keep, lease, put, relabel, release, there};
 use crate::{
     Bed, container,
     content::{
@@ -22,7 +22,6 @@ use crate::{
     of,
 };
 
-const EXPIRE: &str = "containerd.io/gc.expire";
 const FLAT: &str = "containerd.io/gc.flat";
 const ROOT: &str = "containerd.io/gc.root";
 
