@@ -24,12 +24,17 @@ impl Screen {
         Screen { in_place: in_place && terminal::stdout_is_terminal(), is_new: true }
     }
 
-    /// Draws a table, the first row of which is its head.
     /// Whether what is drawn takes the place of what was drawn before.
     pub(crate) fn is_in_place(&self) -> bool {
         self.in_place
     }
 
+    /// Columns that lines may have, so that they are not cut off.
+    pub(crate) fn width(&self) -> usize {
+        if self.in_place { size()[0] } else { usize::MAX }
+    }
+
+    /// Draws a table, the first row of which is its head.
     pub(crate) fn draw<const N: usize>(
         &mut self,
         mut rows: Vec<[String; N]>,
@@ -42,8 +47,7 @@ impl Screen {
                 false => output::table(&rows.split_off(1)),
             };
         }
-        let [width, _] = size();
-        redraw(is_new, &fitted(&rows, width))
+        redraw(is_new, &fitted(&rows, self.width()))
     }
 
     /// Draws lines. They are cut off where the terminal ends.
@@ -52,7 +56,7 @@ impl Screen {
         if !self.in_place {
             return lines.iter().try_for_each(output::line);
         }
-        let [width, _] = size();
+        let width = self.width();
         let lines = lines.iter().map(|line| line.chars().take(width).collect());
         redraw(is_new, &lines.collect::<Vec<_>>())
     }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What a shell adds to the number of a signal that has ended a program.
-const KILLED_BY: u32 = 128;
+pub(crate) const KILLED_BY: u32 = 128;
 
 /// What a program that writes to a pipe without a reader is ended with, see signal(7).
 const SIGPIPE: u32 = 13;

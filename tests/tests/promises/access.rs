@@ -371,15 +371,23 @@ async fn the_command_says_which_role_it_needs() {
     let Some(place) = Place::new() else { return };
     let Some(server) = place.server(RULES).start().await else { return };
     let container = server.container("c").create().await.unwrap();
-    let gantry = |arguments: &[&str]| {
-        let mut command = place.run(OBSERVER, &[], "gantry");
+    let gantry = |user: u32, arguments: &[&str]| {
+        let mut command = place.run(user, &[], "gantry");
         command.arg("--address").arg(place.path("sock")).args(arguments);
         output(command)
     };
-    let listed = gantry(&["ps"]).await;
+    let listed = gantry(OBSERVER, &["ps"]).await;
     assert!(listed.status.success(), "{}", stderr(&listed));
     assert!(String::from_utf8_lossy(&listed.stdout).contains('c'));
-    let refused = gantry(&["kill", "c"]).await;
+    // What the server has counted, and what containers use.
+    let top = gantry(OBSERVER, &["top", "--once", "--json", "--interval", "200ms"]).await;
+    assert!(top.status.success(), "{}", stderr(&top));
+    let report: Value = serde_json::from_slice(&top.stdout).unwrap();
+    assert_eq!(report["busiest"][0]["id"], "c", "{report}");
+    assert!(report["process"]["memory"].as_u64().unwrap() > 1 << 20, "{report}");
+    let refused = gantry(OTHER, &["top", "--once"]).await;
+    assert!(stderr(&refused).contains("has no role here"), "{}", stderr(&refused));
+    let refused = gantry(OBSERVER, &["kill", "c"]).await;
     assert!(!refused.status.success());
     assert!(stderr(&refused).contains("needs the role operator"), "{}", stderr(&refused));
     container.init.kill().await;

@@ -12,7 +12,7 @@ use clap::Args;
 use gantry_api::{
     Timestamp,
     containerd::{
-        task_types::Status,
+        task_types::{Process, Status},
         tasks::{ListTasksRequest, MetricsRequest, tasks_client::TasksClient},
     },
 };
@@ -64,6 +64,14 @@ enum Target {
     In(String, Vec<String>),
 }
 
+/// What was read of containers.
+#[derive(Debug, Default)]
+struct Reading {
+    samples: Vec<Sample>,
+    /// One of them has not ended, whether or not it could be read.
+    is_alive: bool,
+}
+
 /// The last reading of each container, by namespace and id.
 type Readings = HashMap<(Option<String>, String), Sample>;
 
@@ -110,17 +118,17 @@ impl Stats {
                 Some(targets) => Ok(targets.clone()),
                 None => self.all(client).await,
             };
-            let samples = match targets {
+            let read = match targets {
                 Ok(targets) => read(client, targets).await,
                 Err(failure) => Err(failure),
             };
-            let samples = match samples {
-                Ok(samples) => samples,
+            let Reading { samples, is_alive } = match read {
+                Ok(reading) => reading,
                 // A server that is being restarted is waited for, unless it was never there.
                 Err(failure) if failure.is_away() && round > 0 && !self.no_stream => continue,
                 Err(failure) => return Err(failure),
             };
-            if given.is_some() && samples.iter().all(|sample| sample.stopped) {
+            if given.is_some() && !is_alive {
                 if round == 0 {
                     let ids = self.ids.join(", ");
                     return Err(Failure::new(format!("nothing runs in container {ids}")));
@@ -151,10 +159,7 @@ impl Stats {
         let mut targets = Vec::new();
         for id in &self.ids {
             match place.find(client, id).await? {
-                Some(found) => {
-                    let namespace = found.containers.namespace().to_owned();
-                    targets.push(Target::In(namespace, vec![id.clone()]));
-                }
+                Some(found) => add(&mut targets, found.containers.namespace(), id),
                 None => {
                     client.container(id).state().await?;
                     targets.push(Target::Plain(id.clone()));
@@ -189,8 +194,20 @@ impl Stats {
     }
 }
 
+/// One more container of a namespace, all of whose containers are read together.
+fn add(targets: &mut Vec<Target>, namespace: &str, id: &str) {
+    let ids = targets.iter_mut().find_map(|target| match target {
+        Target::In(name, ids) if name == namespace => Some(ids),
+        _ => None,
+    });
+    match ids {
+        Some(ids) => ids.push(id.to_owned()),
+        None => targets.push(Target::In(namespace.to_owned(), vec![id.to_owned()])),
+    }
+}
+
 /// Reads all of them at the same time; those that have ended are left out.
-async fn read(client: &Client, targets: Vec<Target>) -> Result<Vec<Sample>, Failure> {
+async fn read(client: &Client, targets: Vec<Target>) -> Result<Reading, Failure> {
     let mut reads = JoinSet::new();
     for target in targets {
         let client = client.clone();
@@ -201,18 +218,23 @@ async fn read(client: &Client, targets: Vec<Target>) -> Result<Vec<Sample>, Fail
             }
         });
     }
-    let mut samples = Vec::new();
+    let mut all = Reading::default();
     while let Some(read) = reads.join_next().await {
-        samples.extend(read.map_err(|e| Failure::new(format!("read a container: {e}")))??);
+        let read = read.map_err(|e| Failure::new(format!("read a container: {e}")))??;
+        all.samples.extend(read.samples);
+        all.is_alive |= read.is_alive;
     }
-    samples.sort_unstable_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
-    Ok(samples)
+    all.samples.sort_unstable_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
+    Ok(all)
 }
 
-async fn plain(client: &Client, id: &str) -> Result<Vec<Sample>, Failure> {
+async fn plain(client: &Client, id: &str) -> Result<Reading, Failure> {
     match client.container(id).stats().await {
-        Ok(response) => Ok(vec![Sample::of_response(id, &response)]),
-        Err(error) if error.is_gone() => Ok(Vec::new()),
+        Ok(response) => {
+            let sample = Sample::of_response(id, &response);
+            Ok(Reading { is_alive: !sample.stopped, samples: vec![sample] })
+        }
+        Err(error) if error.is_gone() => Ok(Reading::default()),
         Err(error) => Err(error.into()),
     }
 }
@@ -221,7 +243,7 @@ async fn of_namespace(
     client: &Client,
     namespace: &str,
     ids: &[String],
-) -> Result<Vec<Sample>, Failure> {
+) -> Result<Reading, Failure> {
     let mut tasks = TasksClient::new(client.channel()).max_decoding_message_size(LARGEST_MESSAGE);
     let filters = ids.iter().map(|id| format!("id=={id:?}")).collect();
     let what = format!("read the usage of containers in namespace {namespace}");
@@ -230,6 +252,7 @@ async fn of_namespace(
     // A task whose process has ended has metrics, too, until it is deleted: zeros.
     let listed = tasks.list(about(namespace, ListTasksRequest::default())?).await;
     let listed = listed.map_err(|status| failed(&what, &status))?.into_inner().tasks;
+    let is_alive = has_alive(&listed, ids);
     let stopped: HashSet<_> = listed
         .into_iter()
         .filter(|task| task.status() == Status::Stopped)
@@ -240,7 +263,14 @@ async fn of_namespace(
     for sample in &mut samples {
         sample.stopped = stopped.contains(&sample.id);
     }
-    Ok(samples)
+    Ok(Reading { samples, is_alive })
+}
+
+/// Whether one of these has not ended, or any if there are no ids.
+fn has_alive(listed: &[Process], ids: &[String]) -> bool {
+    listed
+        .iter()
+        .any(|task| task.status() != Status::Stopped && (ids.is_empty() || ids.contains(&task.id)))
 }
 
 impl Row {
@@ -324,6 +354,38 @@ mod tests {
         assert_eq!((&json["stopped"], json.get("memory")), (&true.into(), None), "{json}");
         let json = serde_json::to_value(Row::new(&reading(10, 1), &reading(12, 1))).unwrap();
         assert_eq!((&json["stopped"], &json["memory"]), (&false.into(), &70.into()), "{json}");
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_has_not_ended() {
+        let task = |id: &str, status: Status| Process {
+            id: id.to_owned(),
+            status: status.into(),
+            ..Process::default()
+        };
+        let listed = [
+            task("ended", Status::Stopped),
+            task("paused", Status::Paused),
+            task("web", Status::Running),
+        ];
+        let is_alive = |ids: &[&str]| {
+            has_alive(&listed, &ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(is_alive(&[]) && is_alive(&["ended", "web"]) && is_alive(&["paused"]));
+        assert!(!is_alive(&["ended"]) && !is_alive(&["ended", "gone"]));
+    }
+
+    #[test]
+    fn ids_of_one_namespace_are_read_together() {
+        let mut targets = vec![Target::Plain("p".to_owned())];
+        for (namespace, id) in [("moby", "a"), ("k8s.io", "a"), ("moby", "b")] {
+            add(&mut targets, namespace, id);
+        }
+        let of = |namespace: &str, ids: &[&str]| {
+            Target::In(namespace.to_owned(), ids.iter().map(|id| (*id).to_owned()).collect())
+        };
+        let plain = Target::Plain("p".to_owned());
+        assert_eq!(targets, [plain, of("moby", &["a", "b"]), of("k8s.io", &["a"])]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use gantry_api::{
 use serde::Serialize;
 
 use super::{quantile::Between, reading::Reading};
+
 /// Codes that no fault is meant by: OK, and what a client does that goes away.
 const NO_FAILURE: [u32; 2] = [0, 1];
 
@@ -124,8 +125,12 @@ impl Calls {
 
 impl Report {
     pub(super) fn new(before: &Reading, now: &Reading) -> Self {
-        let (then, measures) = (&before.measures, &now.measures);
-        let seconds = since(then.time, measures.time);
+        let measures = &now.measures;
+        let seconds = since(before.measures.time, measures.time);
+        // One that was started again in the meantime has begun to count at zero.
+        let zero = GetMeasuresResponse::default();
+        let is_same = before.measures.start_time == measures.start_time;
+        let then = if is_same { &before.measures } else { &zero };
         let bounds = &measures.duration_bounds;
         let by_method = calls(then, measures);
         let mut all = Calls::default();

@@ -24,11 +24,15 @@ pub(super) struct Watched {
 impl Watched {
     pub(super) async fn run(self, client: &Client) -> Outcome {
         let mut screen = Screen::new(!self.once && !self.json);
-        let mut keys = Keys::catch(screen.is_in_place())
-            .map_err(|error| Failure::new(format!("read keys: {error}")))?;
+        let keys = match screen.is_in_place() {
+            true => Keys::catch().map_err(|error| Failure::io("read keys", &error))?,
+            false => None,
+        };
+        // Then a signal ends this program, also one that waits for who reads its output.
+        let Some(mut keys) = keys else { return self.show(client, &mut screen).await };
         tokio::select! {
             biased;
-            () = keys.ended() => Ok(ExitCode::SUCCESS),
+            code = keys.ended() => Ok(code),
             shown = self.show(client, &mut screen) => shown,
         }
     }
@@ -52,7 +56,7 @@ impl Watched {
                 let report = Report::new(before, &now);
                 match self.json {
                     true => output::json(&report)?,
-                    false => screen.draw_lines(&report.lines())?,
+                    false => screen.draw_lines(&report.lines(screen.width()))?,
                 }
                 if is_once {
                     return Ok(ExitCode::SUCCESS);

@@ -10,8 +10,8 @@ const CALLS: usize = 5;
 const CONTAINERS: usize = 50;
 
 impl Report {
-    /// For people, one below the other.
-    pub(in super::super) fn lines(&self) -> Vec<String> {
+    /// For people, one below the other. Tables are no wider than that.
+    pub(in super::super) fn lines(&self, width: usize) -> Vec<String> {
         let Self { process, launches, runtime_queue, .. } = self;
         let limit = process.file_descriptor_limit;
         let mut lines = vec![
@@ -53,9 +53,9 @@ impl Report {
         let mut containers = vec![["CONTAINER", "CPU", "MEMORY", "PIDS"].map(str::to_owned)];
         containers.extend(self.busiest.iter().take(CONTAINERS).map(Container::cells));
         lines.push(String::new());
-        lines.extend(fitted(&calls, usize::MAX));
+        lines.extend(fitted(&calls, width));
         lines.push(String::new());
-        lines.extend(fitted(&containers, usize::MAX));
+        lines.extend(fitted(&containers, width));
         lines
     }
 

@@ -43,7 +43,28 @@ fn what_was_done_between_two_readings_is_shown() {
     assert_eq!(report.methods[1].calls.p99.map(|p99| p99 > 0.009), Some(true));
     let used: Vec<_> = report.busiest.iter().map(|it| (it.id.as_str(), it.cpu_percent)).collect();
     assert_eq!(used, [("quick", 50.0), ("busy", 0.0), ("idle", 0.0)]);
-    assert!(report.lines().iter().any(|line| line.starts_with("b/B")), "{:?}", report.lines());
+    let lines = report.lines(usize::MAX);
+    assert!(lines.iter().any(|line| line.starts_with("b/B")), "{lines:?}");
+}
+
+#[test]
+fn a_long_id_hides_no_number() {
+    let id = "0123456789abcdef".repeat(4);
+    let mut reading = reading(10, &[], &[(&id, 1)]);
+    (reading.usage[0].namespace, reading.usage[0].pids) = ("moby".to_owned(), 4321);
+    let lines = Report::new(&reading, &reading).lines(80);
+    let line = lines.iter().find(|line| line.starts_with("moby/0123456789abcdef")).unwrap();
+    assert!(line.ends_with(" 4321") && line.len() == 80, "{line}");
+}
+
+#[test]
+fn a_server_that_was_started_again_has_done_all_that_it_has_counted() {
+    let before = reading(10, &[("a/A", 0, [3, 0, 0])], &[]);
+    let mut now = reading(12, &[("a/A", 0, [4, 0, 0])], &[]);
+    assert_eq!(Report::new(&before, &now).calls.per_second, 0.5);
+    now.measures.start_time = Some(Timestamp { seconds: 11, nanos: 0 });
+    let report = Report::new(&before, &now);
+    assert_eq!((report.calls.per_second, report.uptime), (2.0, 1.0));
 }
 
 #[test]
