@@ -74,6 +74,7 @@ async fn a_collector_gets_the_metrics_of_the_server() {
     let before = collector.count();
     server.end(Signal::TERM).await;
     assert!(collector.count() > before);
+    server.start_again().await;
     server.finish().await;
 }
 
@@ -92,5 +93,6 @@ async fn a_collector_that_hangs_costs_exports_only() {
     container.init.kill().await;
     let (status, took) = server.end(Signal::TERM).await;
     assert!(status.success() && took < Duration::from_secs(2), "{status} after {took:?}");
+    server.start_again().await;
     server.finish().await;
 }
