@@ -3,7 +3,8 @@
 # that works and under systemd: tests/guest/run.sh [PART...], each the name of a file in tests/tests, or
 # "checkpoint", or "unit" (the Debian package and its units), or "docker".
 #
-# The end-to-end tests are one machine, and the other parts another: both at once, as each waits much of its time.
+# The end-to-end tests are one machine, and the other parts another: both at once, as each waits much of its time, or in
+# turn where less than 5 GiB of memory are available. Once one has failed, the other is ended.
 #
 # The server, the shim and the client are those of target/release. KVM is not asked for: not every
 # machine has it, and the tests take little longer without.
@@ -17,6 +18,8 @@ cache=$target/guest
 parts=${*:-lifecycle exec terminal stats update oom checkpoint unit docker}
 names=$(tr ' ' '\n' <<<"$parts" | grep -vxE 'checkpoint|unit|docker' || :)
 others=$(tr ' ' '\n' <<<"$parts" | grep -xE 'checkpoint|unit|docker' || :)
+# A machine's memory, in MiB.
+memory=1536
 has() { grep -qx "$1" <<<"$others"; }
 
 rm -rf "$cache/tests" "$cache/programs" "$cache/packages"
@@ -39,40 +42,58 @@ if has unit || has docker; then
 fi
 
 # Boots a machine for some parts, and fails if one of them has: guest NAME PART...
-guest() {
-  local name=$1 part slow
+guest() (
+  name=$1
   shift
+  trap 'rm -f "$cache/$name.initramfs" "$cache/$name.disk"' EXIT
   truncate -s 16M "$cache/$name.disk"
   $here/image.sh "$cache" "$target/release" "$cache/$name.initramfs" "$@"
   # Do not believe that the timer is broken when the host is busy, and do without what costs time: AppArmor, for which
   # dockerd would want its parser, and a program at another address at each start, which the emulator translates anew.
   slow="no_timer_check nowatchdog mitigations=off apparmor=0 norandmaps"
-  timeout --foreground 2400 qemu-system-x86_64 -accel tcg -cpu qemu64 -m 1536M -smp 2 \
+  timeout --foreground 2400 qemu-system-x86_64 -accel tcg -cpu qemu64 -m ${memory}M -smp 2 \
     -drive "file=$cache/$name.disk,format=raw,if=virtio" -nodefaults -no-reboot -display none -serial stdio \
     -kernel "$cache"/kernel/boot/vmlinuz-* -initrd "$cache/$name.initramfs" \
-    -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null | sed -u 's|\r$||' | tee "$cache/$name.log"
-  rm "$cache/$name.initramfs" "$cache/$name.disk"
-  grep -q '^guest: passed$' "$cache/$name.log" || return 1
+    -append "console=ttyS0 loglevel=1 panic=1 rdinit=/init $slow" </dev/null |
+    sed -u 's|\r$||' | tee "$cache/$name.log" | sed -u "s|^|$name: |"
+  grep -q '^guest: passed$' "$cache/$name.log"
   for part in unit docker; do
-    [[ " $* " != *" $part "* ]] || grep -q "^$part: passed$" "$cache/$name.log" || return 1
+    [[ " $* " != *" $part "* ]] || grep -q "^$part: passed$" "$cache/$name.log"
+  done
+)
+
+# The name of each machine that runs, by its process, which leads a process group: it ends with this script.
+declare -A guests=()
+trap 'for pid in "${!guests[@]}"; do kill -- "-$pid" 2>/dev/null || :; done; wait' EXIT
+
+start() {
+  rm -f "$cache/$1.log"
+  set -m
+  guest "$@" &
+  guests[$!]=$1
+  set +m
+}
+
+# Waits until no machine runs.
+finish() {
+  local pid name
+  while [ ${#guests[@]} -gt 0 ]; do
+    if wait -n -p pid "${!guests[@]}"; then
+      unset "guests[$pid]"
+    else
+      name=${guests[$pid]}
+      unset "guests[$pid]"
+      echo "guest: $name failed: see $cache/$name.log"
+      exit 1
+    fi
   done
 }
 
-# Each machine is a process group, so that it ends with this script. Those that fail are named, as what both say is mixed.
-failed=() guests=()
-trap 'for guest in "${guests[@]}"; do kill -- "-${guest% *}" 2>/dev/null || :; done' EXIT
-set -m
+# The emulator takes up to 1 GiB beside a machine's memory, for the programs that it has translated.
+available=$(awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo)
 # shellcheck disable=SC2086 # a list of words
-if [ -n "$names" ]; then
-  guest tests $names &
-  guests+=("$! tests")
-fi
+[ -z "$names" ] || start tests $names
+[ "$available" -ge $((2 * (memory + 1024))) ] || finish
 # shellcheck disable=SC2086 # a list of words
-if [ -n "$others" ]; then
-  guest others $others &
-  guests+=("$! others")
-fi
-set +m
-for guest in "${guests[@]}"; do wait "${guest% *}" || failed+=("$cache/${guest#* }.log"); done
-guests=()
-[ ${#failed[@]} = 0 ] || { echo "guest: failed: see ${failed[*]}"; exit 1; }
+[ -z "$others" ] || start others $others
+finish
