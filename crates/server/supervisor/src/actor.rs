@@ -34,6 +34,7 @@ use crate::{
     LaunchPermit, OnShimDeath, PreparedContainer, Services, SupervisorError,
     create::{Created, Identity, bring_up},
     ended_execs::EndedExecs,
+    evidence::Evidence,
     handle::{ContainerHandle, ContainerView, DeletedProcess, Reply},
     last_known::LastKnown,
     oom::OomTask,
@@ -91,6 +92,8 @@ pub(crate) struct Actor {
     pub(crate) init_ended: watch::Sender<bool>,
     /// Set until the actor has reattached to the container.
     pub(crate) reattaching: Option<Reattaching>,
+    /// What the view of an earlier server depends on, until it is known what became of the first process.
+    pub(crate) left_with: Option<Evidence>,
     pub(crate) activity: Activity,
     /// The first process has ended while it was being started: the start is published first.
     pub(crate) early_exit: Option<Exit>,
@@ -129,6 +132,7 @@ impl Actor {
             oom: None,
             init_ended: watch::Sender::new(false),
             reattaching: None,
+            left_with: None,
             activity: Activity::Idle,
             early_exit: None,
             waiters: Waiters::default(),

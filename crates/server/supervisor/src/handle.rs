@@ -6,7 +6,10 @@ use gantry_domain::{
     ConsoleSize, ContainerId, ContainerKey, Exit, Labels, Phase, ProcessId, ProcessPhase,
     ProcessSpec,
 };
-use gantry_kernel::cgroup::{Cgroup, DirectLimits};
+use gantry_kernel::{
+    PidFd,
+    cgroup::{Cgroup, DirectLimits},
+};
 use gantry_runtime::{
     checkpoint::{CheckpointConfig, ImageOptions},
     step, traced,
@@ -160,6 +163,8 @@ pub struct ProcessView {
     pub pid: u32,
     /// Where it is in its life.
     pub phase: ProcessPhase,
+    /// Tells whether it lives; none before it is started or found, and once it has ended.
+    pub pidfd: Option<Arc<PidFd>>,
 }
 
 /// A process that was deleted.

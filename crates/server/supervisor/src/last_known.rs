@@ -25,19 +25,16 @@ struct Shown {
 }
 
 impl LastKnown {
-    pub(crate) fn set(&self, view: Option<ContainerView>) {
-        *self.lock() = Shown { view, left_with: None };
+    /// With what the view depends on, if that is known and the view is of what an earlier server has left.
+    pub(crate) fn set(&self, view: Option<ContainerView>, left_with: Option<Evidence>) {
+        *self.lock() = Shown { view, left_with };
     }
 
-    /// As an earlier server has left the container. The next [`Self::set`] is by who knows what became of it.
-    pub(crate) fn set_left(&self, view: Option<ContainerView>, evidence: Option<Evidence>) {
-        *self.lock() = Shown { view, left_with: evidence };
-    }
-
-    /// What an earlier server has left, if the server has not reattached to it yet.
+    /// What an earlier server has left, while nobody knows what became of it.
     pub(crate) fn left(&self) -> Option<(ContainerView, Evidence)> {
         let shown = self.lock();
-        Some((shown.view.clone()?, shown.left_with?))
+        let evidence = shown.left_with?;
+        Some((shown.view.clone()?, evidence))
     }
 
     pub(crate) fn is_there(&self) -> bool {
@@ -88,16 +85,14 @@ pub(crate) async fn see(handles: &[ContainerHandle], deadline: Instant) -> Vec<C
     seen
 }
 
+/// Views for tests.
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
+pub(crate) mod testing {
+    use gantry_domain::{ContainerId, Labels};
 
     use super::*;
-    use crate::actor::Message;
-    use gantry_domain::{ContainerId, ContainerKey, Labels, Namespace, Phase};
-    use tokio::sync::mpsc;
 
-    fn view(id: &str, phase: Phase) -> ContainerView {
+    pub(crate) fn view(id: &str, phase: gantry_domain::Phase) -> ContainerView {
         ContainerView {
             id: ContainerId::parse(id).unwrap(),
             bundle: "/b".into(),
@@ -110,13 +105,23 @@ mod tests {
             is_stale: false,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{testing::view, *};
+    use crate::actor::Message;
+    use gantry_domain::{ContainerId, ContainerKey, Namespace, Phase};
+    use tokio::sync::mpsc;
 
     fn container(id: &str) -> (ContainerHandle, mpsc::Receiver<Message>) {
         let (mailbox, messages) = mpsc::channel(1);
         let key =
             ContainerKey { namespace: Namespace::TYPES_API, id: ContainerId::parse(id).unwrap() };
         let last_known = LastKnown::default();
-        last_known.set(Some(view(id, Phase::Paused)));
+        last_known.set(Some(view(id, Phase::Paused)), None);
         let handle =
             ContainerHandle { key, mailbox, half_made: false, idempotency: None, last_known };
         (handle, messages)

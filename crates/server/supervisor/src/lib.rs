@@ -67,6 +67,7 @@ use std::sync::{
 
 pub use attach::{Attachment, OutputStream, Piece, Stdin};
 pub use error::SupervisorError;
+pub use evidence::FirstProcess;
 use gantry_domain::{ContainerId, ContainerKey, Namespace, ProcessSpec};
 use gantry_events::EventLog;
 pub use gantry_runtime::checkpoint::{CheckpointConfig, ImageOptions};

@@ -85,47 +85,43 @@ async fn read_rest(disks: &Disks, rows: &mut [Row]) {
     let unread = rows.iter().enumerate().filter(|(_, row)| row.pids.is_none());
     let missing: Vec<(usize, Arc<Cgroup>)> =
         unread.filter_map(|(at, row)| Some((at, row.view.cgroup.clone()?))).collect();
-    for (at, pids) in read_all(disks, missing, |cgroup| cgroup.pids().unwrap_or_default()).await {
+    let read = |(at, cgroup): &(usize, Arc<Cgroup>)| (*at, cgroup.pids().unwrap_or_default());
+    for (at, pids) in read_all(disks, missing, |(_, cgroup)| cgroup.path(), read).await {
         rows[at].pids = Some(pids);
     }
 }
 
-/// Reads something of numbered cgroups on threads that may wait, shared out among the processors. What is read too late
-/// is left out.
-pub(crate) async fn read_all<T: Send + 'static>(
+/// Reads something of cgroups on threads that may wait, shared out among the processors. What is read too late is left
+/// out. `place` is where a cgroup is.
+pub(crate) async fn read_all<C, T>(
     disks: &Disks,
-    cgroups: Vec<(usize, Arc<Cgroup>)>,
-    read: fn(&Cgroup) -> T,
-) -> Vec<(usize, T)> {
+    cgroups: Vec<C>,
+    place: fn(&C) -> &Path,
+    read: fn(&C) -> T,
+) -> Vec<T>
+where
+    C: Clone + Send + 'static,
+    T: Send + 'static,
+{
     let deadline = Instant::now() + READ_DEADLINE;
     let processors = available_parallelism().map_or(1, std::num::NonZero::get);
     let size = cgroups.len().div_ceil(SHARES_PER_PROCESSOR * processors).max(1);
-    let shares: Vec<_> = cgroups
-        .chunks(size)
-        .map(|share| tokio::spawn(read_share(disks.clone(), share.to_vec(), read)))
-        .collect();
+    let mut shares = Vec::new();
+    for share in cgroups.chunks(size) {
+        let (disks, place, share) = (disks.clone(), place(&share[0]).to_owned(), share.to_vec());
+        shares.push(tokio::spawn(async move {
+            let read = move |_: &Path| share.iter().map(read).collect();
+            disks.run("read the cgroup", &place, read).await
+        }));
+    }
     let mut all = Vec::with_capacity(cgroups.len());
     for share in shares {
-        // A task that was ended has read nothing.
-        let read = timeout_at(deadline, share).await.ok().and_then(Result::ok);
-        all.extend(read.unwrap_or_default());
-    }
-    all
-}
-
-async fn read_share<T: Send + 'static>(
-    disks: Disks,
-    share: Vec<(usize, Arc<Cgroup>)>,
-    read: fn(&Cgroup) -> T,
-) -> Vec<(usize, T)> {
-    let Some((_, first)) = share.first() else { return Vec::new() };
-    let place = first.path().to_owned();
-    let read = move |_: &Path| share.iter().map(|(at, cgroup)| (*at, read(cgroup))).collect();
-    match disks.run("read the cgroup", &place, read).await {
-        Ok(read) => read,
-        Err(error) => {
-            tracing::warn!(%error, "cannot read cgroups");
-            Vec::new()
+        match timeout_at(deadline, share).await {
+            Ok(Ok(Ok(read))) => all.extend::<Vec<T>>(read),
+            Ok(Ok(Err(error))) => tracing::warn!(%error, "cannot read cgroups"),
+            // Too late; a task that was ended has read nothing.
+            Ok(Err(_)) | Err(_) => {}
         }
     }
+    all
 }

@@ -1,6 +1,7 @@
 //! What many containers use, with all details, read on all processors.
 
 use std::{
+    ops::ControlFlow,
     path::Path,
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use gantry_disk::Disks;
+use gantry_disk::{DiskError, Disks};
 use gantry_kernel::{
     cgroup::{CgroupError, CgroupMetrics},
     net_dev::Interface,
@@ -18,7 +19,7 @@ use gantry_kernel::{
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 use crate::{
@@ -29,14 +30,20 @@ use crate::{
 /// How long reading all of it may take.
 const READ_DEADLINE: Duration = Duration::from_secs(3);
 
+/// When nothing was read for so long, what the readers are at hangs: another one reads the rest.
+const STALL: Duration = Duration::from_millis(100);
+
 /// Threads that read for one call: so many others of the file system are left for other calls.
 const MAX_THREADS: usize = 4;
+
+/// With those that hang. One is left for other calls.
+const MAX_READERS: usize = 7;
 
 /// The most containers that a thread reads in one go, which takes some milliseconds. After that it is another call's turn.
 const MAX_SHARE: usize = 16;
 
-/// Shares of the containers for each thread: not all of them take the same time.
-const SHARES_PER_THREAD: usize = 4;
+/// The most ids that the log has of containers that were not read.
+const MAX_NAMED: usize = 16;
 
 /// What a container uses, with all details that the kernel reports.
 #[derive(Debug)]
@@ -57,72 +64,127 @@ impl Supervisor {
         handles: &[ContainerHandle],
         make: fn(&ContainerView, ContainerMetrics) -> T,
     ) -> Vec<T> {
-        let views: Arc<[_]> = see(handles, Instant::now() + ANSWER_DEADLINE).await.into();
-        let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-        let share = views.len().div_ceil(threads * SHARES_PER_THREAD).clamp(1, MAX_SHARE);
-        // It has a message for each container at most.
-        let (read, mut answers) = mpsc::unbounded_channel();
-        let next = Arc::new(AtomicUsize::new(0));
-        let mut readers = JoinSet::new();
-        for _ in 0..threads.min(views.len().div_ceil(share)) {
-            let (views, next, read) = (Arc::clone(&views), Arc::clone(&next), read.clone());
-            let reader = Reader { views, next, share, read, make };
-            readers.spawn(reader.run(self.0.services.disks.clone()));
-        }
-        drop(read);
-        let deadline = Instant::now() + READ_DEADLINE;
-        let mut all: Vec<Option<T>> = views.iter().map(|_| None).collect();
-        loop {
-            match timeout_at(deadline, answers.recv()).await {
-                Ok(Some((at, made))) => all[at] = Some(made),
-                Ok(None) => break,
-                Err(_) => {
-                    let missing = all.iter().filter(|made| made.is_none()).count();
-                    tracing::warn!(missing, "what containers use could not all be read in time");
-                    break;
-                }
-            }
-        }
-        all.into_iter().flatten().collect()
+        let views = see(handles, Instant::now() + ANSWER_DEADLINE).await;
+        let read = move |view: &ContainerView| Some(make(view, metrics(view)?));
+        read_views(&self.0.services.disks, views, read).await
     }
 }
 
-/// Reads shares of the containers until there are none left.
-struct Reader<T> {
-    views: Arc<[ContainerView]>,
-    /// The first container that nobody reads yet.
-    next: Arc<AtomicUsize>,
-    share: usize,
-    read: mpsc::UnboundedSender<(usize, T)>,
-    make: fn(&ContainerView, ContainerMetrics) -> T,
+/// What was read of the containers, in their order.
+async fn read_views<T, R>(disks: &Disks, views: Vec<ContainerView>, read: R) -> Vec<T>
+where
+    T: Send + 'static,
+    R: Fn(&ContainerView) -> Option<T> + Send + Sync + 'static,
+{
+    let work = Arc::new(Work { views, next: AtomicUsize::new(0), read });
+    let count = work.views.len();
+    let threads = available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let (mut readers, mut begun) = (JoinSet::new(), 0);
+    // It has a message for each container at most.
+    let (reply, mut answers) = mpsc::unbounded_channel();
+    let deadline = Instant::now() + READ_DEADLINE;
+    let mut all: Vec<Option<Option<T>>> = work.views.iter().map(|_| None).collect();
+    let (mut answered, mut wanted) = (0, threads.min(count));
+    let mut stalled = Instant::now() + STALL;
+    while answered < count {
+        while begun < wanted {
+            readers.spawn(Arc::clone(&work).run(disks.clone(), reply.clone()));
+            begun += 1;
+        }
+        let is_left = work.next.load(Ordering::Relaxed) < count;
+        tokio::select! {
+            biased;
+            Some((at, read)) = answers.recv() => {
+                all[at] = Some(read);
+                answered += 1;
+                stalled = Instant::now() + STALL;
+            }
+            // It has read the last one, or could not go on.
+            Some(_) = readers.join_next() => {
+                if is_left && readers.is_empty() {
+                    wanted = MAX_READERS.min(begun + 1);
+                }
+                if readers.is_empty() && begun == wanted && answers.is_empty() {
+                    break;
+                }
+            }
+            () = sleep_until(stalled), if is_left && begun < MAX_READERS => {
+                wanted = begun + 1;
+                stalled = Instant::now() + STALL;
+            }
+            () = sleep_until(deadline) => break,
+        }
+    }
+    if answered < count {
+        let missing = work.views.iter().zip(&all).filter(|(_, read)| read.is_none());
+        let named: Vec<_> = missing.take(MAX_NAMED).map(|(view, _)| view.id.as_str()).collect();
+        tracing::warn!(
+            missing = count - answered,
+            containers = named.join(","),
+            "what containers use could not all be read in time",
+        );
+    }
+    all.into_iter().flatten().flatten().collect()
 }
 
-impl<T: Send + 'static> Reader<T> {
-    async fn run(self, disks: Disks) {
+/// What the readers of one call share.
+struct Work<R> {
+    views: Vec<ContainerView>,
+    /// The first container that nobody reads yet. A reader takes one at a time: one that hangs holds up no other.
+    next: AtomicUsize,
+    read: R,
+}
+
+impl<R> Work<R> {
+    /// Reads until nothing is left. With each container's position its answer: none if it cannot be read.
+    async fn run<T>(self: Arc<Self>, disks: Disks, reply: mpsc::UnboundedSender<(usize, Option<T>)>)
+    where
+        T: Send + 'static,
+        R: Fn(&ContainerView) -> Option<T> + Send + Sync + 'static,
+    {
         loop {
-            let begin = self.next.fetch_add(self.share, Ordering::Relaxed);
-            let end = self.views.len().min(begin + self.share);
-            let Some(share) = self.views.get(begin..end).filter(|share| !share.is_empty()) else {
-                return;
-            };
-            let Some(cgroup) = share.iter().find_map(|view| view.cgroup.clone()) else { continue };
-            let (views, read, make) = (Arc::clone(&self.views), self.read.clone(), self.make);
-            let work = move |_: &Path| {
-                for at in begin..end {
-                    // Nobody waits any more.
-                    if read.is_closed() {
-                        return;
-                    }
-                    if let Some(metrics) = metrics(&views[at]) {
-                        let _ = read.send((at, make(&views[at], metrics)));
-                    }
+            match self.read_some(&disks, &reply).await {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "some containers may be left out of what containers use");
+                    return;
                 }
-            };
-            // Of many nested cgroups the kernel has much to add up.
-            if let Err(error) = disks.run("read the statistics of", cgroup.path(), work).await {
-                tracing::warn!(%error, "some containers are left out of what containers use");
             }
         }
+    }
+
+    /// Reads a share.
+    async fn read_some<T>(
+        self: &Arc<Self>,
+        disks: &Disks,
+        reply: &mpsc::UnboundedSender<(usize, Option<T>)>,
+    ) -> Result<ControlFlow<()>, DiskError>
+    where
+        T: Send + 'static,
+        R: Fn(&ContainerView) -> Option<T> + Send + Sync + 'static,
+    {
+        let left = self.views.get(self.next.load(Ordering::Relaxed)..).unwrap_or_default();
+        if left.is_empty() {
+            return Ok(ControlFlow::Break(()));
+        }
+        let cgroup = left.iter().find_map(|view| view.cgroup.as_deref());
+        let place = cgroup.map_or(Path::new("/proc"), |cgroup| cgroup.path()).to_owned();
+        let (this, reply) = (Arc::clone(self), reply.clone());
+        let work = move |_: &Path| {
+            for _ in 0..MAX_SHARE {
+                // Nobody waits any more.
+                if reply.is_closed() {
+                    return;
+                }
+                let at = this.next.fetch_add(1, Ordering::Relaxed);
+                let Some(view) = this.views.get(at) else { return };
+                let _ = reply.send((at, (this.read)(view)));
+            }
+        };
+        // Of many nested cgroups the kernel has much to add up.
+        disks.run("read the statistics of", &place, work).await?;
+        Ok(ControlFlow::Continue(()))
     }
 }
 
@@ -141,5 +203,52 @@ fn metrics(view: &ContainerView) -> Option<ContainerMetrics> {
             tracing::debug!(id = %view.id, %error, "it is left out of what containers use");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+    use crate::last_known::testing::view;
+    use gantry_domain::Phase;
+
+    /// With as many that hang as there are readers at first, and one more.
+    #[tokio::test]
+    async fn what_hangs_holds_up_no_other() {
+        let disks = Disks::new().unwrap();
+        let (go_on, waits) = mpsc::channel::<()>();
+        let waits = Mutex::new(waits);
+        let ids = (0..40).map(|number| match number {
+            0..MAX_THREADS | 20 => format!("hangs-{number}"),
+            _ => format!("c-{number}"),
+        });
+        let ids: Vec<_> = ids.collect();
+        let views = ids.iter().map(|id| view(id, Phase::Running)).collect();
+        let read = move |view: &ContainerView| {
+            if view.id.as_str().starts_with("hangs") {
+                let _ = waits.lock().unwrap().recv();
+            }
+            Some(view.id.to_string())
+        };
+        let read = read_views(&disks, views, read).await;
+        drop(go_on);
+        let expected: Vec<_> = ids.into_iter().filter(|id| id.starts_with("c-")).collect();
+        assert_eq!(read, expected);
+    }
+
+    /// Without a thread that hangs, nothing waits for a deadline.
+    #[tokio::test]
+    async fn what_cannot_be_read_is_left_out() {
+        let disks = Disks::new().unwrap();
+        let views = (0..100).map(|number| view(&number.to_string(), Phase::Running)).collect();
+        let even = |view: &ContainerView| {
+            let number: u32 = view.id.as_str().parse().unwrap();
+            number.is_multiple_of(2).then_some(number)
+        };
+        let expected: Vec<_> = (0..100).step_by(2).collect();
+        assert_eq!(read_views(&disks, views, even).await, expected);
+        assert_eq!(read_views(&disks, Vec::new(), even).await, [0; 0]);
     }
 }

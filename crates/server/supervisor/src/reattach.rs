@@ -177,8 +177,8 @@ impl Actor {
         self.processes.insert(self.init.id.clone(), init);
         self.record = Some(left.record.clone());
         self.reattaching = Some(Reattaching { _pending, delayed: false, requests: Vec::new() });
-        let view = self.lifecycle.is_reported().then(|| self.view());
-        self.last_known.set_left(view, Evidence::of(&left, phase));
+        self.left_with = Evidence::of(&left, phase);
+        self.show();
 
         let (services, identity) = (Arc::clone(&self.services), self.identity.clone());
         self.work(async move {

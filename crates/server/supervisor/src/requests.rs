@@ -126,7 +126,8 @@ impl Actor {
     pub(crate) fn view(&self) -> ContainerView {
         let seen = self.processes.iter().filter_map(|(id, known)| {
             let phase = self.lifecycle.process_phase(id)?;
-            Some(ProcessView { spec: Arc::clone(&known.spec), pid: known.pid, phase })
+            let (spec, pidfd) = (Arc::clone(&known.spec), known.pidfd.clone());
+            Some(ProcessView { spec, pid: known.pid, phase, pidfd })
         });
         let mut processes: Vec<_> = seen.collect();
         processes.sort_by_key(|process| !process.spec.id.is_init());
@@ -147,8 +148,17 @@ impl Actor {
     }
 
     /// Updates what others see of the container while its task does not answer.
-    pub(crate) fn show(&self) {
-        self.last_known.set(self.lifecycle.is_reported().then(|| self.view()));
+    pub(crate) fn show(&mut self) {
+        if self.reattaching.is_none() && !self.has_ended_unseen() {
+            self.left_with = None;
+        }
+        self.last_known.set(self.lifecycle.is_reported().then(|| self.view()), self.left_with);
+    }
+
+    /// The first process has ended, and how is not known yet.
+    fn has_ended_unseen(&self) -> bool {
+        let lives = matches!(self.lifecycle.phase(), Phase::Running | Phase::Paused);
+        lives && self.processes.get(&ProcessId::init()).is_none_or(Process::has_ended)
     }
 
     /// A container whose start was not published yet is not found.

@@ -65,8 +65,14 @@ impl Supervisor {
     }
 }
 
-/// The first process is the one that is sure to be in the container's network namespace.
+/// The first process is the one that is sure to be in the container's network namespace. None of one that has ended, or
+/// that the server has not reattached to: its pid may be another's.
 pub(crate) fn interfaces(view: &ContainerView) -> Vec<Interface> {
-    let first = view.processes.first();
-    first.map_or_else(Vec::new, |process| net_dev::interfaces(process.pid).unwrap_or_default())
+    let Some((process, pidfd)) =
+        view.processes.first().and_then(|process| Some((process, process.pidfd.as_ref()?)))
+    else {
+        return Vec::new();
+    };
+    let read = net_dev::interfaces(process.pid).unwrap_or_default();
+    if pidfd.has_ended() { Vec::new() } else { read }
 }

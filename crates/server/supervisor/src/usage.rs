@@ -35,8 +35,11 @@ impl Supervisor {
             .enumerate()
             .filter_map(|(at, handle)| Some((at, cgroup(handle)??)))
             .collect();
-        let read = |cgroup: &Cgroup| Some((SystemTime::now(), cgroup.usage().ok()?));
-        let mut read = read_all(&self.0.services.disks, cgroups, read).await;
+        let read = |(at, cgroup): &(usize, Arc<Cgroup>)| {
+            (*at, cgroup.usage().ok().map(|usage| (SystemTime::now(), usage)))
+        };
+        let disks = &self.0.services.disks;
+        let mut read = read_all(disks, cgroups, |(_, cgroup)| cgroup.path(), read).await;
         read.sort_unstable_by_key(|(at, _)| *at);
         let used = read.into_iter().filter_map(|(at, read)| {
             let ((read_at, usage), key) = (read?, handles[at].key.clone());

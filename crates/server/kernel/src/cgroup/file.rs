@@ -30,6 +30,13 @@ impl<'a> OpenDir<'a> {
         Ok(Self { path, opened: present(opened)? })
     }
 
+    /// # Errors
+    /// [`CgroupError::Removed`] if there is no such directory.
+    pub(super) fn open_existing(path: &'a Path) -> Result<Self, CgroupError> {
+        let dir = Self::open(path)?;
+        if dir.opened.is_some() { Ok(dir) } else { Err(CgroupError::Removed) }
+    }
+
     /// Where a file of it is, for an error.
     pub(super) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -190,6 +197,8 @@ mod tests {
         assert!(error.contains(&*dir.path().join("bad").to_string_lossy()), "{error}");
         let gone = dir.path().join("gone");
         assert_eq!(reader.piece(&OpenDir::open(&gone).unwrap(), "short").unwrap(), None);
+        assert!(matches!(OpenDir::open_existing(&gone), Err(CgroupError::Removed)));
+        OpenDir::open_existing(dir.path()).unwrap();
     }
 
     /// The longest file of statistics, with a buffer that it fits in and with one that it does not.

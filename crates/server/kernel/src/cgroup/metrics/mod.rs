@@ -31,8 +31,11 @@ impl Cgroup {
         let is_v1 = self.v1.keys().any(|controller| !controller.starts_with("name="));
         match &self.unified {
             Some(dir) if !is_v1 => {
-                self.member_dir().ok_or(CgroupError::Removed)?;
                 let metrics = v2::read(&mut Reader::default(), dir)?;
+                // The files of one that was removed meanwhile read as zeros.
+                if !dir.is_dir() {
+                    return Err(CgroupError::Removed);
+                }
                 Ok(CgroupMetrics::V2(Box::new(metrics)))
             }
             _ => Ok(CgroupMetrics::V1(Box::new(self.v1_metrics()?))),

@@ -67,6 +67,7 @@ impl Cgroup {
         if let Some(dir) = self.v1.get("rdma") {
             metrics.rdma = Some(rdma(&mut reader, dir)?);
         }
+        self.member_dir().ok_or(CgroupError::Removed)?;
         Ok(metrics)
     }
 

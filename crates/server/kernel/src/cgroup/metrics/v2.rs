@@ -123,7 +123,7 @@ pub struct V2Hugetlb {
 }
 
 pub(super) fn read(reader: &mut Reader, dir: &Path) -> Result<V2Metrics, CgroupError> {
-    let mut files = Files { reader, dir: OpenDir::open(dir)? };
+    let mut files = Files { reader, dir: OpenDir::open_existing(dir)? };
     Ok(V2Metrics {
         cpu: files.cpu()?,
         memory: files.memory()?,

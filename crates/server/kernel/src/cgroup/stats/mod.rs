@@ -162,6 +162,8 @@ impl Cgroup {
         if let Some(dir) = self.controller("pids") {
             stats.pids = pids(&mut reader, dir.path())?;
         }
+        // The files of one that was removed meanwhile read as zeros.
+        self.member_dir().ok_or(CgroupError::Removed)?;
         Ok(stats)
     }
 }

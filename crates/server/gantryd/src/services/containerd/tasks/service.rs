@@ -6,9 +6,7 @@ use gantry_api::containerd::tasks::{self as api, tasks_server};
 use gantry_domain::{ConsoleSize, ContainerId, ProcessId, ProcessPhase, ProcessSpec, Refusal};
 use gantry_store::filter::{FilterError, Filters};
 use gantry_supervisor::resources::DirectLimits;
-use gantry_supervisor::{
-    ContainerHandle, ContainerView, Listed, NewLimits, Supervisor, SupervisorError,
-};
+use gantry_supervisor::{ContainerHandle, Listed, NewLimits, Supervisor, SupervisorError};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -190,8 +188,7 @@ impl tasks_server::Tasks for Tasks {
         let supervisor = self.0.supervisor().await;
         let _listing = listing(&request).await;
         let tasks = supervisor.first_processes(&namespace).await;
-        let first = |task: &ContainerView| view::process(task, &ProcessId::init());
-        let tasks = tasks.iter().filter_map(first).collect();
+        let tasks = tasks.iter().filter_map(view::first_process).collect();
         Ok(Response::new(api::ListTasksResponse { tasks }))
     }
 

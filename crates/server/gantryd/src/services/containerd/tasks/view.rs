@@ -9,7 +9,7 @@ use gantry_api::containerd::{
     to_any,
 };
 use gantry_domain::{Exit, Phase, ProcessId, ProcessPhase};
-use gantry_supervisor::{ContainerView, DeletedProcess, Listed, ProcessView};
+use gantry_supervisor::{ContainerView, DeletedProcess, FirstProcess, Listed, ProcessView};
 
 use crate::services::{exit, time::timestamp};
 
@@ -35,6 +35,15 @@ pub(super) fn process(task: &ContainerView, id: &ProcessId) -> Option<Process> {
         exit_status: exit.map(|exit| exit::status(exit.status)).unwrap_or_default(),
         exited_at: exit.map(|exit| timestamp(exit.at)),
     })
+}
+
+/// A task, for the list of all. As in containerd, the status is unknown of one whose shim does not say how it is.
+pub(super) fn first_process(first: &FirstProcess) -> Option<Process> {
+    let mut process = process(&first.container, &ProcessId::init())?;
+    if first.has_ended {
+        process.set_status(Status::Unknown);
+    }
+    Some(process)
 }
 
 fn of_task(phase: Phase) -> (Status, Option<Exit>) {
@@ -97,7 +106,7 @@ mod tests {
         let id = ProcessId::parse(id).unwrap();
         let stdio = Stdio { stdout: Some("/out".into()), ..Stdio::default() };
         let spec = ProcessSpec { terminal: true, stdio, ..ProcessSpec::unknown(id) };
-        ProcessView { spec: Arc::new(spec), pid, phase }
+        ProcessView { spec: Arc::new(spec), pid, phase, pidfd: None }
     }
 
     fn task(phase: Phase, processes: Vec<ProcessView>) -> ContainerView {
