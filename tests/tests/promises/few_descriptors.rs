@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use gantry_api::event_type;
+use gantry_api::{event_type, types::StateRequest};
 use gantry_tests::{Container, Runtime, Server, eventually, improves, programs, server::Setup};
 
 /// A server that may open as many files as the file `limit` in its working directory says.
@@ -31,8 +31,10 @@ async fn a_restart_with_too_few_descriptors_makes_no_exit_up() {
         server.kill().await;
         fs::write(&limit, "64").unwrap();
         server.start_again().await;
+        // All at once: who does not answer is waited for together.
+        let state = server.service.api().state(StateRequest::default()).await.unwrap().into_inner();
         for container in &containers {
-            let state = container.state().await.unwrap();
+            let state = state.containers.iter().find(|state| state.id == container.id).unwrap();
             assert_eq!(state.status, "running");
             assert_eq!(state.processes[0].system_pid, container.init.system_pid);
         }
