@@ -40,7 +40,7 @@ async fn an_address_is_asked_first_and_told_nothing() {
 }
 
 #[tokio::test]
-async fn what_no_address_has_is_the_registrys() {
+async fn what_no_address_has_comes_from_the_registry() {
     let blob = data(1000);
     let body = blob.clone();
     let registry = Registry::start(move |_| say(200).data(body.clone())).await;
@@ -149,7 +149,7 @@ async fn an_address_goes_on_with_what_the_registry_has_not() {
 }
 
 #[tokio::test]
-async fn the_error_is_the_registrys() {
+async fn the_error_comes_from_the_registry() {
     let address = Registry::start(|_| say(404).data("a word of a stranger")).await;
     let registry = Registry::start(|_| say(403).data("no entry")).await;
     let of = at(b"x", [format!("http://{}/layer", address.host())]);
@@ -159,7 +159,7 @@ async fn the_error_is_the_registrys() {
 }
 
 #[tokio::test]
-async fn a_manifest_that_an_address_has_wrong_is_the_registrys() {
+async fn a_manifest_that_an_address_has_wrong_comes_from_the_registry() {
     let registry = Registry::start(|_| say(200).data("right")).await;
     for wrong in ["wrong", "wro", "wrong and too long"] {
         let address = Registry::start(move |_| say(200).data(wrong).chunked()).await;
