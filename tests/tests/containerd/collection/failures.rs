@@ -32,7 +32,9 @@ async fn a_file_that_cannot_be_removed_is_all_that_stays() {
     bed.snapshots().prepare(leased("ns", "l", request)).await.unwrap();
     let filters = ["topic==\"/images/delete\"", "topic==\"/snapshot/remove\""];
     let mut events = subscribe(&bed, &filters).await;
-    let target = Descriptor { digest: stays.clone(), size: 5, ..Descriptor::default() };
+    let media_type = "application/octet-stream".to_owned();
+    let digest = stays.clone();
+    let target = Descriptor { media_type, digest, size: 5, ..Descriptor::default() };
     let expired = [(EXPIRE.to_owned(), "2020-01-01T00:00:00Z".to_owned())];
     let (name, labels) = ("expired".to_owned(), expired.into());
     let image = Image { name, labels, target: Some(target), ..Image::default() };
