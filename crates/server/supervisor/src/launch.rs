@@ -88,7 +88,8 @@ impl Services {
         }
     }
 
-    /// Starts a process through a shim. `call` makes the command line once the files are known. `given_up` resolves when the launch is to be aborted.
+    /// Starts a process through a shim. `call` makes the command line once the files are known. `given_up` resolves when
+    /// the launch is to be aborted.
     pub(crate) async fn launch(
         &self,
         turn: &LaunchTurn,
